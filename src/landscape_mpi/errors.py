@@ -1,0 +1,25 @@
+"""What can go wrong, by whose hand, and the exit code it ends with; knows no other module."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    COMPLETE = 0
+    INTERNAL = 1
+    USER = 2
+    FAILED_POINTS = 3
+    RUN_AGAIN = 75
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    Its text is the whole message: one sentence that says what was wrong (key, file or rank), what was found,
+    what was expected and what to do. The command prints it without a traceback and exits with `Exit.USER`.
+    """
+
+
+class CentreMismatchError(Exception):
+    """f(0, 0) on the plane differs from the plain evaluation of the checkpoint; exits with `Exit.INTERNAL`."""
