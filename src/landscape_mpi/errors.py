@@ -22,4 +22,4 @@ class UserError(Exception):
 
 
 class CentreMismatchError(Exception):
-    """f(0, 0) on the plane differs from the plain evaluation of the checkpoint; exits with `Exit.INTERNAL`."""
+    """f(0, 0) differs from the plain evaluation of the checkpoint; exits with `Exit.INTERNAL`."""

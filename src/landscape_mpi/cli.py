@@ -1,0 +1,152 @@
+"""The commands and their flags; knows where each command's work is done, and does none of it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from landscape_mpi import __version__
+from landscape_mpi.errors import Exit, UserError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the arguments, run the command and return its exit code.
+
+    Raises:
+        UserError: the command found a mistake of the user's.
+    """
+    options = build_parser().parse_args(arguments)
+    return int(options.command(options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; each sets `command` to what runs it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m landscape_mpi", description="Loss landscapes of neural networks, swept by many MPI ranks."
+    )
+    parser.add_argument("--version", action=_Version, help="print the versions of everything that matters")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_sweep(commands)
+    _add_check(commands)
+    _add_init(commands)
+    _add_train(commands)
+    _add_info(commands)
+    _add_fetch(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print versions, one a line, and exit; what they cost to find out is paid only here."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from landscape_mpi.sweep.provenance import versions
+
+        lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in versions().items() if n != "landscape_mpi")]
+        parser.exit(message="\n".join(lines) + "\n")
+
+
+_Commands = argparse._SubParsersAction  # type: ignore[type-arg] # argparse has no public name for it
+
+
+def _add_sweep(commands: "_Commands") -> None:
+    parser = commands.add_parser("sweep", help="compute a surface; run again to go on where it stopped")
+    parser.add_argument("job", type=Path)
+    _add_device(parser)
+    parser.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(command=_sweep)
+
+
+def _add_check(commands: "_Commands") -> None:
+    parser = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
+    parser.add_argument("job", type=Path)
+    _add_device(parser)
+    parser.set_defaults(command=_check)
+
+
+def _add_init(commands: "_Commands") -> None:
+    parser = commands.add_parser("init", help="write a commented job to start from")
+    parser.add_argument("job", type=Path)
+    parser.set_defaults(command=_init)
+
+
+def _add_train(commands: "_Commands") -> None:
+    parser = commands.add_parser("train", help="train theta* and keep a checkpoint of every epoch")
+    parser.add_argument("job", type=Path)
+    _add_device(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(command=_train)
+
+
+def _add_info(commands: "_Commands") -> None:
+    parser = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
+    parser.add_argument("surface", type=Path)
+    parser.set_defaults(command=_info)
+
+
+def _add_fetch(commands: "_Commands") -> None:
+    parser = commands.add_parser("fetch", help="download the official CIFAR-10 archive and check it")
+    parser.add_argument("name", choices=["cifar10"])
+    parser.add_argument("--root", type=Path, required=True, help="the folder to put cifar-10-batches-py into")
+    parser.set_defaults(command=_fetch)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
+
+
+# Each command imports what it needs: `info` starts without torch, `fetch` without MPI.
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from landscape_mpi.sweep import Options, guarded, open_world, sweep
+
+    world = open_world()
+    flags = Options(device=options.device, overwrite=options.overwrite, quiet=options.quiet)
+    return guarded(world, lambda: sweep(options.job, flags, world))
+
+
+def _check(options: argparse.Namespace) -> int:
+    from landscape_mpi.sweep.check import check
+
+    sys.stdout.write(check(options.job, options.device))
+    return Exit.COMPLETE
+
+
+def _init(options: argparse.Namespace) -> int:
+    from landscape_mpi.job import TEMPLATE
+
+    try:
+        with options.job.open("x", encoding="utf-8") as stream:
+            stream.write(TEMPLATE)
+    except OSError as error:
+        raise UserError(
+            f"{options.job}: cannot be written ({error.strerror}); expected the name of a new file."
+        ) from None
+    sys.stdout.write(f"{options.job}\n")
+    return Exit.COMPLETE
+
+
+def _train(options: argparse.Namespace) -> int:
+    from landscape_mpi.train.run import train_job
+
+    train_job(options.job, options.device, quiet=options.quiet)
+    return Exit.COMPLETE
+
+
+def _info(options: argparse.Namespace) -> int:
+    from landscape_mpi.surface.describe import describe
+
+    sys.stdout.write(describe(options.surface))
+    return Exit.COMPLETE
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from landscape_mpi.data import fetch_cifar10
+
+    place = fetch_cifar10(options.root, report=lambda text: print(text, file=sys.stderr))  # noqa: T201
+    sys.stdout.write(f"{place}\n")
+    return Exit.COMPLETE

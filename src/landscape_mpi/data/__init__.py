@@ -1,0 +1,8 @@
+"""Images and targets as tensors: CIFAR-10, shapes10 or a user's own; knows nothing of MPI, HDF5 or jobs."""
+
+from landscape_mpi.data.fetch import fetch_cifar10
+from landscape_mpi.data.load import load_split
+from landscape_mpi.data.normalise import DEFAULT_NORMALISATION, Normalisation
+from landscape_mpi.data.split import Split
+
+__all__ = ["DEFAULT_NORMALISATION", "Normalisation", "Split", "fetch_cifar10", "load_split"]

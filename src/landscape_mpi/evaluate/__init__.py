@@ -1,0 +1,18 @@
+"""(plane, point, images) -> losses and accuracy; knows nothing of MPI, HDF5 or job files."""
+
+from landscape_mpi.evaluate.evaluator import EagerEvaluator, Evaluator, PerImage, Point, Task, is_classes
+from landscape_mpi.evaluate.losses import Loss, build_loss
+from landscape_mpi.evaluate.summary import measure, summarise
+
+__all__ = [
+    "EagerEvaluator",
+    "Evaluator",
+    "Loss",
+    "PerImage",
+    "Point",
+    "Task",
+    "build_loss",
+    "is_classes",
+    "measure",
+    "summarise",
+]

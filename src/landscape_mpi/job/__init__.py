@@ -1,0 +1,38 @@
+"""job.yaml -> frozen, checked values; knows nothing of torch, MPI or HDF5."""
+
+from landscape_mpi.job.compare import difference
+from landscape_mpi.job.load import load_job, read_job
+from landscape_mpi.job.template import TEMPLATE
+from landscape_mpi.job.values import (
+    Axis,
+    ChannelNormalisation,
+    Data,
+    FilePlane,
+    Grid,
+    JobFile,
+    Model,
+    Plane,
+    RandomPlane,
+    SweepJob,
+    Train,
+    TrainJob,
+)
+
+__all__ = [
+    "TEMPLATE",
+    "Axis",
+    "ChannelNormalisation",
+    "Data",
+    "FilePlane",
+    "Grid",
+    "JobFile",
+    "Model",
+    "Plane",
+    "RandomPlane",
+    "SweepJob",
+    "Train",
+    "TrainJob",
+    "difference",
+    "load_job",
+    "read_job",
+]

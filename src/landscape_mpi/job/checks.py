@@ -1,0 +1,56 @@
+"""What the types of a job cannot say: ranges of the grid, pairs of keys; opens no file."""
+
+import math
+from collections.abc import Iterator
+
+from landscape_mpi.job.values import Axis, Data, Grid, SweepJob, Train, TrainJob
+
+
+def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
+    """Yield one sentence for each mistake that the types let through."""
+    yield from _data(job.data)
+    if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
+        yield f"metrics: found {list(job.metrics)}; expected `loss`, and each metric once."
+    if job.grid is not None:
+        yield from _grid(job.grid)
+    if job.train is not None:
+        yield from _train(job.train)
+
+
+def _data(data: Data) -> Iterator[str]:
+    if len(set(data.splits)) < len(data.splits):
+        yield f"data.splits: found {list(data.splits)}; expected each split once."
+    if data.normalize and len(data.normalize.mean) != len(data.normalize.std):
+        yield (
+            f"data.normalize: found {len(data.normalize.mean)} means and {len(data.normalize.std)} standard "
+            "deviations; expected one of each for every channel."
+        )
+    if data.build == "cifar10" and data.root is None:
+        yield "data.root: the key is missing; cifar10 needs the folder that holds its batches."
+
+
+def _grid(grid: Grid) -> Iterator[str]:
+    yield from _axis("grid.alpha", grid.alpha)
+    if grid.beta is not None:
+        yield from _axis("grid.beta", grid.beta)
+
+
+def _axis(key: str, axis: Axis) -> Iterator[str]:
+    first, last, points = axis.first, axis.last, axis.points
+    if points < 1:
+        yield f"{key}[2]: found {points} points; expected at least 1."
+    elif not (math.isfinite(first) and math.isfinite(last)):
+        yield f"{key}: found the range {first:g} to {last:g}; expected finite numbers."
+    elif points == 1 and first != last:
+        yield f"{key}: found one point from {first:g} to {last:g}; a one-point axis needs first == last."
+    elif points > 1 and first > last:
+        yield f"{key}: found the reversed range {first:g} to {last:g}; write [{last:g}, {first:g}, {points}]."
+    elif points > 1 and first == last:
+        yield f"{key}: found {points} points from {first:g} to {last:g}; expected first < last, or 1 point."
+
+
+def _train(train: Train) -> Iterator[str]:
+    if train.nesterov and train.optimizer == "sgd" and train.momentum == 0:
+        yield "train.nesterov: found true with momentum 0; Nesterov needs momentum > 0, or `nesterov: false`."
+    if list(train.drops) != sorted(set(train.drops)):
+        yield f"train.drops: found {list(train.drops)}; expected increasing epochs."

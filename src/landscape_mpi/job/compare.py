@@ -1,0 +1,47 @@
+"""Whether two jobs describe the same experiment, and if not, which key says so; opens no file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from landscape_mpi.job.values import Axis, SweepJob
+
+PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "plane.repeats"}
+"""Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
+
+
+def difference(old: SweepJob, new: SweepJob) -> str | None:
+    """Return the first key in which two jobs differ, with both values; None for the same experiment."""
+    before, after = dict(_flat(msgspec.to_builtins(old))), dict(_flat(msgspec.to_builtins(new)))
+    for key in dict.fromkeys([*before, *after]):
+        if before.get(key) != after.get(key):
+            finer = _finer(old, new) if key.startswith("grid.") else ""
+            return f"{key}: the file has {before.get(key)} and the job says {after.get(key)}{finer}"
+    return None
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        key = prefix + name
+        if key in PLACES:
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _finer(old: SweepJob, new: SweepJob) -> str:
+    """Say so where the new grid covers the same ranges with other numbers of points."""
+    pairs = [(old.grid.alpha, new.grid.alpha), (old.grid.beta, new.grid.beta)]
+    if all(_same_range(a, b) for a, b in pairs):
+        finer = all(b.points >= a.points for a, b in pairs if a and b)
+        return f" (a {'finer' if finer else 'coarser'} grid over the same plane)"
+    return ""
+
+
+def _same_range(a: Axis | None, b: Axis | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return (a.first, a.last) == (b.first, b.last)

@@ -1,0 +1,177 @@
+"""The values of a job file as frozen structs with their defaults; knows no file, no YAML, no torch."""
+
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import numpy as np
+from msgspec import Meta, Struct, field
+from numpy.typing import NDArray
+
+Positive = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**62)]
+SplitName = Literal["train", "test"]
+Metric = Literal["loss", "accuracy"]
+Normalise = Literal["filter", "layer", "weight", "none"]
+
+
+class Values(Struct, frozen=True, forbid_unknown_fields=True):
+    """What all sections of a job share: frozen, no unknown keys."""
+
+
+class Model(Values, frozen=True, kw_only=True):
+    """The network: a name of the zoo or `package.module:callable`, and its keyword arguments."""
+
+    build: str
+    options: dict[str, Any] = {}
+    checkpoint: str | None = None
+
+
+class TrainedModel(Model, frozen=True, kw_only=True):
+    """A network with the checkpoint that holds theta*."""
+
+    checkpoint: str
+
+
+class ChannelNormalisation(Values, frozen=True, kw_only=True):
+    """Mean and standard deviation of each channel, for inputs scaled to [0, 1]."""
+
+    mean: Annotated[tuple[float, ...], Meta(min_length=1)]
+    std: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(min_length=1)]
+
+
+class Data(Values, frozen=True, kw_only=True):
+    """The data set, the splits to evaluate and how many of their first images."""
+
+    build: str
+    root: str | None = None
+    options: dict[str, Any] = {}
+    normalize: ChannelNormalisation | None = None
+    splits: Annotated[tuple[SplitName, ...], Meta(min_length=1)] = ("train", "test")
+    limit: Positive | None = None
+
+
+class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=True):
+    """Directions drawn from a Gaussian, one generator each, then normalised."""
+
+    seed: Seed = 0
+    normalize: Normalise = "filter"
+    ignore: Literal["biasbn", "none"] | tuple[str, ...] = "biasbn"
+    only: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    repeats: Positive = 1
+
+
+class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
+    """Directions stored in a direction file or a surface file, used as they are."""
+
+    path: str
+
+
+Plane = RandomPlane | FilePlane
+
+
+class Axis(Values, frozen=True, array_like=True):
+    """One axis of the grid: first and last coordinate and the number of points."""
+
+    first: float
+    last: float
+    points: int
+
+    def coordinates(self) -> NDArray[np.float64]:
+        """Return the coordinates, float64 [points].
+
+        Written as a weighted mean of the ends, so that the middle of a symmetric axis is exactly zero.
+        """
+        if self.points == 1:
+            return np.array([self.first])
+        steps = self.points - 1
+        index = np.arange(self.points, dtype=np.float64)
+        values = (self.first * (steps - index) + self.last * index) / steps
+        values[0], values[-1] = self.first, self.last
+        return values
+
+
+class Grid(Values, frozen=True, kw_only=True):
+    """The points of the plane; without beta it is a line."""
+
+    alpha: Axis
+    beta: Axis | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[ny, nx] of a plane, [nx] of a line: the row index is beta, the column index alpha."""
+        return (self.alpha.points,) if self.beta is None else (self.beta.points, self.alpha.points)
+
+
+class Evaluate(Values, frozen=True, kw_only=True):
+    """How a point is evaluated; none of it changes what is computed beyond rounding."""
+
+    batch: Literal["auto"] | Positive = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    batchnorm: Literal["keep"] = "keep"
+    engine: Literal["auto", "eager"] = "auto"
+
+
+class Output(Values, frozen=True, kw_only=True):
+    """Where the surface goes."""
+
+    file: Annotated[str, Meta(min_length=1)]
+
+
+class Train(Values, frozen=True, kw_only=True):
+    """How theta* is trained; the defaults are the paper's."""
+
+    output: str
+    epochs: Annotated[int, Meta(ge=0)] = 300
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Annotated[float, Meta(gt=0)] = 0.1
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Annotated[float, Meta(ge=0)] = 5.0e-4
+    batch: Positive = 128
+    drops: tuple[int, ...] = (150, 225, 275)
+    factor: Annotated[float, Meta(gt=0)] = 0.1
+    augment: bool = True
+    seed: Seed = 0
+
+
+class TrainJob(Values, frozen=True, kw_only=True):
+    """What `train` needs; the sections of a sweep may be there and are checked as well."""
+
+    model: Model
+    data: Data
+    train: Train
+    loss: str = "cross_entropy"
+    plane: Plane | None = None
+    grid: Grid | None = None
+    metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    output: Output | None = None
+
+
+class SweepJob(Values, frozen=True, kw_only=True):
+    """What `sweep` and `check` need; a `train` section may be there and is checked as well."""
+
+    model: TrainedModel
+    data: Data
+    plane: Plane
+    grid: Grid
+    output: Output
+    loss: str = "cross_entropy"
+    metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    train: Train | None = None
+
+
+AnyJob = TypeVar("AnyJob", SweepJob, TrainJob)
+
+
+class JobFile(Struct, Generic[AnyJob], frozen=True):
+    """A job file: its place, its verbatim text and its checked values."""
+
+    path: Path
+    text: str
+    values: AnyJob
+
+    def resolve(self, name: str) -> Path:
+        """Return a path of the job; relative ones start at the job file's folder."""
+        return self.path.parent / Path(name).expanduser()

@@ -1,0 +1,51 @@
+"""A job's `model.build` and `model.options` -> a network in eval mode; knows no checkpoint and no data."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.plugin import is_plugin, load_plugin
+
+ZOO: Mapping[str, Callable[..., nn.Module]] = {
+    f"resnet{depth}": partial(resnet, depth) for depth in (20, 32, 44, 56, 110)
+}
+
+
+def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Module:
+    """Return the network that the job names, in eval mode, with whatever weights its callable gives it.
+
+    Args:
+        build: a name of the zoo, or `package.module:callable`.
+        options: keyword arguments of that callable.
+        folder: where the job file lies; modules are looked for there too.
+
+    Raises:
+        UserError: the name is unknown, an option is refused, or the callable returns no `nn.Module`.
+    """
+    network = _call(_builder(build, folder), build, options)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model.build: {build!r} returned a {type(network).__name__}; expected a torch.nn.Module.")
+    return network.eval()
+
+
+def _builder(build: str, folder: Path) -> Callable[..., Any]:
+    if is_plugin(build):
+        return load_plugin("model.build", build, folder)
+    if build in ZOO:
+        return ZOO[build]
+    near = difflib.get_close_matches(build, ZOO, n=1)
+    hint = f" (did you mean `{near[0]}`?)" if near else ""
+    raise UserError(f"model.build: found {build!r}{hint}; expected {', '.join(ZOO)} or `package.module:callable`.")
+
+
+def _call(builder: Callable[..., Any], build: str, options: Mapping[str, Any]) -> object:
+    try:
+        return builder(**options)
+    except TypeError as error:
+        raise UserError(f"model.options: {build} does not take {dict(options)}: {error}.") from error

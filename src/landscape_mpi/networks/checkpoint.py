@@ -1,0 +1,95 @@
+"""A checkpoint file -> theta* in the network, as data only: no pickle of it is ever executed."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from landscape_mpi.errors import UserError
+
+_NESTS = ("state_dict", "model", "model_state_dict", "net")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def load_checkpoint(network: nn.Module, path: Path) -> None:
+    """Load a state dict into the network, strictly: every tensor of the one fits one of the other.
+
+    The state dict may sit under "state_dict" or "model", and its keys may carry DataParallel's "module.".
+    `num_batches_tracked`, which old files lack and evaluation ignores, may be absent.
+
+    Raises:
+        UserError: no such file, not a file of weights, or tensors missing, unexpected or of another shape.
+    """
+    state = _without_prefix(read_state(path))
+    _check_fit(network.state_dict(), state, path)
+    network.load_state_dict(state, strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a `.safetensors` file or of a torch file read with `weights_only=True`.
+
+    Raises:
+        UserError: the file is missing or is not a file of weights.
+    """
+    if not path.is_file():
+        raise UserError(f"model.checkpoint: no file {path}; expected a .safetensors file or one torch.save wrote.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+    except SafetensorError as error:
+        raise UserError(f"model.checkpoint: {path} is not a safetensors file ({error}).") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"model.checkpoint: {path} is not a file of weights alone and was not executed ({reason[:160]}); expected "
+            "a .safetensors file, or a state dict saved by torch.save."
+        ) from None
+
+
+def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(loaded, Mapping) and (nest := next((key for key in _NESTS if _nested(loaded, key)), None)):
+        loaded = loaded[nest]
+    if not isinstance(loaded, Mapping) or not any(isinstance(value, Tensor) for value in loaded.values()):
+        raise UserError(
+            f"model.checkpoint: {path} holds a {type(loaded).__name__} without tensors; expected a state dict, "
+            'or one under "state_dict" or "model".'
+        )
+    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _nested(loaded: Mapping[Any, Any], key: str) -> bool:
+    return isinstance(loaded.get(key), Mapping)
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    """Name the first tensor that keeps the checkpoint from fitting the network."""
+    where = f"model.checkpoint: {path} is of another network than model.build"
+    for name, tensor in expected.items():
+        if name not in found and not name.endswith("num_batches_tracked"):
+            raise UserError(f"{where}: the tensor `{name}` {list(tensor.shape)} is missing from it.")
+        if name in found and found[name].shape != tensor.shape:
+            raise UserError(
+                f"{where}: the tensor `{name}` is {list(found[name].shape)} in it "
+                f"and {list(tensor.shape)} in the network."
+            )
+    for name, tensor in found.items():
+        if name not in expected:
+            raise UserError(f"{where}: it holds `{name}` {list(tensor.shape)}, which the network does not have.")

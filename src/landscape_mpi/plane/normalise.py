@@ -1,0 +1,62 @@
+"""How long a direction is, relative to theta: filter, layer and weight normalisation; pure functions of tensors."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Normaliser = Callable[[Tensor, Tensor], Tensor]
+
+
+def filter_normalise(d: Tensor, theta: Tensor) -> Tensor:
+    """Give every filter of d the norm of theta's: d_ij <- d_ij / ||d_ij|| * ||theta_ij|| (Li et al., section 4).
+
+    A filter is a slice along dimension 0; a fully connected layer is a 1x1 convolution, so its filters are the rows
+    of its weight. A tensor of at most one dimension has no filters and takes d = theta, as in the authors' code.
+
+    Args:
+        d: direction, any float dtype.
+        theta: parameter of the same shape.
+
+    Returns:
+        The rescaled direction; a filter whose norm is 0 on either side becomes 0.
+    """
+    if theta.dim() <= 1:
+        return theta.clone()
+    return _rescale(d, theta, _filter_norms(d), _filter_norms(theta))
+
+
+def layer_normalise(d: Tensor, theta: Tensor) -> Tensor:
+    """Give d the norm of theta over the whole tensor: d <- d / ||d|| * ||theta||; one dimension takes d = theta."""
+    if theta.dim() <= 1:
+        return theta.clone()
+    return _rescale(d, theta, torch.linalg.vector_norm(d.double()), torch.linalg.vector_norm(theta.double()))
+
+
+def weight_normalise(d: Tensor, theta: Tensor) -> Tensor:
+    """Scale d elementwise by theta: d <- d * theta."""
+    return d * theta
+
+
+def leave(d: Tensor, theta: Tensor) -> Tensor:  # noqa: ARG001 - one of the interchangeable normalisers
+    """Return d as it was drawn."""
+    return d
+
+
+NORMALISERS: Mapping[str, Normaliser] = {
+    "filter": filter_normalise,
+    "layer": layer_normalise,
+    "weight": weight_normalise,
+    "none": leave,
+}
+
+
+def _filter_norms(tensor: Tensor) -> Tensor:
+    """Return the Frobenius norm of each slice along dimension 0, float64, broadcastable to the tensor."""
+    norms: Tensor = torch.linalg.vector_norm(tensor.double().flatten(1), dim=1)
+    return norms.view(-1, *[1] * (tensor.dim() - 1))
+
+
+def _rescale(d: Tensor, theta: Tensor, d_norm: Tensor, theta_norm: Tensor) -> Tensor:
+    scale = torch.where(d_norm > 0, theta_norm / d_norm, torch.zeros_like(d_norm))
+    return (d.double() * scale).to(theta.dtype)

@@ -1,0 +1,63 @@
+"""The plane theta* + alpha delta + beta eta in parameter space; knows no network, no data and no file."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape_mpi.plane.directions import Parameters
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane through theta, or a line where eta is None; parameters by name in `named_parameters()` order."""
+
+    theta: Parameters
+    delta: Parameters
+    eta: Parameters | None = None
+
+    def at(self, alpha: float, beta: float = 0.0) -> Parameters:
+        """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""
+        point = {name: tensor.add(self.delta[name], alpha=alpha) for name, tensor in self.theta.items()}
+        if self.eta is not None:
+            for name, tensor in point.items():
+                tensor.add_(self.eta[name], alpha=beta)
+        return point
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Plane":
+        """Return the plane on a device and in a dtype."""
+        return Plane(*({n: t.to(device, dtype) for n, t in d.items()} if d else None for d in self._parts()))  # type: ignore[arg-type]
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between delta and eta; NaN on a line."""
+        if self.eta is None:
+            return math.nan
+        return dot(self.delta, self.eta) / math.sqrt(dot(self.delta, self.delta) * dot(self.eta, self.eta))
+
+    @property
+    def norms(self) -> tuple[float, float]:
+        """||delta|| and ||eta|| over all parameters; the second is NaN on a line."""
+        eta = math.nan if self.eta is None else math.sqrt(dot(self.eta, self.eta))
+        return math.sqrt(dot(self.delta, self.delta)), eta
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names, shapes and bytes of theta, delta and eta, in hexadecimal."""
+        digest = hashlib.sha256()
+        for part in self._parts():
+            digest.update(b"|")
+            for name, tensor in (part or {}).items():
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _parts(self) -> tuple[Parameters, Parameters, Parameters | None]:
+        return self.theta, self.delta, self.eta
+
+
+def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """Return the inner product of two sets of parameters, accumulated in float64."""
+    return float(sum(torch.dot(a[name].double().flatten(), b[name].double().flatten()).item() for name in a))

@@ -1,0 +1,112 @@
+"""A new surface file, whole or not at all: made aside, really allocated, made durable, then renamed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface.schema import NOT_YET, SCHEMA, Direction, NewSurface
+
+
+def create_surface(path: Path, new: NewSurface) -> None:
+    """Create the surface file with every dataset in its final size and place.
+
+    From here on the ranks overwrite raw bytes alone, so a kill at any moment leaves a file that opens.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    aside = path.with_name(f".{path.name}.creating")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(aside, "w", locking=False) as file:
+            _fill(file, new)
+        _make_durable(aside)
+        aside.replace(path)
+        _make_durable(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(
+            f"output.file: {path} cannot be created ({error.strerror or error}); expected a folder that can be written "
+            "and space for the whole surface."
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that could not be written, before anything is computed.
+
+    Raises:
+        UserError: the file or the nearest folder that exists cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"output.file: {path} is a folder; expected the name of a file.")
+    nearest = path if path.exists() else next(folder for folder in path.absolute().parents if folder.exists())
+    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
+        raise UserError(f"output.file: {path} cannot be written, because {nearest} does not allow it.")
+
+
+def _fill(file: h5py.File, new: NewSurface) -> None:
+    shape = new.shape
+    axes = _scales(file, new)
+    results = {name: np.full(shape, np.nan) for name in new.results}
+    books = {
+        "status": np.full(shape, NOT_YET, np.uint8),
+        "seconds": np.full(shape, np.nan),
+        "rank": np.full(shape, -1, np.int32),
+        "error": np.zeros(shape, "S200"),
+    }
+    for name, values in (results | books).items():
+        dataset = file.create_dataset(name, data=values)
+        for axis, scale in enumerate(axes):
+            dataset.dims[axis].attach_scale(scale)
+    _scalars(file, new.job)
+    _direction(file, "xdirection", new.delta)
+    if new.eta is not None:
+        _direction(file, "ydirection", new.eta)
+    _attributes(file, {"schema": SCHEMA, **new.attributes})
+
+
+def _scales(file: h5py.File, new: NewSurface) -> list[h5py.Dataset]:
+    """Write the coordinates as dimension scales and return them in the order of an array's axes."""
+    x = _scale(file, "xcoordinates", new.alpha)
+    return [x] if new.beta is None else [_scale(file, "ycoordinates", new.beta), x]
+
+
+def _scale(file: h5py.File, name: str, values: NDArray[np.float64]) -> h5py.Dataset:
+    scale = file.create_dataset(name, data=values)
+    scale.make_scale(name)
+    return scale
+
+
+def _scalars(file: h5py.File, job: str) -> None:
+    """Write the job and the place of all that is known only later."""
+    file.create_dataset("complete", data=np.uint8(0))
+    file.create_dataset("finished", data=np.float64(np.nan))
+    file.create_dataset("rounds", data=np.int64(0))
+    # a dimension scale of its own, so that netCDF readers find every axis named
+    file.create_dataset("audit", data=np.full(4, np.nan)).make_scale("audit")
+    raw = job.encode()
+    file.create_dataset("job", data=raw, dtype=h5py.string_dtype("utf-8", max(len(raw), 1)))
+
+
+def _direction(file: h5py.File, group: str, direction: Direction) -> None:
+    members = file.create_group(group)
+    for i, (name, values) in enumerate(direction):
+        members.create_dataset(str(i), data=np.asarray(values, np.float32)).attrs["name"] = name
+
+
+def _attributes(file: h5py.File, attributes: Mapping[str, str | int | float]) -> None:
+    for name, value in attributes.items():
+        file.attrs[name] = value
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,40 @@
+"""Directions out of a direction file or a surface file, ours or tomgoldstein/loss-landscape's; knows no network."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import untrusted
+
+StoredDirection = list[tuple[str | None, NDArray[np.float32]]]
+
+
+def read_directions(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None]:
+    """Return delta and, unless only a line is wanted, eta: names where the file has them, and float32 arrays.
+
+    Raises:
+        UserError: the file is missing or not HDF5, a group is missing, or a member is not an array of numbers.
+    """
+    with untrusted.open_file(path) as file:
+        return _direction(file, "xdirection"), None if line else _direction(file, "ydirection")
+
+
+def _direction(file: h5py.File, group: str) -> StoredDirection:
+    members = file.get(group)
+    if not isinstance(members, h5py.Group) or not isinstance(file.get(group, getlink=True), h5py.HardLink):
+        raise UserError(f"plane.path: {file.filename} has no group `{group}`; expected a direction or surface file.")
+    datasets = untrusted.datasets(members)
+    names = [str(i) for i in range(len(datasets))]
+    if not datasets or set(names) != set(datasets):
+        raise UserError(f"plane.path: {file.filename}: `{group}` holds {sorted(datasets)[:3]}; expected `0`, `1`, ...")
+    return [_member(datasets[name]) for name in names]
+
+
+def _member(dataset: h5py.Dataset) -> tuple[str | None, NDArray[np.float32]]:
+    name: Any = dataset.attrs.get("name")
+    name = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return str(name) if name is not None else None, untrusted.numbers(dataset).astype(np.float32)

@@ -1,0 +1,140 @@
+"""A surface, finished or not, as plain arrays; knows nothing of how it was computed, of torch or of MPI."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import foreign, untrusted
+
+NOT_YET, DONE, FAILED = 0, 1, 2
+
+_BOOKKEEPING = frozenset(
+    "xcoordinates ycoordinates status complete seconds rank error audit rounds finished job".split()
+)
+_METRIC = re.compile(r".+_(loss|acc|images)(_stderr|_bar)?|(min|max)_eig|hessian_.+")
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The results of one sweep over a line or a plane, and where they came from.
+
+    Attributes:
+        path: the file it was read from.
+        alpha: float64 [nx], coordinates along delta.
+        beta: float64 [ny], coordinates along eta; None on a line.
+        metrics: float64 [ny, nx] ([nx] on a line) by name; losses in nats, accuracies in percent; NaN wherever
+            the point is not done. NaN and inf are results as well.
+        status: uint8 of the same shape: 0 not yet, 1 done, 2 failed.
+        attributes: the attributes of the file's root; empty in files of other tools.
+        job: the job file, verbatim; None in files of other tools.
+    """
+
+    path: Path
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64] | None
+    metrics: Mapping[str, NDArray[np.float64]]
+    status: NDArray[np.uint8]
+    attributes: Mapping[str, object]
+    job: str | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(ny, nx) of a plane, (nx,) of a line."""
+        return self.status.shape
+
+    @property
+    def is_line(self) -> bool:
+        """Whether there is no beta."""
+        return self.beta is None
+
+    @property
+    def points(self) -> int:
+        """The number of points of the grid."""
+        return self.status.size
+
+    @property
+    def done(self) -> int:
+        """The number of points that are done."""
+        return int(np.count_nonzero(self.status == DONE))
+
+    @property
+    def failed(self) -> int:
+        """The number of points that failed."""
+        return int(np.count_nonzero(self.status == FAILED))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point is done."""
+        return self.done == self.points
+
+
+def read_surface(path: Path) -> Surface:
+    """Read a surface of ours or of tomgoldstein/loss-landscape, also while it is being written.
+
+    Raises:
+        UserError: the file is missing, no HDF5 file, no surface, contradicts itself, or points at other files.
+    """
+    with untrusted.open_file(path) as file:
+        datasets = untrusted.datasets(file)
+        alpha = _coordinates(datasets, "xcoordinates", path)
+        beta = _coordinates(datasets, "ycoordinates", path) if "ycoordinates" in datasets else None
+        shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
+        results = foreign.results if foreign.is_foreign(file) else _results
+        metrics, status = results(datasets, shape)
+        if not metrics:
+            raise UserError(f"{path}: expected a surface, found no losses, accuracies or eigenvalues in it.")
+        job = untrusted.text(datasets["job"]) if "job" in datasets else None
+        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job)
+
+
+def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:
+    if name not in datasets:
+        raise UserError(f"{path}: expected a surface, found no {name} in it.")
+    axis = untrusted.numbers(datasets[name]).astype(np.float64)
+    steps = np.diff(axis) if axis.ndim == 1 else np.zeros(1)
+    if axis.size == 0 or not np.isfinite(axis).all() or not ((steps > 0).all() or (steps < 0).all()):
+        raise UserError(f"{path}: {name} is not a row of finite numbers in ascending or descending order.")
+    return axis
+
+
+def _results(
+    datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8]]:
+    """Read status and metrics of a file of our own schema."""
+    # A rank writes its values first and its status last: read the other way round, "done" is never too early.
+    status = _status(datasets, shape)
+    metrics = {
+        name: np.where(status == DONE, _fitting(dataset, shape), np.nan)
+        for name, dataset in datasets.items()
+        if _is_metric(name, dataset, shape)
+    }
+    return metrics, status
+
+
+def _status(datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if "status" not in datasets:
+        raise UserError(f"{datasets['xcoordinates'].file.filename}: expected a surface, found no status in it.")
+    return _fitting(datasets["status"], shape).astype(np.uint8)
+
+
+def _is_metric(name: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> bool:
+    if name in _BOOKKEEPING or not untrusted.is_number(dataset):
+        return False
+    return dataset.shape == shape or _METRIC.fullmatch(name) is not None
+
+
+def _fitting(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
+    values = untrusted.numbers(dataset)
+    if values.shape != shape:
+        raise UserError(
+            f"{dataset.file.filename}: {dataset.name[1:]} has shape {values.shape}, "
+            f"which does not fit the coordinates (expected {shape})."
+        )
+    return values

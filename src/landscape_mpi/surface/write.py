@@ -1,0 +1,118 @@
+"""Results into an existing surface file: by every rank through parallel HDF5, or by rank 0 for all."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from landscape_mpi.surface.schema import DONE, Record
+
+
+class Writer(Protocol):
+    """Where a record goes; which of the two methods writes is what the writers differ in."""
+
+    def at_source(self, record: Record) -> None:
+        """Take a record on the rank that computed it."""
+
+    def at_root(self, record: Record) -> None:
+        """Take a record that arrived on rank 0."""
+
+    def finish(self, meet: Callable[[], None], complete: bool) -> None:
+        """Mark the file complete where it is and close it; `meet` waits until every rank is here."""
+
+
+def open_writer(path: Path, communicator: Any, root: bool) -> Writer:
+    """Open an existing surface to write into; collective.
+
+    Through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The environment
+    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work.
+    """
+    parallel = h5py.get_config().mpi and communicator is not None
+    if parallel and os.environ.get("LANDSCAPE_WRITER") != "root":
+        return ParallelWriter(path, communicator)
+    return RootWriter(path, root)
+
+
+def hdf5_version() -> str:
+    """Return the version of the HDF5 library and whether it is parallel."""
+    return f"{h5py.version.hdf5_version} ({'parallel' if h5py.get_config().mpi else 'serial'})"
+
+
+class ParallelWriter:
+    """Every rank writes its own results into the shared file: raw, independent, values first, status last."""
+
+    def __init__(self, path: Path, communicator: Any) -> None:
+        """Open the file collectively on an mpi4py communicator."""
+        self._root = communicator.rank == 0
+        self._path = path
+        self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
+
+    def at_source(self, record: Record) -> None:
+        """Write the record; once this returns it survives the death of any process."""
+        write_record(self._file, record)
+
+    def at_root(self, record: Record) -> None:
+        """Leave a record alone that its own rank has written."""
+
+    def finish(self, meet: Callable[[], None], complete: bool) -> None:
+        """Meet all ranks without spinning, mark the file on rank 0, and close it collectively."""
+        meet()
+        if self._root:
+            write_end(self._file, complete)
+        self._file.close()
+        if self._root:
+            _sync(self._path)
+
+
+class RootWriter:
+    """Rank 0 writes for all ranks, where h5py has no MPI; the file is the same."""
+
+    def __init__(self, path: Path, root: bool) -> None:
+        """Open the file on rank 0; the other ranks hold nothing."""
+        self._path = path
+        self._file = h5py.File(path, "r+", locking=False) if root else None
+
+    def at_source(self, record: Record) -> None:
+        """Leave it to rank 0."""
+
+    def at_root(self, record: Record) -> None:
+        """Write the record and hand it to the system, so that it survives the death of this process."""
+        if self._file is not None:
+            write_record(self._file, record)
+            self._file.flush()
+
+    def finish(self, meet: Callable[[], None], complete: bool) -> None:
+        """Mark the file and close it on rank 0, then meet the other ranks."""
+        if self._file is not None:
+            write_end(self._file, complete)
+            self._file.close()
+            _sync(self._path)
+        meet()
+
+
+def write_record(file: h5py.File, record: Record) -> None:
+    """Write values, rank and seconds of a point, and last its status."""
+    for name, value in record.values.items():
+        file[name][record.index] = value
+    file["rank"][record.index] = record.rank
+    file["seconds"][record.index] = record.seconds
+    file["error"][record.index] = np.bytes_(b"")
+    file["status"][record.index] = DONE
+
+
+def write_end(file: h5py.File, complete: bool) -> None:
+    """Write the time, and last of all `/complete`."""
+    file["finished"][()] = time.time()
+    file["complete"][()] = np.uint8(complete)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

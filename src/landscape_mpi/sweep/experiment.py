@@ -1,0 +1,83 @@
+"""What every plane of a job shares, loaded on every rank and seen to be the same on all; writes nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from landscape_mpi.data import Split
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
+from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.plane import Plane
+from landscape_mpi.sweep import prepare
+from landscape_mpi.sweep.device import choose_device
+from landscape_mpi.sweep.output import Identity
+from landscape_mpi.sweep.world import World, tell, together
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Network, data and fingerprints of a job, on this rank's device."""
+
+    job: JobFile[SweepJob]
+    device: torch.device
+    theta: prepare.Theta
+    splits: Mapping[str, Split]
+    task: Task
+    data_sha256: str
+
+    def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
+        """Return the plane of a repeat and what identifies its surface; collective.
+
+        Raises:
+            UserError: the plane cannot be built, or the ranks hold different ones.
+        """
+        plane = together(world, lambda: prepare.build_plane(self.job, self.theta, repeat))
+        fingerprints = {
+            "checkpoint_sha256": self.theta.checkpoint_sha256,
+            "data_sha256": self.data_sha256,
+            "plane_sha256": _agreed(world, "plane", plane.fingerprint),
+        }
+        return plane, Identity(self.job, prepare.seed(self.job.values, repeat), fingerprints)
+
+    def evaluator(self, plane: Plane, batch: int) -> Evaluator:
+        """Return the engine that evaluates points of a plane."""
+        return EagerEvaluator(self.theta.network, plane, self.task, batch)
+
+
+def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experiment:
+    """Load network and data on every rank; collective.
+
+    Raises:
+        UserError: something is missing or does not fit, or differs between ranks.
+    """
+    chosen = together(world, lambda: _device(device, world))
+    theta = together(world, lambda: prepare.load_theta(job, chosen))
+    splits = prepare.load_data(job, world)
+    for note in [note for split in splits.values() for note in split.notes]:
+        tell(world, f"note: {note}")
+    task = together(world, lambda: prepare.build_task(job, splits, chosen))
+    data = _agreed(world, "data", lambda: prepare.data_sha256(splits) if world.local_rank == 0 else None)
+    return Experiment(job, chosen, theta, splits, task, data)
+
+
+def _device(requested: str, world: World) -> torch.device:
+    device = torch.device(choose_device(requested, world.local_rank, torch.cuda.device_count()))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(1)  # a rank is a core; more threads would fight over it and change no number
+    return device
+
+
+def _agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:
+    """Return the fingerprint that all ranks have; a rank may pass with None."""
+    found = world.everywhere(together(world, fingerprint))
+    for rank, one in enumerate(found):
+        if one is not None and one != found[0]:
+            raise UserError(
+                f"{what}: rank {rank} holds another {what} than rank 0 "
+                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files on every node."
+            )
+    return str(found[0])

@@ -1,0 +1,41 @@
+"""How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from landscape_mpi.errors import CentreMismatchError, Exit, UserError
+from landscape_mpi.sweep.points import PointError
+from landscape_mpi.sweep.world import RankError, World, tell
+
+
+def guarded(world: World, action: Callable[[], Exit]) -> Exit:
+    """Run a collective action and return the exit code.
+
+    What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
+    one rank alone, while the others may wait for it, and ends them at once.
+    """
+    try:
+        return action()
+    except UserError as error:
+        return _leave(world, f"error: {error}", Exit.USER)
+    except (CentreMismatchError, RankError) as error:
+        return _leave(world, f"error: {error}", Exit.INTERNAL)
+    except PointError as error:
+        return _end(world, f"error: {error}")
+    except Exception:
+        return _end(world, f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}")
+
+
+def _leave(world: World, text: str, code: Exit) -> Exit:
+    tell(world, text)
+    world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
+    return code
+
+
+def _end(world: World, text: str) -> Exit:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+    if world.size > 1:
+        world.abort(Exit.INTERNAL)
+    return Exit.INTERNAL

@@ -1,0 +1,123 @@
+"""The world of many ranks: the only module that knows mpi4py."""
+
+import os
+import socket
+import threading
+import time
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.sweep.world import Solo, World, check_launcher
+
+T = TypeVar("T")
+NAP = 0.005
+"""Seconds between two looks at a message that has not come: costs nothing, and is short against any point."""
+
+
+def open_world() -> World:
+    """Return the world that this process was started in; a single one where there is no MPI library.
+
+    Raises:
+        UserError: the launcher does not fit the MPI library.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        check_launcher(1, os.environ)
+        return Solo()
+    check_launcher(MPI.COMM_WORLD.size, os.environ)
+    return MpiWorld(MPI, MPI.COMM_WORLD)
+
+
+def library_version() -> str:
+    """Return the name and version of the MPI library, or why there is none."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        return f"none ({error})"
+    return str(MPI.Get_library_version().split("\n")[0].strip(" \0,"))
+
+
+class MpiWorld:
+    """The ranks of an MPI communicator."""
+
+    def __init__(self, mpi: Any, communicator: Any) -> None:
+        """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
+        self._mpi = mpi
+        self.communicator = communicator
+        self.rank, self.size = communicator.rank, communicator.size
+        self.host = socket.gethostname()
+        self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
+        # a communicator of its own: HDF5 and the messages of the sweep never see each other's traffic
+        self._messages = communicator.Dup()
+        self._node = communicator.Split_type(mpi.COMM_TYPE_SHARED)
+        self.local_rank = self._node.rank
+        self._windows: list[Any] = []
+        if self.size > 1:
+            _die_with_launcher()
+
+    def meet(self) -> None:
+        """Wait until every rank is here, asleep."""
+        self._sleep_until_all(self.communicator)
+
+    def from_root(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
+        self.meet()
+        return self.communicator.bcast(value)  # type: ignore[no-any-return]
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return every rank's value on every rank."""
+        self.meet()
+        return self.communicator.allgather(value)  # type: ignore[no-any-return]
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays of local rank 0, held once in this node's memory."""
+        self._sleep_until_all(self._node)
+        forms = self._node.bcast([(array.shape, array.dtype) for array in arrays])
+        shared = [self._allocate(shape, dtype) for shape, dtype in forms]
+        if self._node.rank == 0:
+            for target, source in zip(shared, arrays, strict=True):
+                target[...] = source
+        self._sleep_until_all(self._node)
+        return shared
+
+    def send(self, message: Any, to: int) -> None:
+        """Send a message; small ones leave at once, so nothing waits for the receiver."""
+        self._messages.isend(message, to).wait()
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return a message that has arrived and its sender, else None."""
+        status = self._mpi.Status()
+        if not self._messages.iprobe(status=status):
+            return None
+        return status.source, self._messages.recv(source=status.source)
+
+    def abort(self, code: int) -> None:
+        """End every rank at once."""
+        self.communicator.Abort(code)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = int(np.prod(shape)) * dtype.itemsize
+        window = self._mpi.Win.Allocate_shared(size if self._node.rank == 0 else 0, dtype.itemsize, comm=self._node)
+        self._windows.append(window)
+        buffer, _ = window.Shared_query(0)
+        return np.ndarray(shape, dtype, buffer)
+
+    def _sleep_until_all(self, communicator: Any) -> None:
+        request = communicator.Ibarrier()
+        while not request.Test():
+            time.sleep(NAP)
+
+
+def _die_with_launcher() -> None:
+    """End this process once its launcher is gone, as after a kill -9 of mpirun alone."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()

@@ -1,0 +1,148 @@
+"""A job -> the network, the data and the planes it speaks of, on this rank's device; writes nothing."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.data import DEFAULT_NORMALISATION, Normalisation, Split, load_split
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Task, build_loss, is_classes
+from landscape_mpi.job import Data, FilePlane, JobFile, RandomPlane, SweepJob
+from landscape_mpi.networks import build_network, load_checkpoint, sha256
+from landscape_mpi.plane import Plane, RandomDirections, fit_direction
+from landscape_mpi.plugin import is_plugin, load_plugin
+from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.sweep.share import share_splits
+from landscape_mpi.sweep.world import World, together
+
+BATCH_CPU, BATCH_CUDA = 64, 512
+
+
+@dataclass(frozen=True)
+class Theta:
+    """The trained network on its device and in the job's dtype, its parameters as stored, and where they came from."""
+
+    network: nn.Module
+    parameters: dict[str, Tensor]
+    checkpoint_sha256: str
+
+
+def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
+    """Build the network and load its checkpoint.
+
+    Raises:
+        UserError: the network cannot be built, or the checkpoint does not fit it.
+    """
+    model = job.values.model
+    checkpoint = job.resolve(model.checkpoint)
+    network = build_network(model.build, model.options, job.path.parent)
+    load_checkpoint(network, checkpoint)
+    parameters = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    dtype = getattr(torch, job.values.evaluate.dtype)
+    return Theta(network.to(device, dtype), parameters, sha256(checkpoint))
+
+
+def load_data(job: JobFile[SweepJob], world: World) -> dict[str, Split]:
+    """Load the splits once a node and share them among its ranks; collective.
+
+    Raises:
+        UserError: the data are absent, damaged or without the classes that accuracy needs.
+    """
+    data = job.values.data
+    made = together(world, lambda: [_load(job, name) for name in data.splits] if world.local_rank == 0 else [])
+    splits = {split.name: split for split in share_splits(made, world)}
+    if "accuracy" in job.values.metrics:
+        _check_classes(splits)
+    return splits
+
+
+def data_sha256(splits: Mapping[str, Split]) -> str:
+    """Return one fingerprint of all splits."""
+    text = "".join(f"{name} {split.fingerprint()}\n" for name, split in splits.items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torch.device) -> Task:
+    """Return what is evaluated at every point, with the data resident on the device.
+
+    Raises:
+        UserError: the loss cannot be found.
+    """
+    resident = {
+        name: replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
+        for name, split in splits.items()
+    }
+    return Task(resident, normalisation(job.values.data), build_loss(job.values.loss, job.path.parent))
+
+
+def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
+    """Return the plane of a job; `repeat` counts through `plane.repeats`.
+
+    Raises:
+        UserError: a pattern matches nothing, or a direction file does not fit the network.
+    """
+    plane, line = job.values.plane, job.values.grid.beta is None
+    origin = theta.parameters
+    if isinstance(plane, FilePlane):
+        return _stored_plane(job.resolve(plane.path), origin, theta.network.state_dict(), line)
+    directions = RandomDirections(seed(job.values, repeat), plane.normalize, plane.ignore, plane.only)
+    return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
+
+
+def repeats(job: SweepJob) -> int:
+    """Return how many planes the job asks for."""
+    return job.plane.repeats if isinstance(job.plane, RandomPlane) else 1
+
+
+def seed(job: SweepJob, repeat: int) -> int:
+    """Return the seed of a repeat's plane; -1 where nothing is drawn."""
+    return job.plane.seed + repeat if isinstance(job.plane, RandomPlane) else -1
+
+
+def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
+    """Return where the surface of a repeat goes: NAME.h5, or NAME.rK.h5 where there are several."""
+    path = job.resolve(job.values.output.file)
+    return path if repeats(job.values) == 1 else path.with_name(f"{path.stem}.r{repeat}{path.suffix}")
+
+
+def batch_size(job: SweepJob, device: torch.device) -> int:
+    """Return the batch of a new surface; it never changes the numbers, only how fast they come."""
+    if job.evaluate.batch != "auto":
+        return job.evaluate.batch
+    return BATCH_CUDA if device.type == "cuda" else BATCH_CPU
+
+
+def normalisation(data: Data) -> Normalisation | None:
+    """Return the job's normalisation, else the data set's own; a user's data have none."""
+    if data.normalize is not None:
+        return Normalisation(data.normalize.mean, data.normalize.std)
+    return DEFAULT_NORMALISATION.get(data.build)
+
+
+def _load(job: JobFile[SweepJob], split: str) -> Split:
+    data = job.values.data
+    callable_ = load_plugin("data.build", data.build, job.path.parent) if is_plugin(data.build) else None
+    root = job.resolve(data.root) if data.root is not None else None
+    return load_split(data.build, root, split, data.options, data.limit, callable_)
+
+
+def _check_classes(splits: Mapping[str, Split]) -> None:
+    for name, split in splits.items():
+        if not is_classes(split.targets):
+            raise UserError(
+                f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has {split.targets.dtype} "
+                f"{list(split.targets.shape)}; write metrics: [loss]."
+            )
+
+
+def _stored_plane(path: Path, origin: dict[str, Tensor], state: Mapping[str, Tensor], line: bool) -> Plane:
+    delta, eta = read_directions(path, line)
+    return Plane(
+        origin,
+        fit_direction(delta, origin, state, f"{path}: xdirection"),
+        None if eta is None else fit_direction(eta, origin, state, f"{path}: ydirection"),
+    )

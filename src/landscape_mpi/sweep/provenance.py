@@ -1,0 +1,68 @@
+"""Who made a surface, with what and from what: the attributes of its root; knows no grid and no result."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from landscape_mpi import __version__
+from landscape_mpi.plane import Plane
+from landscape_mpi.surface import hdf5_version
+from landscape_mpi.sweep.mpi import library_version
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that may matter to a number or to a bug report."""
+    return {
+        "landscape_mpi": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "none",
+        "numpy": version("numpy"),
+        "mpi4py": version("mpi4py"),
+        "mpi": library_version(),
+        "h5py": version("h5py"),
+        "hdf5": hdf5_version(),
+    }
+
+
+def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str, str | float]:
+    """Return what is recorded of the plane, the machine and the code."""
+    delta_norm, eta_norm = plane.norms
+    return {
+        "plane_sha256": plane.fingerprint(),
+        "cosine": plane.cosine,
+        "delta_norm": delta_norm,
+        "eta_norm": eta_norm,
+        "versions": json.dumps(versions()),
+        "git": _git(folder),
+        "device": device_name(device),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the model of the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    models = (line.partition(":")[2] for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine()).strip()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _git(folder: Path) -> str:
+    """Return the commit that the job file's folder is at; empty outside a repository."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()

@@ -1,0 +1,138 @@
+"""What the sweep asks of its ranks, and the world of a single process; the one of MPI is in `mpi`."""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.sweep.device import local_rank_from
+
+T = TypeVar("T")
+
+
+class World(Protocol):
+    """Ranks that compute together. Nothing here spins while it waits."""
+
+    rank: int
+    size: int
+    local_rank: int
+    host: str
+    communicator: Any
+    """For parallel HDF5; None where there is no MPI."""
+    threads: bool
+    """Whether rank 0 may send and receive in a thread while it computes."""
+
+    def meet(self) -> None:
+        """Wait until every rank is here."""
+
+    def from_root(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return every rank's value on every rank."""
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays of each node's local rank 0, held once in that node's memory."""
+
+    def send(self, message: Any, to: int) -> None:
+        """Send a message without waiting for its receipt."""
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return a message that has arrived and its sender, else None."""
+
+    def abort(self, code: int) -> None:
+        """End every rank at once."""
+
+
+class Solo:
+    """The world of one process on a machine without an MPI library."""
+
+    def __init__(self) -> None:
+        self.rank, self.size, self.threads = 0, 1, True
+        self.local_rank = local_rank_from(os.environ)
+        self.host = socket.gethostname()
+        self.communicator: Any = None
+
+    def meet(self) -> None:
+        """Return: there is nobody to wait for."""
+
+    def from_root(self, value: T) -> T:
+        """Return the value."""
+        return value
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return the value as a list of one."""
+        return [value]
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays."""
+        return arrays
+
+    def send(self, message: Any, to: int) -> None:
+        """Refuse: there is nobody to send to."""
+        raise RuntimeError(f"no rank {to} to send {message!r} to")
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return None: nobody sends."""
+        return None
+
+    def abort(self, code: int) -> None:
+        """End the process."""
+        os._exit(code)
+
+
+class RankError(Exception):
+    """A bug or a failure of the machine on some rank; its text names rank and host and holds the traceback."""
+
+
+def together(world: World, step: Callable[[], T]) -> T:
+    """Run a step on every rank and go on only if all of them did it.
+
+    Raises:
+        UserError: on every rank, with the sentence of the first rank that raised one.
+        RankError: on every rank, when a rank raised anything else.
+    """
+    result: T | None = None
+    failure: tuple[bool, str] | None = None
+    try:
+        result = step()
+    except UserError as error:
+        failure = (True, str(error))
+    except Exception:
+        failure = (False, f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}")
+    failures = [found for found in world.everywhere(failure) if found]
+    for mistake, text in sorted(failures, key=lambda found: not found[0]):
+        raise (UserError if mistake else RankError)(text)
+    return result  # type: ignore[return-value]
+
+
+def on_root(world: World, step: Callable[[], T]) -> T:
+    """Run a step on rank 0 alone and return its value on every rank; failures as in `together`."""
+    return world.from_root(together(world, lambda: step() if world.rank == 0 else None))  # type: ignore[return-value]
+
+
+def check_launcher(size: int, environment: Mapping[str, str]) -> None:
+    """Refuse a launcher that started several processes which do not see each other.
+
+    Raises:
+        UserError: the world has one rank and the environment speaks of more.
+    """
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+        started = environment.get(name, "1")
+        if size == 1 and started.isdecimal() and int(started) > 1:
+            raise UserError(
+                f"the launcher started {started} processes ({name}) and each sees a world of 1: it belongs to another "
+                "MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the mpirun of that one."
+            )
+
+
+def tell(world: World, text: str) -> None:
+    """Print a line on standard error, from rank 0 alone."""
+    if world.rank == 0:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
