@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
@@ -48,10 +49,10 @@ class _Version(argparse.Action):
         parser.exit(message="\n".join(lines) + "\n")
 
 
-_Commands = argparse._SubParsersAction  # type: ignore[type-arg] # argparse has no public name for it
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 
-def _add_sweep(commands: "_Commands") -> None:
+def _add_sweep(commands: _Commands) -> None:
     parser = commands.add_parser("sweep", help="compute a surface; run again to go on where it stopped")
     parser.add_argument("job", type=Path)
     _add_device(parser)
@@ -60,20 +61,20 @@ def _add_sweep(commands: "_Commands") -> None:
     parser.set_defaults(command=_sweep)
 
 
-def _add_check(commands: "_Commands") -> None:
+def _add_check(commands: _Commands) -> None:
     parser = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
     parser.add_argument("job", type=Path)
     _add_device(parser)
     parser.set_defaults(command=_check)
 
 
-def _add_init(commands: "_Commands") -> None:
+def _add_init(commands: _Commands) -> None:
     parser = commands.add_parser("init", help="write a commented job to start from")
     parser.add_argument("job", type=Path)
     parser.set_defaults(command=_init)
 
 
-def _add_train(commands: "_Commands") -> None:
+def _add_train(commands: _Commands) -> None:
     parser = commands.add_parser("train", help="train theta* and keep a checkpoint of every epoch")
     parser.add_argument("job", type=Path)
     _add_device(parser)
@@ -81,13 +82,13 @@ def _add_train(commands: "_Commands") -> None:
     parser.set_defaults(command=_train)
 
 
-def _add_info(commands: "_Commands") -> None:
+def _add_info(commands: _Commands) -> None:
     parser = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
     parser.add_argument("surface", type=Path)
     parser.set_defaults(command=_info)
 
 
-def _add_fetch(commands: "_Commands") -> None:
+def _add_fetch(commands: _Commands) -> None:
     parser = commands.add_parser("fetch", help="download the official CIFAR-10 archive and check it")
     parser.add_argument("name", choices=["cifar10"])
     parser.add_argument("--root", type=Path, required=True, help="the folder to put cifar-10-batches-py into")

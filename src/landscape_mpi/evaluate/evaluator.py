@@ -84,7 +84,8 @@ class Task:
     def _prepare(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
         if self.normalisation is not None:
             return self.normalisation.apply(inputs, dtype)
-        return inputs.to(dtype) if inputs.is_floating_point() else inputs
+        # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
+        return inputs.to(dtype, copy=True) if inputs.is_floating_point() else inputs
 
 
 def batches(images: int, batch: int) -> Iterator[slice]:

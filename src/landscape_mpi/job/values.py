@@ -173,5 +173,10 @@ class JobFile(Struct, Generic[AnyJob], frozen=True):
     values: AnyJob
 
     def resolve(self, name: str) -> Path:
-        """Return a path of the job; relative ones start at the job file's folder."""
-        return self.path.parent / Path(name).expanduser()
+        """Return a path of the job; relative ones start at the job file's folder.
+
+        Without its detours, and relative to the working directory where it lies inside, as people write it.
+        """
+        path = (self.path.parent / Path(name).expanduser()).resolve()
+        here = Path.cwd()
+        return path.relative_to(here) if path.is_relative_to(here) else path

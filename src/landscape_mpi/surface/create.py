@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import h5py
 import numpy as np
@@ -45,8 +46,15 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"output.file: {path} is a folder; expected the name of a file.")
     nearest = path if path.exists() else next(folder for folder in path.absolute().parents if folder.exists())
-    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
-        raise UserError(f"output.file: {path} cannot be written, because {nearest} does not allow it.")
+    try:
+        # asked of the file system itself: root passes every question about permissions
+        with path.open("r+b") if nearest == path else TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        raise UserError(
+            f"output.file: {path} cannot be written, because {nearest} does not allow it ({error.strerror}); name "
+            "another place."
+        ) from None
 
 
 def _fill(file: h5py.File, new: NewSurface) -> None:

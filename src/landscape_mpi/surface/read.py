@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, untrusted
+from landscape_mpi.surface.schema import DONE, FAILED
 
-NOT_YET, DONE, FAILED = 0, 1, 2
-
-_BOOKKEEPING = frozenset(
-    "xcoordinates ycoordinates status complete seconds rank error audit rounds finished job".split()
-)
+_BOOKKEEPING = {
+    *("xcoordinates", "ycoordinates", "job", "status", "complete"),
+    *("seconds", "rank", "error", "audit", "rounds", "finished"),
+}
 _METRIC = re.compile(r".+_(loss|acc|images)(_stderr|_bar)?|(min|max)_eig|hessian_.+")
 
 

@@ -1,0 +1,114 @@
+"""A surface file in words: contents, completeness, provenance and the job; computes no result of its own."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.surface import untrusted
+from landscape_mpi.surface.read import Surface, read_surface
+
+PROVENANCE = (
+    ("created", "created"),
+    ("dtype", "dtype"),
+    ("engine", "engine"),
+    ("batch", "batch"),
+    ("batchnorm", "batch norm"),
+    ("device", "device"),
+    ("seed", "seed"),
+    ("cosine", "cosine"),
+    ("delta_norm", "||delta||"),
+    ("eta_norm", "||eta||"),
+    ("checkpoint_sha256", "checkpoint"),
+    ("data_sha256", "data"),
+    ("plane_sha256", "plane"),
+    ("git", "git"),
+)
+
+
+def describe(path: Path) -> str:
+    """Return the text that `info` prints.
+
+    Raises:
+        UserError: the file is missing or is no surface.
+    """
+    surface = read_surface(path)
+    lines = [str(path), *_grid(surface), "", *_results(surface), *_work(path), *_provenance(surface)]
+    return "\n".join(lines) + "\n" + _job(surface)
+
+
+def _grid(surface: Surface) -> Iterator[str]:
+    kind = "line" if surface.beta is None else "plane"
+    yield _line("kind", f"{kind} of {' x '.join(str(n) for n in surface.shape)} points")
+    yield _line("alpha", f"{surface.alpha[0]:g} to {surface.alpha[-1]:g}, {len(surface.alpha)} points")
+    if surface.beta is not None:
+        yield _line("beta", f"{surface.beta[0]:g} to {surface.beta[-1]:g}, {len(surface.beta)} points")
+    failed = f", {surface.failed} failed" if surface.failed else ""
+    state = "complete" if surface.complete else f"incomplete: {surface.points - surface.done} to do"
+    yield _line("points", f"{surface.done} of {surface.points} done{failed} ({state})")
+
+
+def _results(surface: Surface) -> Iterator[str]:
+    yield f"  {'result':18} {'minimum':>12} {'median':>12} {'maximum':>12}   not finite"
+    for name, values in surface.metrics.items():
+        done = values[surface.status == 1]
+        finite = done[np.isfinite(done)]
+        numbers = (
+            [f"{number(finite):12.6g}" for number in (np.min, np.median, np.max)]
+            if finite.size
+            else ["           -"] * 3
+        )
+        yield f"  {name:18} {' '.join(numbers)}   {done.size - finite.size}"
+
+
+def _work(path: Path) -> Iterator[str]:
+    """Say how long the points took and how many each rank computed."""
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        if not {"seconds", "rank"} <= set(found):
+            return
+        seconds, ranks = untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"])
+    timed = seconds[np.isfinite(seconds)]
+    if timed.size:
+        yield ""
+        yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
+        yield _line("points by rank", _shares(ranks))
+
+
+def _shares(ranks: NDArray[Any]) -> str:
+    names, counts = np.unique(ranks[ranks >= 0], return_counts=True)
+    shares = [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
+    return ", ".join(shares[:16]) + (f", ... ({len(shares)} ranks)" if len(shares) > 16 else "")
+
+
+def _provenance(surface: Surface) -> Iterator[str]:
+    yield ""
+    for name, label in PROVENANCE:
+        if surface.attributes.get(name) not in (None, ""):
+            value = surface.attributes[name]
+            yield _line(label, f"{value:.6g}" if isinstance(value, float) else str(value))
+    versions = _versions(surface.attributes.get("versions"))
+    if versions:
+        yield _line("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _versions(text: object) -> dict[str, str]:
+    try:
+        versions = json.loads(str(text))
+    except ValueError:
+        return {}
+    return versions if isinstance(versions, dict) else {}
+
+
+def _job(surface: Surface) -> str:
+    if surface.job is None:
+        return ""
+    body = "".join(f"  | {line}\n" for line in surface.job.splitlines())
+    return f"\n  job\n{body}"
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:18} {text}"

@@ -1,0 +1,87 @@
+"""What a job would do and cost, found out by loading all of it and timing a little; writes nothing."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from landscape_mpi.evaluate import Evaluator, Point
+from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.plane import Plane
+from landscape_mpi.surface import check_writable
+from landscape_mpi.sweep import prepare
+from landscape_mpi.sweep.experiment import Experiment, load_experiment
+from landscape_mpi.sweep.output import find_surface
+from landscape_mpi.sweep.progress import clock_time
+from landscape_mpi.sweep.world import Solo
+
+
+def check(path: Path, device: str) -> str:
+    """Return what `check` prints: points, images, estimated time and memory, and the state of the output.
+
+    Raises:
+        UserError: whatever `sweep` would refuse.
+    """
+    job = load_job(path, SweepJob)
+    for repeat in range(prepare.repeats(job.values)):
+        check_writable(prepare.output_path(job, repeat))
+    world = Solo()
+    experiment = load_experiment(job, device, world)
+    lines: list[str] = [f"{path}: the job is sound."]
+    for repeat in range(prepare.repeats(job.values)):
+        plane, identity = experiment.plane(world, repeat)
+        output = prepare.output_path(job, repeat)
+        surface = find_surface(output, identity)
+        state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
+        lines.append(_line("output", f"{output}, {state}"))
+    return "\n".join([*lines, *_description(experiment, plane)]) + "\n"
+
+
+def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
+    job = experiment.job.values
+    points = math.prod(job.grid.shape)
+    yield _line("device", str(experiment.device))
+    yield _line("network", f"{job.model.build}, {_count(plane):,} parameters in {len(plane.theta)} tensors")
+    yield _line("plane", f"{job.plane.__struct_config__.tag}, cosine of delta and eta {plane.cosine:.4g}")
+    yield _line("points", f"{points:,} ({' x '.join(map(str, job.grid.shape))})")
+    images = {name: len(split) for name, split in experiment.splits.items()}
+    yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
+    batch = prepare.batch_size(job, experiment.device)
+    seconds = _seconds_an_image(experiment.evaluator(plane, batch), job.data.splits[0], batch) * sum(images.values())
+    total = seconds * points * prepare.repeats(job)
+    yield _line("time", f"about {seconds:.3g} s a point, {clock_time(total)} on one rank like this one")
+    yield _line(
+        "memory", f"about {_megabytes(experiment, plane):,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data"
+    )
+
+
+def _seconds_an_image(evaluator: Evaluator, split: str, batch: int) -> float:
+    """Time the second of two batches: the first one warms up."""
+    images = slice(0, min(batch, evaluator.count(split)))
+    evaluator.per_image(Point(0.0, 0.0), split, images)
+    started = time.perf_counter()
+    evaluator.per_image(Point(0.0, 0.0), split, images)
+    return (time.perf_counter() - started) / images.stop
+
+
+def _count(plane: Plane) -> int:
+    return sum(tensor.numel() for tensor in plane.theta.values())
+
+
+def _megabytes(experiment: Experiment, plane: Plane) -> float:
+    """Estimate what a rank holds: theta, delta, eta here and on the device, the networks, and torch itself."""
+    torch_itself = 250.0
+    width = torch.finfo(getattr(torch, experiment.job.values.evaluate.dtype)).bits // 8
+    copies = 3 * 4 + 6 * width  # float32 plane on the CPU; plane, point and two networks in the job's dtype
+    return torch_itself + _count(plane) * copies / 1e6
+
+
+def _data(experiment: Experiment) -> float:
+    splits = experiment.splits.values()
+    return sum(tensor.nbytes for split in splits for tensor in (split.inputs, split.targets)) / 1e6
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:16} {text}"

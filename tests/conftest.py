@@ -1,0 +1,56 @@
+"""Fixtures and rules of all tests: a missing part skips its tests, or fails them where the part is required."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from support.parts import PARTS, required_here
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    """Refuse a LANDSCAPE_REQUIRE that names something unknown before any test runs; let hypothesis mind no clock."""
+    hypothesis.settings.register_profile("no clock", deadline=None)
+    hypothesis.settings.load_profile("no clock")
+    try:
+        required_here()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the parts that a test is marked with."""
+    for part, why_not in PARTS.items():
+        if item.get_closest_marker(part) is None or (reason := why_not()) is None:
+            continue
+        if part in required_here():
+            pytest.fail(f"{part} is required here, but {reason}", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The folder that holds Makefile, src and tests."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images and published networks, beside the checkout."""
+    folder = CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data is not here: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the first 4,000 training images, laid out as a user's download."""
+    root = tmp_path_factory.mktemp("cifar10")
+    command = [sys.executable, str(shared_data / "unpack_cifar10.py"), str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return root

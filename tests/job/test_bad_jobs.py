@@ -1,0 +1,198 @@
+"""Every mistake in a job is one sentence that names the key, and writes nothing."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.sweep.check import check
+from support.jobs import tiny_job
+from support.launch import launch
+
+
+def edited(text):
+    """A job whose text is changed as text, for what YAML itself stumbles over."""
+
+    def make(folder):
+        job = tiny_job(folder)
+        job.write_text(text(job.read_text()))
+        return job
+
+    return make
+
+
+def replaced(text):
+    """A job file that holds this text instead of a job."""
+    return lambda folder: write_text(folder / "job.yaml", text)
+
+
+def write_text(path, text):
+    path.write_text(text)
+    return path
+
+
+def keys(**changes):
+    return lambda folder: tiny_job(folder, **changes)
+
+
+def checkpoint(make):
+    def job(folder):
+        path = tiny_job(folder)
+        make(folder / "net.pt")
+        return path
+
+    return job
+
+
+class Evil:
+    """Unpickling this makes a folder called `executed`."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def cifar10(make):
+    """A job on CIFAR-10 whose one batch `make` returns the bytes of."""
+
+    def job(folder):
+        batches = folder / "cifar-10-batches-py"
+        batches.mkdir()
+        (batches / "data_batch_1").write_bytes(make())
+        return tiny_job(
+            folder, data={"build": "cifar10", "root": ".", "splits": ["train"]}, model__build="tiny:network"
+        )
+
+    return job
+
+
+def batch(rows=4):
+    content = {b"data": np.zeros((rows, 3072), np.uint8), b"labels": [0] * 4}
+    return pickle.dumps(content, protocol=2)
+
+
+def other_sweep(folder):
+    launch("sweep", tiny_job(folder, grid={"alpha": [-1, 1, 3]}), timeout=60)
+    return tiny_job(folder, grid={"alpha": [-1, 1, 3]}, plane__seed=9)
+
+
+def retrained(folder):
+    job = tiny_job(folder, grid={"alpha": [-1, 1, 3]})
+    launch("sweep", job, timeout=60)
+    state = torch.load(folder / "net.pt", weights_only=True)
+    state["0.weight"][0, 0] += 1
+    torch.save(state, folder / "net.pt")
+    return job
+
+
+BAD = {
+    "unknown key": (keys(plane__sead=3), "plane.sead: unknown key (did you mean `seed`?)"),
+    "unknown section": (keys(modle=3), "modle: unknown key (did you mean `model`?)"),
+    "missing section": (keys(grid=None), "grid: the key is missing"),
+    "missing checkpoint key": (keys(model__checkpoint=None), "model.checkpoint: the key is missing"),
+    "wrong type": (keys(data__limit="many"), "data.limit: found 'many'; expected a whole number"),
+    "true is no number": (keys(plane__seed=True), "plane.seed: found True; expected a whole number"),
+    "a list for a section": (keys(data=[1, 2]), "data: found [1, 2]; expected a mapping of keys"),
+    "1e-3 as text": (
+        edited(lambda text: text.replace("- -1\n", "- 1e-3\n", 1)),
+        "grid.alpha[0]: found '1e-3', which YAML reads as text; expected a number: write 1.0e-3",
+    ),
+    "0 points": (keys(grid__alpha=[-1, 1, 0]), "grid.alpha[2]: found 0 points"),
+    "half a point": (keys(grid__alpha=[-1, 1, 2.5]), "grid.alpha[2]: found 2.5; expected a whole number"),
+    "reversed range": (keys(grid__beta=[1, -1, 5]), "grid.beta: found the reversed range 1 to -1; write [-1, 1, 5]"),
+    "one point, two ends": (keys(grid__beta=[0, 1, 1]), "grid.beta: found one point from 0 to 1"),
+    "many points, one end": (keys(grid__beta=[1, 1, 4]), "grid.beta: found 4 points from 1 to 1"),
+    "infinite range": (edited(lambda text: text.replace("- -1\n", "- -.inf\n", 1)), "expected finite numbers"),
+    "two numbers": (keys(grid__alpha=[0, 1]), "an axis is [first, last, number of points]"),
+    "four numbers": (keys(grid__alpha=[0, 1, 5, 7]), "an axis is [first, last, number of points]"),
+    "unknown kind": (keys(plane__kind="randm"), "plane.kind: found 'randm'; expected one of random, file"),
+    "key of another kind": (keys(plane__path="x.h5"), "plane.path: unknown key"),
+    "unknown normalisation": (keys(plane__normalize="fliter"), "(did you mean `filter`?)"),
+    "pattern without match": (keys(plane__only=["layr*"]), "plane.only: the pattern 'layr*' matches no parameter"),
+    "unknown split": (keys(data__splits=["train", "tset"]), "data.splits[1]: found 'tset'"),
+    "no split": (keys(data__splits=[]), "data.splits: found []"),
+    "a split twice": (keys(data__splits=["train", "train"]), "data.splits: found ['train', 'train']"),
+    "metrics without loss": (keys(metrics=["accuracy"]), "metrics: found ['accuracy']"),
+    "planned key": (keys(sampling={"error": 0.02}), "sampling: this version cannot do that yet"),
+    "means without deviations": (keys(data__normalize={"mean": [0.5, 0.5], "std": [1.0]}), "data.normalize: found 2"),
+    "a deviation of 0": (keys(data__normalize={"mean": [0.5], "std": [0]}), "data.normalize.std[0]: found 0"),
+    "batch of 0": (keys(evaluate={"batch": 0}), "evaluate.batch: found 0; expected a whole number >= 1"),
+    "unknown network": (keys(model__build="resnt20"), "model.build: found 'resnt20' (did you mean `resnet20`?)"),
+    "unknown module": (keys(model__build="nowhere:net"), "model.build: importing the module of 'nowhere:net' failed"),
+    "unknown callable": (keys(model__build="tiny:netwrk"), "model.build: found no callable `netwrk`"),
+    "not a network": (keys(model__build="tiny:not_a_network"), "model.build: 'tiny:not_a_network' returned a int"),
+    "option of no network": (keys(model__options={"depth": 3}), "model.options: tiny:network does not take"),
+    "unknown data": (keys(data={"build": "cifar100"}), "data.build: found 'cifar100'"),
+    "unknown loss": (keys(loss="hinge"), "loss: found 'hinge'"),
+    "loss of one value": (keys(loss="tiny:one_value"), "loss: it returned the shape []"),
+    "accuracy of a regression": (
+        keys(data={"build": "tiny:regression"}, loss="mse"),
+        "metrics: accuracy needs class targets",
+    ),
+    "missing checkpoint": (keys(model__checkpoint="gone.pt"), "model.checkpoint: no file"),
+    "other architecture": (keys(model__options={"width": 9}), "the tensor `0.weight` is [8, 4] in it and [9, 4]"),
+    "missing tensor": (keys(model__options={"batchnorm": True}), "the tensor `1.weight`"),
+    "pickle that is not weights": (
+        checkpoint(lambda path: torch.save({"state_dict": Evil()}, path)),
+        "is not a file of weights alone and was not executed",
+    ),
+    "checkpoint of text": (checkpoint(lambda path: path.write_text("hello")), "is not a file of weights alone"),
+    "missing data": (keys(data={"build": "cifar10", "root": "nowhere"}), "nowhere"),
+    "cifar10 without root": (keys(data={"build": "cifar10"}), "data.root: the key is missing"),
+    "truncated batch": (cifar10(lambda: batch()[:-500]), "data_batch_1"),
+    "batch of other rows": (cifar10(lambda: batch(3)), "data_batch_1"),
+    "malicious batch": (cifar10(lambda: pickle.dumps({b"data": Evil()}, protocol=2)), "data_batch_1"),
+    "missing direction file": (keys(plane={"kind": "file", "path": "gone.h5"}), "gone.h5"),
+    "unwritable output": (keys(output__file="/proc/surface.h5"), "surface.h5 cannot be written, because /proc"),
+    "output below a file": (keys(output__file="net.pt/surface.h5"), "cannot be written, because"),
+    "output is a folder": (keys(output__file="."), "is a folder"),
+    "output of another sweep": (other_sweep, "plane.seed: the file has 3 and the job says 9"),
+    "output of another checkpoint": (retrained, "model.checkpoint: it was made from another checkpoint"),
+    "a tag": (
+        edited(lambda text: text + "x: !!python/object/apply:os.mkdir [executed]\n"),
+        "not readable as plain YAML",
+    ),
+    "an alias": (edited(lambda text: text + "x: &a [1]\ny: *a\n"), "an alias (*name) is not read here"),
+    "a key twice": (edited(lambda text: text + "loss: mse\n"), "the key `loss` stands twice"),
+    "no YAML": (replaced("model: [1, 2"), "not readable as plain YAML"),
+    "a list at the top": (replaced("- 1\n"), "found a list at the top"),
+    "an empty file": (replaced(""), "found nothing at the top"),
+    "too large": (edited(lambda text: text + "#" * 1_000_001), "larger than 1,000,000 bytes"),
+    "too deep": (replaced("a: " + "[" * 5000), "not readable as plain YAML"),
+}
+
+
+def listing(folder):
+    return {path: path.stat().st_size for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_job_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    make, message = BAD[name]
+    job = make(tmp_path)
+    before = listing(tmp_path)
+    with pytest.raises(UserError) as caught:
+        check(job, "cpu")
+    sentence = str(caught.value)
+    assert message in sentence
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    assert listing(tmp_path) == before
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("name", ["unknown key", "missing checkpoint", "malicious batch", "a tag"])
+@pytest.mark.parametrize("command", ["check", "sweep"])
+def test_the_command_says_it_in_one_line_and_exits_with_2(tmp_path, name, command):
+    make, message = BAD[name]
+    run = launch(command, make(tmp_path), cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert message in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "surface.h5").exists()

@@ -1,0 +1,118 @@
+"""Random directions: drawn once for every device and rank, normalised as in the paper, ignoring what is asked."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plane import Plane, RandomDirections
+from landscape_mpi.plane.normalise import filter_normalise, layer_normalise
+
+SHAPES = {"conv.weight": (6, 3, 3, 3), "conv.bias": (6,), "bn.weight": (6,), "linear.weight": (4, 6), "scale": ()}
+
+
+@pytest.fixture
+def theta():
+    generator = torch.Generator().manual_seed(7)
+    return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 2**31))
+def test_filter_norms_are_those_of_theta(shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    theta = torch.randn(shape, generator=generator) * 10 ** torch.randn((), generator=generator)
+    d = filter_normalise(torch.randn(shape, generator=generator), theta)
+    for d_filter, theta_filter in zip(d, theta, strict=True):
+        assert d_filter.norm().item() == pytest.approx(theta_filter.norm().item(), rel=1e-5)
+
+
+@given(st.floats(1e-3, 1e3))
+def test_filter_normalisation_forgets_the_length_of_d(factor):
+    generator = torch.Generator().manual_seed(1)
+    d, theta = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    torch.testing.assert_close(filter_normalise(d * factor, theta), filter_normalise(d, theta))
+
+
+def test_a_filter_of_norm_zero_stays_zero(theta):
+    weight = theta["conv.weight"]
+    weight[2] = 0
+    d = filter_normalise(torch.randn(weight.shape), weight)
+    assert not d[2].any()
+    assert d[1].any()
+    assert torch.isfinite(d).all()
+
+
+def test_layer_normalisation_gives_the_norm_of_the_whole_tensor(theta):
+    weight = theta["linear.weight"]
+    d = layer_normalise(torch.randn(weight.shape), weight)
+    assert d.norm().item() == pytest.approx(weight.norm().item(), rel=1e-6)
+    assert (d.norm(dim=1) / weight.norm(dim=1)).std() > 0.01
+
+
+def test_biasbn_leaves_tensors_of_one_dimension_alone(theta):
+    d = RandomDirections(0, "filter", "biasbn").draw(theta, 0)
+    assert list(d) == list(theta)
+    assert [name for name, tensor in d.items() if tensor.any()] == ["conv.weight", "linear.weight"]
+
+
+def test_ignore_none_takes_theta_itself_for_one_dimension(theta):
+    d = RandomDirections(0, "filter", "none").draw(theta, 0)
+    for name in ("conv.bias", "bn.weight", "scale"):
+        assert torch.equal(d[name], theta[name])
+
+
+def test_weight_and_no_normalisation(theta):
+    plain = RandomDirections(5, "none", "none").draw(theta, 0)
+    by_weight = RandomDirections(5, "weight", "none").draw(theta, 0)
+    for name, tensor in theta.items():
+        assert torch.equal(by_weight[name], plain[name] * tensor)
+    assert plain["conv.weight"].std().item() == pytest.approx(1, abs=0.2)
+
+
+def test_patterns_choose_parameters(theta):
+    ignored = RandomDirections(0, "filter", ["conv.*", "scale"]).draw(theta, 0)
+    assert [name for name, tensor in ignored.items() if tensor.any()] == ["bn.weight", "linear.weight"]
+    only = RandomDirections(0, "filter", "biasbn", ["linear.*"]).draw(theta, 0)
+    assert [name for name, tensor in only.items() if tensor.any()] == ["linear.weight"]
+    everything = RandomDirections(0, "filter", "biasbn").draw(theta, 0)
+    assert torch.equal(only["linear.weight"], everything["linear.weight"])
+
+
+@pytest.mark.parametrize(("ignore", "only"), [(["conv2.*"], None), ("biasbn", ["layr.*"]), ("biasbn", ["*.bias"])])
+def test_patterns_that_match_nothing_are_mistakes(theta, ignore, only):
+    with pytest.raises(UserError, match="plane"):
+        RandomDirections(0, "filter", ignore, only).draw(theta, 0)
+
+
+def test_the_same_seed_gives_the_same_plane_and_axes_differ(theta):
+    def plane(seed):
+        directions = RandomDirections(seed, "filter", "biasbn")
+        return Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1))
+
+    assert plane(3).fingerprint() == plane(3).fingerprint()
+    assert len({plane(seed).fingerprint() for seed in range(5)}) == 5
+    assert abs(plane(3).cosine) < 0.5
+    state = torch.get_rng_state()
+    plane(3)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_points_of_the_plane(theta):
+    delta = {name: torch.ones_like(tensor) for name, tensor in theta.items()}
+    eta = {name: 2 * torch.ones_like(tensor) for name, tensor in theta.items()}
+    plane = Plane(theta, delta, eta)
+    assert all(torch.equal(tensor, theta[name]) for name, tensor in plane.at(0.0, 0.0).items())
+    torch.testing.assert_close(plane.at(0.5, -1.0)["bn.weight"], theta["bn.weight"] - 1.5)
+    assert plane.cosine == pytest.approx(1)
+    numbers = sum(tensor.numel() for tensor in theta.values())
+    assert plane.norms == pytest.approx((math.sqrt(numbers), 2 * math.sqrt(numbers)))
+
+
+def test_a_line_has_no_eta(theta):
+    line = Plane(theta, theta)
+    assert math.isnan(line.cosine)
+    assert math.isnan(line.norms[1])
+    torch.testing.assert_close(line.at(1.0)["scale"], 2 * theta["scale"])

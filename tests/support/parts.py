@@ -1,0 +1,74 @@
+"""What this machine has of MPI, parallel HDF5 and SLURM, and what of it the tests may not do without."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import h5py
+
+from support.launch import launch, mpirun
+
+WORLD_SIZE = "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"
+SLURM_PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
+
+
+def way_of_setup(prefix: Path | None = None) -> str | None:
+    """How `make setup` made this environment: "apt", "pip", or None where it did not."""
+    record = (prefix or Path(sys.prefix)) / ".landscape-setup"
+    if not record.exists():
+        return None
+    return dict(line.split("=", 1) for line in record.read_text().splitlines()).get("way")
+
+
+def no_mpi() -> str | None:
+    """Why tests cannot run on two MPI ranks."""
+    if mpirun() is None:
+        return "there is no mpirun"
+    run = launch(ranks=2, program=(sys.executable, "-c", WORLD_SIZE), timeout=60)
+    if run.stdout.split() == ["2", "2"]:
+        return None
+    return f"mpirun -n 2 gives no world of two ranks: {run.stdout} {run.stderr[-500:]}".strip()
+
+
+def no_hdf5() -> str | None:
+    """Why tests cannot write through parallel HDF5."""
+    return None if h5py.get_config().mpi else f"h5py {h5py.__version__} is built without MPI"
+
+
+def no_slurm() -> str | None:
+    """Why tests cannot start a SLURM of their own."""
+    path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
+    missing = [name for name in SLURM_PROGRAMS if shutil.which(name, path=path) is None]
+    if missing:
+        return f"SLURM is not installed ({missing[0]} is missing)"
+    return None if os.geteuid() == 0 else "only root can start a SLURM of its own"
+
+
+PARTS: dict[str, Callable[[], str | None]] = {"mpi": cache(no_mpi), "hdf5": cache(no_hdf5), "slurm": cache(no_slurm)}
+
+
+def required(names: str, way: str | None, *, debian_root: bool) -> frozenset[str]:
+    """The parts whose absence is a failure.
+
+    Args:
+        names: LANDSCAPE_REQUIRE, names separated by commas.
+        way: how the environment was set up; "pip" does without parallel HDF5 on purpose.
+        debian_root: on Debian as root, where nothing keeps `make setup` from installing parallel HDF5.
+
+    Raises:
+        ValueError: LANDSCAPE_REQUIRE names something else than a part.
+    """
+    wanted = {name.strip() for name in names.split(",")} - {""}
+    if unknown := wanted - set(PARTS):
+        message = f"LANDSCAPE_REQUIRE={names}: {min(unknown)!r} is not one of {', '.join(PARTS)}"
+        raise ValueError(message)
+    return frozenset(wanted | {"hdf5"}) if debian_root and way != "pip" else frozenset(wanted)
+
+
+def required_here() -> frozenset[str]:
+    """What is required on this machine, in this environment."""
+    debian_root = Path("/etc/debian_version").exists() and os.geteuid() == 0
+    return required(os.environ.get("LANDSCAPE_REQUIRE", ""), way_of_setup(), debian_root=debian_root)

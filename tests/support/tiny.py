@@ -1,0 +1,75 @@
+"""A user's own network, data and losses, small enough for a trial to take a second; put beside job files by `jobs`."""
+
+import os
+import time
+
+import torch
+from torch import nn
+
+CALLS = 0
+
+
+def network(width=8, batchnorm=False):
+    """A two-layer ReLU network on four inputs and three classes."""
+    middle = [nn.BatchNorm1d(width)] if batchnorm else []
+    return nn.Sequential(nn.Linear(4, width), *middle, nn.ReLU(), nn.Linear(width, 3))
+
+
+def data(root, split, images=40):
+    """Gaussian inputs, classes by the largest of three sums."""
+    generator = torch.Generator().manual_seed({"train": 1, "test": 2}[split])
+    inputs = torch.randn(images, 4, generator=generator)
+    return inputs, inputs[:, :3].cumsum(1).argmax(1)
+
+
+def regression(root, split, images=40):
+    """The same inputs with float targets."""
+    inputs, classes = data(root, split, images)
+    return inputs, torch.nn.functional.one_hot(classes, 3).float()
+
+
+def linear():
+    """A linear map of four inputs to three outputs: its squared error is a quadratic in the parameters."""
+    return nn.Linear(4, 3, bias=False)
+
+
+def rank():
+    """The MPI rank as the launcher says it, without importing MPI."""
+    return int(os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")))
+
+
+def cross_entropy(outputs, targets):
+    """Cross entropy that sleeps TINY_SLEEP seconds, on rank TINY_RANK alone where that is set."""
+    if rank() == int(os.environ.get("TINY_RANK", rank())):
+        time.sleep(float(os.environ.get("TINY_SLEEP", "0")))
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def fails_later(outputs, targets):
+    """Cross entropy that raises on rank TINY_RANK after a few points."""
+    global CALLS
+    CALLS += 1
+    if CALLS > 9 and rank() == int(os.environ.get("TINY_RANK", "0")):
+        raise ZeroDivisionError("the user's loss broke")
+    time.sleep(0.02)
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def one_value(outputs, targets):
+    """A loss that forgot reduction='none'."""
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+class Dropping(nn.Module):
+    """A network that draws random numbers in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(nn.functional.dropout(x, 0.5, training=True))
+
+
+def not_a_network():
+    return 3

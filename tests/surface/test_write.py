@@ -1,0 +1,129 @@
+"""The surface file: its schema, its creation in one piece, its lock."""
+
+import multiprocessing
+
+import h5py
+import numpy as np
+import pytest
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer, result_names
+from landscape_mpi.surface.describe import describe
+from support.launch import launch
+
+WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
+NEW = NewSurface(
+    alpha=np.linspace(-1, 1, 5),
+    beta=np.linspace(0, 1, 3),
+    results=result_names(["train", "test"], ["loss", "accuracy"]),
+    delta=[("a.weight", WEIGHT), ("b", np.zeros(2, np.float32))],
+    eta=[("a.weight", -WEIGHT), ("b", np.ones(2, np.float32))],
+    job="model: {build: größe}\n",
+    attributes={"seed": 3, "cosine": 0.25, "dtype": "float32"},
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    create_surface(tmp_path / "deep" / "surface.h5", NEW)
+    return tmp_path / "deep" / "surface.h5"
+
+
+def test_everything_of_the_schema_is_there_before_the_first_result(path):
+    with h5py.File(path) as file:
+        for name in NEW.results:
+            assert file[name].shape == (3, 5)
+            assert np.isnan(file[name][()]).all()
+            assert [dim[0].name for dim in file[name].dims] == ["/ycoordinates", "/xcoordinates"]
+        assert set(NEW.results) >= {"train_loss", "train_acc", "test_loss_stderr", "test_acc_stderr"}
+        assert file["status"].dtype == np.uint8
+        assert not file["status"][()].any()
+        assert (file["rank"][()] == -1).all()
+        assert file["error"].dtype == "S200"
+        assert (file["complete"][()], file["audit"].shape) == (0, (4,))
+        assert {"rounds", "finished", "seconds"} <= set(file)
+        assert file["job"].asstr()[()] == NEW.job
+        assert [file[f"xdirection/{i}"].attrs["name"] for i in range(2)] == ["a.weight", "b"]
+        assert (file["ydirection/0"][()] == -WEIGHT).all()
+        assert dict(file.attrs) == {"schema": 1, "seed": 3, "cosine": 0.25, "dtype": "float32"}
+
+
+def test_every_result_dataset_has_its_place_in_the_file(path):
+    with h5py.File(path) as file:
+        for name in (*NEW.results, "status", "complete", "seconds", "rank", "error", "audit", "rounds", "finished"):
+            assert file[name].chunks is None
+            assert file[name].id.get_offset() is not None, name
+
+
+def test_a_line_has_no_ycoordinates(tmp_path):
+    line = NewSurface(NEW.alpha, None, NEW.results, NEW.delta, None, "", {})
+    create_surface(tmp_path / "line.h5", line)
+    with h5py.File(tmp_path / "line.h5") as file:
+        assert file["train_loss"].shape == (5,)
+        assert "ycoordinates" not in file
+        assert "ydirection" not in file
+
+
+def test_a_left_over_of_a_killed_creation_is_replaced(tmp_path):
+    left = tmp_path / ".surface.h5.creating"
+    left.write_bytes(b"half a file")
+    create_surface(tmp_path / "surface.h5", NEW)
+    assert h5py.is_hdf5(tmp_path / "surface.h5")
+    assert not left.exists()
+
+
+def test_a_record_lands_at_its_index_and_nowhere_else(path):
+    writer = open_writer(path, None, root=True)
+    values = {name: float(i) for i, name in enumerate(NEW.results)}
+    writer.at_source(Record((2, 4), values, rank=7, seconds=0.5))
+    with h5py.File(path, locking=False) as file:
+        assert not file["status"][()].any()
+    writer.at_root(Record((2, 4), values, rank=7, seconds=0.5))
+    writer.finish(lambda: None, complete=False)
+    with h5py.File(path) as file:
+        assert np.argwhere(file["status"][()]).tolist() == [[2, 4]]
+        for name, value in values.items():
+            assert file[name][2, 4] == value
+            assert np.isfinite(file[name][()]).sum() == 1
+        assert (file["rank"][2, 4], file["seconds"][2, 4], file["complete"][()]) == (7, 0.5, 0)
+
+
+def hold(path, ready, free):
+    with lock_surface(path):
+        ready.set()
+        free.wait(30)
+
+
+def test_a_second_sweep_is_refused_while_the_first_one_lives(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, free = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(tmp_path / "s.h5", ready, free))
+    holder.start()
+    assert ready.wait(30)
+    with (
+        pytest.raises(UserError, match=f"process {holder.pid} on .* is sweeping"),
+        lock_surface(tmp_path / "s.h5", 0.3),
+    ):
+        pass
+    holder.kill()
+    holder.join()
+    with lock_surface(tmp_path / "s.h5", 5):
+        pass
+
+
+def test_info_says_what_is_there(path):
+    writer = open_writer(path, None, root=True)
+    writer.at_root(Record((0, 0), dict.fromkeys(NEW.results, 2.5), rank=1, seconds=0.5))
+    writer.finish(lambda: None, complete=False)
+    text = describe(path)
+    for part in ("plane of 3 x 5 points", "1 of 15 done (incomplete: 14 to do)", "train_loss", "1: 1", "größe"):
+        assert part in text
+    run = launch("info", path)
+    assert (run.returncode, run.stdout) == (0, text)
+
+
+def test_plain_hdf5_tools_read_it(path):
+    run = launch("-H", path, program=("h5dump",)) if __import__("shutil").which("h5dump") else None
+    if run is None:
+        pytest.skip("h5dump is not installed")
+    assert run.returncode == 0

@@ -1,0 +1,176 @@
+"""The real command, alone and on many ranks: the same numbers, whoever computes them and however often it is cut."""
+
+import re
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from support.jobs import done, resnet20_job, results, tiny_job
+from support.launch import kill_session, launch, start
+
+ROOT_WRITES = {"LANDSCAPE_WRITER": "root"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The results of the tiny job on one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = launch("sweep", tiny_job(folder))
+    assert run.returncode == 0, run.stderr
+    return results(folder / "surface.h5")
+
+
+def test_one_process_without_mpirun_fills_every_point(undisturbed):
+    shape, status = undisturbed["status"]
+    assert shape == (5, 7)
+    assert set(status) == {1}
+    assert {"train_loss", "train_acc", "test_loss", "test_acc_stderr"} <= set(undisturbed)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("env", [{}, ROOT_WRITES], ids=["parallel", "root"])
+def test_ranks_and_the_way_of_writing_change_no_bit(tmp_path, undisturbed, ranks, env):
+    run = launch("sweep", tiny_job(tmp_path), ranks=ranks, env=env)
+    assert run.returncode == 0, run.stderr
+    assert results(tmp_path / "surface.h5") == undisturbed
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_resnet20_is_bit_identical_on_1_2_3_and_16_ranks(tmp_path, cifar10, shared_data):
+    found = []
+    for ranks in (None, 2, 3, 16):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        run = launch("sweep", resnet20_job(folder, cifar10, shared_data), ranks=ranks, timeout=400)
+        assert run.returncode == 0, run.stderr
+        found.append(results(folder / "surface.h5"))
+    assert all(one == found[0] for one in found[1:])
+    losses = np.frombuffer(found[0]["train_loss"][1])
+    assert losses.max() > 10 * losses.min() > 0
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("env", [{}, ROOT_WRITES], ids=["parallel", "root"])
+def test_killed_in_the_middle_it_goes_on_and_ends_as_if_undisturbed(tmp_path, undisturbed, env):
+    job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
+    slow = {"TINY_SLEEP": "0.1", **env}
+    process = start("sweep", job, ranks=3, env=slow)
+    deadline = time.monotonic() + 100
+    while done(surface) < 6 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    kill_session(process)
+    before = done(surface)
+    assert 0 < before < 35
+    again = launch("sweep", job, ranks=2, env=env)
+    assert again.returncode == 0, again.stderr
+    assert f"{before} points are there, {35 - before} to do" in again.stderr
+    assert results(surface) == undisturbed
+
+
+@pytest.mark.mpi
+def test_more_ranks_than_points(tmp_path):
+    run = launch("sweep", tiny_job(tmp_path, grid={"alpha": [0, 1, 2]}), ranks=4)
+    assert run.returncode == 0, run.stderr
+    assert done(tmp_path / "surface.h5") == 2
+
+
+def test_a_finished_surface_is_left_alone(tmp_path):
+    job, surface = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}), tmp_path / "surface.h5"
+    launch("sweep", job)
+    before = surface.read_bytes()
+    again = launch("sweep", job)
+    assert again.returncode == 0
+    assert "all 3 points are there; nothing to do" in again.stderr
+    assert surface.read_bytes() == before
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_raising_rank_ends_the_job_with_one_message(tmp_path, rank):
+    job = tiny_job(tmp_path, loss="tiny:fails_later")
+    run = launch("sweep", job, ranks=3, env={"TINY_RANK": str(rank)}, timeout=100)
+    assert run.returncode == 1
+    message = rf"error: rank {rank} on \S+ failed at alpha \S+, beta \S+ \(index .*ZeroDivisionError: the user's loss"
+    assert len(re.findall(message, run.stderr)) == 1
+    assert 0 < done(tmp_path / "surface.h5") < 35
+
+
+def test_a_raising_process_alone_says_the_same_and_its_points_stay(tmp_path):
+    job = tiny_job(tmp_path, loss="tiny:fails_later")
+    run = launch("sweep", job)
+    assert run.returncode == 1
+    assert "failed at alpha" in run.stderr
+    assert done(tmp_path / "surface.h5") > 0
+
+
+@pytest.mark.mpi
+def test_a_slow_rank_gets_fewer_points(tmp_path):
+    job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 9], "beta": [-1, 1, 5]})
+    run = launch("sweep", job, ranks=3, env={"TINY_SLEEP": "0.2", "TINY_RANK": "1"})
+    assert run.returncode == 0, run.stderr
+    with h5py.File(tmp_path / "surface.h5") as file:
+        counts = np.bincount(file["rank"][()].ravel(), minlength=3)
+    assert counts.sum() == 45
+    assert 0 < counts[1] < min(counts[0], counts[2])
+
+
+@pytest.mark.mpi
+def test_a_users_mistake_is_one_sentence_from_rank_0(tmp_path):
+    job = tiny_job(tmp_path, loss="tiny:one_value")
+    run = launch("sweep", job, ranks=3)
+    assert run.returncode == 2
+    assert run.stderr.count("error: loss: it returned the shape []") == 1
+    assert not (tmp_path / "surface.h5").exists()
+
+
+def test_a_launcher_of_another_mpi_is_refused(tmp_path):
+    run = launch("sweep", tiny_job(tmp_path), env={"PMI_SIZE": "4"})
+    assert run.returncode == 2
+    assert "the launcher started 4 processes (PMI_SIZE) and each sees a world of 1" in run.stderr
+    assert not (tmp_path / "surface.h5").exists()
+
+
+def test_a_network_that_is_random_in_eval_mode_is_refused(tmp_path):
+    import torch
+
+    from support import tiny
+
+    job = tiny_job(tmp_path, model__build="tiny:Dropping", model__checkpoint="drop.pt")
+    torch.save(tiny.Dropping().state_dict(), tmp_path / "drop.pt")
+    run = launch("sweep", job)
+    assert run.returncode == 1
+    assert "f(0, 0) does not match" in run.stderr
+    assert not (tmp_path / "surface.h5").exists()
+
+
+def test_repeats_make_a_file_for_each_seed(tmp_path):
+    job = tiny_job(tmp_path, plane__repeats=2, grid={"alpha": [-1, 1, 3]})
+    run = launch("sweep", job)
+    assert run.returncode == 0, run.stderr
+    single = tiny_job(tmp_path, name="single.yaml", plane__seed=4, grid={"alpha": [-1, 1, 3]})
+    launch("sweep", single)
+    first, second = results(tmp_path / "surface.r0.h5"), results(tmp_path / "surface.r1.h5")
+    assert first != second
+    assert second == results(tmp_path / "surface.h5")
+
+
+def test_overwrite_replaces_another_sweep(tmp_path):
+    launch("sweep", tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}))
+    other = tiny_job(tmp_path, grid={"alpha": [-1, 1, 4]})
+    refused = launch("sweep", other)
+    assert refused.returncode == 2
+    assert "a finer grid over the same plane" in refused.stderr
+    assert done(tmp_path / "surface.h5") == 3
+    assert launch("sweep", other, "--overwrite").returncode == 0
+    assert done(tmp_path / "surface.h5") == 4
+
+
+@pytest.mark.parametrize("batch", [2, 7, 39, 64])
+def test_the_batch_changes_no_bit(tmp_path, undisturbed, batch):
+    run = launch("sweep", tiny_job(tmp_path, evaluate={"batch": batch}))
+    assert run.returncode == 0, run.stderr
+    assert results(tmp_path / "surface.h5") == undisturbed

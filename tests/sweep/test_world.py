@@ -1,0 +1,36 @@
+"""A launcher of another MPI is refused; a mistake on one rank is everybody's."""
+
+import pytest
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.sweep.world import RankError, Solo, check_launcher, on_root, together
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_many_worlds_of_one_are_refused(name):
+    with pytest.raises(UserError, match=f"started 4 processes \\({name}\\)"):
+        check_launcher(1, {name: "4"})
+
+
+def test_a_fitting_launcher_and_none_pass():
+    check_launcher(4, {"OMPI_COMM_WORLD_SIZE": "4"})
+    check_launcher(1, {"OMPI_COMM_WORLD_SIZE": "1"})
+    check_launcher(1, {})
+
+
+def test_a_step_gives_its_value():
+    assert together(Solo(), lambda: 3) == 3
+    assert on_root(Solo(), lambda: "x") == "x"
+
+
+def test_a_mistake_stays_a_sentence_and_a_bug_names_the_rank():
+    def mistake():
+        raise UserError("grid: wrong")
+
+    def bug():
+        raise IndexError("far out")
+
+    with pytest.raises(UserError, match="grid: wrong"):
+        together(Solo(), mistake)
+    with pytest.raises(RankError, match=r"(?s)rank 0 on .*IndexError: far out"):
+        together(Solo(), bug)
