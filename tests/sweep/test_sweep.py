@@ -1,12 +1,16 @@
 """The real command, alone and on many ranks: the same numbers, whoever computes them and however often it is cut."""
 
+import os
 import re
+import signal
 import time
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
+from support import tiny
 from support.jobs import done, resnet20_job, results, tiny_job
 from support.launch import kill_session, launch, start
 
@@ -59,9 +63,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
     slow = {"TINY_SLEEP": "0.1", **env}
     process = start("sweep", job, ranks=3, env=slow)
-    deadline = time.monotonic() + 100
-    while done(surface) < 6 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    wait_for(lambda: done(surface) >= 6 or process.poll() is not None)
     kill_session(process)
     before = done(surface)
     assert 0 < before < 35
@@ -135,10 +137,6 @@ def test_a_launcher_of_another_mpi_is_refused(tmp_path):
 
 
 def test_a_network_that_is_random_in_eval_mode_is_refused(tmp_path):
-    import torch
-
-    from support import tiny
-
     job = tiny_job(tmp_path, model__build="tiny:Dropping", model__checkpoint="drop.pt")
     torch.save(tiny.Dropping().state_dict(), tmp_path / "drop.pt")
     run = launch("sweep", job)
@@ -174,3 +172,49 @@ def test_the_batch_changes_no_bit(tmp_path, undisturbed, batch):
     run = launch("sweep", tiny_job(tmp_path, evaluate={"batch": batch}))
     assert run.returncode == 0, run.stderr
     assert results(tmp_path / "surface.h5") == undisturbed
+
+
+def test_a_9_by_7_grid_holds_each_point_at_its_beta_row_and_alpha_column(tmp_path):
+    grid = {"alpha": [-1.5, 1, 9], "beta": [-0.25, 2, 7]}
+    job = tiny_job(tmp_path, grid=grid, data__splits=["train"])
+    assert launch("sweep", job).returncode == 0
+    network = tiny.network()
+    network.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True))
+    with h5py.File(tmp_path / "surface.h5") as file:
+        found = file["train_loss"][()]
+        stored = [[torch.from_numpy(file[f"{axis}direction/{i}"][()]) for i in range(4)] for axis in "xy"]
+    inputs, classes = tiny.data(None, "train")
+    expected = np.empty((7, 9))
+    for iy, beta in enumerate(np.linspace(-0.25, 2, 7)):
+        for ix, alpha in enumerate(np.linspace(-1.5, 1, 9)):
+            state = [t + alpha * d + beta * e for t, d, e in zip(network.parameters(), *stored, strict=True)]
+            outputs = torch.relu(inputs @ state[0].T + state[1]) @ state[2].T + state[3]
+            expected[iy, ix] = torch.nn.functional.cross_entropy(outputs, classes).item()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_directions_of_a_surface_make_the_same_surface_again(tmp_path, undisturbed):
+    assert launch("sweep", tiny_job(tmp_path, output__file="first.h5")).returncode == 0
+    again = tiny_job(tmp_path, plane={"kind": "file", "path": "first.h5"})
+    assert launch("sweep", again).returncode == 0
+    assert results(tmp_path / "surface.h5") == undisturbed
+
+
+@pytest.mark.mpi
+def test_ranks_whose_mpirun_is_gone_stop(tmp_path, undisturbed):
+    job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
+    process = start("sweep", job, ranks=3, env={"TINY_SLEEP": "0.5"})
+    wait_for(lambda: done(surface) >= 3 or process.poll() is not None)
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not process.members(), 20)
+    assert process.members() == []
+    assert 0 < done(surface) < 35
+    process.communicate()
+    assert launch("sweep", job).returncode == 0
+    assert results(surface) == undisturbed
+
+
+def wait_for(condition, patience=100):
+    deadline = time.monotonic() + patience
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
+from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
+from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweep import prepare
-from landscape_mpi.sweep.device import choose_device
 from landscape_mpi.sweep.output import Identity
 from landscape_mpi.sweep.world import World, tell, together
 
@@ -63,12 +64,7 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experi
 
 
 def _device(requested: str, world: World) -> torch.device:
-    device = torch.device(choose_device(requested, world.local_rank, torch.cuda.device_count()))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(1)  # a rank is a core; more threads would fight over it and change no number
-    return device
+    return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()))
 
 
 def _agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.data import DEFAULT_NORMALISATION, Normalisation, Split, load_split
+from landscape_mpi.assemble import build_model, normalisation, open_split
+from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, is_classes
-from landscape_mpi.job import Data, FilePlane, JobFile, RandomPlane, SweepJob
-from landscape_mpi.networks import build_network, load_checkpoint, sha256
+from landscape_mpi.job import FilePlane, JobFile, RandomPlane, SweepJob
+from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
-from landscape_mpi.plugin import is_plugin, load_plugin
 from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.sweep.share import share_splits
 from landscape_mpi.sweep.world import World, together
@@ -37,9 +37,8 @@ def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
     Raises:
         UserError: the network cannot be built, or the checkpoint does not fit it.
     """
-    model = job.values.model
-    checkpoint = job.resolve(model.checkpoint)
-    network = build_network(model.build, model.options, job.path.parent)
+    checkpoint = job.resolve(job.values.model.checkpoint)
+    network = build_model(job)
     load_checkpoint(network, checkpoint)
     parameters = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     dtype = getattr(torch, job.values.evaluate.dtype)
@@ -53,7 +52,7 @@ def load_data(job: JobFile[SweepJob], world: World) -> dict[str, Split]:
         UserError: the data are absent, damaged or without the classes that accuracy needs.
     """
     data = job.values.data
-    made = together(world, lambda: [_load(job, name) for name in data.splits] if world.local_rank == 0 else [])
+    made = together(world, lambda: [open_split(job, name) for name in data.splits] if world.local_rank == 0 else [])
     splits = {split.name: split for split in share_splits(made, world)}
     if "accuracy" in job.values.metrics:
         _check_classes(splits)
@@ -114,20 +113,6 @@ def batch_size(job: SweepJob, device: torch.device) -> int:
     if job.evaluate.batch != "auto":
         return job.evaluate.batch
     return BATCH_CUDA if device.type == "cuda" else BATCH_CPU
-
-
-def normalisation(data: Data) -> Normalisation | None:
-    """Return the job's normalisation, else the data set's own; a user's data have none."""
-    if data.normalize is not None:
-        return Normalisation(data.normalize.mean, data.normalize.std)
-    return DEFAULT_NORMALISATION.get(data.build)
-
-
-def _load(job: JobFile[SweepJob], split: str) -> Split:
-    data = job.values.data
-    callable_ = load_plugin("data.build", data.build, job.path.parent) if is_plugin(data.build) else None
-    root = job.resolve(data.root) if data.root is not None else None
-    return load_split(data.build, root, split, data.options, data.limit, callable_)
 
 
 def _check_classes(splits: Mapping[str, Split]) -> None:

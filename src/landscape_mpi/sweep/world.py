@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from landscape_mpi.device import local_rank_from
 from landscape_mpi.errors import UserError
-from landscape_mpi.sweep.device import local_rank_from
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.sweep.device import choose_device, local_rank_from
+from landscape_mpi.device import choose_device, local_rank_from
 
 
 @pytest.mark.parametrize(
