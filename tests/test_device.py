@@ -2,8 +2,8 @@
 
 import pytest
 
-from landscape_mpi.errors import UserError
 from landscape_mpi.device import choose_device, local_rank_from
+from landscape_mpi.errors import UserError
 
 
 @pytest.mark.parametrize(

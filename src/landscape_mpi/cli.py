@@ -78,6 +78,7 @@ def _add_train(commands: _Commands) -> None:
     parser = commands.add_parser("train", help="train theta* and keep a checkpoint of every epoch")
     parser.add_argument("job", type=Path)
     _add_device(parser)
+    parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=_train)
 
@@ -134,7 +135,9 @@ def _init(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from landscape_mpi.train.run import train_job
 
-    train_job(options.job, options.device, quiet=options.quiet)
+    report = _ignore if options.quiet else _note
+    place = train_job(options.job, options.device, overwrite=options.overwrite, report=report)
+    sys.stdout.write(f"{place}\n")
     return Exit.COMPLETE
 
 
@@ -148,6 +151,13 @@ def _info(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from landscape_mpi.data import fetch_cifar10
 
-    place = fetch_cifar10(options.root, report=lambda text: print(text, file=sys.stderr))  # noqa: T201
-    sys.stdout.write(f"{place}\n")
+    sys.stdout.write(f"{fetch_cifar10(options.root, report=_note)}\n")
     return Exit.COMPLETE
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _ignore(text: str) -> None:
+    pass

@@ -1,0 +1,71 @@
+"""Contour lines with labelled levels; knows nothing of files or of other pictures."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby, zip_longest
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from landscape_mpi.plot.field import Field
+from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.frame import grey
+from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.style import SMALL, line_colours
+
+
+def draw(axes: Axes, field: Field, scale: Scale) -> ContourSet:
+    """Draw the level lines of a plane; squares with a corner that is NaN or inf are grey."""
+    grey_squares(axes, field)
+    return axes.contour(
+        field.alpha,
+        field.beta,
+        scale.lift(linear(field)),
+        levels=scale.levels,
+        norm=scale.norm,
+        cmap=line_colours(),
+        linewidths=0.9,
+    )
+
+
+def grey_squares(axes: Axes, field: Field) -> None:
+    """Paint the squares of the grid that have no contours, because a corner is NaN or inf."""
+    gap = field.done & np.isnan(field.values)
+    squares = gap[:-1, :-1] | gap[:-1, 1:] | gap[1:, :-1] | gap[1:, 1:]
+    grey(axes, field.alpha, field.beta, squares)
+
+
+def label(axes: Axes, lines: ContourSet) -> None:
+    """Write the levels on their lines wherever there is room.
+
+    The layout of the figure must be settled: what touches what depends on it.
+    """
+    taken = [artist.get_window_extent() for artist in (*axes.texts, *axes.lines)]
+    candidates = axes.clabel(lines, fmt=number, fontsize=SMALL, inline=False)
+    places = [text.get_position() for text in _apart(candidates, taken, axes.get_window_extent())]
+    for text in candidates:
+        text.remove()
+    lines.labelTexts.clear()
+    if places:
+        axes.clabel(lines, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
+
+
+def _apart(texts: Iterable[Text], taken: list[Bbox], inside: Bbox) -> Iterator[Text]:
+    """Yield the texts within the axes that touch neither what is taken nor each other."""
+    for text in _level_by_level(texts):
+        box = text.get_window_extent()
+        fits = inside.fully_containsx(box.x0) and inside.fully_containsx(box.x1)
+        fits &= inside.fully_containsy(box.y0) and inside.fully_containsy(box.y1)
+        if fits and not box.padded(1).count_overlaps(taken):
+            taken.append(box)
+            yield text
+
+
+def _level_by_level(texts: Iterable[Text]) -> Iterator[Text]:
+    """Yield one text of each level, then a second one of each, and so on."""
+    levels = [list(same) for _, same in groupby(texts, Text.get_text)]
+    for row in zip_longest(*levels):
+        yield from (text for text in row if text is not None)

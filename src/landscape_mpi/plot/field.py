@@ -1,0 +1,108 @@
+"""One metric of one surface, ready to be drawn; knows nothing of colours or of figures."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.origin import Origin, origin_of
+from landscape_mpi.plot.quantity import Quantity, is_loss, quantity
+from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.schema import DONE
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One metric of one surface.
+
+    Attributes:
+        surface: what the metric belongs to.
+        origin: where the surface came from.
+        quantity: what the metric is.
+        values: float64 [ny, nx] or [nx]; NaN where there is no finite result.
+        done: bool of the same shape, where there is a result, finite or not.
+        infinite: how many results are inf.
+        undefined: how many results are NaN.
+    """
+
+    surface: Surface
+    origin: Origin
+    quantity: Quantity
+    values: NDArray[np.float64]
+    done: NDArray[np.bool_]
+    infinite: int
+    undefined: int
+
+    @property
+    def alpha(self) -> NDArray[np.float64]:
+        """Coordinates along delta, [nx]."""
+        return self.surface.alpha
+
+    @property
+    def beta(self) -> NDArray[np.float64]:
+        """Coordinates along eta, [ny]; a line has the one coordinate 0."""
+        return np.zeros(1) if self.surface.beta is None else self.surface.beta
+
+    @property
+    def finite(self) -> NDArray[np.float64]:
+        """The finite results, flat."""
+        return self.values[np.isfinite(self.values)]
+
+
+def field_of(surface: Surface, metric: str | None = None) -> Field:
+    """Return one metric of a surface.
+
+    Args:
+        surface: what was read.
+        metric: its name; left out: train_loss, else the first loss, else the first metric.
+
+    Raises:
+        UserError: the surface has no such metric, or nothing to draw in it.
+    """
+    name = _named(surface, metric) if metric else default_metric(surface)
+    origin = origin_of(surface)
+    results, done = surface.metrics[name], surface.status == DONE
+    values = np.where(np.isfinite(results), results, np.nan)
+    field = Field(
+        surface,
+        origin,
+        quantity(name, nats=origin.loss == "cross_entropy"),
+        values,
+        done,
+        infinite=int(np.isinf(results).sum()),
+        undefined=int((np.isnan(results) & done).sum()),
+    )
+    return _drawable(field)
+
+
+def default_metric(surface: Surface) -> str:
+    """Return train_loss where it is there, else the first loss, else the first metric."""
+    names = list(surface.metrics)
+    losses = [name for name in names if is_loss(name)]
+    return "train_loss" if "train_loss" in losses else (losses or names)[0]
+
+
+def _named(surface: Surface, metric: str) -> str:
+    if metric in surface.metrics:
+        return metric
+    near = difflib.get_close_matches(metric, surface.metrics, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise UserError(f"--metric: {surface.path} has no {metric}{hint}; it has {_listed(list(surface.metrics))}.")
+
+
+def _drawable(field: Field) -> Field:
+    surface, metric = field.surface, field.quantity.metric
+    if not field.done.any():
+        raise UserError(f"{surface.path}: nothing to draw yet: 0 of {surface.points} points are done.")
+    if not field.finite.size:
+        raise UserError(
+            f"{surface.path}: nothing to draw: {metric} is NaN or inf at all {surface.done} points that are done."
+        )
+    return field
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

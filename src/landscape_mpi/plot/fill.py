@@ -1,0 +1,75 @@
+"""Values for the points that are not done yet, from those that are; knows nothing of figures.
+
+Points are visited coarse to fine, so the done ones are scattered over the plane. They are triangulated on the
+index grid; a point not done yet takes its value from the triangle around it. Nothing is invented outside the
+triangles, or where a corner of the triangle is NaN or inf: those places stay gaps.
+"""
+
+import numpy as np
+from matplotlib.tri import LinearTriInterpolator, Triangulation
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.field import Field
+
+Values = NDArray[np.float64]
+
+
+def linear(field: Field) -> Values:
+    """Return the values [ny, nx] with the missing ones interpolated linearly.
+
+    Raises:
+        UserError: too few points are done to span an area.
+    """
+    if field.surface.complete:
+        return field.values
+    mesh = _triangulate(field)
+    known = field.values[field.done]
+    mesh.set_mask(np.isnan(known[mesh.triangles]).any(axis=1))
+    rows, columns = np.nonzero(~field.done)
+    found = LinearTriInterpolator(mesh, np.nan_to_num(known))(columns, rows)
+    return _filled(field, np.ma.filled(found, np.nan))
+
+
+def nearest(field: Field) -> Values:
+    """Return the values [ny, nx] where a missing one is that of the nearest corner of its triangle.
+
+    Too few points for a triangle are shown alone.
+    """
+    if field.surface.complete:
+        return field.values
+    try:
+        mesh = _triangulate(field)
+    except UserError:
+        return field.values
+    rows, columns = np.nonzero(~field.done)
+    triangle = np.atleast_1d(mesh.get_trifinder()(columns, rows))
+    corners = mesh.triangles[triangle]
+    distances = np.hypot(mesh.x[corners] - columns[:, None], mesh.y[corners] - rows[:, None])
+    corner = corners[np.arange(len(corners)), distances.argmin(axis=1)]
+    return _filled(field, np.where(triangle >= 0, field.values[field.done][corner], np.nan))
+
+
+def _filled(field: Field, missing: Values) -> Values:
+    values = field.values.copy()
+    values[~field.done] = missing
+    return values
+
+
+def _triangulate(field: Field) -> Triangulation:
+    """Triangulate the done points on the index grid (x: column, y: row), without flat triangles."""
+    rows, columns = np.nonzero(field.done)
+    if rows.size < 3 or _in_a_row(rows, columns):
+        raise UserError(
+            f"{field.surface.path}: too early for this picture: the {field.surface.done} of "
+            f"{field.surface.points} points that are done span no area yet; --kind heat shows them."
+        )
+    mesh = Triangulation(columns, rows)
+    x, y = mesh.x[mesh.triangles], mesh.y[mesh.triangles]
+    twice_area = np.abs((x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0]))
+    return Triangulation(mesh.x, mesh.y, mesh.triangles[twice_area > 0.5])
+
+
+def _in_a_row(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
+    steps = np.stack([rows - rows[0], columns - columns[0]])
+    return bool(np.linalg.matrix_rank(steps) < 2)

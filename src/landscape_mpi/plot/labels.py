@@ -1,0 +1,123 @@
+"""Titles, axis labels and captions that say what is shown; knows nothing of how it is drawn."""
+
+from collections.abc import Sequence
+
+from matplotlib.mathtext import MathTextParser
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.field import Field
+from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.origin import Origin, plain
+from landscape_mpi.plot.scale import Scale
+
+_A = "\N{GREEK SMALL LETTER ALPHA}"
+
+_NORMALISED = {
+    "filter": "filter-normalised",
+    "layer": "layer-normalised",
+    "weight": "weight-normalised",
+    "none": "not normalised",
+}
+_KINDS = {
+    "random": "random directions",
+    "interpolate": "interpolation",
+    "pca": "principal components of the trajectory",
+    "hessian": "Hessian eigenvectors",
+    "file": "directions from a file",
+}
+_ALPHA = {"pca": "1st component", "hessian": "largest eigenvalue"}
+_BETA = {"pca": "2nd component", "hessian": "most negative"}
+
+
+def alpha_label(origin: Origin) -> str:
+    """Return the label of the alpha axis."""
+    if origin.kind == "interpolate" and origin.to:
+        return f"{_A} (0: θ*, 1: {origin.to})"
+    return f"{_A} ({_ALPHA.get(origin.kind or '', 'δ direction')})"
+
+
+def beta_label(origin: Origin) -> str:
+    """Return the label of the beta axis."""
+    if origin.kind == "interpolate" and origin.via:
+        return f"β (1: {origin.via})"
+    return f"β ({_BETA.get(origin.kind or '', 'η direction')})"
+
+
+def panel_titles(fields: Sequence[Field]) -> list[str]:
+    """Return one title a panel: the network, and the file where that alone does not tell panels apart."""
+    stems = [plain(field.surface.path.stem) for field in fields]
+    names = [field.origin.network for field in fields]
+    return [
+        stem if name is None else f"{name} ({stem})" if names.count(name) > 1 else name
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def checked(title: str) -> str:
+    """Return the user's title, which may hold mathematics between dollar signs.
+
+    Raises:
+        UserError: the mathematics is not readable.
+    """
+    try:
+        MathTextParser("path").parse(title)
+    except ValueError as error:
+        raise UserError(f"--title: found {title!r}, whose mathematics is not readable; write \\$ for a $.") from error
+    return title
+
+
+def facts(fields: Sequence[Field]) -> list[str]:
+    """Return what a caption says of one panel, which shows some metrics of one surface."""
+    first = fields[0]
+    every = [_directions(first.origin), first.origin.data, _progress(first), *map(_gaps, fields)]
+    return [fact for fact in every if fact]
+
+
+def shared(panels: Sequence[Sequence[str]]) -> list[str]:
+    """Return the facts that hold for every panel."""
+    return [fact for fact in panels[0] if all(fact in panel for panel in panels)]
+
+
+def scale_facts(fields: Sequence[Field], scale: Scale) -> list[str]:
+    """Return what a caption says of the zeros that a log scale cannot show."""
+    if scale.floor is None:
+        return []
+    zeros = sum(int((field.finite <= 0).sum()) for field in fields)
+    return [f"{_points(zeros)} of value 0 drawn at {number(scale.floor)}"]
+
+
+def cut_facts(scale: Scale) -> list[str]:
+    """Return where heights are cut off; a colour bar says it by its arrows, an axis cannot."""
+    ends = {"min": f"below {number(scale.low)}", "max": f"above {number(scale.high)}"}
+    cut = [words for end, words in ends.items() if scale.extend in (end, "both")]
+    return [f"cut off {' and '.join(cut)}"] if cut else []
+
+
+def _directions(origin: Origin) -> str | None:
+    if origin.kind is None:
+        return None
+    words = [_KINDS.get(origin.kind, origin.kind)]
+    if origin.normalise and not (origin.kind != "random" and origin.normalise == "none"):
+        words.append(_NORMALISED.get(origin.normalise, f"normalised: {origin.normalise}"))
+    if origin.seed is not None:
+        words.append(f"seed {origin.seed}")
+    return ", ".join(words)
+
+
+def _progress(field: Field) -> str | None:
+    surface = field.surface
+    if surface.complete:
+        return None
+    failed = f", {surface.failed} failed" if surface.failed else ""
+    return f"{surface.done} of {_points(surface.points)}{failed}"
+
+
+def _gaps(field: Field) -> str | None:
+    """Return how many results cannot be drawn because they are not finite."""
+    counts = [("inf", field.infinite), ("NaN", field.undefined)]
+    gaps = [f"{name} at {_points(count)}" for name, count in counts if count]
+    return f"{field.quantity.words} {', '.join(gaps)}" if gaps else None
+
+
+def _points(count: int) -> str:
+    return "1 point" if count == 1 else f"{count} points"

@@ -1,0 +1,75 @@
+"""Contour levels and how numbers are written; knows nothing of surfaces."""
+
+import math
+from itertools import pairwise
+
+from matplotlib.ticker import MaxNLocator
+
+from landscape_mpi.errors import UserError
+
+MOST = 200
+"""More levels than this are a mistake: the lines would cover the picture."""
+
+_EXPECTED = "expected FIRST:LAST:STEP (such as 0.1:10:0.5) or numbers in ascending order (such as 0.1,1,10)"
+
+
+def parse_levels(text: str) -> tuple[float, ...]:
+    """Return the levels that `--levels` names: FIRST:LAST:STEP, both ends included, or a list.
+
+    Raises:
+        UserError: it is neither.
+    """
+    try:
+        levels = _steps(text) if ":" in text else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.") from None
+    ascending = all(low < high for low, high in pairwise(levels))
+    if not levels or not ascending or not all(map(math.isfinite, levels)):
+        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.")
+    if len(levels) > MOST:
+        raise UserError(f"--levels: {text!r} makes {len(levels)} levels; expected at most {MOST}.")
+    return levels
+
+
+def _steps(text: str) -> tuple[float, ...]:
+    first, last, step = (float(part) for part in text.split(":"))
+    if not step > 0 or not math.isfinite((last - first) / step):
+        raise ValueError(text)
+    count = min(math.floor((last - first) / step + 1e-9), MOST) + 1
+    return tuple(float(f"{first + index * step:.12g}") for index in range(count))
+
+
+def automatic_levels(low: float, high: float, *, log: bool, most: int = 14) -> tuple[float, ...]:
+    """Return at most `most` round levels between two values.
+
+    They are geometric on a log scale that spans a decade or more, else evenly spaced.
+    """
+    return geometric(low, high, most) if log and high >= 10 * low else linear(low, high, most)
+
+
+def geometric(low: float, high: float, most: int) -> tuple[float, ...]:
+    """Return the powers of ten within [low, high] and as many round numbers between them as may be."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    strides = (((1,), stride) for stride in range(1, len(powers) + 1))
+    for mantissas, stride in (((1, 1.5, 2, 3, 5, 7), 1), ((1, 2, 5), 1), ((1, 3), 1), *strides):
+        every = (float(f"{mantissa}e{power}") for power in powers[::stride] for mantissa in mantissas)
+        levels = tuple(level for level in every if low <= level <= high)
+        if len(levels) <= most:
+            break
+    return levels
+
+
+def linear(low: float, high: float, most: int) -> tuple[float, ...]:
+    """Return evenly spaced round levels within [low, high]."""
+    ticks = MaxNLocator(nbins=most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return tuple(float(f"{level:.12g}") for level in ticks if low <= level <= high)
+
+
+def number(value: float, _position: int | None = None) -> str:
+    """Return a number as a figure shows it: at most four digits, else a power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+    mantissa, power = f"{value:.3e}".split("e")
+    digits = mantissa.rstrip("0").rstrip(".")
+    factor = {"1": "", "-1": "-"}.get(digits, rf"{digits}{{\times}}")
+    return rf"${factor}10^{{{int(power)}}}$"

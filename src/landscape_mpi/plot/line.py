@@ -1,0 +1,126 @@
+"""Losses and accuracies along a line, as in the paper's Figure 2; knows nothing of files or of other pictures."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from landscape_mpi.plot.field import Field
+from landscape_mpi.plot.labels import alpha_label
+from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.quantity import is_accuracy
+from landscape_mpi.plot.scale import Scale, scale_of
+from landscape_mpi.plot.style import BLUE, GREY, RED
+from landscape_mpi.plot.wish import Wish
+
+_FEW = 30
+_ROOM = 0.04
+
+
+@dataclass(frozen=True)
+class Side:
+    """A vertical axis that all panels share: its metrics, colour, label and scale."""
+
+    metrics: frozenset[str]
+    colour: str
+    label: str
+    scale: Scale
+
+
+def sides_of(panels: Sequence[Sequence[Field]], wish: Wish) -> list[Side]:
+    """Return the left axis and, where losses and accuracies are shown together, the right one."""
+    every = [field for fields in panels for field in fields]
+    accuracies = [field for field in every if is_accuracy(field.quantity.metric)]
+    others = [field for field in every if field not in accuracies]
+    if not others:
+        return [_side(accuracies, wish, RED)]
+    sides = [_side(others, wish, BLUE)]
+    return [*sides, _side(accuracies, Wish(low=0, high=100), RED)] if accuracies else sides
+
+
+def draw(axes: Axes, fields: Sequence[Field], sides: Sequence[Side]) -> list[Line2D]:
+    """Draw metrics of one surface along its line; a second side gets a twin of the axes.
+
+    Returns:
+        The curves, side by side in the order of the fields.
+    """
+    axes.set_xlabel(alpha_label(fields[0].origin))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlim(_stretched(float(fields[0].alpha.min()), float(fields[0].alpha.max()), 0))
+    curves = []
+    for index, side in enumerate(sides):
+        own = axes.twinx() if index else axes
+        _dress(own, side)
+        curves += [_curve(own, field, side) for field in fields if field.quantity.metric in side.metrics]
+    if len(splits := _splits(fields)) > 1:
+        _legend(axes, splits)
+    return curves
+
+
+def _side(fields: Sequence[Field], wish: Wish, colour: str) -> Side:
+    metrics = {field.quantity.metric: field.quantity for field in fields}
+    first = fields[0].quantity
+    label = first.label if len(metrics) == 1 else first.label.removeprefix(first.words.rpartition(" ")[0]).strip()
+    return Side(frozenset(metrics), colour, label, scale_of(fields, wish))
+
+
+def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
+    """Draw one metric, over points not done yet but not over NaN or inf."""
+    marked = field.surface.points <= _FEW or not field.surface.complete
+    (curve,) = axes.plot(
+        field.alpha[field.done],
+        side.scale.lift(field.values[field.done]),
+        linestyle=_dash(field.quantity.split),
+        color=side.colour,
+        marker="o" if marked else None,
+        markersize=2.5,
+        label=field.quantity.words,
+    )
+    return curve
+
+
+def _dress(axes: Axes, side: Side) -> None:
+    """Scale, label and colour a vertical axis."""
+    scale = side.scale
+    if scale.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(number))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        room = (scale.high / scale.low) ** _ROOM
+        axes.set_ylim(scale.low / room, scale.high * room)
+    else:
+        axes.set_ylim(_stretched(scale.low, scale.high, _ROOM))
+    axes.set_ylabel(side.label, color=side.colour)
+    axes.tick_params(axis="y", which="both", colors=side.colour)
+
+
+def _stretched(low: float, high: float, room: float) -> tuple[float, float]:
+    extra = (high - low) * room or (0.5 if low == high else 0)
+    return low - extra, high + extra
+
+
+def _dash(split: str | None) -> Literal["-", "--", ":"]:
+    return "--" if split == "test" else "-" if split in ("train", None) else ":"
+
+
+def _splits(fields: Iterable[Field]) -> dict[str, str]:
+    """Return the splits shown and what they are called, in the order of the fields."""
+    quantities = (field.quantity for field in fields)
+    return {each.split: each.words.rpartition(" ")[0] for each in quantities if each.split}
+
+
+def _legend(axes: Axes, splits: dict[str, str]) -> None:
+    """Say above the axes which dashes are which split; the colours are those of the axes."""
+    handles = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
+    axes.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=len(handles),
+        frameon=False,
+        borderaxespad=0.1,
+        handlelength=2.6,
+    )

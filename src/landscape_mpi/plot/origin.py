@@ -1,0 +1,129 @@
+"""Where a surface came from, as far as a caption tells it; knows nothing of matplotlib.
+
+The job text may be absent or nonsense: it is only a caption, so whatever is not understood is left out.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job.text import LARGEST, parse
+from landscape_mpi.surface.read import Surface
+
+_LONGEST = 60
+_NETWORKS = {"resnet": "ResNet-", "vgg": "VGG-", "densenet": "DenseNet-"}
+_SHORTCUTS = {"none": ", no shortcuts", "pad": ", padded shortcuts"}
+_DATA = {"cifar10": "CIFAR-10"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the job says about network, data and plane; None where it does not.
+
+    Attributes:
+        network: in words, such as "ResNet-56, no shortcuts".
+        loss: the key `loss`, "cross_entropy" where the job leaves it out, None without a job.
+        data: in words, such as "CIFAR-10, first 500 images".
+        kind: random, interpolate, pca, hessian or file.
+        normalise: filter, layer, weight or none.
+        seed: of random directions.
+        to: the name of the checkpoint at alpha = 1 of an interpolation.
+        via: the name of the checkpoint at beta = 1.
+    """
+
+    network: str | None = None
+    loss: str | None = None
+    data: str | None = None
+    kind: str | None = None
+    normalise: str | None = None
+    seed: int | None = None
+    to: str | None = None
+    via: str | None = None
+
+
+def origin_of(surface: Surface) -> Origin:
+    """Return what the surface's job and attributes say about where it came from."""
+    job = _Job(_document(surface))
+    if not job.document:
+        return Origin()
+    kind = job.word("plane", "kind")
+    return Origin(
+        network=_network(job),
+        loss=job.word("loss") or "cross_entropy",
+        data=_data(job),
+        kind=kind,
+        normalise=job.word("plane", "normalize") or ("filter" if kind == "random" else None),
+        seed=_seed(surface, job) if kind == "random" else None,
+        to=_stem(job.word("plane", "to")),
+        via=_stem(job.word("plane", "via")),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Looks things up in a document of unknown shape."""
+
+    document: Mapping[str, Any]
+
+    def word(self, *keys: str) -> str | None:
+        value = self._value(keys)
+        return plain(value) if isinstance(value, str) and value.strip() else None
+
+    def whole(self, *keys: str) -> int | None:
+        value = self._value(keys)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def _value(self, keys: tuple[str, ...]) -> object:
+        value: object = self.document
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+
+def plain(text: str) -> str:
+    """Return text of unknown origin as one short line that matplotlib shows as it is."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    short = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def _document(surface: Surface) -> Mapping[str, Any]:
+    if surface.job is None or len(surface.job) > LARGEST:
+        return {}
+    try:
+        return parse(surface.job, surface.path)
+    except UserError:
+        return {}
+
+
+def _network(job: _Job) -> str | None:
+    build = job.word("model", "build")
+    if build is None:
+        return None
+    zoo = re.fullmatch(r"([a-z]+)(\d+)", build)
+    name = _NETWORKS[zoo[1]] + zoo[2] if zoo and zoo[1] in _NETWORKS else build.rpartition(":")[2]
+    return name + _SHORTCUTS.get(job.word("model", "options", "shortcut") or "", "")
+
+
+def _data(job: _Job) -> str | None:
+    build = job.word("data", "build")
+    if build is None:
+        return None
+    limit = job.whole("data", "limit")
+    images = f", first {limit} images" if limit else ""
+    return _DATA.get(build, build.rpartition(":")[2]) + images
+
+
+def _seed(surface: Surface, job: _Job) -> int | None:
+    """Return the seed the file names (it differs between repeats), else the job's, else its default."""
+    stored = surface.attributes.get("seed")
+    if isinstance(stored, int):
+        return stored
+    return job.whole("plane", "seed") or 0
+
+
+def _stem(name: str | None) -> str | None:
+    return PurePath(name).stem if name else None

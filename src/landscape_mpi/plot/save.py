@@ -1,0 +1,48 @@
+"""Figures -> image files; knows nothing of surfaces."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.style import RC
+
+# The date is left out, so that the same surface always gives the same file.
+_FORMATS: Mapping[str, Any] = {
+    ".png": {"dpi": 200},
+    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+    ".svg": {"dpi": 300, "metadata": {"Date": None}},
+}
+
+
+def check_target(path: Path) -> None:
+    """Refuse a path that no figure can be written to, before any work is done.
+
+    Raises:
+        UserError: its ending names no known format, or its folder does not exist.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        found = f"the ending {path.suffix!r}" if path.suffix else "no ending"
+        raise UserError(f"-o: {path}: found {found}; expected one of {', '.join(_FORMATS)}.")
+    if not path.parent.is_dir():
+        raise UserError(f"-o: {path}: there is no folder {path.parent}; create it or choose another.")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's ending names; a failed write leaves no half image.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    ending = path.suffix.lower()
+    image = BytesIO()
+    with mpl.rc_context(RC):
+        figure.savefig(image, format=ending[1:], **_FORMATS[ending])
+    try:
+        path.write_bytes(image.getvalue())
+    except OSError as error:
+        raise UserError(f"-o: {path}: cannot be written ({error.strerror}); choose another place with -o.") from error

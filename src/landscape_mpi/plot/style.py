@@ -1,0 +1,60 @@
+"""Fonts, line widths, colours and sizes of every figure; knows nothing of what is drawn."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, ListedColormap
+
+COLUMN = 3.4
+"""The width of one column of a paper, in inches."""
+
+PLANE_PANEL = (2.55, 0.75)
+"""The width of a plane's panel with its labels, and what its height has above that of the plane, in inches."""
+
+BAR = 0.85
+"""The width of a colour bar with its labels, in inches."""
+
+LINE_PANEL = (COLUMN, 2.6)
+RELIEF_PANEL = (COLUMN, 2.85)
+
+SMALL = 6.5
+"""The size of captions and contour labels, in points."""
+
+GAP = "#d5d5d5"
+"""The colour of places whose result is NaN or inf."""
+
+BLUE, RED, GREY = "#1f5fa8", "#c62f2d", "#444444"
+
+RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "figure.titlesize": 9.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "mathtext.fontset": "dejavusans",
+    "text.usetex": False,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.05,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "landscape_mpi",
+}
+"""What differs from matplotlib's defaults: sizes for a column of a paper, embedded fonts, repeatable files."""
+
+
+def colours() -> Colormap:
+    """Return the perceptually uniform map for areas."""
+    return colormaps["viridis"]
+
+
+def line_colours() -> Colormap:
+    """Return the same map without its light end, which cannot be read as lines on white."""
+    return ListedColormap(colormaps["viridis"](np.linspace(0, 0.82, 256)), "viridis_dark")

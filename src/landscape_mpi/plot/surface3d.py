@@ -1,0 +1,111 @@
+"""The surface in three dimensions, shaded; knows nothing of files or of other pictures."""
+
+import numpy as np
+from matplotlib.colors import LightSource
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+from mpl_toolkits.mplot3d import Axes3D  # type: ignore[import-untyped]
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from landscape_mpi.plot.field import Field
+from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.labels import alpha_label, beta_label
+from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.style import colours
+
+Values = NDArray[np.float64]
+
+_BOX = (1.0, 1.0, 0.75)
+_LIGHT = LightSource(azdeg=250, altdeg=50)
+_FACETS = 100
+_LONGEST = 15
+
+
+def draw(axes: Axes3D, field: Field, scale: Scale) -> Poly3DCollection:
+    """Draw a plane as a shaded surface; where the scale is logarithmic, so is the height."""
+    heights = scale.height(linear(field))
+    light = _light(heights, scale)
+    alpha, beta = _finer(field.alpha), _finer(field.beta)
+    columns, rows = np.meshgrid(alpha, beta)
+    fine = _resampled(heights, field, alpha, beta)
+    surface = axes.plot_surface(
+        columns,
+        rows,
+        fine,
+        facecolors=_relief(fine, _resampled(light, field, alpha, beta), scale),
+        shade=False,
+        rcount=beta.size,
+        ccount=alpha.size,
+        linewidth=0.35,
+        antialiased=True,
+        rasterized=True,
+    )
+    _dress(axes, field, scale)
+    return surface
+
+
+def _finer(axis: Values) -> Values:
+    """Return the coordinates with points between them, all kept, until the facets are too small to see."""
+    parts = max(1, _FACETS // (axis.size - 1))
+    index = np.arange((axis.size - 1) * parts + 1) / parts
+    return np.interp(index, np.arange(axis.size), axis)
+
+
+def _resampled(values: Values, field: Field, alpha: Values, beta: Values) -> Values:
+    """Interpolate values [ny, nx] bilinearly at finer coordinates: the same surface in smaller facets."""
+    index_x, index_y = (np.arange(axis.size) for axis in (field.alpha, field.beta))
+    x = np.linspace(0, index_x[-1], alpha.size)
+    y = np.linspace(0, index_y[-1], beta.size)
+    along_x = np.stack([np.interp(x, index_x, row) for row in values])
+    return np.stack([np.interp(y, index_y, column) for column in along_x.T], axis=1)
+
+
+def _light(heights: Values, scale: Scale) -> Values:
+    """Return how brightly each point is lit, 0 to 1, in a box of equal sides."""
+    low, high = scale.height(np.array([scale.low, scale.high]))
+    relative = (heights - low) / (high - low) * _BOX[2]
+    lit = _LIGHT.hillshade(relative, dx=1 / (heights.shape[1] - 1), dy=1 / (heights.shape[0] - 1))
+    return np.where(np.isnan(lit), 0.5, lit)
+
+
+def _relief(heights: Values, light: Values, scale: Scale) -> Values:
+    """Return the colours of the surface, RGBA [ny, nx, 4], darker where less light falls."""
+    low, high = scale.height(np.array([scale.low, scale.high]))
+    rgba: Values = colours()((np.nan_to_num(heights, nan=low) - low) / (high - low))
+    rgba[..., :3] *= (0.55 + 0.45 * light)[..., None]
+    return rgba
+
+
+def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
+    """Label the axes, height in units of the metric, and clear the panes."""
+    axes.set_xlabel(_brief(alpha_label(field.origin)), labelpad=-4)
+    axes.set_ylabel(_brief(beta_label(field.origin)), labelpad=-4)
+    axes.set_zlim(*scale.height(np.array([scale.low, scale.high])))
+    axes.tick_params(pad=-1)
+    _label_heights(axes, scale, field.quantity.label)
+    axes.view_init(elev=32, azim=-58)
+    axes.patch.set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((1, 1, 1, 0))
+        axis._axinfo["grid"].update(color="#dddddd", linewidth=0.5)
+
+
+def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:
+    """Label heights with the values of the metric, also where the height is their logarithm."""
+    texts = [number(tick) for tick in scale.ticks]
+    axes.zaxis.set_major_locator(FixedLocator(list(scale.height(np.array(scale.ticks)))))
+    axes.zaxis.set_major_formatter(FixedFormatter(texts))
+    # Labels are centred beside the axis, so long ones (most of all powers of ten) need to stand further off.
+    powers = any("$" in text for text in texts)
+    pad = 4 if powers else max(map(len, texts)) - 4
+    axes.zaxis.set_tick_params(pad=pad)
+    axes.set_zlabel(label, labelpad=pad + 2 if powers else pad)
+    axes.set_box_aspect(_BOX, zoom=0.88 if powers else 1.0)
+
+
+def _brief(label: str) -> str:
+    """Return a label short enough for a slanting axis: the caption explains the rest."""
+    return label if len(label) <= _LONGEST else label.split()[0]

@@ -1,0 +1,26 @@
+"""What the user asked to see, as a value; knows nothing of surfaces or of matplotlib."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The options of a figure; None leaves the choice to the program.
+
+    Attributes:
+        kind: contour, filled, heat, surface or line.
+        metric: the name of a dataset, such as train_loss.
+        log: logarithmic (True) or linear (False) colours and heights.
+        levels: the contour levels, ascending, in the metric's unit.
+        low: the lower end of the colour scale.
+        high: the upper end of the colour scale.
+        title: replaces the title.
+    """
+
+    kind: str | None = None
+    metric: str | None = None
+    log: bool | None = None
+    levels: tuple[float, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    title: str | None = None

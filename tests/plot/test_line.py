@@ -1,0 +1,81 @@
+"""Lines: loss in blue, accuracy in red, train solid, test dashed."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot.wish import Wish
+from plot.made_surfaces import JOB
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def curves(figure):
+    """Return the curves by label."""
+    return {line.get_label(): line for axes in figure.axes for line in axes.lines}
+
+
+def test_colours_dashes_and_values_are_those_of_figure_2(line):
+    shown = curves(compose([line], Wish()))
+    assert list(shown) == ["training loss", "test loss", "training accuracy", "test accuracy"]
+    for label, metric in zip(shown, ("train_loss", "test_loss", "train_acc", "test_acc"), strict=True):
+        np.testing.assert_array_equal(shown[label].get_xdata(), line.alpha)
+        np.testing.assert_array_equal(shown[label].get_ydata(), line.metrics[metric])
+        red, _, blue = to_rgb(shown[label].get_color())
+        assert (blue > red) == metric.endswith("loss")
+        assert shown[label].get_linestyle() == ("-" if metric.startswith("train") else "--")
+
+
+def test_two_axes_with_their_units(line):
+    left, right = compose([line], Wish()).axes
+    assert (left.get_ylabel(), right.get_ylabel()) == ("loss (nats)", "accuracy (%)")
+    assert left.get_xlabel().endswith("(0: θ*, 1: large_batch)")
+
+
+def test_one_metric_alone(line):
+    figure = compose([line], Wish(metric="test_acc"))
+    assert list(curves(figure)) == ["test accuracy"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)"]
+
+
+def test_the_loss_axis_can_be_logarithmic_or_linear(line):
+    assert compose([line], Wish(log=True)).axes[0].get_yscale() == "log"
+    assert compose([line], Wish(log=False)).axes[0].get_yscale() == "linear"
+
+
+def test_panels_share_their_axes(line, make):
+    other = make({"train_loss": np.linspace(5, 9, 9), "train_acc": np.linspace(20, 30, 9)}, beta=None)
+    first, second, *twins = compose([line, other], Wish()).axes
+    assert first.get_ylim() == second.get_ylim()
+    assert twins[0].get_ylim() == twins[1].get_ylim()
+    assert first.get_ylim()[1] >= 9
+
+
+def test_an_unfinished_line_joins_what_is_done_but_not_across_a_nan(make):
+    status = np.array([1, 0, 1, 1, 2, 1, 1, 1, 1], np.uint8)
+    values = np.arange(9.0) + 1
+    values[6] = np.inf
+    figure = compose([make({"train_loss": values}, beta=None, status=status)], Wish())
+    (curve,) = curves(figure).values()
+    np.testing.assert_array_equal(curve.get_ydata(), [1, 3, 4, 6, np.nan, 8, 9])
+    assert curve.get_marker() == "o"
+
+
+def test_kinds_of_planes_do_not_draw_lines_and_the_other_way_round(line, rectangle):
+    with pytest.raises(UserError, match=r"found a line of 41 points, which --kind contour cannot draw"):
+        compose([line], Wish(kind="contour"))
+    with pytest.raises(UserError, match=r"found a plane of 9 x 7 points, which --kind line cannot draw"):
+        compose([rectangle], Wish(kind="line"))
+    with pytest.raises(UserError, match=r"made\.h5: found a plane"):
+        compose([line, rectangle], Wish())
+
+
+def test_a_line_of_one_point(make):
+    compose([make({"train_loss": np.ones(1)}, alpha=np.zeros(1), beta=None)], Wish())
+
+
+def test_a_mean_squared_error_has_no_unit(make):
+    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=JOB + "loss: mse\n")], Wish())
+    assert figure.axes[0].get_ylabel() == "training loss"

@@ -1,0 +1,73 @@
+"""What a caption can tell of the job, and what it leaves out."""
+
+import numpy as np
+import pytest
+
+from landscape_mpi.plot.origin import Origin, origin_of, plain
+from plot.made_surfaces import JOB
+
+
+@pytest.fixture
+def origin(make):
+    def made(job, **attributes):
+        return origin_of(make({"train_loss": np.zeros(9)}, beta=None, job=job, attributes=attributes))
+
+    return made
+
+
+def test_a_random_plane(origin):
+    assert origin(JOB) == Origin(
+        network="ResNet-56, no shortcuts",
+        loss="cross_entropy",
+        data="CIFAR-10, first 500 images",
+        kind="random",
+        normalise="filter",
+        seed=3,
+    )
+
+
+def test_the_seed_of_a_repeat_is_that_of_its_file(origin):
+    assert origin(JOB, seed=5).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("build", "network"),
+    [("resnet110", "ResNet-110"), ("vgg9", "VGG-9"), ("my.nets:Tiny", "Tiny"), ("odd", "odd")],
+)
+def test_names_of_networks(origin, build, network):
+    job = JOB.replace("resnet56", build).replace("shortcut: none", "shortcut: projection")
+    assert origin(job).network == network
+
+
+def test_an_interpolation_names_both_ends(origin):
+    job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: a/big.t7, via: b/third.pt}")
+    found = origin(job)
+    assert (found.kind, found.to, found.via, found.normalise, found.seed) == ("interpolate", "big", "third", None, None)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        None,
+        "",
+        "just text",
+        "- a\n- list",
+        "model: [unclosed",
+        "model: {build: [1, 2], options: 7}\ndata: 5\nplane: {kind: {a: b}, seed: many, to: 3}",
+        "model: !!python/object/apply:os.system [true]",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]",
+        "[" * 5000,
+        "\x00\x01",
+    ],
+)
+def test_nonsense_is_left_out(origin, job):
+    found = origin(job)
+    assert found.network is None
+    assert found.kind is None
+    assert found.data is None
+
+
+def test_text_of_others_is_one_short_line_without_mathematics():
+    assert plain("a\nb\t c") == "a b c"
+    assert plain("$x^2$ costs 5$") == r"\$x^2\$ costs 5\$"
+    assert len(plain("x" * 500)) == 60

@@ -1,0 +1,207 @@
+"""What lies on the axes of each picture of a plane."""
+
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+from matplotlib.contour import ContourSet
+from matplotlib.text import Text
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from PIL import Image
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot.kinds import PLANES
+from landscape_mpi.plot.save import save
+from landscape_mpi.plot.wish import Wish
+from plot.made_surfaces import JOB, bowl, chaos
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def drawn(figure, kind, panel=0):
+    """Return the pictures of a kind on one panel."""
+    return [artist for artist in figure.axes[panel].get_children() if isinstance(artist, kind) and not artist.get_gid()]
+
+
+def words(figure):
+    """Return every text of the figure."""
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def runs_at(lines: ContourSet, level, tolerance):
+    """Assert that the line of a level runs where the bowl has that value."""
+    (index,) = np.flatnonzero(np.isclose(lines.levels, level))
+    points = lines.get_paths()[index].vertices
+    assert len(points) > 4
+    values = np.array([bowl(x[None], y[None])[0, 0] for x, y in points[:, None, :].transpose(0, 2, 1)])
+    np.testing.assert_allclose(values, level, rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["contour", "filled"])
+def test_contours_run_where_the_function_has_their_level(make, kind):
+    alpha, beta = np.linspace(-0.5, 1.1, 45), np.linspace(-1.0, 0.4, 35)
+    surface = make({"train_loss": bowl(alpha, beta)}, alpha=alpha, beta=beta)
+    figure = compose([surface], Wish(kind=kind, levels=(0.5, 1.0, 2.0)))
+    for level in (0.5, 1.0, 2.0):
+        runs_at(drawn(figure, ContourSet)[-1], level, 0.02)
+
+
+def test_a_heat_map_puts_each_value_into_its_own_cell(rectangle):
+    (mesh,) = drawn(compose([rectangle], Wish(kind="heat")), QuadMesh)
+    np.testing.assert_array_equal(mesh.get_array(), rectangle.metrics["train_loss"])
+    corners = mesh.get_coordinates()
+    assert corners.shape == (8, 10, 2)
+    middles = (corners[:-1, :-1] + corners[1:, 1:]) / 2
+    np.testing.assert_allclose(middles[0, :, 0], rectangle.alpha, atol=1e-12)
+    np.testing.assert_allclose(middles[:, 0, 1], rectangle.beta, atol=1e-12)
+
+
+@pytest.mark.parametrize(("log", "height"), [(True, np.log10), (False, np.asarray)])
+def test_a_relief_stands_as_high_as_the_values(rectangle, log, height):
+    figure = compose([rectangle], Wish(kind="surface", log=log))
+    (relief,) = drawn(figure, Poly3DCollection)
+    x, y, z = np.concatenate(relief._faces).T
+    loss = rectangle.metrics["train_loss"]
+    lowest = np.unravel_index(loss.argmin(), loss.shape)
+    np.testing.assert_allclose([z.min(), z.max()], height([loss.min(), loss.max()]), atol=1e-6)
+    np.testing.assert_allclose(x[z.argmin()], rectangle.alpha[lowest[1]], atol=1e-6)
+    np.testing.assert_allclose(y[z.argmin()], rectangle.beta[lowest[0]], atol=1e-6)
+
+
+def test_log_heights_are_labelled_with_losses(make):
+    axis = np.linspace(-1, 1, 9)
+    figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Wish(kind="surface"))
+    figure.draw_without_rendering()
+    ticks = figure.axes[0].zaxis.get_ticklabels()
+    assert {"0.1", "1", "10"} <= {tick.get_text() for tick in ticks}
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_every_kind_says_what_it_shows(rectangle, kind):
+    text = " ".join(words(compose([rectangle], Wish(kind=kind))))
+    for said in ("ResNet-56, no shortcuts", "training loss (nats)", "δ direction", "filter-normalised, seed 3"):
+        assert said in text
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_every_kind_draws_an_unfinished_surface_and_says_how_far_it_is(unfinished, kind):
+    figure = compose([unfinished], Wish(kind=kind))
+    assert any("20 of 63 points" in text for text in words(figure))
+
+
+def test_done_points_of_an_unfinished_surface_are_dotted(unfinished):
+    axes = compose([unfinished], Wish()).axes[0]
+    (dots,) = [artist for artist in axes.collections if artist.get_gid() == "done"]
+    rows, columns = np.nonzero(unfinished.status)
+    expected = np.column_stack([unfinished.alpha[columns], unfinished.beta[rows]])
+    np.testing.assert_array_equal(np.asarray(dots.get_offsets()), expected)
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_every_kind_leaves_gaps_where_results_are_not_finite(with_gaps, kind):
+    figure = compose([with_gaps], Wish(kind=kind))
+    assert any("inf at 1 point, NaN at 2 points" in text for text in words(figure))
+
+
+def test_gaps_of_a_heat_map_are_grey_and_nothing_else_is(with_gaps):
+    axes = compose([with_gaps], Wish(kind="heat")).axes[0]
+    (grey,) = [artist for artist in axes.collections if artist.get_gid() == "gaps"]
+    painted = ~np.ma.getmaskarray(grey.get_array())
+    np.testing.assert_array_equal(painted, ~np.isfinite(with_gaps.metrics["train_loss"]))
+
+
+def test_theta_is_marked_where_it_is_in_view(make):
+    def marks(alpha):
+        axes = compose([make({"train_loss": np.arange(9.0).reshape(3, 3)}, alpha=alpha, beta=alpha)], Wish()).axes[0]
+        return [line.get_xydata().tolist() for line in axes.lines if line.get_gid() == "trained"]
+
+    assert marks(np.linspace(-1, 1, 3)) == [[[0, 0]]]
+    assert marks(np.linspace(1, 2, 3)) == []
+
+
+def test_axes_of_like_ranges_have_equal_aspect(make):
+    def aspect(width):
+        axes = {"alpha": np.linspace(0, width, 3), "beta": np.linspace(0, 1, 3)}
+        return compose([make({"train_loss": np.arange(9.0).reshape(3, 3)}, **axes)], Wish()).axes[0].get_aspect()
+
+    assert aspect(1.5) == 1
+    assert aspect(30) == "auto"
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_panels_share_one_scale_and_one_colour_bar(make, rectangle, kind):
+    axis = np.linspace(-1, 1, 9)
+    rough = make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis, name="rough.h5")
+    figure = compose([rectangle, rough], Wish(kind=kind))
+    every = np.concatenate([surface.metrics["train_loss"].ravel() for surface in (rectangle, rough)])
+    if kind == "surface":
+        limits = {axes.get_zlim() for axes in figure.axes}
+        assert len(figure.axes) == 2
+        np.testing.assert_allclose([*limits], [np.log10([every.min(), every.max()])])
+    else:
+        assert len(figure.axes) == 3
+        norms = [drawn(figure, QuadMesh if kind == "heat" else ContourSet, panel)[0].norm for panel in (0, 1)]
+        assert norms[0].vmin == norms[1].vmin == pytest.approx(every.min())
+        assert norms[0].vmax == norms[1].vmax == pytest.approx(every.max())
+
+
+@pytest.mark.parametrize("kind", ["contour", "filled"])
+def test_labels_of_levels_do_not_touch_each_other(make, kind):
+    axis = np.linspace(-1, 1, 41)
+    figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Wish(kind=kind))
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > 5
+    assert not any(box.count_overlaps(boxes[:index]) for index, box in enumerate(boxes))
+
+
+@pytest.mark.parametrize("kind", PLANES)
+@pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
+def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, folder, kind, panels, size):
+    axis = np.linspace(-1, 1, 9)
+    job = JOB.replace("resnet56", "package:a_callable_with_quite_a_long_name")
+    surfaces = [
+        make({"train_loss": size * chaos(axis, axis)}, alpha=axis, beta=axis, name=f"{i}.h5", job=job)
+        for i in range(panels)
+    ]
+    save(compose(surfaces, Wish(kind=kind)), folder / "figure.png")
+    with Image.open(folder / "figure.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.min() < 50
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 255).all()
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_a_constant_surface_can_be_drawn(make, kind):
+    compose([make({"train_loss": np.full((7, 9), 2.5)})], Wish(kind=kind))
+
+
+def test_a_descending_axis_is_drawn_the_right_way_round(make):
+    alpha = np.linspace(1.1, -0.5, 9)
+    beta = np.linspace(-1.0, 0.4, 7)
+    figure = compose([make({"train_loss": bowl(alpha, beta)}, alpha=alpha)], Wish(kind="heat"))
+    (mesh,) = drawn(figure, QuadMesh)
+    assert mesh.get_coordinates()[0, 0, 0] > mesh.get_coordinates()[0, -1, 0]
+    assert mesh.get_array()[0, 0] == bowl(alpha, beta)[0, 0]
+
+
+def test_a_single_row_is_a_heat_map_but_has_no_contours(make):
+    surface = make({"train_loss": np.arange(9.0)[None, :] + 1}, beta=np.zeros(1))
+    compose([surface], Wish(kind="heat"))
+    with pytest.raises(UserError, match=r"a plane of 9 x 1 points has no area; expected --kind heat"):
+        compose([surface], Wish(kind="contour"))
+
+
+def test_levels_of_a_picture_without_contours_are_refused(rectangle):
+    with pytest.raises(UserError, match=r"--levels: --kind heat has no contours; expected --kind contour or filled"):
+        compose([rectangle], Wish(kind="heat", levels=(1.0,)))
+
+
+def test_a_surface_of_nothing_but_nan(make):
+    with pytest.raises(UserError, match=r"train_loss is NaN or inf at all 63 points that are done"):
+        compose([make({"train_loss": np.full((7, 9), np.nan)})], Wish())
+
+
+def test_a_surface_that_has_just_begun(make):
+    with pytest.raises(UserError, match="nothing to draw yet: 0 of 63 points are done"):
+        compose([make({"train_loss": np.full((7, 9), np.nan)}, status=np.zeros((7, 9), np.uint8))], Wish())
