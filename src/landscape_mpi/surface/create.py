@@ -1,6 +1,5 @@
 """A new surface file, whole or not at all: made aside, really allocated, made durable, then renamed."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.schema import NOT_YET, SCHEMA, Direction, NewSurface
 
 
@@ -26,9 +26,9 @@ def create_surface(path: Path, new: NewSurface) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(aside, "w", locking=False) as file:
             _fill(file, new)
-        _make_durable(aside)
+        make_durable(aside)
         aside.replace(path)
-        _make_durable(path.parent)
+        make_durable(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise UserError(
@@ -110,11 +110,3 @@ def _direction(file: h5py.File, group: str, direction: Direction) -> None:
 def _attributes(file: h5py.File, attributes: Mapping[str, str | int | float]) -> None:
     for name, value in attributes.items():
         file.attrs[name] = value
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.schema import DONE, Record
 
 
@@ -65,7 +66,7 @@ class ParallelWriter:
             write_end(self._file, complete)
         self._file.close()
         if self._root:
-            _sync(self._path)
+            make_durable(self._path)
 
 
 class RootWriter:
@@ -90,7 +91,7 @@ class RootWriter:
         if self._file is not None:
             write_end(self._file, complete)
             self._file.close()
-            _sync(self._path)
+            make_durable(self._path)
         meet()
 
 
@@ -108,11 +109,3 @@ def write_end(file: h5py.File, complete: bool) -> None:
     """Write the time, and last of all `/complete`."""
     file["finished"][()] = time.time()
     file["complete"][()] = np.uint8(complete)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi import job
 from landscape_mpi.evaluate import Evaluator, Point, measure
 from landscape_mpi.surface import Record, Writer
 from landscape_mpi.sweep.coordinate import Dispenser, Failure, Index, LocalSource, RemoteSource, serve, work
@@ -28,6 +29,11 @@ class Grid:
 
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64] | None
+
+    @staticmethod
+    def of(grid: job.Grid) -> "Grid":
+        """Return the coordinates of a job's grid."""
+        return Grid(grid.alpha.coordinates(), None if grid.beta is None else grid.beta.coordinates())
 
     def point(self, index: Index) -> Point:
         """Return the point at (iy, ix), or at (ix,) of a line."""

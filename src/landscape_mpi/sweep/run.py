@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape_mpi.errors import Exit
+from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer
@@ -42,70 +43,76 @@ def sweep(path: Path, options: Options, world: World) -> Exit:
         on_root(world, lambda repeat=repeat: check_writable(output_path(job, repeat)))  # type: ignore[misc]
     experiment = load_experiment(job, options.device, world)
     for repeat in range(repeats(job.values)):
-        _sweep_plane(experiment, repeat, options, world)
+        plane, identity = experiment.plane(world, repeat)
+        _PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run()
     return Exit.COMPLETE
 
 
-def _sweep_plane(experiment: Experiment, repeat: int, options: Options, world: World) -> None:
-    path = output_path(experiment.job, repeat)
-    plane, identity = experiment.plane(world, repeat)
-    _find(world, path, identity, options)  # another sweep's file is refused before a lock lies beside it
-    with ExitStack() as held:
-        on_root(world, lambda: held.enter_context(lock_surface(path)))
-        surface = _find(world, path, identity, options)
-        if surface is not None and surface.complete:
-            tell(world, f"{path}: all {surface.points} points are there; nothing to do.")
-        else:
-            _fill(experiment, path, plane, identity, surface, options, world)
+@dataclass(frozen=True)
+class _PlaneSweep:
+    """One plane of a job on its way into one surface file."""
 
+    experiment: Experiment
+    path: Path
+    plane: Plane
+    identity: Identity
+    options: Options
+    world: World
 
-def _find(world: World, path: Path, identity: Identity, options: Options) -> Surface | None:
-    return on_root(world, lambda: None if options.overwrite else find_surface(path, identity))
+    def run(self) -> None:
+        """Compute what the surface file lacks; collective."""
+        self._find()  # another sweep's file is refused before a lock lies beside it
+        with ExitStack() as held:
+            on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
+            surface = self._find()
+            if surface is not None and surface.complete:
+                tell(self.world, f"{self.path}: all {surface.points} points are there; nothing to do.")
+            else:
+                self._fill(surface)
 
+    def _find(self) -> Surface | None:
+        """Return the surface to go on with, the same on every rank."""
+        if self.options.overwrite:
+            return None
+        return on_root(self.world, lambda: find_surface(self.path, self.identity))
 
-def _fill(
-    experiment: Experiment,
-    path: Path,
-    plane: Plane,
-    identity: Identity,
-    surface: Surface | None,
-    options: Options,
-    world: World,
-) -> None:
-    """Check the centre, create the file where there is none, and compute what is missing."""
-    job = experiment.job.values
-    batch = int(str(surface.attributes["batch"])) if surface else batch_size(job, experiment.device)
-    evaluator = experiment.evaluator(plane, batch)
-    centre = check_centre(world, experiment.theta.network, evaluator, experiment.task, batch, job.metrics)
-    tell(world, f"f(0, 0): {_describe(centre)}")
-    if surface is None:
-        on_root(world, lambda: _create(experiment, path, plane, identity, batch))
-    writer = together(world, lambda: open_writer(path, world.communicator, world.rank == 0))
-    order = [i for i in coarse_to_fine(job.grid.shape) if surface is None or surface.status[i] != DONE]
-    tell(world, _plan(path, order, surface, world))
-    beta = None if job.grid.beta is None else job.grid.beta.coordinates()
-    grid = Grid(job.grid.alpha.coordinates(), beta)
-    compute = Computer(world, evaluator, grid, job.data.splits, job.metrics)
-    done = surface.done if surface else 0
-    progress = Progress(done + len(order), done, None if options.quiet else sys.stderr)
-    compute_points(world, order, compute, writer, progress.step)
-    writer.finish(world.meet, complete=True)
-    tell(world, f"{path}: complete. Draw it: landscape-plot {path}")
+    def _fill(self, surface: Surface | None) -> None:
+        """Check the centre, create the file where there is none, and compute what is missing."""
+        job = self.experiment.job.values
+        batch = int(str(surface.attributes["batch"])) if surface else batch_size(job, self.experiment.device)
+        evaluator = self._checked_evaluator(batch)
+        if surface is None:
+            on_root(self.world, lambda: self._create(batch))
+        writer = together(self.world, lambda: open_writer(self.path, self.world.communicator, self.world.rank == 0))
+        order = [i for i in coarse_to_fine(job.grid.shape) if surface is None or surface.status[i] != DONE]
+        done = surface.done if surface else 0
+        tell(self.world, self._plan(done, len(order)))
+        compute = Computer(self.world, evaluator, Grid.of(job.grid), job.data.splits, job.metrics)
+        progress = Progress(done + len(order), done, None if self.options.quiet else sys.stderr)
+        compute_points(self.world, order, compute, writer, progress.step)
+        writer.finish(self.world.meet, complete=True)
+        tell(self.world, f"{self.path}: complete. Draw it: landscape-plot {self.path}")
 
+    def _checked_evaluator(self, batch: int) -> Evaluator:
+        """Return the engine, once it has agreed with the plain network at the centre."""
+        experiment = self.experiment
+        evaluator = experiment.evaluator(self.plane, batch)
+        metrics = experiment.job.values.metrics
+        centre = check_centre(self.world, experiment.theta.network, evaluator, experiment.task, batch, metrics)
+        tell(self.world, f"f(0, 0): {_describe(centre)}")
+        return evaluator
 
-def _create(experiment: Experiment, path: Path, plane: Plane, identity: Identity, batch: int) -> None:
-    job = experiment.job
-    evaluate = job.values.evaluate
-    fixed = {"dtype": evaluate.dtype, "engine": "eager", "batch": batch, "batchnorm": evaluate.batchnorm}
-    provenance = attributes(plane, experiment.device, job.path.parent)
-    create_surface(path, new_surface(identity, plane, {**fixed, **provenance}))
+    def _create(self, batch: int) -> None:
+        job, evaluate = self.experiment.job, self.experiment.job.values.evaluate
+        fixed = {"dtype": evaluate.dtype, "engine": "eager", "batch": batch, "batchnorm": evaluate.batchnorm}
+        provenance = attributes(self.plane, self.experiment.device, job.path.parent)
+        create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **provenance}))
+
+    def _plan(self, done: int, todo: int) -> str:
+        ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''}"
+        return f"{self.path}: {f'{done} points are there, {todo} to do' if done else f'{todo} points'}, on {ranks}."
 
 
 def _describe(values: Mapping[str, float]) -> str:
     shown = [f"{name} {value:.6g}" for name, value in values.items() if not name.endswith("_stderr")]
     return ", ".join(shown).replace("_", " ") + "; the plane and the checkpoint agree."
-
-
-def _plan(path: Path, order: list[tuple[int, ...]], surface: Surface | None, world: World) -> str:
-    found = f"{surface.done} points are there, {len(order)} to do" if surface else f"{len(order)} points"
-    return f"{path}: {found}, on {world.size} rank{'s' if world.size > 1 else ''}."
