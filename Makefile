@@ -1,0 +1,49 @@
+# `make help` says what there is. Variables: VENV, MPI, PYTHON, TORCH_FROM (see tools/setup.sh), ARGS (for pytest).
+
+VENV ?= .venv
+MPI ?= auto
+PYTHON ?= python3
+TORCH_FROM ?=
+ARGS ?=
+export VENV MPI PYTHON TORCH_FROM
+
+run := tools/run.sh
+python_files := src tests tools setup.py $(wildcard benchmarks docs/*.py)
+shell_files := .ci/run $(wildcard tools/*.sh slurm/*.sh slurm/*.sbatch)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test test-fast lint format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## .venv with MPI, parallel HDF5 and everything else; MPI=pip needs neither root nor apt
+	@tools/setup.sh
+
+demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no download
+	@$(run) bash tools/demo.sh
+
+test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
+	$(run) python -m pytest $(ARGS)
+
+test-fast: setup ## the tests that take no more than seconds
+	$(run) python -m pytest -m "not slow" $(ARGS)
+
+lint: setup ## style, types, import contracts, shell scripts
+	$(run) ruff check $(python_files)
+	$(run) ruff format --check $(python_files)
+	$(run) mypy
+	$(run) lint-imports --no-logo
+	@if command -v shellcheck >/dev/null; then shellcheck $(shell_files); else echo "shellcheck is not installed: shell scripts not checked"; fi
+
+format: setup ## let ruff mend style and layout
+	$(run) ruff check --fix $(python_files)
+	$(run) ruff format $(python_files)
+
+bench: setup ## the benchmarks
+	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(run) python $$file || exit; done
+
+clean: ## remove what was built, measured and cached; keeps .venv
+	rm -rf build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	find src tests tools -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,76 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from landscape_mpi.cli import build_parser
+from landscape_mpi.job import SweepJob, TrainJob, load_job
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("docs/*.md"))]
+
+
+def calls(path):
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+
+
+def test_no_torch_load_executes_a_pickle():
+    found = 0
+    for path in CHECKOUT.glob("src/**/*.py"):
+        for call in calls(path):
+            if ast.unparse(call.func) == "torch.load":
+                found += 1
+                assert any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords)
+    assert found
+
+
+def test_no_bare_assert_and_no_shell_in_the_package():
+    for path in CHECKOUT.glob("src/**/*.py"):
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path
+        assert "shell=True" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_every_example_job_is_sound(path):
+    sections = yaml.safe_load(path.read_text())
+    kinds = [kind for section, kind in (("train", TrainJob), ("grid", SweepJob)) if section in sections]
+    assert kinds
+    for kind in kinds:
+        load_job(path, kind)
+
+
+def test_every_key_of_a_job_is_documented():
+    text = (CHECKOUT / "docs" / "job.md").read_text()
+    for struct in (SweepJob, TrainJob):
+        for section in struct.__struct_fields__:
+            assert f"## {section}" in text, section
+    keys = set(re.findall(r"`(\w+)`", text))
+    from landscape_mpi.job import values
+
+    sections = (values.Model, values.Data, values.RandomPlane, values.FilePlane, values.Grid, values.Evaluate)
+    for section in (*sections, values.Output, values.Train):
+        assert set(section.__struct_fields__) <= keys, section
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_commands_of_the_readme_exist():
+    parser = build_parser()
+    text = "\n".join(page.read_text() for page in PAGES)
+    used = set(re.findall(r"python -m landscape_mpi (\w+)", text))
+    assert {"sweep", "check", "init", "info", "fetch"} <= used
+    for command in used:
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args([command, "--help"])
+        assert stopped.value.code == 0
