@@ -46,7 +46,8 @@ class _Version(argparse.Action):
         from landscape_mpi.sweep.provenance import versions
 
         lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in versions().items() if n != "landscape_mpi")]
-        parser.exit(message="\n".join(lines) + "\n")
+        sys.stdout.write("\n".join(lines) + "\n")
+        parser.exit()
 
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it

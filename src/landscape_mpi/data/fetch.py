@@ -1,8 +1,10 @@
 """Downloads the official archive of CIFAR-10 and unpacks it safely; knows nothing of what the files mean."""
 
+import gzip
 import hashlib
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
@@ -52,7 +54,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
             _extract(archive, scratch / FOLDER)
             (scratch / FOLDER).rename(folder)
     except OSError as error:
-        raise UserError(f"fetch: cannot write {folder} ({error}); give a --root that can be written") from error
+        raise UserError(f"fetch: cannot write {folder} ({error}); give a --root that can be written.") from error
     report(f"{folder} is complete: the archive's md5 is {md5}")
     return folder
 
@@ -60,7 +62,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
 def _check_present(folder: Path) -> None:
     missing = sorted(name for name in BATCHES if not (folder / name).is_file())
     if missing:
-        raise UserError(f"fetch: {folder} exists already but lacks {', '.join(missing)}; move it away and run again")
+        raise UserError(f"fetch: {folder} exists already but lacks {', '.join(missing)}; move it away and run again.")
 
 
 @contextmanager
@@ -88,8 +90,8 @@ def _download(url: str, md5: str, path: Path, report: Report) -> None:
             file.write(chunk)
     if digest.hexdigest() != md5:
         raise UserError(
-            f"fetch: {url} gave a file with md5 {digest.hexdigest()}, expected {md5}; nothing was kept, "
-            "try again or get the archive by other means"
+            f"fetch: {url} gave a file with md5 {digest.hexdigest()}; expected {md5}: nothing was kept, "
+            "try again or get the archive by other means."
         )
 
 
@@ -100,7 +102,7 @@ def _blaming_network(url: str) -> Iterator[None]:
     except (OSError, HTTPException, ValueError) as error:
         raise UserError(
             f"fetch: cannot download {url} ({getattr(error, 'reason', None) or error}); nothing was kept: "
-            f"go online and try again, or download it elsewhere and unpack it so that --root holds {FOLDER}"
+            f"go online and try again, or download it elsewhere and unpack it so that --root holds {FOLDER}."
         ) from error
 
 
@@ -130,14 +132,14 @@ def _extract(archive: Path, folder: Path) -> None:
     """
     folder.mkdir()
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 _copy_member(tar, member, folder)
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"fetch: the archive cannot be read ({error}); nothing was kept, try again") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"fetch: the archive cannot be read ({error}); nothing was kept, try again.") from error
     missing = sorted(name for name in BATCHES if not (folder / name).is_file())
     if missing:
-        raise UserError(f"fetch: the archive lacks {', '.join(missing)}, expected every batch; nothing was kept")
+        raise UserError(f"fetch: the archive lacks {', '.join(missing)}; expected every batch: nothing was kept.")
 
 
 def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
@@ -148,7 +150,7 @@ def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
     if source is None or name == member.name or name not in BATCHES | EXTRAS:
         raise UserError(
             f"fetch: the archive has a member '{member.name}' that CIFAR-10 does not have; "
-            "it was refused and nothing was kept"
+            "it was refused and nothing was kept."
         )
     with source, (folder / name).open("wb") as target:
         shutil.copyfileobj(source, target)

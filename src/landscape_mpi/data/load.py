@@ -38,18 +38,18 @@ def load_split(
     """
     if build not in _BUILT_IN:
         if callable_ is None:
-            raise UserError(f"data.build: found '{build}', expected cifar10, shapes10 or 'package.module:callable'")
+            raise UserError(f"data.build: found '{build}'; expected cifar10, shapes10 or 'package.module:callable'.")
         return load_user_split(build, callable_, root, split, options, limit)
     if split not in SPLITS:
-        raise UserError(f"data.splits: {build} has no split '{split}', expected train or test")
+        raise UserError(f"data.splits: {build} has no split '{split}'; expected train or test.")
     return _BUILT_IN[build](root, split, options, limit)
 
 
 def _load_cifar10(root: Path | None, split: str, options: Mapping[str, Any], limit: int | None) -> Split:
     if options:
-        raise UserError(f"data.options: found {sorted(options)}, but cifar10 has no options; remove them")
+        raise UserError(f"data.options: found {sorted(options)}, but cifar10 has no options; remove them.")
     if root is None:
-        raise UserError("data.root: is missing, expected the folder that holds cifar-10-batches-py or -bin")
+        raise UserError("data.root: is missing; expected the folder that holds cifar-10-batches-py or -bin.")
     images, labels, notes = read_cifar10(root, split, limit)
     return Split(split, torch.from_numpy(images), torch.from_numpy(labels).to(torch.int64), notes)
 

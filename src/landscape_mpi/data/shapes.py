@@ -17,10 +17,10 @@ from landscape_mpi.errors import UserError
 SIDE = 32
 BLOCK = 200
 STREAMS = {"train": 0, "test": 1}
-DEFAULT_IMAGES = {"train": 4000, "test": 1000}
+TEST_SHARE = 4
 
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
@@ -29,34 +29,41 @@ class ShapesOptions:
     """The `data.options` of shapes10.
 
     Attributes:
-        images: Number of images of each split; None for 4000 of `train` and 1000 of `test`.
+        images: Number of training images; the test split has a quarter as many.
         seed: Whole number from 0; another one draws other images of the same kind.
-        noise: Width of the uniform pixel noise on each side, as a fraction of white.
-        contrast: Least difference between a shape's colour and its ground, summed over the channels.
+        noise: Each value of a pixel is off by up to this fraction of white, evenly distributed.
+
+    Raises:
+        UserError: A value out of its range.
     """
 
-    images: int | None = None
+    images: int = 4000
     seed: int = 0
-    noise: float = 0.3
-    contrast: float = 0.5
+    noise: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.images is not None and not _is_whole(self.images, 1):
-            raise _wrong_option("images", self.images, "a whole number from 1")
-        if not _is_whole(self.seed, 0):
-            raise _wrong_option("seed", self.seed, "a whole number from 0")
-        for name, value in (("noise", self.noise), ("contrast", self.contrast)):
-            if type(value) not in (int, float) or not 0 <= value <= 1:
-                raise _wrong_option(name, value, "a number from 0 to 1")
+        for name, value, least in (("images", self.images, TEST_SHARE), ("seed", self.seed, 0)):
+            if type(value) is not int or value < least:
+                raise _wrong_option(name, value, f"a whole number >= {least}")
+        if type(self.noise) not in (int, float) or not 0 <= self.noise <= 1:
+            raise _wrong_option("noise", self.noise, "a number from 0 to 1")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> "ShapesOptions":
-        """Return the options of a job, refusing unknown ones."""
+        """Return the options of a job.
+
+        Raises:
+            UserError: An unknown option, or a value out of its range.
+        """
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                raise UserError(f"data.options.{name}: shapes10 has no such option, expected some of {known}")
+                raise UserError(f"data.options.{name}: found it for shapes10; expected none but {', '.join(known)}.")
         return cls(**options)
+
+    def count(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return self.images if split == "train" else self.images // TEST_SHARE
 
 
 def draw_shapes10(split: str, options: ShapesOptions, limit: int | None = None) -> tuple[Bytes, Bytes]:
@@ -66,10 +73,10 @@ def draw_shapes10(split: str, options: ShapesOptions, limit: int | None = None) 
 
     Args:
         split: `train` or `test`.
-        options: How many images there are, and how hard they are.
+        options: How many images there are, and how noisy they are.
         limit: The largest number of images to draw; None for all of them.
     """
-    images = options.images or DEFAULT_IMAGES[split]
+    images = options.count(split)
     wanted = min(images, limit or images)
     blocks = [_draw_block(split, options, number) for number in range(-(-wanted // BLOCK))]
     pixels, labels = (np.concatenate(parts)[:wanted] for parts in zip(*blocks, strict=True))
@@ -80,8 +87,9 @@ def _draw_block(split: str, options: ShapesOptions, number: int) -> tuple[Bytes,
     random = np.random.default_rng([options.seed, STREAMS[split], number])
     labels = random.permutation(np.repeat(np.arange(len(SHAPES), dtype=np.uint8), BLOCK // len(SHAPES)))
     inside = _draw_shapes(random, labels)[:, None]
-    ground, ink = _draw_colours(random, options.contrast)
-    image = np.where(inside, ink, ground) + _draw_texture(random) + _draw_noise(random, options.noise)
+    ground, ink = _draw_colours(random)
+    noise = _uniform(random, (BLOCK, 3, SIDE, SIDE), -options.noise, options.noise)
+    image = np.where(inside, ink, ground) + _draw_texture(random) + noise
     return (image.clip(0, 1) * np.float32(255)).astype(np.uint8), labels
 
 
@@ -98,36 +106,38 @@ def _draw_shapes(random: np.random.Generator, labels: Bytes) -> Mask:
 def _draw_frames(random: np.random.Generator, n: int) -> tuple[Floats, Floats]:
     """Return the coordinates (u, v) of every pixel [n, 32, 32] in the frame of the image's shape.
 
-    The angle lies between -90 and 90 degrees and comes from the rational parametrisation of the circle.
+    The shape is turned by up to 23 degrees either way: t is the tangent of half the angle.
     """
-    axis: Floats = np.linspace(-1, 1, SIDE, dtype=np.float32)
-    t, x0, y0 = (_uniform(random, (n, 1, 1), -1, 1) for _ in range(3))
-    size = _uniform(random, (n, 1, 1), 0.55, 0.9)
-    x = (axis[None, None, :] - (1 - size) * x0) / size
-    y = (axis[None, :, None] - (1 - size) * y0) / size
+    x0, y0 = (_uniform(random, (n, 1, 1), -1, 1) for _ in range(2))
+    t = _uniform(random, (n, 1, 1), -0.2, 0.2)
+    size = _uniform(random, (n, 1, 1), 0.7, 0.95)
+    x = (_axis() - (1 - size) * x0) / size
+    y = (_axis()[:, None] - (1 - size) * y0) / size
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     return cosine * x + sine * y, cosine * y - sine * x
 
 
-def _draw_colours(random: np.random.Generator, contrast: float) -> tuple[Floats, Floats]:
-    """Return the colours of ground and shape, each [n, 3, 1, 1], that differ by `contrast` or more in all."""
-    ground = _uniform(random, (BLOCK, 3, 1, 1), 0.2, 0.8)
-    step = _uniform(random, (BLOCK, 3, 1, 1), -1, 1)
-    total = np.abs(step).sum(axis=1, keepdims=True, dtype=np.float32)
-    return ground, ground + step * (np.float32(contrast) / np.minimum(total, 1))
+def _draw_colours(random: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return the colours of ground and shape, each [n, 3, 1, 1].
+
+    They differ by anything from 0 to 2, summed over the channels: the faintest shapes drown in the noise, which
+    keeps every network below 100 %. Most shapes are brighter than their ground, or training would take hours.
+    """
+    ground = _uniform(random, (BLOCK, 3, 1, 1), 0.1, 0.5)
+    step = _uniform(random, (BLOCK, 3, 1, 1), -0.3, 1)
+    contrast = _uniform(random, (BLOCK, 1, 1, 1), 0, 2)
+    return ground, ground + step * (contrast / np.abs(step).sum(axis=1, keepdims=True, dtype=np.float32))
 
 
 def _draw_texture(random: np.random.Generator) -> Floats:
     """Return a slope of brightness and blotches of colour, [n, 3, 32, 32]."""
-    axis = np.linspace(-1, 1, SIDE, dtype=np.float32)
-    slope = _uniform(random, (BLOCK, 1, 1, 1), -0.15, 0.15) * axis
-    slope = slope + _uniform(random, (BLOCK, 1, 1, 1), -0.15, 0.15) * axis[:, None]
+    across, down = (_uniform(random, (BLOCK, 1, 1, 1), -0.15, 0.15) for _ in range(2))
     blotches = _uniform(random, (BLOCK, 3, 8, 8), -0.08, 0.08)
-    return slope + blotches.repeat(4, axis=2).repeat(4, axis=3)
+    return across * _axis() + down * _axis()[:, None] + blotches.repeat(4, axis=2).repeat(4, axis=3)
 
 
-def _draw_noise(random: np.random.Generator, width: float) -> Floats:
-    return _uniform(random, (BLOCK, 3, SIDE, SIDE), -width, width)
+def _axis() -> Floats:
+    return np.linspace(-1, 1, SIDE, dtype=np.float32)
 
 
 def _uniform(random: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Floats:
@@ -156,7 +166,8 @@ def _frame(u: Floats, v: Floats) -> Mask:
 
 
 def _triangle(u: Floats, v: Floats) -> Mask:
-    return (v > -0.6) & (v + 2 * np.abs(u) < 0.95)
+    inside: Mask = (v > -0.6) & (v + 2 * np.abs(u) < 0.95)
+    return inside
 
 
 def _plus(u: Floats, v: Floats) -> Mask:
@@ -176,7 +187,7 @@ def _checks(u: Floats, v: Floats) -> Mask:
 
 
 def _dots(u: Floats, v: Floats) -> Mask:
-    return (np.abs(u) - 0.5) ** 2 + (np.abs(v) - 0.5) ** 2 < 0.16
+    return _disc((np.abs(u) - 0.5) * 2.24, (np.abs(v) - 0.5) * 2.24)
 
 
 SHAPES: tuple[Callable[[Floats, Floats], Mask], ...] = (
@@ -184,9 +195,5 @@ SHAPES: tuple[Callable[[Floats, Floats], Mask], ...] = (
 )  # fmt: skip
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
 def _wrong_option(name: str, value: object, expected: str) -> UserError:
-    return UserError(f"data.options.{name}: found {value!r}, expected {expected} for shapes10")
+    return UserError(f"data.options.{name}: found {value!r} for shapes10; expected {expected}.")

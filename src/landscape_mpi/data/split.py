@@ -32,13 +32,13 @@ class Split:
         for what, tensor in (("inputs", self.inputs), ("targets", self.targets)):
             if tensor.ndim == 0 or len(tensor) == 0:
                 raise UserError(
-                    f"data: split '{self.name}' has {what} of shape {list(tensor.shape)}, "
-                    "expected at least one example along the first dimension"
+                    f"data: split '{self.name}' has {what} of shape {list(tensor.shape)}; "
+                    "expected at least one example along the first dimension."
                 )
         if len(self.inputs) != len(self.targets):
             raise UserError(
                 f"data: split '{self.name}' has {len(self.inputs)} inputs and {len(self.targets)} targets, "
-                "expected one target for each input"
+                "expected one target for each input."
             )
 
     def __len__(self) -> int:

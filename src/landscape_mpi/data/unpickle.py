@@ -70,10 +70,10 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # a damaged stream can raise nearly anything
         raise UserError(
             f"{path}: cannot be read as a batch of CIFAR-10 ({type(error).__name__}: {error}); "
-            "the file is truncated or damaged, expected the official one"
+            "the file is truncated or damaged; expected the official one."
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, expected a dictionary with data and labels")
+        raise UserError(f"{path}: holds a {type(content).__name__}; expected a dictionary with data and labels.")
     return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
@@ -81,7 +81,7 @@ def _read_at_most(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise UserError(f"{path}: is larger than {limit:,} bytes, expected one batch of at most 10,000 images")
+        raise UserError(f"{path}: is larger than {limit:,} bytes; expected one batch of at most 10,000 images.")
     return data
 
 
@@ -104,7 +104,7 @@ class _Unpickler(pickle.Unpickler):
         except KeyError:
             raise UserError(
                 f"{self._path}: the pickle names {module}.{name}, which no batch of CIFAR-10 needs, so it "
-                "was refused and nothing in it was run; get the file again from its official source"
+                "was refused and nothing in it was run; get the file again from its official source."
             ) from None
 
 
@@ -118,11 +118,11 @@ def _stand_ins() -> dict[tuple[str, str], Callable[..., object]]:
         return StoredDtype(code)
 
     def ndarray(*_: object) -> object:
-        raise ValueError("numpy.ndarray is called, expected it only as an argument of _reconstruct")
+        raise ValueError("numpy.ndarray is called; expected it only as an argument of _reconstruct")
 
     def encode(text: str, encoding: object) -> bytes:
         if encoding not in ("latin1", b"latin1"):
-            raise ValueError(f"text encoded as {encoding!r}, expected latin1")
+            raise ValueError(f"text encoded as {encoding!r}; expected latin1")
         return text.encode("latin-1")
 
     return {

@@ -53,8 +53,9 @@ def _blaming(build: str, split: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        reason = str(error).strip().partition("\n")[0].removesuffix(".")
         raise UserError(
-            f"data.build: {build} failed for split '{split}' with {type(error).__name__}: {error}"
+            f"data.build: {build} failed for split '{split}' with {type(error).__name__}: {reason}."
         ) from error
 
 
@@ -68,7 +69,7 @@ def _check_lengths(build: str, split: str, pair: Any) -> None:
     if not all(shapes) or shapes[0][0] != shapes[1][0]:
         raise UserError(
             f"data.build: {build} returned inputs of shape {shapes[0]} and targets of shape {shapes[1]} for "
-            f"split '{split}', expected one target for each input along the first dimension"
+            f"split '{split}'; expected one target for each input along the first dimension."
         )
 
 
@@ -82,12 +83,12 @@ def _stack(found: Any, limit: int | None) -> tuple[Tensor, Tensor]:
     """Return the first items of a map-style data set as two tensors, each filled in place."""
     if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
         raise TypeError(
-            f"it returned a {type(found).__name__}, expected (inputs, targets) as tensors or numpy arrays, "
+            f"it returned a {type(found).__name__}; expected (inputs, targets) as tensors or numpy arrays, "
             "or a map-style data set"
         )
     count = min(len(found), limit or len(found))
     if count == 0:
-        raise ValueError("its data set is empty, expected at least one example")
+        raise ValueError("its data set is empty; expected at least one example")
     first = [_item_tensor(part) for part in _pair_of(found, 0)]
     stacked = [torch.empty((count, *part.shape), dtype=part.dtype) for part in first]
     for index in range(count):
@@ -99,14 +100,14 @@ def _stack(found: Any, limit: int | None) -> tuple[Tensor, Tensor]:
 def _pair_of(found: Any, index: int) -> tuple[Any, Any]:
     item = found[index]
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise TypeError(f"item {index} of its data set is a {type(item).__name__}, expected (input, target)")
+        raise TypeError(f"item {index} of its data set is a {type(item).__name__}; expected (input, target)")
     return item[0], item[1]
 
 
 def _item_tensor(part: object) -> Tensor:
     if not isinstance(part, Tensor | np.ndarray | np.generic | int | float):
         raise TypeError(
-            f"an item of its data set holds a {type(part).__name__}, expected tensors, arrays or numbers; "
+            f"an item of its data set holds a {type(part).__name__}; expected tensors, arrays or numbers; "
             "give the data set a transform that makes them"
         )
     return torch.as_tensor(part).detach()
@@ -115,7 +116,7 @@ def _item_tensor(part: object) -> Tensor:
 def _put(whole: Tensor, index: int, part: Tensor) -> None:
     if part.shape != whole.shape[1:] or part.dtype != whole.dtype:
         raise ValueError(
-            f"item {index} of its data set has shape {list(part.shape)} and {part.dtype}, expected "
+            f"item {index} of its data set has shape {list(part.shape)} and {part.dtype}; expected "
             f"{list(whole.shape[1:])} and {whole.dtype} as item 0 has"
         )
     whole[index] = part

@@ -123,7 +123,8 @@ class EagerEvaluator:
     def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
         """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
         like = next(network.parameters())
-        self._network = copy.deepcopy(network)
+        # images last in memory are faster to convolve, on CPUs and GPUs alike
+        self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._plane = plane.to(like.device, like.dtype)
         self._task = task
         self._batch = batch

@@ -67,8 +67,9 @@ def linear(low: float, high: float, most: int) -> tuple[float, ...]:
 
 def number(value: float, _position: int | None = None) -> str:
     """Return a number as a figure shows it: at most four digits, else a power of ten."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+    short = f"{value:.4g}"
+    if value == 0 or (abs(value) >= 1e-3 and "e" not in short):
+        return short.replace("-", "\N{MINUS SIGN}")
     mantissa, power = f"{value:.3e}".split("e")
     digits = mantissa.rstrip("0").rstrip(".")
     factor = {"1": "", "-1": "-"}.get(digits, rf"{digits}{{\times}}")

@@ -37,7 +37,7 @@ def library_version() -> str:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return f"none ({error})"
-    return str(MPI.Get_library_version().split("\n")[0].strip(" \0,"))
+    return " ".join(str(MPI.Get_library_version()).split("\n")[0].strip(" \0,").split())
 
 
 class MpiWorld:

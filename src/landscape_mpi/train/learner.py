@@ -1,0 +1,130 @@
+"""Learns an epoch at a time and measures it; knows no file and no job."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.data import Normalisation, Split
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate.evaluator import Task, is_classes
+from landscape_mpi.job.values import Train
+from landscape_mpi.train.augment import augment
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+EVALUATION_BATCH = 128
+
+
+class Means(NamedTuple):
+    """Mean loss of the examples, and accuracy in percent; NaN where there is none."""
+
+    loss: float = math.nan
+    accuracy: float = math.nan
+
+
+class Learner:
+    """A network with its optimiser and the data, all on one device."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        splits: dict[str, Split],
+        normalisation: Normalisation | None,
+        loss: Loss,
+        settings: Train,
+    ) -> None:
+        """Take a network that is on its device; `splits` has `train` and perhaps `test`."""
+        like = next(network.parameters())
+        self.network = network
+        self.settings = settings
+        self._task = Task(splits, normalisation, loss)
+        self._inputs, self._targets = (
+            part.to(like.device) for part in (splits["train"].inputs, splits["train"].targets)
+        )
+        self._dtype = like.dtype
+        self._optimizer = _optimizer(network, settings)
+        self._generator = torch.Generator().manual_seed(settings.seed)
+
+    def learn(self, epoch: int) -> Means:
+        """Pass over the training split once, and return the means over the images as the network saw them.
+
+        Raises:
+            UserError: The loss is not one per example, or not finite.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, epoch)
+        self.network.train()
+        steps = [self._step(which.to(self._targets.device)) for which in self._batches()]
+        losses, hits = (torch.cat(parts).double() for parts in zip(*steps, strict=True))
+        means = Means(losses.mean().item(), 100 * hits.mean().item())
+        if not math.isfinite(means.loss):
+            raise UserError(
+                f"train.lr: with {self.settings.lr} the loss became {means.loss} in epoch {epoch}; expected finite "
+                "losses, so take a smaller one."
+            )
+        return means
+
+    def evaluate(self, split: str) -> Means:
+        """Return the means over all images of a split in eval mode; NaN if there is no such split."""
+        if split not in self._task.splits:
+            return Means()
+        self.network.eval()
+        everything = slice(0, len(self._task.splits[split].targets))
+        found = self._task.evaluate(self.network, split, everything, EVALUATION_BATCH)
+        return Means(float(found.losses.mean()), math.nan if found.hits is None else 100 * float(found.hits.mean()))
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield the indices of each step in a new order; batch norm cannot learn from a remainder of one."""
+        order = torch.randperm(len(self._targets), generator=self._generator)
+        for which in torch.split(order, self.settings.batch):
+            if len(which) > 1 or self.settings.batch == 1 or len(order) == 1:
+                yield which
+
+    def _step(self, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""
+        targets = self._targets[which]
+        outputs = self.network(self._prepare(self._inputs[which]))
+        losses = self._task.loss(outputs, targets)
+        if losses.shape != which.shape:
+            raise UserError(
+                f"loss: it returned the shape {list(losses.shape)} for {len(which)} examples; expected one loss per "
+                f"example, [{len(which)}] (reduction='none')."
+            )
+        self._optimizer.zero_grad()
+        torch.autograd.backward(losses.mean())
+        self._optimizer.step()
+        return losses.detach(), _hits(outputs.detach(), targets)
+
+    def _prepare(self, inputs: Tensor) -> Tensor:
+        if self.settings.augment:
+            inputs = augment(inputs, self._generator)
+        if self._task.normalisation is not None:
+            return self._task.normalisation.apply(inputs, self._dtype)
+        return inputs.to(self._dtype) if inputs.is_floating_point() else inputs
+
+
+def learning_rate(settings: Train, epoch: int) -> float:
+    """Return the learning rate of an epoch, counted from 1: it drops after each epoch named in `drops`."""
+    return settings.lr * settings.factor ** sum(drop < epoch for drop in settings.drops)
+
+
+def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    if settings.nesterov and settings.momentum == 0:
+        raise UserError("train.nesterov: found true with momentum 0; set momentum above 0 or nesterov to false.")
+    return torch.optim.SGD(
+        network.parameters(),
+        settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.ndim != 2 or not is_classes(targets):
+        return torch.full((len(targets),), math.nan, device=outputs.device)
+    return (outputs.argmax(1) == targets).float()

@@ -1,0 +1,105 @@
+"""Learning: the updates of the textbook, every image once an epoch, the learning rates of the paper."""
+
+import math
+from itertools import chain
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from training import CPU, cross_entropy, run, settings, squares
+
+from landscape_mpi.data import DEFAULT_NORMALISATION, Split, load_split
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import Train
+from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.train import initialise, train
+from landscape_mpi.train.learner import learning_rate
+
+
+def linear(n=6):
+    """A linear regression of which everything is known: loss |x w - y|^2, gradient 2 x^T (x w - y) / n."""
+    random = torch.Generator().manual_seed(0)
+    inputs, targets = (torch.randn(n, k, generator=random, dtype=torch.float64) for k in (4, 2))
+    network = initialise(lambda: nn.Linear(4, 2, bias=False).double(), 0)
+    start = network.weight.detach().clone()
+    gradient = 2 * ((inputs @ start.T) - targets).T @ inputs / n
+    return network, Split("train", inputs, targets), start, gradient
+
+
+@pytest.mark.parametrize(("momentum", "nesterov", "factor"), [(0.0, False, 1), (0.9, False, 1), (0.9, True, 1.9)])
+def test_a_step_of_sgd_is_that_of_the_textbook(tmp_path, momentum, nesterov, factor):
+    network, split, start, gradient = linear()
+    changes = {"epochs": 1, "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.01}
+    _, records, _ = run(tmp_path, network, split, loss=squares, **changes)
+    torch.testing.assert_close(network.weight.detach(), start - 0.05 * factor * (gradient + 0.01 * start))
+    expected = (split.inputs @ start.T - split.targets).square().sum(1).mean().item()
+    assert records[1].train_loss == pytest.approx(expected, rel=1e-12)
+    assert math.isnan(records[1].train_acc)
+
+
+def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(tmp_path):
+    network, split, start, gradient = linear()
+    run(tmp_path, network, split, loss=squares, epochs=1, optimizer="adam", lr=0.001)
+    torch.testing.assert_close(network.weight.detach(), start - 0.001 * gradient.sign(), rtol=1e-6, atol=1e-9)
+
+
+def test_every_image_is_seen_once_an_epoch_and_in_another_order(tmp_path):
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(targets.flatten().tolist())
+        return squares(outputs, targets)
+
+    split = Split("train", torch.ones(20, 1), torch.arange(20.0)[:, None])
+    run(tmp_path, nn.Linear(1, 1), split, loss=loss, lr=1e-6)
+    assert [len(step) for step in seen] == [8, 8, 4] * 2
+    epochs = [list(chain(*seen[start : start + 3])) for start in (0, 3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(20))] * 2
+    assert epochs[0] != epochs[1] != list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("images_", "batch", "sizes"), [(17, 8, [8, 8]), (18, 8, [8, 8, 2]), (1, 8, [1]), (2, 1, [1, 1])]
+)
+def test_a_remainder_of_one_sits_the_epoch_out(tmp_path, images_, batch, sizes):
+    seen = []
+
+    def loss(outputs, targets):
+        seen.append(len(targets))
+        return squares(outputs, targets)
+
+    split = Split("train", torch.ones(images_, 1), torch.ones(images_, 1))
+    run(tmp_path, nn.Linear(1, 1), split, loss=loss, epochs=1, batch=batch)
+    assert seen == sizes
+
+
+def test_the_learning_rate_drops_after_the_epochs_of_the_paper():
+    paper = Train(output="unused")
+    rates = [learning_rate(paper, epoch) for epoch in (1, 150, 151, 225, 226, 275, 276, 300)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": functional.cross_entropy}, r"loss: it returned the shape \[\] for 8 examples; expected one loss"),
+        ({"lr": 1e30, "epochs": 3}, r"train\.lr: with 1e\+30 the loss became (nan|inf) in epoch \d"),
+        ({"nesterov": True}, r"train\.nesterov: found true with momentum 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "new", **changes)
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_shapes10(tmp_path):
+    splits = [load_split("shapes10", None, name, {"images": 2000}, None) for name in ("train", "test")]
+    network = initialise(lambda: resnet(8, width=8), 0)
+    chosen = settings(epochs=3, lr=0.02, momentum=0.9, nesterov=True, batch=16, drops=[2])
+    normalisation = DEFAULT_NORMALISATION["shapes10"]
+    records = train(network, *splits, normalisation, cross_entropy, chosen, tmp_path, CPU, lambda _: None)
+    assert records[0].test_acc < 25
+    assert 50 < records[3].test_acc < 95
+    assert records[3].train_loss < records[1].train_loss
