@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support.launch import kill_session
+from support.jobs import results, tiny_job
+from support.launch import kill_session, launch
 from support.parts import way_of_setup
 from support.setup_runs import CHECKOUT, in_environment, make_setup, start_setup
 
@@ -70,6 +71,14 @@ def test_pip_way_brings_its_own_mpi_and_serial_hdf5(with_pip: Path) -> None:
     assert (size, parallel) == ("2", "False")
     assert library.startswith("MPICH")
     assert in_environment(with_pip, "which", "mpirun").stdout.strip() == str(with_pip / "bin/mpirun")
+
+
+def test_a_sweep_on_mpich_without_parallel_hdf5_gives_the_same_bits(with_pip: Path, tmp_path: Path) -> None:
+    there, here = tiny_job(tmp_path, output__file="there.h5"), tiny_job(tmp_path, "here.yaml", output__file="here.h5")
+    run = in_environment(with_pip, "mpirun", "-n", "3", "python", "-m", "landscape_mpi", "sweep", there)
+    assert run.returncode == 0, run.stderr
+    assert launch("sweep", here).returncode == 0
+    assert results(tmp_path / "there.h5") == results(tmp_path / "here.h5")
 
 
 @needs_apt
