@@ -30,7 +30,7 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
     """
     network = _call(_builder(build, folder), build, options)
     if not isinstance(network, nn.Module):
-        raise UserError(f"model.build: {build!r} returned a {type(network).__name__}; expected a torch.nn.Module.")
+        raise UserError(f"model.build: {build!r} returned {type(network).__name__}; expected a torch.nn.Module.")
     return network.eval()
 
 

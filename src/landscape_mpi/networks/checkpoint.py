@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise UserError(f"model.checkpoint: {path} is not a safetensors file ({error}).") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"model.checkpoint: {path} is not a file of weights alone and was not executed ({reason[:160]}); expected "
-            "a .safetensors file, or a state dict saved by torch.save."
+            f"model.checkpoint: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
+            "expected a .safetensors file, or a state dict saved by torch.save."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch found; its own message goes on to advise loading the file unsafely."""
+    named = re.search(r"(?:U|u)nsupported (?:global: )?GLOBAL (\S+)", str(error))
+    return f"it names {named[1]}" if named else f"{type(error).__name__} while reading it"
 
 
 def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:

@@ -125,6 +125,8 @@ def _check_classes(splits: Mapping[str, Split]) -> None:
 
 
 def _stored_plane(path: Path, origin: dict[str, Tensor], state: Mapping[str, Tensor], line: bool) -> Plane:
+    if not path.is_file():
+        raise UserError(f"plane.path: no file {path}; expected a direction file or a surface file.")
     delta, eta = read_directions(path, line)
     return Plane(
         origin,
