@@ -43,6 +43,15 @@ def test_ranks_and_the_way_of_writing_change_no_bit(tmp_path, undisturbed, ranks
 
 
 @pytest.mark.mpi
+def test_without_threads_in_mpi_rank_0_only_coordinates(tmp_path, undisturbed):
+    run = launch("sweep", tiny_job(tmp_path), ranks=3, env={"MPI4PY_RC_THREAD_LEVEL": "funneled"})
+    assert run.returncode == 0, run.stderr
+    assert results(tmp_path / "surface.h5") == undisturbed
+    with h5py.File(tmp_path / "surface.h5") as file:
+        assert set(file["rank"][()].ravel()) == {1, 2}
+
+
+@pytest.mark.mpi
 @pytest.mark.slow
 def test_resnet20_is_bit_identical_on_1_2_3_and_16_ranks(tmp_path, cifar10, shared_data):
     found = []

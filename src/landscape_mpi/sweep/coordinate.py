@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from landscape_mpi.surface.schema import Record
-from landscape_mpi.sweep.world import World
+from landscape_mpi.sweep.world import NAP, World
 
 Index = tuple[int, ...]
-NAP = 0.005
 
 
 @dataclass(frozen=True)

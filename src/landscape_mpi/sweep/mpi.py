@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.sweep.world import Solo, World, check_launcher
+from landscape_mpi.sweep.world import NAP, Solo, World, check_launcher
 
 T = TypeVar("T")
-NAP = 0.005
-"""Seconds between two looks at a message that has not come: costs nothing, and is short against any point."""
 
 
 def open_world() -> World:

@@ -13,6 +13,8 @@ from landscape_mpi.device import local_rank_from
 from landscape_mpi.errors import UserError
 
 T = TypeVar("T")
+NAP = 0.005
+"""Seconds between two looks at a message that has not come: costs nothing, and is short against any point."""
 
 
 class World(Protocol):
