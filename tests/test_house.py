@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from landscape_mpi.cli import build_parser
-from landscape_mpi.job import SweepJob, TrainJob, load_job
+from landscape_mpi.job import SweepJob, TrainJob, load_job, values
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
@@ -45,14 +45,26 @@ def test_every_example_job_is_sound(path):
         load_job(path, kind)
 
 
+def test_the_reference_job_holds_every_key_and_the_defaults():
+    path = CHECKOUT / "jobs" / "reference.yaml"
+    job = load_job(path, SweepJob).values
+    sections = {"model": values.Model, "data": values.Data, "plane": values.RandomPlane, "grid": values.Grid}
+    sections |= {"evaluate": values.Evaluate, "output": values.Output, "train": values.Train}
+    written = yaml.safe_load(path.read_text())
+    for name, section in sections.items():
+        assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
+    assert set(written) == set(SweepJob.__struct_fields__)
+    assert job.evaluate == values.Evaluate()
+    assert job.plane == values.RandomPlane(only=("*",))
+    assert job.train == values.Train(output="nets/resnet56")
+
+
 def test_every_key_of_a_job_is_documented():
     text = (CHECKOUT / "docs" / "job.md").read_text()
     for struct in (SweepJob, TrainJob):
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    from landscape_mpi.job import values
-
     sections = (values.Model, values.Data, values.RandomPlane, values.FilePlane, values.Grid, values.Evaluate)
     for section in (*sections, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
