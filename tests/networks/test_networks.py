@@ -146,16 +146,16 @@ def test_what_is_not_weights_is_refused_and_not_executed(tmp_path, network, how)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("build", "shortcut", "file", "normalisation", "images", "loss", "accuracy"),
+    ("build", "shortcut", "file", "normalisation", "images", "loss", "digits", "accuracy"),
     [
-        ("resnet20", "pad", "resnet20-12fca82f.th", IMAGENET, 4000, 0.008547, 99.80),
-        ("resnet56", "pad", "resnet56-4bfd9763.th", IMAGENET, 4000, 0.000532, 100.0),
-        ("resnet56", "projection", "li2018-resnet56.t7", LI2018, 500, 0.000552, 100.0),
-        ("resnet56", "none", "li2018-resnet56-noshort.t7", LI2018, 500, None, 95.0),
+        ("resnet20", "pad", "resnet20-12fca82f.th", IMAGENET, 4000, 0.008547, 6, 99.80),
+        ("resnet56", "pad", "resnet56-4bfd9763.th", IMAGENET, 4000, 0.000532, 6, 100.0),
+        ("resnet56", "projection", "li2018-resnet56.t7", LI2018, 500, 0.000552, 6, 100.0),
+        ("resnet56", "none", "li2018-resnet56-noshort.t7", LI2018, 500, 0.10624, 5, 96.4),
     ],
 )
 def test_published_networks_give_their_losses(
-    tmp_path, shared_data, cifar10, build, shortcut, file, normalisation, images, loss, accuracy
+    tmp_path, shared_data, cifar10, build, shortcut, file, normalisation, images, loss, digits, accuracy
 ):
     from landscape_mpi.data import Normalisation, load_split
     from landscape_mpi.evaluate import Task, build_loss, summarise
@@ -165,6 +165,5 @@ def test_published_networks_give_their_losses(
     split = load_split("cifar10", cifar10, "train", {}, images)
     task = Task({"train": split}, Normalisation(*normalisation), build_loss("cross_entropy", tmp_path))
     found = summarise(task.evaluate(network, "train", slice(0, images), 64), ("loss", "accuracy"))
-    if loss is not None:
-        assert found["loss"] == pytest.approx(loss, abs=6e-7)
-    assert found["acc"] == pytest.approx(accuracy, abs=0.005 if images == 4000 else 1.0)
+    assert round(found["loss"], digits) == loss
+    assert found["acc"] == pytest.approx(accuracy, abs=0.005)
