@@ -49,6 +49,24 @@ if world.rank == 0:
     print(json.dumps(shares))
 """
 
+DISAGREE = """
+import json
+from landscape_mpi.errors import UserError
+from landscape_mpi.sweep import open_world
+from landscape_mpi.sweep.experiment import agreed
+
+world = open_world()
+same = agreed(world, "data", lambda: "abc" if world.rank != 1 else None)
+try:
+    agreed(world, "plane", lambda: str(world.rank == 2))
+    said = None
+except UserError as error:
+    said = str(error)
+said = world.everywhere(said)
+if world.rank == 0:
+    print(json.dumps([same, *said]))
+"""
+
 
 def output_of(script, ranks):
     run = launch(script, ranks=ranks, program=(sys.executable, "-c"))
@@ -66,3 +84,11 @@ def test_eight_ranks_hold_one_copy():
 @pytest.mark.mpi
 def test_a_waiting_rank_leaves_its_core_to_others():
     assert max(output_of(WAIT, 4)) < 0.25
+
+
+@pytest.mark.mpi
+def test_ranks_that_hold_different_planes_all_say_so():
+    same, *said = output_of(DISAGREE, 3)
+    assert same == "abc"
+    assert len(set(said)) == 1
+    assert said[0].startswith("plane: rank 2 holds another plane than rank 0")

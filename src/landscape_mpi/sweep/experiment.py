@@ -38,7 +38,7 @@ class Experiment:
         fingerprints = {
             "checkpoint_sha256": self.theta.checkpoint_sha256,
             "data_sha256": self.data_sha256,
-            "plane_sha256": _agreed(world, "plane", plane.fingerprint),
+            "plane_sha256": agreed(world, "plane", plane.fingerprint),
         }
         return plane, Identity(self.job, prepare.seed(self.job.values, repeat), fingerprints)
 
@@ -59,7 +59,7 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experi
     for note in [note for split in splits.values() for note in split.notes]:
         tell(world, f"note: {note}")
     task = together(world, lambda: prepare.build_task(job, splits, chosen))
-    data = _agreed(world, "data", lambda: prepare.data_sha256(splits) if world.local_rank == 0 else None)
+    data = agreed(world, "data", lambda: prepare.data_sha256(splits) if world.local_rank == 0 else None)
     return Experiment(job, chosen, theta, splits, task, data)
 
 
@@ -67,8 +67,12 @@ def _device(requested: str, world: World) -> torch.device:
     return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()))
 
 
-def _agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:
-    """Return the fingerprint that all ranks have; a rank may pass with None."""
+def agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:
+    """Return the fingerprint that all ranks have; a rank other than 0 may pass with None. Collective.
+
+    Raises:
+        UserError: on every rank, where one has another fingerprint than rank 0.
+    """
     found = world.everywhere(together(world, fingerprint))
     for rank, one in enumerate(found):
         if one is not None and one != found[0]:

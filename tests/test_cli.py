@@ -1,0 +1,61 @@
+"""The commands that only look: check, init, --version; and what the command line says of itself."""
+
+import re
+
+import pytest
+import yaml
+
+from landscape_mpi import __version__
+from support.jobs import tiny_job
+from support.launch import launch
+
+
+def test_check_says_what_a_job_costs_and_writes_nothing(tmp_path):
+    job = tiny_job(tmp_path, plane__repeats=2)
+    before = sorted(tmp_path.iterdir())
+    run = launch("check", job, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert run.returncode == 0, run.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    for part in (
+        "the job is sound",
+        "surface.r1.h5, will be created",
+        "tiny:network, 67 parameters in 4 tensors",
+        "random, cosine of delta and eta",
+        "35 (5 x 7)",
+        "40 train, 40 test",
+        "on one rank like this one",
+    ):
+        assert part in run.stdout
+    assert re.search(r"memory +about \d+ MB a rank", run.stdout)
+
+
+def test_check_knows_how_far_a_surface_is(tmp_path):
+    job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]})
+    assert launch("sweep", job).returncode == 0
+    assert "3 of 3 points are there" in launch("check", job).stdout
+
+
+def test_init_writes_a_job_and_never_over_another_file(tmp_path):
+    path = tmp_path / "job.yaml"
+    assert launch("init", path).returncode == 0
+    assert yaml.safe_load(path.read_text())["model"]["build"] == "resnet20"
+    path.write_text("mine")
+    again = launch("init", path)
+    assert again.returncode == 2
+    assert again.stderr.startswith("error: ")
+    assert path.read_text() == "mine"
+
+
+def test_version_names_what_a_bug_report_needs():
+    run = launch("--version")
+    assert run.returncode == 0
+    lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
+    assert lines["landscape_mpi"] == __version__
+    assert {"python", "torch", "cuda", "numpy", "mpi4py", "mpi", "h5py", "hdf5"} <= set(lines)
+
+
+@pytest.mark.parametrize("arguments", [[], ["swep", "job.yaml"], ["sweep"], ["sweep", "job.yaml", "--points", "3"]])
+def test_a_command_line_that_does_not_fit_exits_with_2(arguments):
+    run = launch(*arguments)
+    assert run.returncode == 2
+    assert "error: " in run.stderr
