@@ -99,6 +99,19 @@ def test_a_finished_surface_is_left_alone(tmp_path):
     assert surface.read_bytes() == before
 
 
+def test_a_run_that_died_after_its_last_point_is_sealed_by_the_next(tmp_path):
+    job, surface = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}), tmp_path / "surface.h5"
+    launch("sweep", job)
+    with h5py.File(surface, "r+") as file:
+        assert file["complete"][()] == 1
+        assert file["finished"][()] > 1.7e9
+        file["complete"][()] = 0
+        file["finished"][()] = np.nan
+    assert launch("sweep", job).returncode == 0
+    with h5py.File(surface) as file:
+        assert (file["complete"][()], np.isnan(file["finished"][()])) == (1, False)
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_raising_rank_ends_the_job_with_one_message(tmp_path, rank):

@@ -5,7 +5,7 @@ from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.surface.lock import lock_surface
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Direction, NewSurface, Record, result_names
-from landscape_mpi.surface.write import Writer, hdf5_version, open_writer
+from landscape_mpi.surface.write import Writer, hdf5_version, open_writer, seal
 
 __all__ = [
     "DONE",
@@ -24,4 +24,5 @@ __all__ = [
     "read_directions",
     "read_surface",
     "result_names",
+    "seal",
 ]

@@ -105,6 +105,16 @@ def write_record(file: h5py.File, record: Record) -> None:
     file["status"][record.index] = DONE
 
 
+def seal(path: Path) -> None:
+    """Mark a surface whose points are all there, where its last run died between its last point and its end."""
+    with h5py.File(path, "r", locking=False) as file:
+        if file["complete"][()]:
+            return
+    with h5py.File(path, "r+", locking=False) as file:
+        write_end(file, complete=True)
+    make_durable(path)
+
+
 def write_end(file: h5py.File, complete: bool) -> None:
     """Write the time, and last of all `/complete`."""
     file["finished"][()] = time.time()

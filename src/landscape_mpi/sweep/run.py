@@ -10,7 +10,7 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer
+from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer, seal
 from landscape_mpi.sweep.centre import check_centre
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.order import coarse_to_fine
@@ -66,6 +66,7 @@ class _PlaneSweep:
             on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
             surface = self._find()
             if surface is not None and surface.complete:
+                on_root(self.world, lambda: seal(self.path))
                 tell(self.world, f"{self.path}: all {surface.points} points are there; nothing to do.")
             else:
                 self._fill(surface)
