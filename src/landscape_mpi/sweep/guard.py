@@ -1,12 +1,11 @@
 """How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
 
 import sys
-import traceback
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.sweep.points import PointError
-from landscape_mpi.sweep.world import RankError, World, tell
+from landscape_mpi.sweep.world import RankError, World, failure_text, tell
 
 
 def guarded(world: World, action: Callable[[], Exit]) -> Exit:
@@ -24,7 +23,7 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
     except PointError as error:
         return _end(world, f"error: {error}")
     except Exception:
-        return _end(world, f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}")
+        return _end(world, f"error: {failure_text(world)}")
 
 
 def _leave(world: World, text: str, code: Exit) -> Exit:

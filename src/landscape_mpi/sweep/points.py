@@ -13,7 +13,7 @@ from landscape_mpi import job
 from landscape_mpi.evaluate import Evaluator, Point, measure
 from landscape_mpi.surface import Record, Writer
 from landscape_mpi.sweep.coordinate import Dispenser, Failure, Index, LocalSource, RemoteSource, serve, work
-from landscape_mpi.sweep.world import World, tell
+from landscape_mpi.sweep.world import World, failure_text, tell
 
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
@@ -104,14 +104,14 @@ def _serve(world: World, dispenser: Dispenser) -> None:
     try:
         serve(world, dispenser, lambda text: _end(world, text))
     except Exception:
-        _end(world, f"rank 0 on {world.host} failed as coordinator:\n{traceback.format_exc()}")
+        _end(world, failure_text(world))
 
 
 def _compute_remotely(world: World, compute: Callable[[Index], Record], writer: Writer) -> None:
     try:
         work(RemoteSource(world), compute, writer.at_source)
     except Exception as error:
-        text = str(error) if isinstance(error, PointError) else traceback.format_exc()
+        text = str(error) if isinstance(error, PointError) else failure_text(world)
         world.send(Failure(text), 0)
         time.sleep(GRACE)
         raise

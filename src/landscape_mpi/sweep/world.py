@@ -106,11 +106,16 @@ def together(world: World, step: Callable[[], T]) -> T:
     except UserError as error:
         failure = (True, str(error))
     except Exception:
-        failure = (False, f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}")
+        failure = (False, failure_text(world))
     failures = [found for found in world.everywhere(failure) if found]
     for mistake, text in sorted(failures, key=lambda found: not found[0]):
         raise (UserError if mistake else RankError)(text)
     return result  # type: ignore[return-value]
+
+
+def failure_text(world: World) -> str:
+    """Return which rank on which host failed, with the traceback of the exception that is being handled."""
+    return f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}"
 
 
 def on_root(world: World, step: Callable[[], T]) -> T:
