@@ -71,7 +71,8 @@ choose_way() {
 
 fingerprint() { # changes with everything that the environment depends on
   {
-    cat setup.cfg setup.py constraints.txt tools/setup.sh tools/check_setup.py src/landscape_mpi/__init__.py
+    cat setup.cfg setup.py constraints.txt tools/setup.sh tools/check_setup.py src/landscape_mpi/__init__.py \
+      src/landscape_mpi/engines/kernel/*
     echo "$WAY $PWD $PYTHON $PYTHON_VERSION"
     [ "$WAY" = pip ] || dpkg-query -W "${APT_PACKAGES[@]}" 2>/dev/null || true
   } | cksum | tr ' ' -

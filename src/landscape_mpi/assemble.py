@@ -1,5 +1,7 @@
 """Sections of a job -> a network, a split, a normalisation; what `sweep` and `train` both need. Knows no plane."""
 
+import ctypes
+
 import torch
 from torch import nn
 
@@ -7,6 +9,9 @@ from landscape_mpi.data import DEFAULT_NORMALISATION, Normalisation, Split, load
 from landscape_mpi.job import Data, JobFile, Model, SweepJob, TrainJob
 from landscape_mpi.networks import build_network
 from landscape_mpi.plugin import is_plugin, load_plugin
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Settings of glibc's `mallopt`, from malloc.h."""
 
 
 def build_model(job: JobFile[SweepJob] | JobFile[TrainJob]) -> nn.Module:
@@ -48,4 +53,17 @@ def use_device(name: str) -> torch.device:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(1)
+        keep_memory()
     return device
+
+
+def keep_memory() -> None:
+    """Tell the C library (glibc) to keep freed memory for the next batch.
+
+    It gives large blocks back to the system by default, and every batch then pays for fresh pages: a fifth of the
+    time of a ResNet-56.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 1 << 29)
+        mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes

@@ -29,15 +29,15 @@ def plane_of(network, seed=0, normalise="filter"):
     return Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1))
 
 
-def tiny_task(loss=cross_entropy, data=tiny.data):
-    return Task({name: Split(name, *data(None, name)) for name in ("train", "test")}, None, loss)
+def tiny_task(loss=cross_entropy, data=tiny.data, dtype=torch.float32):
+    return Task({name: Split(name, *data(None, name)) for name in ("train", "test")}, None, loss, dtype)
 
 
 def test_a_quadratic_has_its_closed_form():
     """The squared error of a linear map is a quadratic: f(a, b) = |R + a D X + b E X|^2 / 3n with R the residual."""
     torch.manual_seed(0)
     network = tiny.linear().double()
-    task = tiny_task(mse, tiny.regression)
+    task = tiny_task(mse, tiny.regression, torch.float64)
     plane = plane_of(network, normalise="none").to(torch.device("cpu"), torch.float64)
     evaluator = EagerEvaluator(network, plane, task, 16)
     inputs, targets = (tensor.double() for tensor in tiny.regression(None, "train"))
@@ -62,7 +62,8 @@ def test_a_rescaled_relu_network_has_the_same_filter_normalised_surface():
 
     def surface(net, normalise):
         # both networks draw the same Gaussians
-        evaluator = EagerEvaluator(net, plane_of(net, 3, normalise), tiny_task(), 64)
+        task = tiny_task(dtype=torch.float64)
+        evaluator = EagerEvaluator(net, plane_of(net, 3, normalise), task, 64)
         points = [Point(a, b) for a in (-1.0, 0.0, 0.5) for b in (-0.5, 1.0)]
         return np.array([measure(evaluator, point, ["train"], ["loss"])["train_loss"] for point in points])
 

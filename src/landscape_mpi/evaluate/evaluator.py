@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -48,31 +48,43 @@ class Evaluator(Protocol):
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
 
+    @property
+    def description(self) -> str:
+        """Say in a few words how points are evaluated."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """What is evaluated at every point: the splits, how inputs are normalised, and the loss."""
+    """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype."""
 
     splits: Mapping[str, Split]
     normalisation: Normalisation | None
     loss: Loss
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def evaluate(self, network: nn.Module, split: str, images: slice, batch: int) -> PerImage:
-        """Evaluate a network (eval mode, on the device and in the dtype of its parameters) on a slice of a split.
+        """Evaluate a network (eval mode, on the task's device and in its dtype) on a slice of a split.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
-        data = self.splits[split]
-        inputs, targets = data.inputs[images], data.targets[images]
+        first, last, _ = images.indices(len(self.splits[split].targets))
+        cuts = (slice(first + cut.start, first + cut.stop) for cut in batches(last - first, batch))
         with torch.inference_mode():
-            parts = [self._batch(network, inputs[cut], targets[cut]) for cut in batches(len(targets), batch)]
-        return PerImage.join(parts)
+            return PerImage.join([self._batch(network, split, cut) for cut in cuts])
 
-    def _batch(self, network: nn.Module, inputs: Tensor, targets: Tensor) -> PerImage:
-        like = next(network.parameters())
-        targets = targets.to(like.device)
-        outputs = network(self._prepare(inputs.to(like.device), like.dtype))
+    def inputs(self, split: str, images: slice) -> Tensor:
+        """Return a slice of a split as the network gets it: on the device, normalised, floating point in the dtype."""
+        inputs = self.splits[split].inputs[images].to(self.device)
+        if self.normalisation is not None:
+            return self.normalisation.apply(inputs, self.dtype)
+        # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
+        return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
+
+    def _batch(self, network: nn.Module, split: str, images: slice) -> PerImage:
+        targets = self.splits[split].targets[images].to(self.device)
+        outputs = network(self.inputs(split, images))
         losses = self.loss(outputs, targets)
         if losses.shape != (len(targets),):
             raise UserError(
@@ -80,12 +92,6 @@ class Task:
                 f"example, [{len(targets)}] (reduction='none')."
             )
         return PerImage(losses.double().cpu().numpy(), _hits(outputs, targets))
-
-    def _prepare(self, inputs: Tensor, dtype: torch.dtype) -> Tensor:
-        if self.normalisation is not None:
-            return self.normalisation.apply(inputs, dtype)
-        # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
-        return inputs.to(dtype, copy=True) if inputs.is_floating_point() else inputs
 
 
 def batches(images: int, batch: int) -> Iterator[slice]:
@@ -122,10 +128,9 @@ class EagerEvaluator:
 
     def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
         """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
-        like = next(network.parameters())
-        # images last in memory are faster to convolve, on CPUs and GPUs alike
+        # channels last in memory are faster to convolve, on CPUs and GPUs alike
         self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._plane = plane.to(like.device, like.dtype)
+        self._plane = plane.to(task.device, task.dtype)
         self._task = task
         self._batch = batch
         self._at: Point | None = None
@@ -138,6 +143,11 @@ class EagerEvaluator:
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
         return len(self._task.splits[split].targets)
+
+    @property
+    def description(self) -> str:
+        """Say how points are evaluated."""
+        return "the network's own forward pass"
 
     def _move(self, point: Point) -> None:
         if point == self._at:

@@ -108,7 +108,7 @@ class Evaluate(Values, frozen=True, kw_only=True):
     batch: Literal["auto"] | Positive = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     batchnorm: Literal["keep"] = "keep"
-    engine: Literal["auto", "eager"] = "auto"
+    engine: Literal["auto", "eager", "fused", "winograd", "compiled"] = "auto"
 
 
 class Output(Values, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
-"""Many ranks computing one surface: coordination, devices, messages; the only package that knows MPI."""
+"""Many ranks computing one surface, from job to file: the order of the steps, and how a run ends."""
 
 from landscape_mpi.sweep.guard import guarded
-from landscape_mpi.sweep.mpi import open_world
 from landscape_mpi.sweep.run import Options, sweep
 
-__all__ = ["Options", "guarded", "open_world", "sweep"]
+__all__ = ["Options", "guarded", "sweep"]

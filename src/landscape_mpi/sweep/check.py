@@ -3,19 +3,21 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from landscape_mpi.evaluate import Evaluator, Point
+from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import Solo
 from landscape_mpi.surface import check_writable
 from landscape_mpi.sweep import prepare
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import find_surface
 from landscape_mpi.sweep.progress import clock_time
-from landscape_mpi.sweep.world import Solo
 
 
 def check(path: Path, device: str) -> str:
@@ -49,12 +51,24 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     images = {name: len(split) for name, split in experiment.splits.items()}
     yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
     batch = prepare.batch_size(job, experiment.device)
-    seconds = _seconds_an_image(experiment.evaluator(plane, batch), job.data.splits[0], batch) * sum(images.values())
+    evaluator = _evaluator(experiment, plane, batch)
+    yield _line("engine", evaluator.description)
+    seconds = _seconds_an_image(evaluator, job.data.splits[0], batch) * sum(images.values())
     total = seconds * points * prepare.repeats(job)
     yield _line("time", f"about {seconds:.3g} s a point, {clock_time(total)} on one rank like this one")
     yield _line(
         "memory", f"about {_megabytes(experiment, plane):,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data"
     )
+
+
+def _evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
+    """Return the fastest engine that can be built; whether it agrees with the plain network is for `sweep` to see."""
+    task, network = experiment.task, experiment.theta.network
+    for name in candidates(experiment.job.values.evaluate.engine, task.device, task.dtype):
+        if not kernel_is_missing(name):
+            with suppress(CannotFuseError):
+                return build_engine(name, network, plane, task, batch)
+    return EagerEvaluator(network, plane, task, batch)
 
 
 def _seconds_an_image(evaluator: Evaluator, split: str, batch: int) -> float:

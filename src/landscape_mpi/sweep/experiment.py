@@ -9,12 +9,12 @@ from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
 from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
+from landscape_mpi.evaluate import Task
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, tell, together
 from landscape_mpi.sweep import prepare
 from landscape_mpi.sweep.output import Identity
-from landscape_mpi.sweep.world import World, tell, together
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,6 @@ class Experiment:
             "plane_sha256": agreed(world, "plane", plane.fingerprint),
         }
         return plane, Identity(self.job, prepare.seed(self.job.values, repeat), fingerprints)
-
-    def evaluator(self, plane: Plane, batch: int) -> Evaluator:
-        """Return the engine that evaluates points of a plane."""
-        return EagerEvaluator(self.theta.network, plane, self.task, batch)
 
 
 def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experiment:

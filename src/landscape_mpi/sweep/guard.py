@@ -4,8 +4,7 @@ import sys
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.sweep.points import PointError
-from landscape_mpi.sweep.world import RankError, World, failure_text, tell
+from landscape_mpi.ranks import PointError, RankError, World, failure_text, tell
 
 
 def guarded(world: World, action: Callable[[], Exit]) -> Exit:

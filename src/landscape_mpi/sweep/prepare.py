@@ -15,9 +15,9 @@ from landscape_mpi.evaluate import Task, build_loss, is_classes
 from landscape_mpi.job import FilePlane, JobFile, RandomPlane, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
+from landscape_mpi.ranks import World, together
 from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.sweep.share import share_splits
-from landscape_mpi.sweep.world import World, together
 
 BATCH_CPU, BATCH_CUDA = 64, 512
 
@@ -75,7 +75,8 @@ def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torc
         name: replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
         for name, split in splits.items()
     }
-    return Task(resident, normalisation(job.values.data), build_loss(job.values.loss, job.path.parent))
+    loss = build_loss(job.values.loss, job.path.parent)
+    return Task(resident, normalisation(job.values.data), loss, getattr(torch, job.values.evaluate.dtype), device)
 
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
@@ -109,7 +110,7 @@ def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
 
 
 def batch_size(job: SweepJob, device: torch.device) -> int:
-    """Return the batch of a new surface; it never changes the numbers, only how fast they come."""
+    """Return the batch of a new surface, fixed with the file: another one may change the last bits of a loss."""
     if job.evaluate.batch != "auto":
         return job.evaluate.batch
     return BATCH_CUDA if device.type == "cuda" else BATCH_CPU

@@ -12,8 +12,8 @@ import torch
 
 from landscape_mpi import __version__
 from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import library_version
 from landscape_mpi.surface import hdf5_version
-from landscape_mpi.sweep.mpi import library_version
 
 
 def versions() -> dict[str, str]:

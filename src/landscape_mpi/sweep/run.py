@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, compute_points, on_root, tell, together
 from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer, seal
-from landscape_mpi.sweep.centre import check_centre
+from landscape_mpi.sweep.engine import Engine, choose_engine
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.order import coarse_to_fine
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
-from landscape_mpi.sweep.points import Computer, Grid, compute_points
+from landscape_mpi.sweep.points import Computer, Grid
 from landscape_mpi.sweep.prepare import batch_size, output_path, repeats
 from landscape_mpi.sweep.progress import Progress
 from landscape_mpi.sweep.provenance import attributes
-from landscape_mpi.sweep.world import World, on_root, tell, together
 
 
 @dataclass(frozen=True)
@@ -78,34 +77,37 @@ class _PlaneSweep:
         return on_root(self.world, lambda: find_surface(self.path, self.identity))
 
     def _fill(self, surface: Surface | None) -> None:
-        """Check the centre, create the file where there is none, and compute what is missing."""
+        """Choose the engine, create the file where there is none, and compute what is missing."""
         job = self.experiment.job.values
         batch = int(str(surface.attributes["batch"])) if surface else batch_size(job, self.experiment.device)
-        evaluator = self._checked_evaluator(batch)
+        engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         if surface is None:
-            on_root(self.world, lambda: self._create(batch))
+            on_root(self.world, lambda: self._create(batch, engine.name))
         writer = together(self.world, lambda: open_writer(self.path, self.world.communicator, self.world.rank == 0))
         order = [i for i in coarse_to_fine(job.grid.shape) if surface is None or surface.status[i] != DONE]
         done = surface.done if surface else 0
         tell(self.world, self._plan(done, len(order)))
-        compute = Computer(self.world, evaluator, Grid.of(job.grid), job.data.splits, job.metrics)
+        compute = Computer(self.world, engine.evaluator, Grid.of(job.grid), job.data.splits, job.metrics)
         progress = Progress(done + len(order), done, None if self.options.quiet else sys.stderr)
         compute_points(self.world, order, compute, writer, progress.step)
         writer.finish(self.world.meet, complete=True)
         tell(self.world, f"{self.path}: complete. Draw it: landscape-plot {self.path}")
 
-    def _checked_evaluator(self, batch: int) -> Evaluator:
-        """Return the engine, once it has agreed with the plain network at the centre."""
-        experiment = self.experiment
-        evaluator = experiment.evaluator(self.plane, batch)
-        metrics = experiment.job.values.metrics
-        centre = check_centre(self.world, experiment.theta.network, evaluator, experiment.task, batch, metrics)
-        tell(self.world, f"f(0, 0): {_describe(centre)}")
-        return evaluator
+    def _engine(self, batch: int, recorded: str | None) -> Engine:
+        """Return the engine, once it has agreed with the plain network."""
+        engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded)
+        tell(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
+        tell(self.world, f"f(0, 0): {_describe(engine.centre)}")
+        return engine
 
-    def _create(self, batch: int) -> None:
+    def _create(self, batch: int, engine: str) -> None:
         job, evaluate = self.experiment.job, self.experiment.job.values.evaluate
-        fixed = {"dtype": evaluate.dtype, "engine": "eager", "batch": batch, "batchnorm": evaluate.batchnorm}
+        fixed: dict[str, str | int] = {
+            "dtype": evaluate.dtype,
+            "engine": engine,
+            "batch": batch,
+            "batchnorm": evaluate.batchnorm,
+        }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
         create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **provenance}))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.data import Split
-from landscape_mpi.sweep.world import World
+from landscape_mpi.ranks import World
 
 
 @dataclass(frozen=True)

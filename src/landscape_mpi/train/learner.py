@@ -39,7 +39,7 @@ class Learner:
         like = next(network.parameters())
         self.network = network
         self.settings = settings
-        self._task = Task(splits, normalisation, loss)
+        self._task = Task(splits, normalisation, loss, like.dtype, like.device)
         self._inputs, self._targets = (
             part.to(like.device) for part in (splits["train"].inputs, splits["train"].targets)
         )

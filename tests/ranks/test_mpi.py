@@ -11,7 +11,7 @@ SHARE = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from landscape_mpi.sweep import open_world
+from landscape_mpi.ranks import open_world
 
 def pss():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
@@ -35,7 +35,7 @@ else:
 
 WAIT = """
 import json, time
-from landscape_mpi.sweep import open_world
+from landscape_mpi.ranks import open_world
 
 world = open_world()
 world.meet()
@@ -47,24 +47,6 @@ share = (time.process_time() - cpu) / (time.perf_counter() - wall)
 shares = world.everywhere(share)
 if world.rank == 0:
     print(json.dumps(shares))
-"""
-
-DISAGREE = """
-import json
-from landscape_mpi.errors import UserError
-from landscape_mpi.sweep import open_world
-from landscape_mpi.sweep.experiment import agreed
-
-world = open_world()
-same = agreed(world, "data", lambda: "abc" if world.rank != 1 else None)
-try:
-    agreed(world, "plane", lambda: str(world.rank == 2))
-    said = None
-except UserError as error:
-    said = str(error)
-said = world.everywhere(said)
-if world.rank == 0:
-    print(json.dumps([same, *said]))
 """
 
 
@@ -84,11 +66,3 @@ def test_eight_ranks_hold_one_copy():
 @pytest.mark.mpi
 def test_a_waiting_rank_leaves_its_core_to_others():
     assert max(output_of(WAIT, 4)) < 0.25
-
-
-@pytest.mark.mpi
-def test_ranks_that_hold_different_planes_all_say_so():
-    same, *said = output_of(DISAGREE, 3)
-    assert same == "abc"
-    assert len(set(said)) == 1
-    assert said[0].startswith("plane: rank 2 holds another plane than rank 0")

@@ -1,13 +1,12 @@
 """Who computes which point: rank 0 hands points out in a thread while it computes too; knows no network."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from landscape_mpi.ranks.world import World, wait_for
 from landscape_mpi.surface.schema import Record
-from landscape_mpi.sweep.world import NAP, World
 
 Index = tuple[int, ...]
 
@@ -97,9 +96,7 @@ class RemoteSource:
 
     def take(self) -> Index | None:
         """Wait, asleep, for the point asked for."""
-        while (message := self._world.poll()) is None:
-            time.sleep(NAP)
-        index: Index | None = message[1]
+        index: Index | None = wait_for(self._world.poll)[1]
         return index
 
     def report(self, record: Record) -> None:
@@ -126,11 +123,7 @@ def serve(world: World, dispenser: Dispenser, on_failure: Callable[[str], None])
     """Answer the other ranks until all have left; runs in a thread of rank 0."""
     present = world.size - 1
     while present:
-        arrived = world.poll()
-        if arrived is None:
-            time.sleep(NAP)
-            continue
-        rank, message = arrived
+        rank, message = wait_for(world.poll)
         if isinstance(message, Ask):
             world.send(dispenser.next(), rank)
         elif isinstance(message, Record):

@@ -4,14 +4,17 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.sweep.world import NAP, Solo, World, check_launcher
+from landscape_mpi.ranks.world import Solo, World, check_launcher, wait_for
 
 T = TypeVar("T")
+KEPT = 32
+"""Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
 
 
 def open_world() -> World:
@@ -50,6 +53,7 @@ class MpiWorld:
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
         # a communicator of its own: HDF5 and the messages of the sweep never see each other's traffic
         self._messages = communicator.Dup()
+        self._leaving: deque[Any] = deque()
         self._node = communicator.Split_type(mpi.COMM_TYPE_SHARED)
         self.local_rank = self._node.rank
         self._windows: list[Any] = []
@@ -82,8 +86,10 @@ class MpiWorld:
         return shared
 
     def send(self, message: Any, to: int) -> None:
-        """Send a message; small ones leave at once, so nothing waits for the receiver."""
-        self._messages.isend(message, to).wait()
+        """Send a message; MPI's own wait would spin until the receiver has looked, so its buffer is kept instead."""
+        while len(self._leaving) >= KEPT and self._leaving[0].Test():
+            self._leaving.popleft()
+        self._leaving.append(self._messages.isend(message, to))
 
     def poll(self) -> tuple[int, Any] | None:
         """Return a message that has arrived and its sender, else None."""
@@ -105,8 +111,7 @@ class MpiWorld:
 
     def _sleep_until_all(self, communicator: Any) -> None:
         request = communicator.Ibarrier()
-        while not request.Test():
-            time.sleep(NAP)
+        wait_for(lambda: request.Test() or None)
 
 
 def _die_with_launcher() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.sweep.world import RankError, Solo, check_launcher, on_root, together
+from landscape_mpi.ranks.world import RankError, Solo, check_launcher, on_root, together
 
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])

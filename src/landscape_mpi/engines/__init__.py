@@ -1,0 +1,7 @@
+"""Engines: ways to evaluate points of a plane at equal numbers; they know planes and networks, no grid and no file."""
+
+from landscape_mpi.engines.choose import build_engine, candidates, kernel_is_missing
+from landscape_mpi.engines.evaluator import FusedEvaluator
+from landscape_mpi.engines.rewrite import CannotFuseError
+
+__all__ = ["CannotFuseError", "FusedEvaluator", "build_engine", "candidates", "kernel_is_missing"]

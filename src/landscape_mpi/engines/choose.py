@@ -1,0 +1,50 @@
+"""The names of the engines, which of them to try on a device, and how each is built."""
+
+import torch
+from torch import nn
+
+from landscape_mpi.engines.compiled import CompiledLayer, library
+from landscape_mpi.engines.direct import DirectLayer
+from landscape_mpi.engines.evaluator import FusedEvaluator
+from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.winograd import WinogradLayer
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
+from landscape_mpi.plane import Plane
+
+EAGER = "eager"
+LAYERS: dict[str, tuple[type[Layer], ...]] = {
+    "compiled": (CompiledLayer, WinogradLayer, DirectLayer),
+    "winograd": (WinogradLayer, DirectLayer),
+    "fused": (DirectLayer,),
+}
+"""Engines with fused layers, fastest first: the kinds of layers that each prefers."""
+
+
+def candidates(requested: str, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+    """Return the engines to try in turn; the last is always the network's own forward pass.
+
+    `auto` is the fastest one for the device; float64 is for reference and stays with the network's own.
+    """
+    if requested != "auto":
+        return (requested, EAGER) if requested != EAGER else (EAGER,)
+    if dtype != torch.float32:
+        return (EAGER,)
+    if device.type != "cpu":
+        return ("fused", EAGER)
+    return ("compiled" if library() else "winograd", "fused", EAGER)
+
+
+def kernel_is_missing(engine: str) -> bool:
+    """Whether an engine needs the compiled kernel, which this installation lacks."""
+    return engine == "compiled" and library() is None
+
+
+def build_engine(engine: str, network: nn.Module, plane: Plane, task: Task, batch: int) -> Evaluator:
+    """Return the evaluator of an engine.
+
+    Raises:
+        CannotFuseError: the network cannot be transformed for this engine.
+    """
+    if engine == EAGER:
+        return EagerEvaluator(network, plane, task, batch)
+    return FusedEvaluator(network, plane, task, batch, LAYERS[engine])

@@ -1,0 +1,94 @@
+"""Winograd's F(4x4, 3x3) by the compiled kernel of `kernel/winograd.c`, where the installation has one."""
+
+import ctypes
+import threading
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.engines.layer import Shape
+from landscape_mpi.engines.polynomial import Polynomial
+from landscape_mpi.engines.winograd import transform_weight
+
+EXTENSION = "landscape_mpi.engines._winograd"
+
+_scratch = threading.local()
+
+
+@cache
+def library() -> Any:
+    """Return the compiled kernel; None where the package was installed without a C compiler."""
+    spec = find_spec(EXTENSION)
+    if spec is None or spec.origin is None:
+        return None
+    found = ctypes.CDLL(spec.origin)
+    found.landscape_winograd.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int] * 6
+    found.landscape_winograd_scratch.argtypes = [ctypes.c_int] * 2
+    found.landscape_winograd_scratch.restype = ctypes.c_long
+    return found
+
+
+class CompiledLayer:
+    """3x3 convolutions of stride 1 in float32 on a CPU, for channels in multiples of 4."""
+
+    label: ClassVar[str] = "compiled Winograd"
+
+    @staticmethod
+    def fits(shape: Shape) -> bool:
+        """Whether the kernel takes such a convolution."""
+        if library() is None or shape.device.type != "cpu" or shape.dtype != torch.float32 or not shape.same_3x3:
+            return False
+        lanes: int = library().landscape_winograd_lanes(shape.channels_in, shape.channels)
+        return lanes > 0
+
+    @staticmethod
+    def transform(weight: Polynomial) -> Polynomial:
+        """Return [36, in, out]."""
+        return weight.map(transform_weight)
+
+    @staticmethod
+    def build(shape: Shape, weight: Tensor, bias: Tensor) -> nn.Module:
+        """Return the module that calls the kernel."""
+        return CompiledConvolution(shape, weight, bias)
+
+
+class CompiledConvolution(nn.Module):
+    """A call of the kernel, on one thread."""
+
+    def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
+        """Take transformed weights [36, in, out] and a bias [out]."""
+        super().__init__()
+        self._weight, self._bias, self._relu = weight, bias, int(shape.relu)
+        self._channels = shape.channels_in, shape.channels
+        self._kernel = library().landscape_winograd
+        self._scratch_floats: int = library().landscape_winograd_scratch(*self._channels)
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h, w], channels last."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, _, height, width = x.shape
+        shape = n, self._channels[1], height, width
+        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        if residual is not None:
+            residual = residual.contiguous(memory_format=torch.channels_last)
+        self._kernel(
+            x.data_ptr(),
+            self._weight.data_ptr(),
+            self._bias.data_ptr(),
+            None if residual is None else residual.data_ptr(),
+            y.data_ptr(),
+            _scratch_of(self._scratch_floats).data_ptr(),
+            *(n, height, width, *self._channels, self._relu),
+        )
+        return y
+
+
+def _scratch_of(floats: int) -> Tensor:
+    """Return this thread's scratch memory: one for all layers, so that it stays in the cache."""
+    found: Tensor | None = getattr(_scratch, "tensor", None)
+    if found is None or found.numel() < floats:
+        found = _scratch.tensor = torch.zeros(floats)
+    return found

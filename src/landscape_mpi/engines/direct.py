@@ -1,0 +1,76 @@
+"""Fused convolutions as the device's own library computes them: oneDNN on a CPU, cuDNN on a GPU."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from landscape_mpi.engines.layer import Shape
+from landscape_mpi.engines.polynomial import Polynomial
+
+
+class DirectLayer:
+    """Any convolution; the weights lie channels last."""
+
+    label: ClassVar[str] = "direct"
+
+    @staticmethod
+    def fits(_: Shape) -> bool:
+        """Every convolution fits."""
+        return True
+
+    @staticmethod
+    def transform(weight: Polynomial) -> Polynomial:
+        """Return [out, h, w, in / groups]."""
+        return weight.map(lambda tensor: tensor.permute(0, 2, 3, 1))
+
+    @staticmethod
+    def build(shape: Shape, weight: Tensor, bias: Tensor) -> nn.Module:
+        """Return oneDNN's fused convolution where there is one, else a plain one with the rest done in place."""
+        weight = weight.permute(0, 3, 1, 2)
+        if shape.device.type == "cpu" and shape.dtype == torch.float32 and has_onednn():
+            return OneDnnConvolution(shape, weight, bias)
+        return PlainConvolution(shape, weight, bias)
+
+
+def has_onednn() -> bool:
+    """Whether this PyTorch has the fused convolution; it is no public interface, so it may go."""
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class PlainConvolution(nn.Module):
+    """Convolution + bias, then residual and ReLU in place."""
+
+    def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self._shape, self._weight, self._bias = shape, weight, bias
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h', w']."""
+        s = self._shape
+        y = functional.conv2d(x, self._weight, self._bias, s.stride, s.padding, s.dilation, s.groups)
+        if residual is not None:
+            y += residual
+        return y.relu_() if s.relu else y
+
+
+class OneDnnConvolution(nn.Module):
+    """Convolution + bias + residual + ReLU in one call of oneDNN."""
+
+    def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self._weight, self._bias = weight, bias
+        self._sizes = list(shape.padding), list(shape.stride), list(shape.dilation), shape.groups
+        self._relu = shape.relu
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h', w']."""
+        fused = torch.ops.mkldnn._convolution_pointwise
+        if residual is None:
+            unary = "relu" if self._relu else "none"
+            y: Tensor = fused(x, self._weight, self._bias, *self._sizes, unary, [], "")
+        else:
+            relu = "relu" if self._relu else None
+            y = fused.binary(x, residual, self._weight, self._bias, *self._sizes, "add", None, relu, [], None)
+        return y

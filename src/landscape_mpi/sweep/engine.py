@@ -1,0 +1,121 @@
+"""The engine of a surface: the fastest one that agrees with the plain network at two points; writes nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
+from landscape_mpi.errors import CentreMismatchError, UserError
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
+from landscape_mpi.job import Axis, Grid
+from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, tell, together
+from landscape_mpi.sweep.agree import Slices, difference, evaluate_together
+from landscape_mpi.sweep.experiment import Experiment
+
+CENTRE = Point(0.0, 0.0)
+FAR_IMAGES = 256
+"""Images of each split that are compared at the far corner; at the centre all are."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that agreed with the plain network, and what the checkpoint gives: `train_loss`, `train_acc`, ..."""
+
+    name: str
+    evaluator: Evaluator
+    centre: Mapping[str, float]
+
+
+def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
+    """Return the first engine that can be built and agrees; collective, and the same on every rank.
+
+    Args:
+        world: The ranks.
+        experiment: Network, data and job.
+        plane: The plane of the surface.
+        batch: Images at a time.
+        recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
+
+    Raises:
+        CentreMismatchError: no engine agrees, not even the network's own forward pass.
+        UserError: the recorded engine is not to be had here.
+    """
+    task = experiment.task
+    names = candidates(experiment.job.values.evaluate.engine, task.device, task.dtype)
+    choice = _Choice(world, experiment, plane, batch)
+    plain = choice.plain()
+    for name in [recorded] if recorded else names:
+        found = choice.attempt(name, plain)
+        if isinstance(found, Engine):
+            return found
+        if recorded and recorded != "eager":
+            raise UserError(
+                f"output.file: the surface was begun with the engine {recorded}, which cannot go on here: {found}. "
+                "Go on where it was begun, or start afresh with --overwrite."
+            )
+        if name != "eager":
+            tell(world, f"note: not the engine {name}: {found}.")
+    raise CentreMismatchError(
+        f"f(0, 0) does not match: {found}; expected them equal to 1e-05. A network that draws random numbers in eval "
+        "mode, or changes its own state, does this."
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    world: World
+    experiment: Experiment
+    plane: Plane
+    batch: int
+
+    def plain(self) -> dict[str, float]:
+        """Return what the checkpoint gives, by the plain network."""
+        network, task = self.experiment.theta.network, self.experiment.task
+        return self._all(lambda split, images: task.evaluate(network, split, images, self.batch), None)
+
+    def attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
+        """Return the engine, or why it is not to be had; collective."""
+        built = together(self.world, lambda: self._build(name))
+        reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
+        if reasons or isinstance(built, str):
+            return reasons[0]
+        centre = self._all(lambda split, images: built.per_image(CENTRE, split, images), None)
+        reason = difference(plain, centre) or (self._far(built) if name != "eager" else None)
+        return reason or Engine(name, built, plain)
+
+    def _build(self, name: str) -> Evaluator | str:
+        if kernel_is_missing(name):
+            return "this installation has no compiled kernel, for want of a C compiler when it was made"
+        experiment = self.experiment
+        try:
+            return build_engine(name, experiment.theta.network, self.plane, experiment.task, self.batch)
+        except CannotFuseError as error:
+            return str(error)
+
+    def _far(self, evaluator: Evaluator) -> str | None:
+        """Say how the engine differs from the plain network at the corner farthest from the centre."""
+        point = far_corner(self.experiment.job.values.grid)
+        eager = EagerEvaluator(self.experiment.theta.network, self.plane, self.experiment.task, self.batch)
+        plain, ours = (
+            self._all(lambda split, images, one=one: one.per_image(point, split, images), FAR_IMAGES)  # type: ignore[misc]
+            for one in (eager, evaluator)
+        )
+        reason = difference(plain, ours)
+        return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
+
+    def _all(self, evaluate: Slices, limit: int | None) -> dict[str, float]:
+        task = self.experiment.task
+        images = {name: min(len(split.targets), limit or len(split.targets)) for name, split in task.splits.items()}
+        return evaluate_together(self.world, evaluate, images, self.experiment.job.values.metrics)
+
+
+def far_corner(grid: Grid) -> Point:
+    """Return the corner of a grid that is farthest from the centre."""
+    return Point(_farthest(grid.alpha), 0.0 if grid.beta is None else _farthest(grid.beta))
+
+
+def _farthest(axis: Axis) -> float:
+    coordinates = axis.coordinates()
+    return float(coordinates[np.abs(coordinates).argmax()])
