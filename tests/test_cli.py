@@ -1,11 +1,13 @@
 """The commands that only look: check, init, --version; and what the command line says of itself."""
 
+import gc
 import re
+import sys
 
 import pytest
 import yaml
 
-from landscape_mpi import __version__
+from landscape_mpi import __version__, cli
 from support.jobs import tiny_job
 from support.launch import launch
 
@@ -52,6 +54,24 @@ def test_version_names_what_a_bug_report_needs():
     lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     assert lines["landscape_mpi"] == __version__
     assert {"python", "torch", "cuda", "numpy", "mpi4py", "mpi", "h5py", "hdf5"} <= set(lines)
+
+
+@pytest.mark.parametrize("command", ["landscape_mpi", "landscape_mpi.plot"])
+def test_help_loads_nothing_that_takes_time(command):
+    run = launch("--help", program=[sys.executable, "-X", "importtime", "-m", command])
+    assert run.stdout.startswith("usage: ")
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not loaded & {"torch", "numpy", "h5py", "matplotlib", "mpi4py", "yaml"}
+
+
+def test_the_garbage_collector_runs_again_after_an_import_that_failed():
+    with pytest.raises(ImportError), cli._heavy_imports():
+        raise ImportError
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    assert gc.isenabled()
+    assert frozen > 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["swep", "job.yaml"], ["sweep"], ["sweep", "job.yaml", "--points", "3"]])

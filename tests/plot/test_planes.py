@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.kinds import PLANES
+from landscape_mpi.plot.kinds import LINE, PLANES
 from landscape_mpi.plot.save import save
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.wish import KINDS, Wish
 from plot.made_surfaces import JOB, bowl, chaos
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -35,6 +37,10 @@ def runs_at(lines: ContourSet, level, tolerance):
     assert len(points) > 4
     values = np.array([bowl(x[None], y[None])[0, 0] for x, y in points[:, None, :].transpose(0, 2, 1)])
     np.testing.assert_allclose(values, level, rtol=tolerance)
+
+
+def test_there_is_a_picture_of_every_kind_that_may_be_asked_for():
+    assert (*PLANES, LINE) == KINDS
 
 
 @pytest.mark.parametrize("kind", ["contour", "filled"])
@@ -66,6 +72,16 @@ def test_a_relief_stands_as_high_as_the_values(rectangle, log, height):
     np.testing.assert_allclose([z.min(), z.max()], height([loss.min(), loss.max()]), atol=1e-6)
     np.testing.assert_allclose(x[z.argmin()], rectangle.alpha[lowest[1]], atol=1e-6)
     np.testing.assert_allclose(y[z.argmin()], rectangle.beta[lowest[0]], atol=1e-6)
+
+
+def test_a_relief_has_no_facet_with_a_corner_that_is_not_finite(make):
+    axis = np.linspace(-1, 1, 120)  # too many points for facets between them
+    values = bowl(axis, axis)
+    values[0, 0] = values[50, 60] = np.nan
+    figure = compose([make({"train_loss": values}, alpha=axis, beta=axis)], Wish(kind="surface"))
+    (relief,) = drawn(figure, Poly3DCollection)
+    assert len(relief._faces) == 119 * 119 - 1 - 4
+    assert np.isfinite(relief._faces).all()
 
 
 def test_log_heights_are_labelled_with_losses(make):
@@ -152,6 +168,17 @@ def test_labels_of_levels_do_not_touch_each_other(make, kind):
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) > 5
     assert not any(box.count_overlaps(boxes[:index]) for index, box in enumerate(boxes))
+
+
+def test_a_chaotic_plane_loses_no_line_to_its_labels(make):
+    axis, level = np.linspace(-1, 1, 61), 1.0
+    noise = np.random.default_rng(0).uniform(size=(61, 61)) * 2
+    figure = compose([make({"train_loss": noise}, alpha=axis, beta=axis)], Wish(levels=(level,), low=0, high=2))
+    (lines,) = drawn(figure, ContourSet)
+    plain = Figure().add_subplot().contour(axis, axis, noise, levels=[level])
+    count, expected = (int((each.get_paths()[0].codes == Path.MOVETO).sum()) for each in (lines, plain))
+    assert [text.get_text() for text in figure.axes[0].texts].count("1") > 3
+    assert count >= expected > 100
 
 
 @pytest.mark.parametrize("kind", PLANES)

@@ -9,13 +9,7 @@ from typing import NoReturn
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.field import default_metric
-from landscape_mpi.plot.kinds import LINE, NAMES, kind_of
-from landscape_mpi.plot.levels import parse_levels
-from landscape_mpi.plot.save import check_target, save
-from landscape_mpi.plot.wish import Wish
-from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.plot.wish import KINDS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,42 +22,15 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run landscape-plot; return its exit code."""
     try:
-        for path in _run(_parser().parse_args(arguments)):
+        options = _parser().parse_args(arguments)
+        from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
+
+        for path in draw(options):
             print(path)  # noqa: T201 - what was written is the command's output
     except UserError as error:
         print(f"landscape-plot: {error}", file=sys.stderr)  # noqa: T201
         return Exit.USER
     return Exit.COMPLETE
-
-
-def _run(options: argparse.Namespace) -> list[Path]:
-    """Draw what the options say; return the files written."""
-    for path in options.output or []:
-        check_target(path)
-    surfaces = [read_surface(path) for path in options.surface]
-    wish = Wish(
-        kind=options.kind,
-        metric=options.metric,
-        log=options.log,
-        levels=None if options.levels is None else parse_levels(options.levels),
-        low=options.vmin,
-        high=options.vmax,
-        title=options.title,
-    )
-    targets = options.output or [_default_target(surfaces, wish)]
-    figure = compose(surfaces, wish)
-    for path in targets:
-        save(figure, path)
-    return targets
-
-
-def _default_target(surfaces: Sequence[Surface], wish: Wish) -> Path:
-    """Return NAME_METRIC_KIND.png next to the first surface; a line shows all its metrics and names none."""
-    kind = kind_of(surfaces, wish.kind)
-    metric = wish.metric or (None if kind == LINE else default_metric(surfaces[0]))
-    first, *others = surfaces
-    name = first.path.stem + (f"+{len(others)}" if len(others) > 1 else "".join(f"+{s.path.stem}" for s in others))
-    return first.path.with_name("_".join(part for part in (name, metric, kind) if part) + ".png")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "equals sign: --levels=-1:1:0.25.",
     )
     parser.add_argument("surface", nargs="+", type=Path, help="surface.h5, finished or not")
-    parser.add_argument("--kind", choices=NAMES, help="default: contour, or line where there is no beta")
+    parser.add_argument("--kind", choices=KINDS, help="default: contour, or line where there is no beta")
     parser.add_argument("--metric", help="default: train_loss; on a line every loss and accuracy")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--log", action="store_true", default=None, help="logarithmic colours and heights")

@@ -43,7 +43,7 @@ def _planes(surfaces: Sequence[Surface], wish: Wish, kind: Kind) -> Figure:
     facts = [*labels.scale_facts(fields, scale), *([] if kind.colours else labels.cut_facts(scale))]
     shown = [[field] for field in fields]
     panels.write(figure, axes, _texts(shown, wish, facts))
-    panels.settle(figure)
+    panels.settle(figure, drawn)
     for panel, picture in zip(axes, drawn, strict=True):
         if kind.label:
             kind.label(panel, picture)
@@ -57,7 +57,7 @@ def _lines(surfaces: Sequence[Surface], wish: Wish) -> Figure:
     for panel, fields in zip(axes, shown, strict=True):
         line.draw(panel, fields, sides)
     panels.write(figure, axes, _texts(shown, wish, []))
-    panels.settle(figure)
+    panels.settle(figure, [])
     return figure
 
 

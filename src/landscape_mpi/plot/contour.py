@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, zip_longest
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
+from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -15,6 +17,9 @@ from landscape_mpi.plot.frame import grey
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import SMALL, line_colours
+
+_MOST_LABELLED = 20
+"""Lines of one level that may be labelled."""
 
 
 def draw(axes: Axes, field: Field, scale: Scale) -> ContourSet:
@@ -39,18 +44,45 @@ def grey_squares(axes: Axes, field: Field) -> None:
 
 
 def label(axes: Axes, lines: ContourSet) -> None:
-    """Write the levels on their lines wherever there is room.
+    """Write the levels on the longest of their lines wherever there is room.
 
     The layout of the figure must be settled: what touches what depends on it.
     """
+    # matplotlib's own list: what is put there is what it labels and draws
+    paths = cast("list[Path]", lines.get_paths())
+    parts = [_parted(path) for path in paths]
+    paths[:] = [longest for longest, _ in parts]
+    _write(axes, lines)
+    paths[:] = [Path.make_compound_path(longest, rest) for longest, (_, rest) in zip(paths, parts, strict=True)]
+
+
+def _parted(path: Path) -> tuple[Path, Path]:
+    """Part the lines of a level into the longest and the rest, of which a chaotic plane has thousands, mere specks.
+
+    matplotlib looks at each of them for every label.
+    """
+    vertices, codes = np.asarray(path.vertices), np.asarray(path.codes)
+    starts = np.flatnonzero(codes == Path.MOVETO)
+    if len(starts) <= _MOST_LABELLED:
+        return path, Path(np.empty((0, 2)))
+    lengths = np.diff(starts, append=len(path))
+    longest = np.isin(np.arange(len(starts)), np.argsort(-lengths, kind="stable")[:_MOST_LABELLED])
+    chosen = np.repeat(longest, lengths)
+    return Path(vertices[chosen], codes[chosen]), Path(vertices[~chosen], codes[~chosen])
+
+
+def _write(axes: Axes, lines: ContourSet) -> None:
+    """Write the levels on all lines wherever there is room."""
     taken = [artist.get_window_extent() for artist in (*axes.texts, *axes.lines)]
     candidates = axes.clabel(lines, fmt=number, fontsize=SMALL, inline=False)
-    places = [text.get_position() for text in _apart(candidates, taken, axes.get_window_extent())]
+    chosen = sorted(_apart(candidates, taken, axes.get_window_extent()), key=Text.get_text)
     for text in candidates:
         text.remove()
     lines.labelTexts.clear()
-    if places:
-        axes.clabel(lines, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
+    for words, same in groupby(chosen, Text.get_text):
+        levels = [level for level in lines.levels if number(level) == words]
+        places = [text.get_position() for text in same]
+        axes.clabel(lines, levels, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
 
 
 def _apart(texts: Iterable[Text], taken: list[Bbox], inside: Bbox) -> Iterator[Text]:

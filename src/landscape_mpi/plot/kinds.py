@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.cm import ScalarMappable
 
 from landscape_mpi.errors import UserError
@@ -26,7 +27,7 @@ class Kind:
         least: the fewest points an axis of the grid may have.
     """
 
-    draw: Callable[[Any, Field, Scale], object]
+    draw: Callable[[Any, Field, Scale], Artist]
     colours: Callable[[Scale], ScalarMappable] | None
     projection: str | None = None
     label: Callable[[Any, Any], None] | None = None
@@ -40,7 +41,6 @@ PLANES: Mapping[str, Kind] = {
     "surface": Kind(surface3d.draw, None, projection="3d"),
 }
 LINE = "line"
-NAMES = (*PLANES, LINE)
 
 
 def kind_of(surfaces: Sequence[Surface], wished: str | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
@@ -75,8 +76,13 @@ def write(figure: Figure, axes: Sequence[Axes], texts: Texts) -> None:
         figure.supxlabel("\n".join(caption), fontsize=SMALL, color=GREY, linespacing=1.3)
 
 
-def settle(figure: Figure) -> None:
-    """Lay the figure out for good, as high as its content: what is drawn from now on moves nothing."""
+def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
+    """Lay the figure out for good, as high as its content: what is drawn from now on moves nothing.
+
+    The pictures lie within their panels: they move nothing either, and are left out, because they are what takes long.
+    """
+    for picture in pictures:
+        picture.set_visible(False)
     figure.draw_without_rendering()
     content = Bbox.union([axes.get_tightbbox() or axes.bbox for axes in figure.axes]).height
     around = sum(text.get_window_extent().height for text in figure.texts)
@@ -84,6 +90,8 @@ def settle(figure: Figure) -> None:
     figure.set_figheight(min(height, float(figure.get_figheight())))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    for picture in pictures:
+        picture.set_visible(True)
 
 
 def _head(axes: Axes, title: str, facts: Sequence[str]) -> None:

@@ -27,22 +27,27 @@ def draw(axes: Axes3D, field: Field, scale: Scale) -> Poly3DCollection:
     heights = scale.height(linear(field))
     light = _light(heights, scale)
     alpha, beta = _finer(field.alpha), _finer(field.beta)
-    columns, rows = np.meshgrid(alpha, beta)
     fine = _resampled(heights, field, alpha, beta)
-    surface = axes.plot_surface(
-        columns,
-        rows,
-        fine,
-        facecolors=_relief(fine, _resampled(light, field, alpha, beta), scale),
-        shade=False,
-        rcount=beta.size,
-        ccount=alpha.size,
-        linewidth=0.35,
-        antialiased=True,
-        rasterized=True,
-    )
+    surface = _facets(alpha, beta, fine, _relief(fine, _resampled(light, field, alpha, beta), scale))
+    axes.add_collection3d(surface)
+    axes.auto_scale_xyz(alpha, beta, fine)
     _dress(axes, field, scale)
     return surface
+
+
+def _facets(alpha: Values, beta: Values, heights: Values, rgba: Values) -> Poly3DCollection:
+    """Return a facet for each square of the grid whose four corners have heights, in the colour of its first corner.
+
+    Axes3D.plot_surface does the same one facet at a time, which takes seconds.
+    """
+    columns, rows = np.meshgrid(alpha, beta)
+    points = np.stack([columns, rows, heights], axis=-1)
+    faces = np.stack([points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]], axis=2)
+    whole = np.isfinite(faces).all(axis=(2, 3))
+    colour = rgba[:-1, :-1][whole]
+    return Poly3DCollection(
+        faces[whole], facecolors=colour, edgecolors=colour, linewidth=0.35, antialiased=True, rasterized=True
+    )
 
 
 def _finer(axis: Values) -> Values:

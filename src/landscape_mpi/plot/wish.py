@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+KINDS = ("contour", "filled", "heat", "surface", "line")
+"""The kinds of picture."""
+
 
 @dataclass(frozen=True)
 class Wish:
     """The options of a figure; None leaves the choice to the program.
 
     Attributes:
-        kind: contour, filled, heat, surface or line.
+        kind: one of KINDS.
         metric: the name of a dataset, such as train_loss.
         log: logarithmic (True) or linear (False) colours and heights.
         levels: the contour levels, ascending, in the metric's unit.
