@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from landscape_mpi.ranks.coordinate import Dispenser, Failure, Index, LocalSource, RemoteSource, serve, work
 from landscape_mpi.ranks.world import NAP, World, failure_text, tell
@@ -17,7 +17,7 @@ class PointError(Exception):
 
 
 def compute_points(
-    world: World, order: list[Index], compute: Callable[[Index], Record], writer: Writer, step: Callable[[], None]
+    world: World, order: Iterable[Index], compute: Callable[[Index], Record], writer: Writer, step: Callable[[], None]
 ) -> None:
     """Compute all points of `order` on all ranks; collective, and no rank spins.
 
