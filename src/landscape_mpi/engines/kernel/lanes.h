@@ -7,11 +7,12 @@
 
 #define VEC NAME(vec)
 #define BITS NAME(bits)
-typedef float VEC __attribute__((vector_size(4 * LANES), aligned(4)));
-typedef int BITS __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float VEC __attribute__((vector_size(4 * LANES)));
+typedef int BITS __attribute__((vector_size(4 * LANES)));
+typedef float NAME(loose) __attribute__((vector_size(4 * LANES), aligned(4)));
 
-static inline VEC NAME(load)(const float *p) { return *(const VEC *)p; }
-static inline void NAME(store)(float *p, VEC v) { *(VEC *)p = v; }
+static inline VEC NAME(load)(const float *p) { return *(const NAME(loose) *)p; }
+static inline void NAME(store)(float *p, VEC v) { *(NAME(loose) *)p = v; }
 
 /* r = B^T d, six values each, for the points 0, +-P, +-Q and infinity. */
 static inline void NAME(before)(const VEC d[6], VEC r[6])
