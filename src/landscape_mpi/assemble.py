@@ -1,11 +1,14 @@
 """Sections of a job -> a network, a split, a normalisation; what `sweep` and `train` both need. Knows no plane."""
 
 import ctypes
+import os
+import warnings
 
 import torch
 from torch import nn
 
 from landscape_mpi.data import DEFAULT_NORMALISATION, Normalisation, Split, load_split
+from landscape_mpi.errors import UserError
 from landscape_mpi.job import Data, JobFile, Model, SweepJob, TrainJob
 from landscape_mpi.networks import build_network
 from landscape_mpi.plugin import is_plugin, load_plugin
@@ -43,18 +46,37 @@ def normalisation(data: Data) -> Normalisation | None:
     return DEFAULT_NORMALISATION.get(data.build)
 
 
-def use_device(name: str) -> torch.device:
+def use_device(name: str, tf32: bool = False) -> torch.device:
     """Return the device and settle on it: on a CPU one thread, because a rank is a core.
 
-    More threads would fight over the cores and change no number.
+    More threads would fight over the cores and change no number. A CUDA device computes the same bits each time, and
+    in TF32 only where that is asked for.
+
+    Raises:
+        UserError: TF32 is asked for on a CPU.
     """
     device = torch.device(name)
     if device.type == "cuda":
+        # cuBLAS keeps to one order of adding only with work space of a fixed size, and reads this when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+        allow_tf32(tf32)
+    elif tf32:
+        raise UserError("evaluate.dtype: found tf32, which a CPU does not have; write float32, or use a CUDA device.")
     else:
         torch.set_num_threads(1)
         keep_memory()
     return device
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA devices take products of float32 in TF32 or forbid it; PyTorch allows it in convolutions by default."""
+    with warnings.catch_warnings():
+        # some versions warn of these names for others, which older ones lack; newer ones take both again
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def keep_memory() -> None:

@@ -120,6 +120,11 @@ BAD = {
     "means without deviations": (keys(data__normalize={"mean": [0.5, 0.5], "std": [1.0]}), "data.normalize: found 2"),
     "a deviation of 0": (keys(data__normalize={"mean": [0.5], "std": [0]}), "data.normalize.std[0]: found 0"),
     "batch of 0": (keys(evaluate={"batch": 0}), "evaluate.batch: found 0; expected a whole number >= 1"),
+    "unknown precision": (
+        keys(evaluate={"dtype": "float16"}),
+        "evaluate.dtype: found 'float16'; expected one of float32, float64, tf32, bfloat16",
+    ),
+    "tf32 on a CPU": (keys(evaluate={"dtype": "tf32"}), "evaluate.dtype: found tf32, which a CPU does not have"),
     "unknown network": (keys(model__build="resnt20"), "model.build: found 'resnt20' (did you mean `resnet20`?)"),
     "unknown module": (keys(model__build="nowhere:net"), "model.build: importing the module of 'nowhere:net' failed"),
     "unknown callable": (keys(model__build="tiny:netwrk"), "model.build: found no callable `netwrk`"),
@@ -185,7 +190,7 @@ def test_a_bad_job_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, nam
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("name", ["unknown key", "missing checkpoint", "malicious batch", "a tag"])
+@pytest.mark.parametrize("name", ["unknown key", "missing checkpoint", "malicious batch", "a tag", "tf32 on a CPU"])
 @pytest.mark.parametrize("command", ["check", "sweep"])
 def test_the_command_says_it_in_one_line_and_exits_with_2(tmp_path, name, command):
     make, message = BAD[name]

@@ -60,6 +60,13 @@ def one_value(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets)
 
 
+def hungry(outputs, targets):
+    """Cross entropy that finds no memory for more than TINY_ROOM examples."""
+    if len(targets) > int(os.environ.get("TINY_ROOM", "20")):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
 class Dropping(nn.Module):
     """A network that draws random numbers in eval mode too."""
 

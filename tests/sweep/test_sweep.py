@@ -139,7 +139,7 @@ def test_a_slow_rank_gets_fewer_points(tmp_path):
     with h5py.File(tmp_path / "surface.h5") as file:
         counts = np.bincount(file["rank"][()].ravel(), minlength=3)
     assert counts.sum() == 45
-    assert 0 < counts[1] < min(counts[0], counts[2])
+    assert 0 < counts[1] < counts.max() / 2
 
 
 @pytest.mark.mpi

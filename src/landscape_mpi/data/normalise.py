@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -50,11 +51,16 @@ class Normalisation:
                 f"{list(inputs.shape)}; expected [n, {len(self.mean)}, ...]."
             )
         shape = (-1,) + (1,) * (inputs.ndim - 2)
-        mean, std = (
-            torch.tensor(values, dtype=dtype, device=inputs.device).reshape(shape) for values in (self.mean, self.std)
-        )
+        mean, std = (_constants(values, dtype, inputs.device).reshape(shape) for values in (self.mean, self.std))
         scaled = inputs.to(dtype) / 255 if inputs.dtype == torch.uint8 else inputs.to(dtype, copy=True)
         return scaled.sub_(mean).div_(std)
+
+
+@cache
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the values as a tensor; made once, because each copy to a device waits for all that it still has to do."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 DEFAULT_NORMALISATION: dict[str, Normalisation] = {

@@ -2,6 +2,7 @@
 
 from landscape_mpi.engines.choose import build_engine, candidates, kernel_is_missing
 from landscape_mpi.engines.evaluator import FusedEvaluator
+from landscape_mpi.engines.graphs import LANES
 from landscape_mpi.engines.rewrite import CannotFuseError
 
-__all__ = ["CannotFuseError", "FusedEvaluator", "build_engine", "candidates", "kernel_is_missing"]
+__all__ = ["LANES", "CannotFuseError", "FusedEvaluator", "build_engine", "candidates", "kernel_is_missing"]

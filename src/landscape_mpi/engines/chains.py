@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +11,17 @@ from torch.nn import functional
 
 RELU = frozenset({functional.relu, functional.relu_, torch.relu, torch.relu_})
 ADD = frozenset({operator.add, operator.iadd, torch.add})
+
+FORM = "form"
+"""The key of a node's `meta` under which its `Form` is."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Shape and dtype of a node's tensor, for the sample that the network was traced with."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Chain:
 
 
 def find_chains(traced: GraphModule) -> Iterator[Chain]:
-    """Yield the chains of a network whose nodes carry shapes (`torch.fx.passes.shape_prop`), none overlapping."""
+    """Yield the chains of a network whose nodes carry their forms, none overlapping."""
     modules = dict(traced.named_modules())
     taken: set[Node] = set()
     for node in traced.graph.nodes:
@@ -79,7 +89,8 @@ def _is_convolution(modules: dict[str, nn.Module], node: Node) -> bool:
         and isinstance(module, nn.Conv2d)
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
-        and len(_shape(node)) == 4
+        and FORM in node.meta
+        and len(node.meta[FORM].shape) == 4
         and len(node.args) == 1
     )
 
@@ -105,8 +116,7 @@ def _is_residual_addition(node: Node, ours: Node) -> bool:
         and not node.kwargs
         and len(others) == 1
         and isinstance(others[0], Node)
-        and _shape(others[0]) == _shape(ours)
-        and others[0].meta["tensor_meta"].dtype == ours.meta["tensor_meta"].dtype
+        and others[0].meta.get(FORM) == ours.meta.get(FORM)
     )
 
 
@@ -116,8 +126,3 @@ def _is_relu(modules: dict[str, nn.Module], node: Node) -> bool:
         or (node.op == "call_method" and node.target in ("relu", "relu_"))
         or _plain(_module(modules, node), nn.ReLU)
     )
-
-
-def _shape(node: Node) -> tuple[int, ...]:
-    found: Any = node.meta.get("tensor_meta")
-    return tuple(found.shape) if hasattr(found, "shape") else ()

@@ -4,9 +4,12 @@ import torch
 from torch import nn
 
 from landscape_mpi.engines.compiled import CompiledLayer, library
-from landscape_mpi.engines.direct import DirectLayer
+from landscape_mpi.engines.cudnn import CudnnLayer, has_fused_cudnn
+from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.evaluator import FusedEvaluator
+from landscape_mpi.engines.graphs import lanes_of
 from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.rewrite import CannotFuseError
 from landscape_mpi.engines.winograd import WinogradLayer
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
 from landscape_mpi.plane import Plane
@@ -15,22 +18,28 @@ EAGER = "eager"
 LAYERS: dict[str, tuple[type[Layer], ...]] = {
     "compiled": (CompiledLayer, WinogradLayer, DirectLayer),
     "winograd": (WinogradLayer, DirectLayer),
+    "cudnn": (CudnnLayer, DirectLayer),
     "fused": (DirectLayer,),
 }
 """Engines with fused layers, fastest first: the kinds of layers that each prefers."""
 
 
-def candidates(requested: str, device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+def candidates(requested: str, task: Task) -> tuple[str, ...]:
     """Return the engines to try in turn; the last is always the network's own forward pass.
 
-    `auto` is the fastest one for the device; float64 is for reference and stays with the network's own.
+    `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
+    bfloat16 on a CPU, whose fused layers compute in float32.
     """
+    if requested == "cudnn":
+        return ("cudnn", "fused", EAGER)
     if requested != "auto":
         return (requested, EAGER) if requested != EAGER else (EAGER,)
-    if dtype != torch.float32:
+    if task.dtype != torch.float32:
         return (EAGER,)
-    if device.type != "cpu":
+    if task.device.type != "cpu":
         return ("fused", EAGER)
+    if task.autocast is not None:
+        return (EAGER,)
     return ("compiled" if library() else "winograd", "fused", EAGER)
 
 
@@ -47,4 +56,14 @@ def build_engine(engine: str, network: nn.Module, plane: Plane, task: Task, batc
     """
     if engine == EAGER:
         return EagerEvaluator(network, plane, task, batch)
-    return FusedEvaluator(network, plane, task, batch, LAYERS[engine])
+    return FusedEvaluator(network, plane, task, batch, _layers(engine, task), lanes_of(task.device))
+
+
+def _layers(engine: str, task: Task) -> tuple[type[Layer], ...]:
+    if task.autocast is not None:
+        if engine != "fused":
+            raise CannotFuseError("its layers compute in float32 alone")
+        return (PlainLayer,)
+    if engine == "cudnn" and not (task.device.type == "cuda" and has_fused_cudnn()):
+        raise CannotFuseError("it needs a CUDA device and cuDNN's fused convolutions")
+    return LAYERS[engine]

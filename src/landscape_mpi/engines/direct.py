@@ -28,10 +28,20 @@ class DirectLayer:
     @staticmethod
     def build(shape: Shape, weight: Tensor, bias: Tensor) -> nn.Module:
         """Return oneDNN's fused convolution where there is one, else a plain one with the rest done in place."""
-        weight = weight.permute(0, 3, 1, 2)
         if shape.device.type == "cpu" and shape.dtype == torch.float32 and has_onednn():
-            return OneDnnConvolution(shape, weight, bias)
-        return PlainConvolution(shape, weight, bias)
+            return OneDnnConvolution(shape, weight.permute(0, 3, 1, 2), bias)
+        return PlainLayer.build(shape, weight, bias)
+
+
+class PlainLayer(DirectLayer):
+    """Any convolution by torch's own operation alone, which `torch.autocast` knows."""
+
+    label: ClassVar[str] = "plain"
+
+    @staticmethod
+    def build(shape: Shape, weight: Tensor, bias: Tensor) -> nn.Module:
+        """Return a plain convolution with the rest done in place."""
+        return PlainConvolution(shape, weight.permute(0, 3, 1, 2), bias)
 
 
 def has_onednn() -> bool:

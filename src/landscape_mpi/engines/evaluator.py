@@ -1,43 +1,77 @@
 """The fused engine: (point, slice of the images) -> losses and hits, by a network whose weights are one buffer."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.replay import Lane, Replay
 from landscape_mpi.engines.rewrite import fuse
-from landscape_mpi.evaluate import PerImage, Point, Task
+from landscape_mpi.evaluate import ONE_LANE, Batch, Lanes, Network, PerImage, Point, Task
 from landscape_mpi.plane import Plane
 
 
 class FusedEvaluator:
-    """Evaluates points of one plane with fused layers."""
+    """Evaluates points of one plane with fused layers; replayed on lanes where it is given any."""
 
-    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int, kinds: Sequence[type[Layer]]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        plane: Plane,
+        task: Task,
+        batch: int,
+        kinds: Sequence[type[Layer]],
+        lanes: Sequence[Lane] = (),
+    ) -> None:
         """Take a network on its device and in its dtype; it is copied, so the caller's stays at theta.
 
         Raises:
             CannotFuseError: the network cannot be transformed.
         """
-        sample = task.inputs(next(iter(task.splits)), slice(0, 2))
-        self._fused = fuse(network, plane, kinds, sample)
+        self._fused = fuse(network, plane, kinds, task.inputs(next(iter(task.splits)), slice(0, 2)))
         self._task = task
-        self._batch = batch
+        self._batch = Batch(batch)
+        self._asked = batch
+        self._replay = self._record(lanes) if lanes else None
 
     def per_image(self, point: Point, split: str, images: slice) -> PerImage:
         """Return the losses and hits of a slice of a split's images at a point of the plane."""
         with torch.inference_mode():
             self._fused.plane.move(*point)
-        return self._task.evaluate(self._fused.forward, split, images, self._batch)
+        return self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
         return len(self._task.splits[split].targets)
 
     @property
+    def batch(self) -> int:
+        """Return the number of images at a time."""
+        return self._batch.images
+
+    @property
     def description(self) -> str:
-        """Say how many convolutions are fused, and into layers of which kind."""
+        """Say how many convolutions are fused, into layers of which kind, and whether they are replayed."""
         layers = self._fused.layers
         kinds = ", ".join(f"{count} {label}" for label, count in layers.items())
-        return f"{layers.total()} fused convolutions ({kinds})"
+        replay = f", {self._replay.description}" if self._replay else ""
+        plural = "s" if layers.total() > 1 else ""
+        return f"{layers.total()} fused convolution{plural} ({kinds}){replay}"
+
+    def _evaluate(self, split: str, images: slice, batch: int) -> PerImage:
+        if batch < self._asked:
+            self._replay = None  # recorded for batches that do not fit, and its memory is wanted
+        network: Network = self._replay or self._fused.forward
+        lanes: Lanes = self._replay or ONE_LANE
+        return self._task.evaluate(network, split, images, batch, lanes)
+
+    def _record(self, lanes: Sequence[Lane]) -> Replay:
+        with torch.inference_mode():
+            return Replay(partial(self._task.forward, self._fused.forward), lanes, self._full_batch())
+
+    def _full_batch(self) -> Tensor:
+        """Return as many images as most batches will have."""
+        largest = max(self._task.splits, key=self.count)
+        return self._task.inputs(largest, slice(0, self._asked))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, symbolic_trace
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx import GraphModule, Interpreter, Node, symbolic_trace
 
-from landscape_mpi.engines.chains import Chain, find_chains
+from landscape_mpi.engines.chains import FORM, Chain, Form, find_chains
 from landscape_mpi.engines.flat import FlatPlane
 from landscape_mpi.engines.fold import Lookup, fold
 from landscape_mpi.engines.layer import Layer, Shape
@@ -87,12 +86,23 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], sample:
     return FusedNetwork(traced, flat, Counter(layer.kind.label for layer in planned))
 
 
+class _Shapes(Interpreter):
+    """Runs the graph once and notes every tensor's shape and dtype; torch's own `ShapeProp` loads sympy for it."""
+
+    def run_node(self, n: Node) -> object:
+        """Run a node and note what came out."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta[FORM] = Form(tuple(result.shape), result.dtype)
+        return result
+
+
 def _trace(network: nn.Module, sample: Tensor) -> GraphModule:
     """Return the graph of the network's forward pass; its nodes carry the shapes of the sample."""
     try:
         traced = symbolic_trace(network)
         with torch.no_grad():
-            ShapeProp(traced).propagate(sample.clone())
+            _Shapes(traced).run(sample.clone())
     except Exception as error:  # whatever the user's forward pass does with a proxy
         raise CannotFuseError(f"its forward pass cannot be traced ({type(error).__name__}: {error})") from error
     return traced

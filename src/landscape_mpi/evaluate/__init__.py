@@ -1,13 +1,28 @@
 """(plane, point, images) -> losses and accuracy; knows nothing of MPI, HDF5 or job files."""
 
-from landscape_mpi.evaluate.evaluator import EagerEvaluator, Evaluator, PerImage, Point, Task, is_classes
+from landscape_mpi.evaluate.evaluator import (
+    ONE_LANE,
+    EagerEvaluator,
+    Evaluator,
+    Lanes,
+    Network,
+    PerImage,
+    Point,
+    Task,
+    is_classes,
+)
 from landscape_mpi.evaluate.losses import Loss, build_loss
+from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
 
 __all__ = [
+    "ONE_LANE",
+    "Batch",
     "EagerEvaluator",
     "Evaluator",
+    "Lanes",
     "Loss",
+    "Network",
     "PerImage",
     "Point",
     "Task",

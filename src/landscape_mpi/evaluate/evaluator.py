@@ -1,7 +1,8 @@
 """(point, slice of the images) -> per-image losses and hits; knows no grid, no sum, no rank and no file."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -13,7 +14,15 @@ from torch import Tensor, nn
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.losses import Loss
+from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.plane import Plane
+
+Network = Callable[[Tensor], Tensor]
+"""Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one."""
+
+
+FEWEST_ROWS = 16
+"""From here on the number of rows of a matrix product changes no bit of any."""
 
 
 class Point(NamedTuple):
@@ -29,6 +38,14 @@ class PerImage:
 
     losses: NDArray[np.float64]
     hits: NDArray[np.bool_] | None
+
+    @staticmethod
+    def of(losses: "list[Tensor]", hits: "list[Tensor | None]") -> "PerImage":
+        """Put batches together and fetch them from their device, once: each fetch waits until the device is done."""
+        known = [part for part in hits if part is not None]
+        return PerImage(
+            torch.cat(losses).cpu().numpy(), torch.cat(known).cpu().numpy() if len(known) == len(hits) else None
+        )
 
     @staticmethod
     def join(parts: "list[PerImage]") -> "PerImage":
@@ -49,30 +66,77 @@ class Evaluator(Protocol):
         """Return the number of images of a split."""
 
     @property
+    def batch(self) -> int:
+        """Images at a time: fewer than were asked for once the memory has run out."""
+
+    @property
     def description(self) -> str:
         """Say in a few words how points are evaluated."""
 
 
+class Lanes(Protocol):
+    """Places where batches run side by side, in turn."""
+
+    def lane(self, batch: int, /) -> AbstractContextManager[None]:
+        """Return the context in which the work of a batch, counted from 0, is handed to its lane."""
+
+    def join(self) -> None:
+        """Let what is handed over from here on come after the work of all lanes."""
+
+
+class OneLane:
+    """Batches one after the other, where their caller is."""
+
+    def lane(self, _: int, /) -> AbstractContextManager[None]:
+        """Return a context that changes nothing."""
+        return nullcontext()
+
+    def join(self) -> None:
+        """Return: the work is in order."""
+
+
+ONE_LANE = OneLane()
+
+
 @dataclass(frozen=True)
 class Task:
-    """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype."""
+    """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype.
+
+    `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
+    """
 
     splits: Mapping[str, Split]
     normalisation: Normalisation | None
     loss: Loss
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    autocast: torch.dtype | None = None
 
-    def evaluate(self, network: nn.Module, split: str, images: slice, batch: int) -> PerImage:
+    def evaluate(self, network: Network, split: str, images: slice, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on a slice of a split.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
         first, last, _ = images.indices(len(self.splits[split].targets))
-        cuts = (slice(first + cut.start, first + cut.stop) for cut in batches(last - first, batch))
+        losses, hits = [], []
         with torch.inference_mode():
-            return PerImage.join([self._batch(network, split, cut) for cut in cuts])
+            for number, cut in enumerate(batches(last - first, batch)):
+                with lanes.lane(number):
+                    found = self._batch(network, split, slice(first + cut.start, first + cut.stop))
+                losses.append(found[0])
+                hits.append(found[1])
+            lanes.join()
+            return PerImage.of(losses, hits)
+
+    def forward(self, network: Network, inputs: Tensor) -> Tensor:
+        """Return the outputs of a network; in the task's dtype where autocast takes them down."""
+        if self.autocast is None:
+            return network(inputs)
+        # no cache of weights in the lower dtype: they move, and a recorded graph would keep the old ones
+        with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
+            outputs = network(inputs)
+        return outputs.to(self.dtype)
 
     def inputs(self, split: str, images: slice) -> Tensor:
         """Return a slice of a split as the network gets it: on the device, normalised, floating point in the dtype."""
@@ -82,40 +146,40 @@ class Task:
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
         return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
 
-    def _batch(self, network: nn.Module, split: str, images: slice) -> PerImage:
+    def _batch(self, network: Network, split: str, images: slice) -> tuple[Tensor, Tensor | None]:
+        """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
         targets = self.splits[split].targets[images].to(self.device)
-        outputs = network(self.inputs(split, images))
+        outputs = self.forward(network, self.inputs(split, images))
         losses = self.loss(outputs, targets)
         if losses.shape != (len(targets),):
             raise UserError(
                 f"loss: it returned the shape {list(losses.shape)} for {len(targets)} examples; expected one loss per "
                 f"example, [{len(targets)}] (reduction='none')."
             )
-        return PerImage(losses.double().cpu().numpy(), _hits(outputs, targets))
+        return losses.double(), _hits(outputs, targets)
 
 
 def batches(images: int, batch: int) -> Iterator[slice]:
-    """Cut `images` into batches; a last batch of one joins the one before it.
+    """Cut `images` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
 
-    A batch of one takes another path through the convolution library and differs in the last digits, so a point
-    would depend on where the slices were cut.
+    Few rows take other paths through the libraries of matrix products and convolutions and differ in the last digits,
+    so a point would depend on where the slices were cut.
     """
+    fewest = min(batch, FEWEST_ROWS)
     start = 0
     while start < images:
         stop = min(start + batch, images)
-        if batch > 1 and images - stop == 1:
+        if images - stop < fewest:
             stop = images
         yield slice(start, stop)
         start = stop
 
 
-def _hits(outputs: Tensor, targets: Tensor) -> NDArray[np.bool_] | None:
+def _hits(outputs: Tensor, targets: Tensor) -> Tensor | None:
     """Return whether each prediction is right; NaN logits are wrong. None where targets are no classes."""
     if outputs.dim() != 2 or not is_classes(targets):
         return None
-    right = (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
-    hits: NDArray[np.bool_] = right.cpu().numpy()
-    return hits
+    return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
 
 
 def is_classes(targets: Tensor) -> bool:
@@ -132,17 +196,22 @@ class EagerEvaluator:
         self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._plane = plane.to(task.device, task.dtype)
         self._task = task
-        self._batch = batch
+        self._batch = Batch(batch)
         self._at: Point | None = None
 
     def per_image(self, point: Point, split: str, images: slice) -> PerImage:
         """Return the losses and hits of a slice of a split's images at a point of the plane."""
         self._move(point)
-        return self._task.evaluate(self._network, split, images, self._batch)
+        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
         return len(self._task.splits[split].targets)
+
+    @property
+    def batch(self) -> int:
+        """Return the number of images at a time."""
+        return self._batch.images
 
     @property
     def description(self) -> str:

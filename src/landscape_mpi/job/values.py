@@ -103,12 +103,12 @@ class Grid(Values, frozen=True, kw_only=True):
 
 
 class Evaluate(Values, frozen=True, kw_only=True):
-    """How a point is evaluated; none of it changes what is computed beyond rounding."""
+    """How a point is evaluated; none of it changes what is computed beyond rounding, which `dtype` says how coarse."""
 
     batch: Literal["auto"] | Positive = "auto"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     batchnorm: Literal["keep"] = "keep"
-    engine: Literal["auto", "eager", "fused", "winograd", "compiled"] = "auto"
+    engine: Literal["auto", "eager", "fused", "winograd", "compiled", "cudnn"] = "auto"
 
 
 class Output(Values, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from landscape_mpi.surface.read import Surface, read_surface
 PROVENANCE = (
     ("created", "created"),
     ("dtype", "dtype"),
+    ("precision_error", "precision error"),
     ("engine", "engine"),
     ("batch", "batch"),
     ("batchnorm", "batch norm"),

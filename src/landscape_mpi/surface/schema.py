@@ -36,12 +36,16 @@ class NewSurface:
 
 @dataclass(frozen=True)
 class Record:
-    """What a rank found at a point: the grid index (iy, ix) or (ix,), results by dataset name, and who and how long."""
+    """What a rank found at a point: the grid index (iy, ix) or (ix,), results by dataset name, and who and how long.
+
+    `note` says what was not as it should be, though there is a result; it goes to `/error`.
+    """
 
     index: tuple[int, ...]
     values: Mapping[str, float]
     rank: int
     seconds: float
+    note: str = ""
 
 
 def result_names(splits: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:

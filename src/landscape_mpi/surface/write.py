@@ -110,7 +110,7 @@ class Cells:
             **record.values,
             "rank": record.rank,
             "seconds": record.seconds,
-            "error": b"",
+            "error": record.note.encode(),
         }
         for name, value in (cells | {"status": DONE}).items():
             if name not in self._cells:

@@ -1,17 +1,27 @@
-"""Two ways to evaluate a point, compared by all ranks, each on a slice of the images; writes nothing."""
+"""Ways to evaluate a point, each by all ranks together on a slice of the images a rank; compares and writes nothing."""
 
 import math
 from collections.abc import Callable, Mapping
 
-from landscape_mpi.evaluate import PerImage, summarise
+from landscape_mpi.evaluate import Evaluator, PerImage, Point, summarise
 from landscape_mpi.evaluate.evaluator import batches
 from landscape_mpi.ranks import World, together
-
-RELATIVE, ABSOLUTE = 1e-5, 1e-8
-"""Losses that differ by no more are the same."""
+from landscape_mpi.sweep.experiment import Experiment
 
 Slices = Callable[[str, slice], PerImage]
 """(split, images) -> what the images give, one way."""
+
+
+def at(evaluator: Evaluator, point: Point) -> Slices:
+    """Return an evaluator's way at one point."""
+    return lambda split, images: evaluator.per_image(point, split, images)
+
+
+def evaluate_all(world: World, experiment: Experiment, evaluate: Slices, limit: int | None) -> dict[str, float]:
+    """Return `train_loss`, `train_acc`, ... over the first `limit` images of each split, or all; collective."""
+    splits = experiment.task.splits
+    images = {name: min(len(split.targets), limit or len(split.targets)) for name, split in splits.items()}
+    return evaluate_together(world, evaluate, images, experiment.job.values.metrics)
 
 
 def evaluate_together(
@@ -24,22 +34,6 @@ def evaluate_together(
         parts = [part for part in world.everywhere(mine) if part is not None]
         values |= {f"{split}_{name}": value for name, value in summarise(PerImage.join(parts), metrics).items()}
     return values
-
-
-def difference(plain: Mapping[str, float], ours: Mapping[str, float]) -> str | None:
-    """Say which loss differs by more than 1e-5 of it and 1e-8; None where none does."""
-    for name, expected in plain.items():
-        if name.endswith("_loss") and not same(expected, ours[name]):
-            split = name.removesuffix("_loss")
-            return f"the plain {split} loss is {expected:.9g}, and the one on the plane is {ours[name]:.9g}"
-    return None
-
-
-def same(plain: float, ours: float) -> bool:
-    """Whether two losses agree; NaN agrees with NaN."""
-    if plain == ours or (math.isnan(plain) and math.isnan(ours)):
-        return True
-    return abs(ours - plain) <= RELATIVE * abs(plain) + ABSOLUTE
 
 
 def _mine(world: World, evaluate: Slices, split: str, count: int) -> PerImage | None:

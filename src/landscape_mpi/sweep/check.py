@@ -15,6 +15,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import Solo
 from landscape_mpi.surface import check_writable
 from landscape_mpi.sweep import prepare
+from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import find_surface
 from landscape_mpi.sweep.progress import clock_time
@@ -50,7 +51,7 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     yield _line("points", f"{points:,} ({' x '.join(map(str, job.grid.shape))})")
     images = {name: len(split) for name, split in experiment.splits.items()}
     yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
-    batch = prepare.batch_size(job, experiment.device)
+    batch = choose_batch(Solo(), experiment)
     evaluator = _evaluator(experiment, plane, batch)
     yield _line("engine", evaluator.description)
     seconds = _seconds_an_image(evaluator, job.data.splits[0], batch) * sum(images.values())
@@ -64,7 +65,7 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
 def _evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
     """Return the fastest engine that can be built; whether it agrees with the plain network is for `sweep` to see."""
     task, network = experiment.task, experiment.theta.network
-    for name in candidates(experiment.job.values.evaluate.engine, task.device, task.dtype):
+    for name in candidates(experiment.job.values.evaluate.engine, task):
         if not kernel_is_missing(name):
             with suppress(CannotFuseError):
                 return build_engine(name, network, plane, task, batch)
@@ -87,7 +88,7 @@ def _count(plane: Plane) -> int:
 def _megabytes(experiment: Experiment, plane: Plane) -> float:
     """Estimate what a rank holds: theta, delta, eta here and on the device, the networks, and torch itself."""
     torch_itself = 250.0
-    width = torch.finfo(getattr(torch, experiment.job.values.evaluate.dtype)).bits // 8
+    width = torch.finfo(experiment.task.dtype).bits // 8
     copies = 3 * 4 + 6 * width  # float32 plane on the CPU; plane, point and two networks in the job's dtype
     return torch_itself + _count(plane) * copies / 1e6
 

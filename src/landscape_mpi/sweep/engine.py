@@ -7,12 +7,13 @@ import numpy as np
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Axis, Grid
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, tell, together
-from landscape_mpi.sweep.agree import Slices, difference, evaluate_together
+from landscape_mpi.ranks import RankError, World, tell, together
+from landscape_mpi.sweep.agree import Slices, at, evaluate_all
 from landscape_mpi.sweep.experiment import Experiment
+from landscape_mpi.sweep.precision import difference
 
 CENTRE = Point(0.0, 0.0)
 FAR_IMAGES = 256
@@ -43,7 +44,7 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
         UserError: the recorded engine is not to be had here.
     """
     task = experiment.task
-    names = candidates(experiment.job.values.evaluate.engine, task.device, task.dtype)
+    names = candidates(experiment.job.values.evaluate.engine, task)
     choice = _Choice(world, experiment, plane, batch)
     plain = choice.plain()
     for name in [recorded] if recorded else names:
@@ -58,8 +59,8 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
         if name != "eager":
             tell(world, f"note: not the engine {name}: {found}.")
     raise CentreMismatchError(
-        f"f(0, 0) does not match: {found}; expected them equal to 1e-05. A network that draws random numbers in eval "
-        "mode, or changes its own state, does this."
+        f"f(0, 0) does not match: {found}; expected them equal to {experiment.precision.tolerance.relative:.0e}. A "
+        "network that draws random numbers in eval mode, or changes its own state, does this."
     )
 
 
@@ -72,17 +73,26 @@ class _Choice:
 
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives, by the plain network."""
-        network, task = self.experiment.theta.network, self.experiment.task
-        return self._all(lambda split, images: task.evaluate(network, split, images, self.batch), None)
+        network, task, batch = self.experiment.theta.network, self.experiment.task, Batch(self.batch)
+        return self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)), None)
 
     def attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
         """Return the engine, or why it is not to be had; collective."""
+        try:
+            return self._attempt(name, plain)
+        except RankError as error:
+            if name == "eager":
+                raise
+            return f"it failed ({str(error).strip().rpartition(chr(10))[2]})"
+
+    def _attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
         built = together(self.world, lambda: self._build(name))
         reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
         if reasons or isinstance(built, str):
             return reasons[0]
-        centre = self._all(lambda split, images: built.per_image(CENTRE, split, images), None)
-        reason = difference(plain, centre) or (self._far(built) if name != "eager" else None)
+        reason = self._differ(plain, self._all(at(built, CENTRE), None))
+        if not reason and name != "eager":
+            reason = self._far(built)
         return reason or Engine(name, built, plain)
 
     def _build(self, name: str) -> Evaluator | str:
@@ -98,17 +108,15 @@ class _Choice:
         """Say how the engine differs from the plain network at the corner farthest from the centre."""
         point = far_corner(self.experiment.job.values.grid)
         eager = EagerEvaluator(self.experiment.theta.network, self.plane, self.experiment.task, self.batch)
-        plain, ours = (
-            self._all(lambda split, images, one=one: one.per_image(point, split, images), FAR_IMAGES)  # type: ignore[misc]
-            for one in (eager, evaluator)
-        )
-        reason = difference(plain, ours)
+        plain, ours = (self._all(at(one, point), FAR_IMAGES) for one in (eager, evaluator))
+        reason = self._differ(plain, ours)
         return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
 
     def _all(self, evaluate: Slices, limit: int | None) -> dict[str, float]:
-        task = self.experiment.task
-        images = {name: min(len(split.targets), limit or len(split.targets)) for name, split in task.splits.items()}
-        return evaluate_together(self.world, evaluate, images, self.experiment.job.values.metrics)
+        return evaluate_all(self.world, self.experiment, evaluate, limit)
+
+    def _differ(self, plain: Mapping[str, float], ours: Mapping[str, float]) -> str | None:
+        return difference(plain, ours, self.experiment.precision.tolerance)
 
 
 def far_corner(grid: Grid) -> Point:

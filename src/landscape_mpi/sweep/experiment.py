@@ -15,6 +15,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, tell, together
 from landscape_mpi.sweep import prepare
 from landscape_mpi.sweep.output import Identity
+from landscape_mpi.sweep.precision import PRECISIONS, Precision
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Experiment:
     splits: Mapping[str, Split]
     task: Task
     data_sha256: str
+
+    @property
+    def precision(self) -> Precision:
+        """What `evaluate.dtype` stands for."""
+        return PRECISIONS[self.job.values.evaluate.dtype]
 
     def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
         """Return the plane of a repeat and what identifies its surface; collective.
@@ -49,7 +55,8 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experi
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
     """
-    chosen = together(world, lambda: _device(device, world))
+    tf32 = PRECISIONS[job.values.evaluate.dtype].tf32
+    chosen = together(world, lambda: _device(device, world, tf32))
     theta = together(world, lambda: prepare.load_theta(job, chosen))
     splits = prepare.load_data(job, world)
     for note in [note for split in splits.values() for note in split.notes]:
@@ -59,8 +66,8 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experi
     return Experiment(job, chosen, theta, splits, task, data)
 
 
-def _device(requested: str, world: World) -> torch.device:
-    return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()))
+def _device(requested: str, world: World, tf32: bool) -> torch.device:
+    return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()), tf32)
 
 
 def agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:

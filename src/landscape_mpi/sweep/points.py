@@ -1,5 +1,6 @@
 """A grid index -> the record of its point, or an error that names rank, host and point; knows no file."""
 
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -31,15 +32,23 @@ class Grid:
         return Point(float(self.alpha[index[-1]]), beta)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Computer:
-    """Turns a grid index into a record."""
+    """Turns a grid index into a record.
+
+    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time.
+    """
 
     world: World
     evaluator: Evaluator
     grid: Grid
     splits: tuple[str, ...]
     metrics: tuple[str, ...]
+    batch: int
+
+    def __post_init__(self) -> None:
+        """Remember what has been told of the batch."""
+        self._told = self.batch
 
     def __call__(self, index: Index) -> Record:
         """Evaluate every split at the point.
@@ -53,7 +62,19 @@ class Computer:
             values = measure(self.evaluator, point, self.splits, self.metrics)
         except Exception as error:
             raise PointError(self._failure(index, point, error)) from error
-        return Record(index, values, self.world.rank, time.perf_counter() - started)
+        self._tell()
+        return Record(index, values, self.world.rank, time.perf_counter() - started, self._note())
+
+    def _tell(self) -> None:
+        """Say so, from this rank, each time that the evaluator takes fewer images."""
+        if self.evaluator.batch < self._told:
+            self._told = self.evaluator.batch
+            sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._note()}.\n")
+
+    def _note(self) -> str:
+        """Say so where the batch is not the recorded one: last digits may differ from those of other points."""
+        batch = self.evaluator.batch
+        return f"{batch} images at a time instead of {self.batch}, for want of memory" if batch < self.batch else ""
 
     def _failure(self, index: Index, point: Point, error: Exception) -> str:
         return (

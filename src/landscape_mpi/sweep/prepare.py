@@ -17,9 +17,8 @@ from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
 from landscape_mpi.ranks import World, together
 from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.sweep.precision import PRECISIONS
 from landscape_mpi.sweep.share import share_splits
-
-BATCH_CPU, BATCH_CUDA = 64, 512
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
     network = build_model(job)
     load_checkpoint(network, checkpoint)
     parameters = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
-    dtype = getattr(torch, job.values.evaluate.dtype)
+    dtype = PRECISIONS[job.values.evaluate.dtype].dtype
     return Theta(network.to(device, dtype), parameters, sha256(checkpoint))
 
 
@@ -76,7 +75,8 @@ def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torc
         for name, split in splits.items()
     }
     loss = build_loss(job.values.loss, job.path.parent)
-    return Task(resident, normalisation(job.values.data), loss, getattr(torch, job.values.evaluate.dtype), device)
+    precision = PRECISIONS[job.values.evaluate.dtype]
+    return Task(resident, normalisation(job.values.data), loss, precision.dtype, device, precision.autocast)
 
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
@@ -107,13 +107,6 @@ def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
     """Return where the surface of a repeat goes: NAME.h5, or NAME.rK.h5 where there are several."""
     path = job.resolve(job.values.output.file)
     return path if repeats(job.values) == 1 else path.with_name(f"{path.stem}.r{repeat}{path.suffix}")
-
-
-def batch_size(job: SweepJob, device: torch.device) -> int:
-    """Return the batch of a new surface, fixed with the file: another one may change the last bits of a loss."""
-    if job.evaluate.batch != "auto":
-        return job.evaluate.batch
-    return BATCH_CUDA if device.type == "cuda" else BATCH_CPU
 
 
 def _check_classes(splits: Mapping[str, Split]) -> None:

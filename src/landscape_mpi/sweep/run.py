@@ -11,12 +11,14 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, compute_points, on_root, tell, together
 from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer, seal
+from landscape_mpi.sweep.batch import choose_batch
+from landscape_mpi.sweep.cost import precision_error
 from landscape_mpi.sweep.engine import Engine, choose_engine
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.order import coarse_to_fine
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
 from landscape_mpi.sweep.points import Computer, Grid
-from landscape_mpi.sweep.prepare import batch_size, output_path, repeats
+from landscape_mpi.sweep.prepare import output_path, repeats
 from landscape_mpi.sweep.progress import Progress
 from landscape_mpi.sweep.provenance import attributes
 
@@ -79,15 +81,16 @@ class _PlaneSweep:
     def _fill(self, surface: Surface | None) -> None:
         """Choose the engine, create the file where there is none, and compute what is missing."""
         job = self.experiment.job.values
-        batch = int(str(surface.attributes["batch"])) if surface else batch_size(job, self.experiment.device)
+        batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         if surface is None:
-            on_root(self.world, lambda: self._create(batch, engine.name))
+            cost = self._cost(engine)
+            on_root(self.world, lambda: self._create(batch, engine.name, cost))
         writer = together(self.world, lambda: open_writer(self.path, self.world.communicator, self.world.rank == 0))
         order = [i for i in coarse_to_fine(job.grid.shape) if surface is None or surface.status[i] != DONE]
         done = surface.done if surface else 0
         tell(self.world, self._plan(done, len(order)))
-        compute = Computer(self.world, engine.evaluator, Grid.of(job.grid), job.data.splits, job.metrics)
+        compute = Computer(self.world, engine.evaluator, Grid.of(job.grid), job.data.splits, job.metrics, batch)
         progress = Progress(done + len(order), done, None if self.options.quiet else sys.stderr)
         compute_points(self.world, order, compute, writer, progress.step)
         writer.finish(self.world.meet, complete=True)
@@ -100,7 +103,16 @@ class _PlaneSweep:
         tell(self.world, f"f(0, 0): {_describe(engine.centre)}")
         return engine
 
-    def _create(self, batch: int, engine: str) -> None:
+    def _cost(self, engine: Engine) -> dict[str, float]:
+        """Return what is recorded of a precision below float32; nothing of the others."""
+        if not self.experiment.precision.reduced:
+            return {}
+        error = precision_error(self.world, self.experiment, self.plane, engine.evaluator)
+        dtype = self.experiment.job.values.evaluate.dtype
+        tell(self.world, f"{dtype}: mean losses deviate from those of float32 by up to {error:.2g} of them.")
+        return {"precision_error": error}
+
+    def _create(self, batch: int, engine: str, cost: Mapping[str, float]) -> None:
         job, evaluate = self.experiment.job, self.experiment.job.values.evaluate
         fixed: dict[str, str | int] = {
             "dtype": evaluate.dtype,
@@ -109,7 +121,7 @@ class _PlaneSweep:
             "batchnorm": evaluate.batchnorm,
         }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
-        create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **provenance}))
+        create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **cost, **provenance}))
 
     def _plan(self, done: int, todo: int) -> str:
         ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''}"

@@ -1,0 +1,103 @@
+"""A forward pass recorded once and replayed, on several lanes side by side; what a lane is on a GPU is in `graphs`.
+
+A small network leaves a large GPU idle: between two kernels, because each launch costs the host microseconds, and at
+the end of each kernel, while its last blocks run. A recorded graph is one launch. Several lanes, each with a recording
+and memory of its own, let the blocks of one batch fill what another leaves free. The batches in flight are those of
+one point: they fill the device as those of several points would, on one set of weights instead of one a point, and a
+point is done when its last batch is, whichever order they end in. No number depends on any of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from torch import Tensor
+
+from landscape_mpi.evaluate import Network
+
+
+class Lane(Protocol):
+    """A queue of work beside its caller's: what is handed to it is done in order, and at the device's leisure."""
+
+    def follow(self) -> None:
+        """Let the lane's next work come after all that the caller's queue holds."""
+
+    def lead(self) -> None:
+        """Let the next work of the caller's queue come after all that the lane holds."""
+
+    def used(self) -> AbstractContextManager[object]:
+        """Return the context in which work goes to the lane."""
+
+    def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Record what `run` does; return what does it again in the lane's context, and where its result lies then.
+
+        Raises:
+            RuntimeError: it cannot be recorded; the lane is as before.
+        """
+
+
+class Replay:
+    """A forward pass that is recorded for batches of one shape; batches of other shapes run as they are."""
+
+    def __init__(self, forward: Network, lanes: Sequence[Lane], sample: Tensor) -> None:
+        """Record the forward pass on each lane for batches like the sample [n, ...]; in inference mode.
+
+        A lane whose recording fails is left alone, and those after it; without any recording the forward pass runs as
+        it is on the first lane.
+        """
+        self._forward = forward
+        self._recordings: list[_Recording] = []
+        self._failure = ""
+        try:
+            for lane in lanes:
+                self._recordings.append(_Recording(lane, forward, sample))
+        except RuntimeError as error:  # as torch calls a synchronisation, a lack of memory and an operation unknown
+            self._failure = str(error).partition("\n")[0]
+        self._lanes = lanes[: max(1, len(self._recordings))]
+        self._turn = 0
+
+    @contextmanager
+    def lane(self, batch: int, /) -> Iterator[None]:
+        """Hand the work of a batch to its lane; the first on each lane comes after what the caller did before."""
+        self._turn = batch % len(self._lanes)
+        lane = self._lanes[self._turn]
+        if batch < len(self._lanes):
+            lane.follow()
+        with lane.used():
+            yield
+
+    def join(self) -> None:
+        """Let what comes next wait for all lanes."""
+        for lane in self._lanes:
+            lane.lead()
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of a batch, within its lane's context."""
+        if self._recordings and self._recordings[self._turn].fits(inputs):
+            return self._recordings[self._turn](inputs)
+        return self._forward(inputs)
+
+    @property
+    def description(self) -> str:
+        """Say how many graphs are replayed, and why not more."""
+        count = len(self._recordings)
+        if not count:
+            return f"not replayed as a CUDA graph ({self._failure})"
+        graphs = f"replayed as {count} CUDA graph{'s' if count > 1 else ''}"
+        return f"{graphs} (no more: {self._failure})" if self._failure else graphs
+
+
+class _Recording:
+    """A forward pass recorded on a lane, from inputs at a fixed place to outputs at a fixed place."""
+
+    def __init__(self, lane: Lane, forward: Network, sample: Tensor) -> None:
+        self._inputs = sample.clone()
+        self._replay, self._outputs = lane.record(lambda: forward(self._inputs))
+
+    def fits(self, inputs: Tensor) -> bool:
+        return inputs.shape == self._inputs.shape and inputs.dtype == self._inputs.dtype
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        self._inputs.copy_(inputs)
+        self._replay()
+        return self._outputs.clone()  # the next replay overwrites them

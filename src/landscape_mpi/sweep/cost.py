@@ -1,0 +1,43 @@
+"""What a precision below float32 costs: mean losses beside those of float32 at two points; writes nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from landscape_mpi.assemble import allow_tf32
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator
+from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, together
+from landscape_mpi.sweep.agree import at, evaluate_all
+from landscape_mpi.sweep.engine import CENTRE, FAR_IMAGES, far_corner
+from landscape_mpi.sweep.experiment import Experiment
+from landscape_mpi.sweep.precision import deviation
+
+
+def precision_error(world: World, experiment: Experiment, plane: Plane, evaluator: Evaluator) -> float:
+    """Return by how much of it a mean loss deviates at most from the plain network's in float32; collective.
+
+    At the centre over all images, at the corner of the grid farthest from it over 256 of each split.
+    """
+    task = replace(experiment.task, autocast=None)
+    exact = together(world, lambda: EagerEvaluator(experiment.theta.network, plane, task, evaluator.batch))
+    deviations = []
+    for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.grid), FAR_IMAGES)):
+        ours = evaluate_all(world, experiment, at(evaluator, point), limit)
+        with _float32(experiment):
+            plain = evaluate_all(world, experiment, at(exact, point), limit)
+        deviations.append(deviation(plain, ours))
+    return max(deviations)
+
+
+@contextmanager
+def _float32(experiment: Experiment) -> Iterator[None]:
+    """Forbid TF32 for a while."""
+    if not experiment.precision.tf32:
+        yield
+        return
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        allow_tf32(True)

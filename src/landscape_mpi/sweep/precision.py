@@ -1,0 +1,77 @@
+"""What `evaluate.dtype` stands for, and how close two ways to evaluate a point come in it; runs no network."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Losses that differ by no more than `relative` of the first and `absolute` are the same."""
+
+    relative: float
+    absolute: float
+
+    def same(self, plain: float, ours: float) -> bool:
+        """Whether two losses agree; NaN agrees with NaN."""
+        if plain == ours or (math.isnan(plain) and math.isnan(ours)):
+            return True
+        if not (math.isfinite(plain) and math.isfinite(ours)):
+            return False
+        return abs(ours - plain) <= self.relative * abs(plain) + self.absolute
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the forward pass computes; sums of losses are float64 always.
+
+    Attributes:
+        dtype: Of weights, inputs and all that autocast leaves alone.
+        autocast: The dtype to which torch's autocast takes the forward pass down, or None.
+        tf32: Whether products of float32 may be taken of TF32, with 10 bits after the point instead of 23.
+        tolerance: How close an engine comes to the plain network in the same precision.
+    """
+
+    dtype: torch.dtype
+    autocast: torch.dtype | None = None
+    tf32: bool = False
+    tolerance: Tolerance = Tolerance(1e-5, 1e-8)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether it is below float32."""
+        return self.tf32 or self.autocast is not None
+
+
+PRECISIONS = {
+    "float32": Precision(torch.float32),
+    "float64": Precision(torch.float64),
+    # a fused layer rounds products of other weights than the plain network: those with batch norm in them
+    "tf32": Precision(torch.float32, tf32=True, tolerance=Tolerance(1e-2, 1e-4)),
+    "bfloat16": Precision(torch.float32, autocast=torch.bfloat16, tolerance=Tolerance(5e-2, 1e-3)),
+}
+"""By the values of `evaluate.dtype`."""
+
+
+def difference(plain: Mapping[str, float], ours: Mapping[str, float], tolerance: Tolerance) -> str | None:
+    """Say which mean loss differs by more than the tolerance; None where none does."""
+    for name, expected in plain.items():
+        if name.endswith("_loss") and not tolerance.same(expected, ours[name]):
+            split = name.removesuffix("_loss")
+            return f"the plain {split} loss is {expected:.9g}, and the one on the plane is {ours[name]:.9g}"
+    return None
+
+
+def deviation(exact: Mapping[str, float], ours: Mapping[str, float]) -> float:
+    """Return by how much of it a mean loss deviates at most; inf where only one of two is finite."""
+    return max(_relative(value, ours[name]) for name, value in exact.items() if name.endswith("_loss"))
+
+
+def _relative(exact: float, ours: float) -> float:
+    if exact == ours or (math.isnan(exact) and math.isnan(ours)):
+        return 0.0
+    if not (math.isfinite(exact) and math.isfinite(ours)):
+        return math.inf
+    return abs(ours - exact) / abs(exact) if exact else math.inf

@@ -1,0 +1,157 @@
+"""Which batch goes to which lane, in which order and by which path; the lanes are stand-ins for a GPU's."""
+
+import pytest
+import torch
+
+from landscape_mpi.data import DEFAULT_NORMALISATION, Split
+from landscape_mpi.engines import FusedEvaluator
+from landscape_mpi.engines.direct import DirectLayer
+from landscape_mpi.engines.replay import Replay
+from landscape_mpi.evaluate import Point, Task
+from landscape_mpi.evaluate.losses import cross_entropy
+from landscape_mpi.networks import build_network
+from support.engines import parameters, plane_of, settle
+from support.stand_ins import StandInLane
+
+POINTS = [Point(0.0, 0.0), Point(0.7, -0.4), Point(0.0, 0.0)]
+
+
+def doubled(inputs):
+    return inputs * 2
+
+
+def lanes_of(count, log, room=9):
+    return [StandInLane(name, log, room) for name in range(count)]
+
+
+def test_batches_take_lanes_in_turn_and_all_lanes_are_joined():
+    log = []
+    replay = Replay(doubled, lanes_of(2, log), torch.zeros(4, 3))
+    log.clear()
+    for number in range(5):
+        with replay.lane(number):
+            replay(torch.ones(4, 3))
+    replay.join()
+    used = [(event, lane) for event, lane in log if event != "follow"]
+    turns = [
+        event for number in range(5) for event in (("enter", number % 2), ("replay", number % 2), ("leave", number % 2))
+    ]
+    assert used == [*turns, ("lead", 0), ("lead", 1)]
+
+
+def test_a_lane_follows_its_caller_before_its_first_batch_and_no_later():
+    log = []
+    replay = Replay(doubled, lanes_of(3, log), torch.zeros(4, 3))
+    for _ in range(2):
+        log.clear()
+        for number in range(7):
+            with replay.lane(number):
+                replay(torch.ones(4, 3))
+        for lane in range(3):
+            assert log.count(("follow", lane)) == 1
+            assert log.index(("follow", lane)) < log.index(("enter", lane))
+
+
+def test_only_batches_like_the_sample_are_replayed():
+    log = []
+    replay = Replay(doubled, lanes_of(1, log), torch.zeros(4, 3))
+    for inputs in (torch.ones(4, 3), torch.ones(3, 3), torch.ones(4, 3, dtype=torch.float64)):
+        log.clear()
+        with replay.lane(0):
+            assert torch.equal(replay(inputs), inputs * 2)
+        assert (("replay", 0) in log) == (inputs.shape == (4, 3) and inputs.dtype == torch.float32)
+
+
+def test_outputs_outlive_the_next_replay():
+    replay = Replay(doubled, lanes_of(1, []), torch.zeros(2, 1))
+    with replay.lane(0):
+        first = replay(torch.tensor([[1.0], [2.0]]))
+        replay(torch.tensor([[5.0], [6.0]]))
+    assert first.tolist() == [[2.0], [4.0]]
+
+
+@pytest.mark.parametrize(
+    ("room", "description"),
+    [
+        (9, "replayed as 3 CUDA graphs"),
+        (1, "replayed as 1 CUDA graph (no more: no room on lane 1)"),
+        (0, "not replayed as a CUDA graph (no room on lane 0)"),
+    ],
+)
+def test_what_cannot_be_recorded_runs_as_it_is_and_says_so(room, description):
+    log = []
+    replay = Replay(doubled, lanes_of(3, log, room), torch.zeros(4, 3))
+    log.clear()
+    for number in range(4):
+        with replay.lane(number):
+            assert replay(torch.ones(4, 3)).sum() == 24
+    assert replay.description == description
+    assert {lane for event, lane in log if event == "replay"} == set(range(min(room, 3)))
+    assert {lane for event, lane in log if event == "enter"} == set(range(max(1, min(room, 3))))
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    torch.manual_seed(0)
+    network = build_network("resnet20", {"width": 4}, None)
+    return settle(network, torch.randn(16, 3, 32, 32))
+
+
+def uint8_task(images=75, loss=cross_entropy):
+    pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return Task({"train": Split("train", pixels, torch.arange(images) % 10)}, DEFAULT_NORMALISATION["cifar10"], loss)
+
+
+def evaluator(network, lanes=(), task=None, batch=16):
+    return FusedEvaluator(network, plane_of(network), task or uint8_task(), batch, (DirectLayer,), lanes)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_replays_on_any_number_of_lanes_change_no_bit_at_any_point(resnet, lanes):
+    log = []
+    plain, ours = evaluator(resnet), evaluator(resnet, lanes_of(lanes, log))
+    log.clear()
+    for point in POINTS:
+        expected, found = (one.per_image(point, "train", slice(0, 75)) for one in (plain, ours))
+        assert found.losses.tobytes() == expected.losses.tobytes()
+        assert found.hits.tobytes() == expected.hits.tobytes()
+    # the last of the 4 batches takes the 11 images that are left, and another shape is not replayed
+    assert sum(event == "replay" for event, _ in log) == 3 * 3
+    assert f"replayed as {lanes} CUDA graph" in ours.description
+    assert "CUDA" not in plain.description
+
+
+def test_a_split_smaller_than_the_batch_is_replayed_too(resnet):
+    log = []
+    ours = evaluator(resnet, lanes_of(2, log), uint8_task(10), 64)
+    log.clear()
+    ours.per_image(Point(0.0, 0.0), "train", slice(0, 10))
+    assert ("replay", 0) in log
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_good_and_no_longer_replayed(resnet):
+    sizes = []
+
+    def hungry(outputs, targets):
+        sizes.append(len(targets))
+        if len(targets) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return cross_entropy(outputs, targets)
+
+    log = []
+    ours = evaluator(resnet, lanes_of(2, log), uint8_task(96, hungry), 48)
+    found = ours.per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    assert (ours.batch, sizes) == (24, [48, 24, 24, 24, 24])
+    log.clear()
+    again = ours.per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    assert sizes[5:] == [24] * 4
+    assert log == []
+    assert "CUDA" not in ours.description
+    expected = evaluator(resnet, task=uint8_task(96), batch=24).per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    assert found.losses.tobytes() == again.losses.tobytes() == expected.losses.tobytes()
+
+
+def test_the_callers_network_stays_at_theta(resnet):
+    before = parameters(resnet)
+    evaluator(resnet, lanes_of(2, [])).per_image(Point(1.0, 1.0), "train", slice(0, 32))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.named_parameters())
