@@ -1,4 +1,4 @@
-# `make help` says what there is. Variables: VENV, MPI, PYTHON, TORCH_FROM (see tools/setup.sh), ARGS (for pytest).
+# `make help` says what there is. Variables: VENV, MPI, PYTHON, TORCH_FROM (see tools/setup.sh), ARGS (for pytest; of bench: which ones).
 
 VENV ?= .venv
 MPI ?= auto
@@ -41,8 +41,8 @@ format: setup ## let ruff mend style and layout
 	$(run) ruff check --fix $(python_files)
 	$(run) ruff format $(python_files)
 
-bench: setup ## the benchmarks
-	@for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(run) python $$file || exit; done
+bench: setup ## the benchmarks, five minutes on two free cores: benchmarks/results/ and docs/performance.md
+	$(run) python benchmarks/report.py $(ARGS)
 
 clean: ## remove what was built, measured and cached; keeps .venv
 	rm -rf build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

@@ -228,8 +228,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet56"])
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NETWORK=FILE")
     parser.add_argument("--shortcut", default="projection", help="of the networks: projection, pad or none")
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--images", type=int, default=768)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     return parser.parse_args(arguments)
 

@@ -46,6 +46,7 @@ def losses(request, shared_data):
 
 
 @pytest.mark.slow
+@pytest.mark.kernel
 @pytest.mark.parametrize("engine", ["fused", "compiled"])
 def test_losses_are_those_of_float64(losses, engine):
     exact = losses["float64"]

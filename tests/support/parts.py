@@ -1,10 +1,11 @@
-"""What this machine has of MPI, parallel HDF5 and SLURM, and what of it the tests may not do without."""
+"""What this machine has of MPI, parallel HDF5, SLURM and a C compiler, and what of it the tests may not do without."""
 
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -38,6 +39,11 @@ def no_hdf5() -> str | None:
     return None if h5py.get_config().mpi else f"h5py {h5py.__version__} is built without MPI"
 
 
+def no_kernel() -> str | None:
+    """Why tests cannot use the compiled kernel."""
+    return None if find_spec("landscape_mpi.engines._winograd") else "the package was installed without a C compiler"
+
+
 def no_slurm() -> str | None:
     """Why tests cannot start a SLURM of their own."""
     path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
@@ -47,7 +53,12 @@ def no_slurm() -> str | None:
     return None if os.geteuid() == 0 else "only root can start a SLURM of its own"
 
 
-PARTS: dict[str, Callable[[], str | None]] = {"mpi": cache(no_mpi), "hdf5": cache(no_hdf5), "slurm": cache(no_slurm)}
+PARTS: dict[str, Callable[[], str | None]] = {
+    "mpi": cache(no_mpi),
+    "hdf5": cache(no_hdf5),
+    "slurm": cache(no_slurm),
+    "kernel": cache(no_kernel),
+}
 
 
 def required(names: str, way: str | None, *, debian_root: bool) -> frozenset[str]:

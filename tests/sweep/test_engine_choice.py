@@ -1,7 +1,12 @@
 """An engine that fails is passed over with its reason, and the plain network is not."""
 
-import pytest
+import copy
+from dataclasses import replace
 
+import pytest
+import torch
+
+from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.ranks import RankError, Solo
@@ -45,6 +50,52 @@ def test_what_fails_as_the_plain_network_is_an_error(prepared, monkeypatch):
     monkeypatch.setattr(engine, "build_engine", lambda *_: Failing())
     with pytest.raises(RankError, match="no engine for this configuration"):
         choose(prepared)
+
+
+def test_a_sweep_does_not_go_on_with_another_engine_than_it_was_begun_with(prepared, monkeypatch):
+    monkeypatch.setattr(engine, "kernel_is_missing", lambda name: name == "compiled")
+    with pytest.raises(UserError, match=r"the engine compiled, .*: this installation has no compiled kernel"):
+        choose(prepared, "compiled")
+    assert choose(prepared, "eager").name == "eager"
+
+
+class Scaled:
+    """An evaluator whose losses are another's, times a factor."""
+
+    description = "another's"
+
+    def __init__(self, other, factor):
+        self.other, self.factor, self.batch = other, factor, other.batch
+
+    def per_image(self, point, split, images):
+        found = self.other.per_image(point, split, images)
+        return replace(found, losses=found.losses * self.factor)
+
+
+@pytest.mark.parametrize(
+    ("loss", "factor", "chosen"),
+    [
+        ("cross_entropy", 1 + 0.9e-5, "fused"),
+        ("cross_entropy", 1 + 1.1e-5, "eager"),
+        ("tiny:rough", 1.0, "fused"),  # nearer to float64 than the plain network, which is off by 1e-4
+        ("tiny:rough", 1.0003, "eager"),
+        ("tiny:rough", float("nan"), "eager"),
+    ],
+)
+def test_an_engine_has_to_agree_with_the_plain_network_or_with_float64(tmp_path, monkeypatch, loss, factor, chosen):
+    monkeypatch.chdir(tmp_path)
+    job = load_job(tiny_job(tmp_path, loss=loss, evaluate={"engine": "fused"}), SweepJob)
+    experiment = load_experiment(job, "cpu", Solo())
+
+    def build(name, network, plane, task, batch):
+        if name == "eager":
+            return EagerEvaluator(network, plane, task, batch)
+        exact = replace(task, dtype=torch.float64)
+        return Scaled(EagerEvaluator(copy.deepcopy(network).double(), plane, exact, batch), factor)
+
+    monkeypatch.setattr(engine, "build_engine", build)
+    found = engine.choose_engine(Solo(), experiment, experiment.plane(Solo(), 0)[0], 64, None)
+    assert found.name == chosen
 
 
 def test_the_batch_of_a_cpu_is_fixed(prepared):
