@@ -47,6 +47,11 @@ class FusedEvaluator:
         return len(self._task.splits[split].targets)
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the flat buffers, in bytes; Winograd's weights take four times their share of the network."""
+        return self._fused.plane.nbytes
+
+    @property
     def batch(self) -> int:
         """Return the number of images at a time."""
         return self._batch.images

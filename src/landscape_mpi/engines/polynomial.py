@@ -16,7 +16,10 @@ CONSTANT: Exponents = (0, 0)
 
 @dataclass(frozen=True)
 class Polynomial:
-    """sum of alpha^i beta^j C_ij over tensors C_ij, float64, that broadcast with each other; absent ones are zero."""
+    """sum of alpha^i beta^j C_ij over tensors C_ij that broadcast with each other; absent ones are zero.
+
+    They are made, added and multiplied in float64.
+    """
 
     coefficients: Mapping[Exponents, Tensor]
 
@@ -37,6 +40,10 @@ class Polynomial:
     def map(self, linear: Callable[[Tensor], Tensor]) -> "Polynomial":
         """Apply a linear function, which may be done to each coefficient alone."""
         return Polynomial({key: linear(tensor) for key, tensor in self.coefficients.items()})
+
+    def to(self, where: torch.device | torch.dtype) -> "Polynomial":
+        """Return it on a device or in a dtype."""
+        return self.map(lambda tensor: tensor.to(where))
 
     def __add__(self, other: "Polynomial") -> "Polynomial":
         total = dict(self.coefficients)

@@ -38,7 +38,7 @@ class FusedNetwork:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A fused layer that waits for the flat buffer to hold its weights."""
+    """A fused layer that waits for the flat buffer to hold its weights, which are transformed and in its dtype."""
 
     name: str
     kind: type[Layer]
@@ -47,7 +47,7 @@ class _Planned:
     bias: Polynomial
 
     def entries(self) -> dict[str, Polynomial]:
-        return {f"{self.name}.weight": self.kind.transform(self.weight), f"{self.name}.bias": self.bias}
+        return {f"{self.name}.weight": self.weight, f"{self.name}.bias": self.bias}
 
     def build(self, flat: FlatPlane) -> nn.Module:
         return self.kind.build(self.shape, flat[f"{self.name}.weight"], flat[f"{self.name}.bias"])
@@ -67,10 +67,9 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], sample:
     """
     network = copy.deepcopy(network)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    moving = plane.to(sample.device, torch.float64)
 
     def lookup(parameter: Tensor) -> Polynomial:
-        return Polynomial.parameter(moving, names[id(parameter)])
+        return Polynomial.parameter(plane, names[id(parameter)]).to(sample.device)
 
     traced = _trace(network, sample)
     chains = list(find_chains(traced))
@@ -118,7 +117,10 @@ def _plan(traced: GraphModule, chains: Iterable[Chain], kinds: Sequence[type[Lay
             raise TypeError(f"a chain of {type(convolution).__name__} and {type(norm).__name__}")
         shape = Shape.of(convolution, chain.relu is not None)
         kind = next(kind for kind in kinds if kind.fits(shape))
-        planned.append(_Planned(f"fused_{number}", kind, shape, *fold(convolution, norm, lookup)))
+        weight, bias = fold(convolution, norm, lookup)
+        # out of float64 layer by layer: Winograd's transform alone makes four numbers of one
+        weight, bias = kind.transform(weight).to(shape.dtype), bias.to(shape.dtype)
+        planned.append(_Planned(f"fused_{number}", kind, shape, weight, bias))
     return planned
 
 

@@ -66,6 +66,10 @@ class Evaluator(Protocol):
         """Return the number of images of a split."""
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the weights, the directions and the point, in bytes."""
+
+    @property
     def batch(self) -> int:
         """Images at a time: fewer than were asked for once the memory has run out."""
 
@@ -207,6 +211,12 @@ class EagerEvaluator:
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
         return len(self._task.splits[split].targets)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the plane on the device and of the network, in bytes."""
+        copies = 4 if self._plane.eta else 3
+        return copies * sum(tensor.nbytes for tensor in self._plane.theta.values())
 
     @property
     def batch(self) -> int:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import SweepJob, load_job
@@ -57,9 +55,8 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     seconds = _seconds_an_image(evaluator, job.data.splits[0], batch) * sum(images.values())
     total = seconds * points * prepare.repeats(job)
     yield _line("time", f"about {seconds:.3g} s a point, {clock_time(total)} on one rank like this one")
-    yield _line(
-        "memory", f"about {_megabytes(experiment, plane):,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data"
-    )
+    memory = _megabytes(plane, evaluator)
+    yield _line("memory", f"about {memory:,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data")
 
 
 def _evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
@@ -85,12 +82,10 @@ def _count(plane: Plane) -> int:
     return sum(tensor.numel() for tensor in plane.theta.values())
 
 
-def _megabytes(experiment: Experiment, plane: Plane) -> float:
-    """Estimate what a rank holds: theta, delta, eta here and on the device, the networks, and torch itself."""
+def _megabytes(plane: Plane, evaluator: Evaluator) -> float:
+    """Estimate what a rank holds: theta, delta, eta, the network, what the engine makes of them, and torch itself."""
     torch_itself = 250.0
-    width = torch.finfo(experiment.task.dtype).bits // 8
-    copies = 3 * 4 + 6 * width  # float32 plane on the CPU; plane, point and two networks in the job's dtype
-    return torch_itself + _count(plane) * copies / 1e6
+    return torch_itself + (4 * 4 * _count(plane) + evaluator.nbytes) / 1e6
 
 
 def _data(experiment: Experiment) -> float:
