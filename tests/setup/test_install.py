@@ -20,7 +20,9 @@ PACKAGING = ("setup.py", "setup.cfg", "README.md", "LICENSE")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What packaging reads, copied: a build folder in the checkout would lend its stale files."""
     folder = tmp_path_factory.mktemp("sources")
-    shutil.copytree(CHECKOUT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(
+        CHECKOUT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so")
+    )
     for name in PACKAGING:
         shutil.copy(CHECKOUT / name, folder)
     return folder
@@ -29,12 +31,23 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return build_wheel(sources, tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(sources: Path, folder: Path, **env: str) -> Path:
+    """Build the wheel of some sources, copied so that nothing built before is taken for new."""
+    copy = shutil.copytree(sources, folder / "sources")
     build = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation")
-    run = launch("--wheel-dir", folder, sources, program=build)
+    run = launch("--wheel-dir", folder, copy, program=build, env=env)
     assert run.returncode == 0, run.stdout + run.stderr
     (path,) = folder.glob("landscape_mpi-*.whl")
     return path
+
+
+def names_in(wheel: Path) -> set[str]:
+    """The files of the package in a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if name.startswith("landscape_mpi/")}
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +71,25 @@ def succeed(run: CompletedProcess[str]) -> str:
     return run.stdout
 
 
-def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+def python_files() -> set[str]:
+    """Every file of the package but the kernel, as C and as built."""
     package = CHECKOUT / "src" / "landscape_mpi"
-    files = {path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if name.startswith("landscape_mpi/")}
-    assert names == {str(path.relative_to(package.parent)) for path in files}
-    assert "landscape_mpi/py.typed" in names
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".so", ".c", ".h")}
+    return {str(path.relative_to(package.parent)) for path in files}
+
+
+def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+    assert {name for name in names_in(wheel) if not name.endswith(".so")} == python_files()
+    assert "landscape_mpi/py.typed" in names_in(wheel)
+
+
+@pytest.mark.kernel
+def test_wheel_holds_the_compiled_kernel(wheel: Path) -> None:
+    assert "landscape_mpi/engines/_winograd.abi3.so" in names_in(wheel)
+
+
+def test_without_a_c_compiler_the_wheel_is_built_without_the_kernel(sources: Path, tmp_path: Path) -> None:
+    assert names_in(build_wheel(sources, tmp_path, CC="false")) == python_files()
 
 
 def test_wheel_says_version_licence_and_readme(wheel: Path) -> None:
