@@ -53,7 +53,7 @@ def test_version_names_what_a_bug_report_needs():
     assert run.returncode == 0
     lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     assert lines["landscape_mpi"] == __version__
-    assert {"python", "torch", "cuda", "numpy", "mpi4py", "mpi", "h5py", "hdf5"} <= set(lines)
+    assert {"python", "torch", "cuda", "numpy", "mpi4py", "mpi", "h5py", "hdf5", "kernel"} <= set(lines)
 
 
 @pytest.mark.parametrize("command", ["landscape_mpi", "landscape_mpi.plot"])

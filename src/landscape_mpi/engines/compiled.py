@@ -31,6 +31,12 @@ def library() -> Any:
     return found
 
 
+def kernel_version() -> str:
+    """Say what the kernel works with on this machine: `16 floats a vector`, or `none` where there is no kernel."""
+    found = library()
+    return f"{found.landscape_winograd_lanes(16, 16)} floats a vector" if found else "none"
+
+
 class CompiledLayer:
     """3x3 convolutions of stride 1 in float32 on a CPU, for channels in multiples of 4."""
 

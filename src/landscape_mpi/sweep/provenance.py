@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from landscape_mpi import __version__
+from landscape_mpi.engines import kernel_version
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import library_version
 from landscape_mpi.surface import hdf5_version
@@ -28,6 +29,7 @@ def versions() -> dict[str, str]:
         "mpi": library_version(),
         "h5py": version("h5py"),
         "hdf5": hdf5_version(),
+        "kernel": kernel_version(),
     }
 
 
