@@ -1,0 +1,131 @@
+"""Journals of per-image losses: nothing that was appended is lost, whatever happens to the last record."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
+from support.launch import start
+
+IDENTITY, OTHER = b"i" * 32, b"o" * 32
+
+
+def evaluated(number, images=5, hits=True):
+    losses = np.linspace(number, number + 1, images) if images else np.empty(0)
+    return Evaluated(number, number % 2, 7 * number, losses, losses > number + 0.5 if hits else None)
+
+
+def same(found, expected):
+    assert [(e.point, e.split, e.start) for e in found] == [(e.point, e.split, e.start) for e in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.losses.tobytes() == other.losses.tobytes()
+        assert (one.hits is None) == (other.hits is None)
+        assert one.hits is None or np.array_equal(one.hits, other.hits)
+
+
+def written(folder, records, rank=0):
+    with Journal(folder, rank, IDENTITY) as journal:
+        for record in records:
+            journal.append(record)
+    return folder / f"rank-{rank:05}.journal"
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 3),
+    st.integers(0, 2**40),
+    arrays.arrays(np.float64, st.integers(0, 40)),
+    st.booleans(),
+)
+def test_what_goes_in_comes_out_to_the_bit(tmp_path_factory, point, split, start, losses, hits):
+    record = Evaluated(point, split, start, losses, ~np.isnan(losses) if hits else None)
+    folder = tmp_path_factory.mktemp("journal")
+    written(folder, [record])
+    same(list(read_journals(folder, IDENTITY)), [record])
+
+
+def test_all_ranks_are_read_and_runs_append(tmp_path):
+    for rank in (11, 2):
+        written(tmp_path, [evaluated(rank)], rank)
+    written(tmp_path, [evaluated(3, hits=False)], 2)
+    (tmp_path / "notes.txt").write_text("no journal")
+    same(list(read_journals(tmp_path, IDENTITY)), [evaluated(2), evaluated(3, hits=False), evaluated(11)])
+
+
+def test_no_folder_holds_nothing(tmp_path):
+    assert list(read_journals(tmp_path / "absent", IDENTITY)) == []
+    assert journal_folder(tmp_path / "s.h5") == tmp_path / "s.h5.images"
+
+
+def test_a_tail_torn_anywhere_is_dropped_and_overwritten(tmp_path):
+    records = [evaluated(n) for n in range(3)]
+    path = written(tmp_path, records)
+    whole = path.read_bytes()
+    last = len(whole) - (len(whole) - len(b"landscape_mpi images 1\n") - 32) // 3
+    for size in range(last, len(whole)):
+        path.write_bytes(whole[:size])
+        same(list(read_journals(tmp_path, IDENTITY)), records[:2])
+        written(tmp_path, [evaluated(9)])
+        same(list(read_journals(tmp_path, IDENTITY)), [*records[:2], evaluated(9)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 23, 54])
+def test_a_journal_torn_before_its_first_record_is_begun_anew(tmp_path, size):
+    path = written(tmp_path, [evaluated(1)])
+    path.write_bytes(path.read_bytes()[:size])
+    assert list(read_journals(tmp_path, IDENTITY)) == []
+    written(tmp_path, [evaluated(2)])
+    same(list(read_journals(tmp_path, IDENTITY)), [evaluated(2)])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_damage_ends_what_is_read_and_raises_nothing_else(tmp_path_factory, place, change):
+    folder = tmp_path_factory.mktemp("journal")
+    records = [evaluated(n) for n in range(4)]
+    path = written(folder, records)
+    data = bytearray(path.read_bytes())
+    begin = len(b"landscape_mpi images 1\n") + 32
+    at = begin + place % (len(data) - begin)
+    data[at] ^= change
+    path.write_bytes(data)
+    found = list(read_journals(folder, IDENTITY))
+    same(found, records[: (at - begin) // ((len(data) - begin) // 4)])
+
+
+def test_another_sweeps_journal_is_refused_and_left_alone(tmp_path):
+    path = written(tmp_path, [evaluated(1)])
+    before = path.read_bytes()
+    for use in (lambda: list(read_journals(tmp_path, OTHER)), lambda: Journal(tmp_path, 0, OTHER)):
+        with pytest.raises(UserError, match="holds the losses of another sweep"):
+            use()
+    assert path.read_bytes() == before
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+import numpy as np
+from landscape_mpi.surface.journal import Evaluated, Journal
+
+journal = Journal(Path(sys.argv[1]), 0, b"i" * 32)
+for number in range(10**9):
+    journal.append(Evaluated(number, 0, 0, np.full(1000, float(number)), None))
+    print(number, flush=True)
+"""
+
+
+def test_what_was_appended_survives_a_kill(tmp_path):
+    process = start(tmp_path, program=(sys.executable, "-c", ENDLESS))
+    said = [int(process.stdout.readline()) for _ in range(200)]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    found = list(read_journals(tmp_path, IDENTITY))
+    assert [record.point for record in found][:200] == said
+    assert all((record.losses == record.point).all() for record in found)
