@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from landscape_mpi.ranks import Index, World, compute_points, on_root, open_world
+from landscape_mpi.ranks import Handlers, World, on_root, open_world, share_out
 from landscape_mpi.surface import NewSurface, Record, Writer, create_surface, open_writer, result_names
 from landscape_mpi.surface.write import RootWriter
 
@@ -74,7 +74,7 @@ class Sleeper:
         self._rank, self._pauses, self._pause = rank, points, pause
         self.points, self.slept, self.late = 0, 0.0, 0.0
 
-    def __call__(self, index: Index) -> Record:
+    def __call__(self, index: tuple[int]) -> Record:
         """Sleep, and return results that look like any."""
         pause = self._pauses[index[0]] if self._pause is None else self._pause
         started = time.perf_counter()
@@ -94,7 +94,7 @@ def stay(world: World, case: Case, folder: Path) -> Stay:
     order = [(i,) for i in range(len(points))]
     world.meet()
     begun, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
-    compute_points(world, order, sleeper, writer, lambda: None)
+    share_out(world, order, Handlers(sleeper, writer.at_source, writer.at_root))
     ended, cpu_ended, own = time.perf_counter(), time.process_time(), time.thread_time() - own
     world.meet()
     idle, idle_cpu = time.perf_counter() - ended, time.process_time() - cpu_ended

@@ -33,18 +33,16 @@ if world.rank == 0:
 """
 
 FAIL = """
-from landscape_mpi.ranks import PointError, compute_points, open_world
-from landscape_mpi.surface import Record
-from landscape_mpi.surface.write import RootWriter
+from landscape_mpi.ranks import Handlers, PieceError, open_world, share_out
 
 world = open_world()
 
-def compute(index):
+def compute(piece):
     if world.rank == 1:
-        raise PointError("it broke " + "x" * 100_000)
-    return Record(index, {}, world.rank, 0.0)
+        raise PieceError("it broke " + "x" * 100_000)
+    return piece
 
-compute_points(world, [(i,) for i in range(10**6)], compute, RootWriter("nowhere", root=False), lambda: None)
+share_out(world, range(10**6), Handlers(compute, lambda _: None, lambda _: None))
 """
 
 

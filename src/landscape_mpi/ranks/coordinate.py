@@ -1,133 +1,144 @@
-"""Who computes which point: rank 0 hands points out in a thread while it computes too; knows no network."""
+"""Who does which piece of work: rank 0 hands pieces out while it works too; what a piece is only its callers know."""
 
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from landscape_mpi.ranks.world import World, wait_for
-from landscape_mpi.surface.schema import Record
 
-Index = tuple[int, ...]
+Piece = TypeVar("Piece")
+"""What is handed out, such as the index of a point; never None, and small enough for a message."""
+Result = TypeVar("Result")
+"""What comes back."""
+PieceOut = TypeVar("PieceOut", covariant=True)
+ResultIn = TypeVar("ResultIn", contravariant=True)
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A rank wants its next point."""
+    """A rank wants its next piece."""
+
+
+@dataclass(frozen=True)
+class Report(Generic[Result]):
+    """A rank has done a piece."""
+
+    result: Result
 
 
 @dataclass(frozen=True)
 class Leave:
-    """A rank has done its last point."""
+    """A rank has done its last piece."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A rank raised; the text names rank, host and point."""
+    """A rank raised; the text names rank, host and piece."""
 
     text: str
 
 
-class Dispenser:
-    """The points still to do, in order, handed out one by one; every record that comes back is passed on."""
+class Dispenser(Generic[Piece, Result]):
+    """The pieces still to do, in order, handed out one by one; every result that comes back is passed on."""
 
-    def __init__(self, order: Iterable[Index], on_record: Callable[[Record], None]) -> None:
+    def __init__(self, order: Iterable[Piece], on_result: Callable[[Result], None]) -> None:
         self._order = iter(order)
-        self._on_record = on_record
+        self._on_result = on_result
         self._lock = threading.Lock()
 
-    def next(self) -> Index | None:
-        """Return the next point, or None when all are handed out."""
+    def next(self) -> Piece | None:
+        """Return the next piece, or None when all are handed out."""
         with self._lock:
             return next(self._order, None)
 
-    def arrived(self, record: Record) -> None:
-        """Pass on a record, one at a time."""
+    def arrived(self, result: Result) -> None:
+        """Pass on a result, one at a time."""
         with self._lock:
-            self._on_record(record)
+            self._on_result(result)
 
 
-class Source(Protocol):
-    """Where a rank gets its points from and reports to."""
+class Source(Protocol[PieceOut, ResultIn]):
+    """Where a rank gets its pieces from and reports to."""
 
     def ask(self) -> None:
-        """Ask for a point without waiting for it."""
+        """Ask for a piece without waiting for it."""
 
-    def take(self) -> Index | None:
-        """Return the point asked for, None when there is none left."""
+    def take(self) -> PieceOut | None:
+        """Return the piece asked for, None when there is none left."""
 
-    def report(self, record: Record) -> None:
+    def report(self, result: ResultIn) -> None:
         """Tell rank 0 what was found."""
 
     def leave(self) -> None:
         """Tell rank 0 that nothing more comes."""
 
 
-class LocalSource:
+class LocalSource(Generic[Piece, Result]):
     """The dispenser in the same process."""
 
-    def __init__(self, dispenser: Dispenser) -> None:
+    def __init__(self, dispenser: Dispenser[Piece, Result]) -> None:
         self._dispenser = dispenser
 
     def ask(self) -> None:
         """Do nothing: taking is instant here."""
 
-    def take(self) -> Index | None:
-        """Return the next point."""
+    def take(self) -> Piece | None:
+        """Return the next piece."""
         return self._dispenser.next()
 
-    def report(self, record: Record) -> None:
-        """Hand the record over."""
-        self._dispenser.arrived(record)
+    def report(self, result: Result) -> None:
+        """Hand the result over."""
+        self._dispenser.arrived(result)
 
     def leave(self) -> None:
         """Do nothing: the dispenser counts remote ranks only."""
 
 
-class RemoteSource:
+class RemoteSource(Generic[Piece, Result]):
     """The dispenser on rank 0, by messages."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def ask(self) -> None:
-        """Send for a point."""
+        """Send for a piece."""
         self._world.send(Ask(), 0)
 
-    def take(self) -> Index | None:
-        """Wait, asleep, for the point asked for."""
-        index: Index | None = wait_for(self._world.poll)[1]
-        return index
+    def take(self) -> Piece | None:
+        """Wait, asleep, for the piece asked for."""
+        piece: Piece | None = wait_for(self._world.poll)[1]
+        return piece
 
-    def report(self, record: Record) -> None:
-        """Send the record."""
-        self._world.send(record, 0)
+    def report(self, result: Result) -> None:
+        """Send the result."""
+        self._world.send(Report(result), 0)
 
     def leave(self) -> None:
         """Send word."""
         self._world.send(Leave(), 0)
 
 
-def work(source: Source, compute: Callable[[Index], Record], keep: Callable[[Record], None]) -> None:
-    """Compute points until there are none left; the next one is asked for before this one is computed."""
+def work(source: Source[Piece, Result], do: Callable[[Piece], Result], keep: Callable[[Result], None]) -> None:
+    """Do pieces until there are none left; the next one is asked for before this one is done."""
     source.ask()
-    while (index := source.take()) is not None:
+    while (piece := source.take()) is not None:
         source.ask()
-        record = compute(index)
-        keep(record)
-        source.report(record)
+        result = do(piece)
+        keep(result)
+        source.report(result)
     source.leave()
 
 
-def serve(world: World, dispenser: Dispenser, on_failure: Callable[[str], None]) -> None:
+def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[str], None]) -> None:
     """Answer the other ranks until all have left; runs in a thread of rank 0."""
     present = world.size - 1
     while present:
         rank, message = wait_for(world.poll)
         if isinstance(message, Ask):
             world.send(dispenser.next(), rank)
-        elif isinstance(message, Record):
-            dispenser.arrived(message)
+        elif isinstance(message, Report):
+            dispenser.arrived(message.result)
         elif isinstance(message, Failure):
             on_failure(message.text)
         else:

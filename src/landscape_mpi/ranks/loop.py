@@ -1,61 +1,81 @@
-"""One surface on all ranks: who serves, who computes, and what happens when a point raises; knows no network."""
+"""Work on all ranks: who serves, who works, and what happens when a piece raises; knows nothing of the work itself."""
 
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic
 
-from landscape_mpi.ranks.coordinate import Dispenser, Failure, Index, LocalSource, RemoteSource, serve, work
+from landscape_mpi.ranks.coordinate import (
+    Dispenser,
+    Failure,
+    LocalSource,
+    Piece,
+    RemoteSource,
+    Result,
+    serve,
+    work,
+)
 from landscape_mpi.ranks.world import NAP, World, failure_text, tell
-from landscape_mpi.surface import Record, Writer
 
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
 
 
-class PointError(Exception):
-    """The evaluation of a point raised on this rank alone; the text names rank, host and point."""
+class PieceError(Exception):
+    """A piece of work raised on this rank alone; the text names rank, host and piece."""
 
 
-def compute_points(
-    world: World, order: Iterable[Index], compute: Callable[[Index], Record], writer: Writer, step: Callable[[], None]
-) -> None:
-    """Compute all points of `order` on all ranks; collective, and no rank spins.
+@dataclass(frozen=True)
+class Handlers(Generic[Piece, Result]):
+    """What is done with every piece.
+
+    Attributes:
+        do: Turns a piece into a result, on any rank.
+        keep: Takes a result on the rank that made it, before anyone hears of it.
+        arrived: Takes every result on rank 0, one at a time.
+    """
+
+    do: Callable[[Piece], Result]
+    keep: Callable[[Result], None]
+    arrived: Callable[[Result], None]
+
+
+def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result]) -> None:
+    """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
 
     Raises:
-        PointError: on rank 0, when a point raised there; a point that raises elsewhere ends every rank at once.
+        PieceError: on rank 0, when a piece raised there; one that raises elsewhere ends every rank at once.
     """
     if world.rank != 0:
-        _compute_remotely(world, compute, writer)
+        _work_remotely(world, handlers)
         return
-
-    def arrived(record: Record) -> None:
-        writer.at_root(record)
-        step()
-
-    dispenser = Dispenser(order, arrived)
+    dispenser = Dispenser(pieces, handlers.arrived)
+    local: LocalSource[Piece, Result] = LocalSource(dispenser)
     if world.size == 1:
-        work(LocalSource(dispenser), compute, writer.at_source)
+        work(local, handlers.do, handlers.keep)
     elif not world.threads:
         serve(world, dispenser, lambda text: _end(world, text))
     else:
         server = threading.Thread(target=_serve, args=(world, dispenser), name="coordinator", daemon=True)
         server.start()
-        work(LocalSource(dispenser), compute, writer.at_source)
+        work(local, handlers.do, handlers.keep)
         server.join()
 
 
-def _serve(world: World, dispenser: Dispenser) -> None:
+def _serve(world: World, dispenser: Dispenser[Any, Any]) -> None:
     try:
         serve(world, dispenser, lambda text: _end(world, text))
     except Exception:
         _end(world, failure_text(world))
 
 
-def _compute_remotely(world: World, compute: Callable[[Index], Record], writer: Writer) -> None:
+def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
+    source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
-        work(RemoteSource(world), compute, writer.at_source)
+        work(source, handlers.do, handlers.keep)
     except Exception as error:
-        text = str(error) if isinstance(error, PointError) else failure_text(world)
+        text = str(error) if isinstance(error, PieceError) else failure_text(world)
         world.send(Failure(text), 0)
         _linger(world)
         raise

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.ranks import PointError, RankError, World, failure_text, tell
+from landscape_mpi.ranks import PieceError, RankError, World, failure_text, tell
 
 
 def guarded(world: World, action: Callable[[], Exit]) -> Exit:
@@ -19,7 +19,7 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
         return _leave(world, f"error: {error}", Exit.USER)
     except (CentreMismatchError, RankError) as error:
         return _leave(world, f"error: {error}", Exit.INTERNAL)
-    except PointError as error:
+    except PieceError as error:
         return _end(world, f"error: {error}")
     except Exception:
         return _end(world, f"error: {failure_text(world)}")

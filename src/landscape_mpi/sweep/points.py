@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from landscape_mpi import job
 from landscape_mpi.evaluate import Evaluator, Point, measure
-from landscape_mpi.ranks import Index, PointError, World
+from landscape_mpi.ranks import PieceError, World
 from landscape_mpi.surface import Record
+
+Index = tuple[int, ...]
+"""(iy, ix) of a plane, (ix,) of a line."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ class Computer:
         """Evaluate every split at the point.
 
         Raises:
-            PointError: the evaluation raised; the text names rank, host and point.
+            PieceError: the evaluation raised; the text names rank, host and point.
         """
         started = time.perf_counter()
         point = self.grid.point(index)
         try:
             values = measure(self.evaluator, point, self.splits, self.metrics)
         except Exception as error:
-            raise PointError(self._failure(index, point, error)) from error
+            raise PieceError(self._failure(index, point, error)) from error
         self._tell()
         return Record(index, values, self.world.rank, time.perf_counter() - started, self._note())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, compute_points, on_root, tell, together
-from landscape_mpi.surface import DONE, Surface, check_writable, create_surface, lock_surface, open_writer, seal
+from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
+from landscape_mpi.surface import DONE, Record, Surface, check_writable, create_surface, lock_surface, open_writer, seal
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.cost import precision_error
 from landscape_mpi.sweep.engine import Engine, choose_engine
@@ -92,7 +92,12 @@ class _PlaneSweep:
         tell(self.world, self._plan(done, len(order)))
         compute = Computer(self.world, engine.evaluator, Grid.of(job.grid), job.data.splits, job.metrics, batch)
         progress = Progress(done + len(order), done, None if self.options.quiet else sys.stderr)
-        compute_points(self.world, order, compute, writer, progress.step)
+
+        def arrived(record: Record) -> None:
+            writer.at_root(record)
+            progress.step()
+
+        share_out(self.world, order, Handlers(compute, writer.at_source, arrived))
         writer.finish(self.world.meet, complete=True)
         tell(self.world, f"{self.path}: complete. Draw it: landscape-plot {self.path}")
 
