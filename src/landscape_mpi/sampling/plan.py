@@ -1,0 +1,113 @@
+"""Which points to promote to which level; knows bars and noise, not how they came about.
+
+A log of rounds is plain data, `[[[point, level], ...], ...]`: whoever replays it needs no floating point at all.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from landscape_mpi.sampling.estimate import QUANTILE
+from landscape_mpi.sampling.levels import AIM
+from landscape_mpi.sampling.order import Floats, Ints
+from landscape_mpi.sampling.staircase import Estimates, Ladder, Standing
+
+Promotion = tuple[int, int]
+"""A point and the level that it goes up to."""
+AT_ONCE = 8
+"""Points that a round promotes because of their bars: few, for each tightens the bars of the others."""
+ALIKE = 0.7
+"""A point whose residuals correlate as much as this with one already taken waits for what that one brings."""
+
+
+def stand(points: int, log: Iterable[Iterable[Sequence[int]]]) -> Standing:
+    """Return where the points stand after all rounds of a log; all start on level 0."""
+    levels = np.zeros(points, np.int64)
+    turns = np.full(points, np.iinfo(np.int64).max)
+    for turn, (point, level) in enumerate(promotion for one_round in log for promotion in one_round):
+        levels[point] = level
+        turns[point] = min(int(turns[point]), turn)
+    return Standing(levels, turns)
+
+
+def relative_bars(means: Floats, bars: Floats) -> Floats:
+    """Return bar / |mean| [G]; infinite for a mean that is 0 or no number, of which no share can be told."""
+    usable = np.isfinite(means) & np.isfinite(bars) & (means != 0)
+    relative: Floats = np.divide(bars, np.abs(means), out=np.full(len(means), np.inf), where=usable)
+    return relative
+
+
+def promotions(
+    ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float
+) -> tuple[Promotion, ...]:
+    """Return the points of the next round with their new levels; none once all bars hold.
+
+    Points without a relative bar (a value that is not finite, or a mean of 0) go to the top, all of them. Of those
+    whose relative bar exceeds the target the 8 worst are taken, save any that resembles one taken already. From
+    level 0 a point goes to the smallest level whose predicted bar is below 3/4 of the target, from others one up.
+
+    Args:
+        ladder: the images and the levels.
+        standing: where the G points stand.
+        estimates: of all points, on these levels.
+        bars: 95 % error bars [G] of the same estimates.
+        error: target, the largest relative bar allowed.
+    """
+    relative = relative_bars(estimates.means, bars)
+    open_points = np.flatnonzero((standing.levels >= 0) & (standing.levels < ladder.top) & (relative > error))
+    hopeless = np.isinf(relative[open_points])
+    top = [(int(point), ladder.top) for point in open_points[hopeless]]
+    others = open_points[~hopeless]
+    chosen = unlike(others[np.argsort(-relative[others], kind="stable")], estimates.noise)
+    return (*top, *((point, _next_level(ladder, standing, estimates, point, error)) for point in chosen))
+
+
+def unlike(candidates: Ints, noise: Floats) -> list[int]:
+    """Return up to 8 of the candidates, first come first, none like an earlier one.
+
+    Alike are points with |correlation| >= .7 of their noise [n_0, G], the images' shares in their errors.
+    """
+    lengths = np.linalg.norm(noise[:, candidates], axis=0)
+    taken: list[int] = []
+    for point, length in zip(candidates.tolist(), lengths.tolist(), strict=True):
+        own = noise[:, point] / length if length else noise[:, point]
+        others = noise[:, taken]
+        products = np.abs(own @ others)
+        if (products < ALIKE * np.linalg.norm(others, axis=0)).all() or not length:
+            taken.append(point)
+        if len(taken) == AT_ONCE:
+            break
+    return taken
+
+
+def _next_level(ladder: Ladder, standing: Standing, estimates: Estimates, point: int, error: float) -> int:
+    if standing.levels[point] > 0:
+        return int(standing.levels[point]) + 1
+    aim = AIM * error * abs(float(estimates.means[point]))
+    variances = predicted_variances(ladder, float(estimates.variances[point]), estimates.noise[:, point])
+    return 1 + next(
+        level for level, variance in enumerate(variances) if QUANTILE * variance**0.5 < aim or variance == 0
+    )
+
+
+def predicted_variances(ladder: Ladder, variance: float, noise: Floats) -> list[float]:
+    """Return the variance that a point of level 0 would have on levels 1 to the top, with the regressors of now.
+
+    A residual e_i seen with probability pi_i stands for e_i^2 / pi_i of the population's squares and costs another
+    prefix 1 / pi_i' - 1 of each (the Horvitz-Thompson estimate of a Poisson sample's variance, SSW 3.5.2), so its
+    share, noise_i^2, shrinks by (1 / pi' - 1) / (1 / pi - 1). What came with the regressors is taken to shrink alike.
+    Measured beside plain 1 / n - 1 / N on real losses (benchmarks/staircase.py, 2 %): 7.8 % of a full sweep, not 8.6 %.
+
+    Args:
+        ladder: the images and the levels.
+        variance: the point's variance on level 0.
+        noise: its noise [n_0] there.
+    """
+    shares = np.square(noise)
+    now = 1.0 / ladder.pi[0] - 1.0
+    uncertain = (now > 0) & (shares > 0)
+    if not uncertain.any():
+        return [variance] * (ladder.top - 1) + [0.0]
+    later = (1.0 / pi[: len(noise)][uncertain] - 1.0 for pi in ladder.pi[1:])
+    shrunk = (float(shares[uncertain] @ (odds / now[uncertain])) for odds in later)
+    return [variance * part / float(shares.sum()) for part in shrunk]

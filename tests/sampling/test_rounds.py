@@ -1,0 +1,205 @@
+"""The rounds against an engine that is an array."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from landscape_mpi.sampling import AtOrigin, Rounds, make_frame, relative_bars, run
+
+POINTS, IMAGES, ERROR = 30, 3000, 0.08
+
+
+def losses(points=POINTS, images=IMAGES, seed=0):
+    """Return losses [points, N] from theta* (point 0) outwards: a few hard images near it, all of them far away."""
+    draw = np.random.default_rng(seed)
+    hard = draw.exponential(size=images) ** 3
+    away = np.linspace(0, 1, points)[:, None]
+    rough = draw.exponential(size=(points, images)) ** 2
+    return (0.05 * hard + away * (1 + draw.random(images) + rough)).astype(np.float32)
+
+
+class Engine:
+    """Losses that are all known, of which it is asked for some."""
+
+    def __init__(self, values, error=ERROR, log=(), labels=None, hits=False):
+        self.values, self.hits = values, values < 0.5 if hits else None
+        self.evaluated = np.zeros(values.shape, int)
+        origin = AtOrigin(values[0], self.hits[0] if hits else None)
+        labels = np.arange(values.shape[1]) % 10 if labels is None else labels
+        self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log)
+
+    def __call__(self, point, images):
+        self.evaluated[point, images] += 1
+        return self.values[point, images], None if self.hits is None else self.hits[point, images]
+
+    def answer(self, request):
+        images = self.rounds.ladder.frame.order[request.start : request.stop]
+        self.rounds.take(request, *self(request.point, images))
+
+    def run(self):
+        run(self.rounds, self)
+        return self
+
+
+def test_the_rounds_end_when_all_bars_hold_and_evaluate_nothing_twice():
+    engine = Engine(losses()).run()
+    found = engine.rounds.loss()
+    assert (relative_bars(found.means, found.bars) <= ERROR).all()
+    assert engine.evaluated.max() == 1
+    np.testing.assert_array_equal(engine.evaluated.sum(axis=1), found.images)
+    assert 0 < engine.rounds.used == engine.evaluated.mean() < 0.5
+    assert (found.images == 400).any()
+    assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
+
+
+def test_a_round_is_a_list_of_slices_that_go_on_where_the_points_stand():
+    engine = Engine(losses())
+    first = engine.rounds.next()
+    assert [(request.point, request.start, request.stop) for request in first] == [(g, 0, 400) for g in range(POINTS)]
+    for request in first:
+        engine.answer(request)
+    second = engine.rounds.next()
+    assert 0 < len(second) <= 8
+    assert all(request.start == 400 and request.stop in {800, 1600, 3000} for request in second)
+    assert [request.point for request in second] == [point for point, _ in engine.rounds.log[0]]
+
+
+def test_results_may_arrive_in_any_order():
+    straight, shuffled = Engine(losses()).run(), Engine(losses())
+    draw = np.random.default_rng(3)
+    while requests := shuffled.rounds.next():
+        for index in draw.permutation(len(requests)):
+            shuffled.answer(requests[index])
+    assert straight.rounds.log == shuffled.rounds.log
+    for part in ("means", "bars", "images"):
+        one, other = (getattr(engine.rounds.loss(), part) for engine in (straight, shuffled))
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_replay_of_the_log_gives_the_same_bits_and_decides_nothing(monkeypatch):
+    engine = Engine(losses()).run()
+    log = json.loads(json.dumps(engine.rounds.log))
+    for known in range(len(log) + 1):
+        again = Engine(losses(), log=log[:known]).run()
+        assert again.rounds.log == engine.rounds.log
+        assert again.rounds.loss().means.tobytes() == engine.rounds.loss().means.tobytes()
+
+
+def test_an_earlier_log_is_obeyed_even_where_today_would_decide_otherwise():
+    engine = Engine(losses(), log=[[[5, 2]]])
+    for request in engine.rounds.next():
+        engine.answer(request)
+    assert [(request.point, request.stop) for request in engine.rounds.next()] == [(5, 1600)]
+
+
+def test_on_all_images_means_are_those_of_the_full_sweep_bit_for_bit():
+    values = losses()
+    found = Engine(values, error=0.0).run().rounds.loss()
+    np.testing.assert_array_equal(found.means, [float(sum(map(Fraction, row.tolist()))) / IMAGES for row in values])
+    np.testing.assert_array_equal(found.bars, 0)
+    np.testing.assert_array_equal(found.images, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("error", "images", "why"),
+    [(0.0, IMAGES, "asks for them"), (0.05, 399, "first level alone"), (0.0005, IMAGES, "too tight to pay")],
+)
+def test_where_nothing_can_be_saved_everything_is_evaluated_at_once(error, images, why):
+    engine = Engine(losses(5, images), error=error)
+    assert why in engine.rounds.why_all
+    assert {(request.start, request.stop) for request in engine.rounds.next()} == {(0, images)}
+
+
+def test_when_three_quarters_are_used_the_rest_is_evaluated_too():
+    draw = np.random.default_rng(0)
+    engine = Engine(draw.exponential(size=(6, 2000)), error=0.003).run()
+    assert "not enough" in engine.rounds.why_all
+    assert engine.rounds.used == 1
+    assert (engine.rounds.loss().bars == 0).all()
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_a_point_that_is_not_finite_goes_to_the_top_and_shows_it(spoilt):
+    values = losses()
+    values[7] = np.where(np.arange(IMAGES) % 3 == 0, spoilt, values[7])
+    engine = Engine(values).run()
+    found = engine.rounds.loss()
+    assert found.images[7] == IMAGES
+    np.testing.assert_array_equal(found.means[7], spoilt)
+    assert found.bars[7] == 0
+    clean = np.delete(np.arange(POINTS), 7)
+    assert (relative_bars(found.means, found.bars)[clean] <= ERROR).all()
+    assert engine.rounds.used < 0.5
+
+
+def test_losses_that_are_all_zero_are_believed_only_once_all_are_seen():
+    values = losses()
+    values[3] = 0
+    found = Engine(values).run().rounds.loss()
+    assert (found.means[3], found.bars[3], found.images[3]) == (0, 0, IMAGES)
+
+
+def test_zero_at_theta_too():
+    values = losses()
+    values[0] = 0
+    found = Engine(values).run().rounds.loss()
+    assert (np.abs(found.means - values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
+
+
+@pytest.mark.parametrize("labels", [np.zeros(IMAGES, int), np.arange(IMAGES), np.arange(IMAGES) == 0])
+def test_one_class_a_thousand_and_one_with_a_single_image(labels):
+    engine = Engine(losses(), labels=labels).run()
+    found = engine.rounds.loss()
+    assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
+    assert engine.rounds.used < 0.6
+
+
+def test_accuracy_has_a_bar_of_its_own():
+    engine = Engine(losses(), hits=True).run()
+    found = engine.rounds.accuracy()
+    truth = 100 * engine.hits.mean(axis=1)
+    below = found.images < IMAGES
+    assert (np.abs(found.means - truth) <= 1.5 * found.bars + 1e-9).all()
+    assert (found.bars[below] >= 300 / found.images[below]).all()
+    np.testing.assert_array_equal(found.images, engine.rounds.loss().images)
+
+
+def test_before_the_first_level_is_complete_some_points_have_estimates():
+    engine = Engine(losses(), hits=True)
+    requests = engine.rounds.next()
+    for request in requests[::2]:
+        engine.answer(request)
+    for found in (engine.rounds.loss(), engine.rounds.accuracy()):
+        assert np.isfinite(found.bars[::2]).all()
+        assert np.isnan(found.means[1::2]).all()
+        assert np.isinf(found.bars[1::2]).all()
+        np.testing.assert_array_equal(found.images, [400, 0] * 15)
+
+
+def test_a_lost_point_has_no_estimate_and_the_others_go_on():
+    engine = Engine(losses())
+    while requests := engine.rounds.next():
+        for request in requests:
+            (engine.rounds.lose if request.point == 11 else engine.answer)(request)
+    found = engine.rounds.loss()
+    assert np.isnan(found.means[11])
+    assert found.images[11] == 0
+    assert (np.delete(relative_bars(found.means, found.bars), 11) <= ERROR).all()
+
+
+def test_a_round_awaits_all_its_results_and_each_once():
+    engine = Engine(losses())
+    requests = engine.rounds.next()
+    with pytest.raises(RuntimeError, match="30 results of this round are awaited"):
+        engine.rounds.next()
+    engine.answer(requests[0])
+    with pytest.raises(ValueError, match="not awaited"):
+        engine.answer(requests[0])
+    with pytest.raises(ValueError, match="came back with 3 losses; expected 400"):
+        engine.rounds.take(requests[1], np.zeros(3))
+    with pytest.raises(ValueError, match="hits as at theta"):
+        engine.rounds.take(requests[1], np.zeros(400), np.zeros(400, bool))
+    with pytest.raises(RuntimeError, match="no accuracy"):
+        engine.rounds.accuracy()
