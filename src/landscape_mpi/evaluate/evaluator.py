@@ -22,7 +22,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 FEWEST_ROWS = 16
-"""From here on the number of rows of a matrix product changes no bit of any."""
+"""Fewer rows take other paths through the libraries of matrix products, which round differently."""
 
 
 class Point(NamedTuple):
@@ -166,8 +166,8 @@ class Task:
 def batches(images: int, batch: int) -> Iterator[slice]:
     """Cut `images` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
 
-    Few rows take other paths through the libraries of matrix products and convolutions and differ in the last digits,
-    so a point would depend on where the slices were cut.
+    A batch of one differs most, by another way to convolve, and few rows by another way to multiply matrices. On some
+    CPUs any number of rows may change a last bit, which is why the batch is fixed with the surface file.
     """
     fewest = min(batch, FEWEST_ROWS)
     start = 0
