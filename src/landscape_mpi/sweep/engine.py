@@ -1,11 +1,9 @@
 """The engine of a surface: the fastest one that agrees with the plain network at two points; writes nothing."""
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
@@ -15,7 +13,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import RankError, World, tell, together
 from landscape_mpi.sweep.agree import Slices, at, evaluate_all
 from landscape_mpi.sweep.experiment import Experiment
-from landscape_mpi.sweep.precision import deviation, difference
+from landscape_mpi.sweep.precision import difference
 
 CENTRE = Point(0.0, 0.0)
 FAR_IMAGES = 256
@@ -93,26 +91,9 @@ class _Choice:
         if reasons or isinstance(built, str):
             return reasons[0]
         reason = self._differ(plain, self._all(at(built, CENTRE), None))
-        if name != "eager":
-            reason = self._settle(name, built, CENTRE, reason) or self._settle(name, built, *self._far(built))
+        if not reason and name != "eager":
+            reason = self._far(built)
         return reason or Engine(name, built, plain)
-
-    def _settle(self, name: str, evaluator: Evaluator, point: Point, reason: str | None) -> str | None:
-        """Let float64 decide where an engine and the plain network differ: the plain one may be the one that is off."""
-        if reason is None or self.experiment.precision.dtype != torch.float32 or self.experiment.precision.reduced:
-            return reason
-        exact, plain = (together(self.world, lambda d=d: self._eager(d)) for d in (torch.float64, torch.float32))  # type: ignore[misc]
-        truth, theirs, ours = (self._all(at(one, point), FAR_IMAGES) for one in (exact, plain, evaluator))
-        allowed, found = deviation(truth, theirs), deviation(truth, ours)
-        if found > max(allowed, self.experiment.precision.tolerance.relative):
-            return reason
-        where = f"at alpha {point.alpha:g}, beta {point.beta:g}"
-        tell(self.world, f"note: {where} the plain network is off float64 by {allowed:.1e}, {name} by {found:.1e}.")
-        return None
-
-    def _eager(self, dtype: torch.dtype) -> Evaluator:
-        network = copy.deepcopy(self.experiment.theta.network).to(dtype)
-        return EagerEvaluator(network, self.plane, replace(self.experiment.task, dtype=dtype), self.batch)
 
     def _build(self, name: str) -> Evaluator | str:
         if kernel_is_missing(name):
@@ -123,12 +104,13 @@ class _Choice:
         except CannotFuseError as error:
             return str(error)
 
-    def _far(self, evaluator: Evaluator) -> tuple[Point, str | None]:
-        """Return the corner farthest from the centre, and how the engine differs there from the plain network."""
+    def _far(self, evaluator: Evaluator) -> str | None:
+        """Say how the engine differs from the plain network at the corner farthest from the centre."""
         point = far_corner(self.experiment.job.values.grid)
-        plain = together(self.world, lambda: self._eager(self.experiment.task.dtype))
+        network, task = self.experiment.theta.network, self.experiment.task
+        plain = together(self.world, lambda: EagerEvaluator(network, self.plane, task, self.batch))
         reason = self._differ(*(self._all(at(one, point), FAR_IMAGES) for one in (plain, evaluator)))
-        return point, f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
+        return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
 
     def _all(self, evaluate: Slices, limit: int | None) -> dict[str, float]:
         return evaluate_all(self.world, self.experiment, evaluate, limit)
