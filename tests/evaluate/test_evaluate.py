@@ -14,7 +14,6 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, PerImage, Point, Task, build_loss, measure, summarise
 from landscape_mpi.evaluate.evaluator import FEWEST_ROWS, batches
 from landscape_mpi.evaluate.losses import cross_entropy, mse
-from landscape_mpi.evaluate.summary import exact_sum, mean_and_error
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections
 from support import tiny
@@ -116,33 +115,6 @@ def test_batches_cover_all_images_and_none_is_small(images, batch):
     sizes = [cut.stop - cut.start for cut in cuts]
     assert all(size >= min(batch, FEWEST_ROWS) for size in sizes) or len(sizes) == 1
     assert all(size < batch + FEWEST_ROWS for size in sizes)
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=60), st.randoms())
-def test_sums_depend_on_no_order(values, random):
-    shuffled = values.copy()
-    random.shuffle(shuffled)
-    assert mean_and_error(np.array(values))[0] == mean_and_error(np.array(shuffled))[0]
-
-
-def test_mean_and_standard_error_are_the_textbooks():
-    values = np.array([1.0, 2.0, 4.0, 9.0])
-    mean, error = mean_and_error(values)
-    assert (mean, error) == pytest.approx((4.0, np.std(values, ddof=1) / 2))
-    assert math.isnan(mean_and_error(np.array([3.0]))[1])
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1.0, math.inf], math.inf),
-        ([1.0, math.nan], math.nan),
-        ([math.inf, -math.inf], math.nan),
-        ([1e308, 1e308], math.inf),
-    ],
-)
-def test_what_is_not_finite_comes_through(values, expected):
-    assert exact_sum(np.array(values)) == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_diverged_point_is_a_result():

@@ -1,13 +1,12 @@
 """Per-image losses and hits -> mean, accuracy and standard errors, summed in float64; knows no network."""
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import Evaluator, PerImage, Point
+from landscape_mpi.sums import mean_and_error
 
 
 def measure(evaluator: Evaluator, point: Point, splits: Iterable[str], metrics: Iterable[str]) -> dict[str, float]:
@@ -36,23 +35,3 @@ def summarise(per_image: PerImage, metrics: Iterable[str]) -> dict[str, float]:
         acc, acc_stderr = mean_and_error(per_image.hits.astype(np.float64) * 100.0)
         results |= {"acc": acc, "acc_stderr": acc_stderr}
     return results
-
-
-def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean and its standard error, sd (n - 1) / sqrt(n); the error of a single value is NaN."""
-    n = len(values)
-    mean = exact_sum(values) / n
-    if n < 2:
-        return mean, math.nan
-    with np.errstate(all="ignore"):
-        squares = np.square(values - mean)
-    return mean, math.sqrt(exact_sum(squares) / (n - 1) / n)
-
-
-def exact_sum(values: NDArray[np.float64]) -> float:
-    """Return the correctly rounded sum, which depends on no order; inf and NaN come through."""
-    try:
-        return math.fsum(values)
-    except (OverflowError, ValueError):  # beyond float64 on the way, or inf - inf
-        with np.errstate(all="ignore"):
-            return float(np.sum(values))

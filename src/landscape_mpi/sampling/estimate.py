@@ -4,11 +4,9 @@ Deville and Särndal, "Calibration estimators in survey sampling", JASA 87 (1992
 assisted survey sampling" (1992), chapters 5 to 7. "SSW" below is the latter.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landscape_mpi.sampling.order import Floats, Ints
 
@@ -115,12 +113,3 @@ def accuracy_bars(variances: Floats, images: Ints) -> Floats:
     fit, up to 3 / n of all may. Without it the bars of benchmarks/staircase.py covered .93 at 5 %, with it .96.
     """
     return np.maximum(QUANTILE * np.sqrt(variances), 300.0 / images)
-
-
-def exact_mean(values: NDArray[np.floating]) -> float:
-    """Return the mean over all images, its sum correctly rounded and so the same in every order; inf and NaN stay."""
-    try:
-        return math.fsum(values) / len(values)
-    except (OverflowError, ValueError):  # beyond float64 on the way, or inf - inf
-        with np.errstate(all="ignore"):
-            return float(np.sum(np.asarray(values, np.float64))) / len(values)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.sampling.estimate import Calibration, calibrate, exact_mean, noise, strata
+from landscape_mpi.sampling.estimate import Calibration, calibrate, noise, strata
 from landscape_mpi.sampling.order import Floats, Frame, Ints, inclusion
+from landscape_mpi.sums import exact_mean
 
 PER_REGRESSOR = 5
 """Images that every regressor needs: with more than n / 5 regressors the bars are too narrow."""
