@@ -12,7 +12,7 @@ from torch import nn
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, PerImage, Point, Task, build_loss, measure, summarise
-from landscape_mpi.evaluate.evaluator import FEWEST_ROWS, batches
+from landscape_mpi.evaluate.images import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections
@@ -115,6 +115,24 @@ def test_batches_cover_all_images_and_none_is_small(images, batch):
     sizes = [cut.stop - cut.start for cut in cuts]
     assert all(size >= min(batch, FEWEST_ROWS) for size in sizes) or len(sizes) == 1
     assert all(size < batch + FEWEST_ROWS for size in sizes)
+
+
+@given(st.integers(1, 500), st.integers(2, 90), st.integers(1, 6))
+def test_what_is_cut_at_whole_batches_first_makes_the_same_batches(images, batch, of):
+    once = [(cut.start, cut.stop) for cut in batches(images, batch)]
+    coarse = batches(images, of * batch)
+    assert [(cut.start, cut.stop) for part in coarse for cut in parts(part, images, batch)] == once
+
+
+def test_images_in_any_order_give_what_they_give_in_theirs():
+    torch.manual_seed(0)
+    network, task = tiny.network().eval(), tiny_task()
+    evaluator = EagerEvaluator(network, plane_of(network), task, 16)
+    order = np.random.default_rng(0).permutation(40)
+    whole = evaluator.per_image(Point(0.3, -1.0), "train", slice(0, 40))
+    some = evaluator.per_image(Point(0.3, -1.0), "train", order[:23])
+    np.testing.assert_allclose(some.losses, whole.losses[order[:23]], rtol=1e-6)
+    np.testing.assert_array_equal(some.hits, whole.hits[order[:23]])
 
 
 def test_a_diverged_point_is_a_result():

@@ -1,4 +1,4 @@
-"""The fused engine: (point, slice of the images) -> losses and hits, by a network whose weights are one buffer."""
+"""The fused engine: (point, some of the images) -> losses and hits, by a network whose weights are one buffer."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.replay import Lane, Replay
 from landscape_mpi.engines.rewrite import fuse
-from landscape_mpi.evaluate import ONE_LANE, Batch, Lanes, Network, PerImage, Point, Task
+from landscape_mpi.evaluate import ONE_LANE, Batch, Images, Lanes, Network, PerImage, Point, Task
 from landscape_mpi.plane import Plane
 
 
@@ -36,8 +36,8 @@ class FusedEvaluator:
         self._asked = batch
         self._replay = self._record(lanes) if lanes else None
 
-    def per_image(self, point: Point, split: str, images: slice) -> PerImage:
-        """Return the losses and hits of a slice of a split's images at a point of the plane."""
+    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
+        """Return the losses and hits of some of a split's images at a point of the plane."""
         with torch.inference_mode():
             self._fused.plane.move(*point)
         return self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
@@ -65,7 +65,7 @@ class FusedEvaluator:
         plural = "s" if layers.total() > 1 else ""
         return f"{layers.total()} fused convolution{plural} ({kinds}){replay}"
 
-    def _evaluate(self, split: str, images: slice, batch: int) -> PerImage:
+    def _evaluate(self, split: str, images: Images, batch: int) -> PerImage:
         if batch < self._asked:
             self._replay = None  # recorded for batches that do not fit, and its memory is wanted
         network: Network = self._replay or self._fused.forward

@@ -11,6 +11,7 @@ from landscape_mpi.evaluate.evaluator import (
     Task,
     is_classes,
 )
+from landscape_mpi.evaluate.images import Images, batches
 from landscape_mpi.evaluate.losses import Loss, build_loss
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
@@ -20,12 +21,14 @@ __all__ = [
     "Batch",
     "EagerEvaluator",
     "Evaluator",
+    "Images",
     "Lanes",
     "Loss",
     "Network",
     "PerImage",
     "Point",
     "Task",
+    "batches",
     "build_loss",
     "is_classes",
     "measure",

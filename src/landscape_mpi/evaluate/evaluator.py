@@ -1,7 +1,7 @@
-"""(point, slice of the images) -> per-image losses and hits; knows no grid, no sum, no rank and no file."""
+"""(point, some of the images) -> per-image losses and hits; knows no grid, no sum, no rank and no file."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -13,16 +13,13 @@ from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate.images import Images, parts, rows
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.plane import Plane
 
 Network = Callable[[Tensor], Tensor]
 """Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one."""
-
-
-FEWEST_ROWS = 16
-"""Fewer rows take other paths through the libraries of matrix products, which round differently."""
 
 
 class Point(NamedTuple):
@@ -34,7 +31,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class PerImage:
-    """What each image of a slice gave: losses float64 [n] and, for class targets, hits bool [n]."""
+    """What each of some images gave: losses float64 [n] and, for class targets, hits bool [n]."""
 
     losses: NDArray[np.float64]
     hits: NDArray[np.bool_] | None
@@ -49,7 +46,7 @@ class PerImage:
 
     @staticmethod
     def join(parts: "list[PerImage]") -> "PerImage":
-        """Put consecutive slices together."""
+        """Put parts together, in their order."""
         hits = [part.hits for part in parts if part.hits is not None]
         return PerImage(
             np.concatenate([part.losses for part in parts]), np.concatenate(hits) if len(hits) == len(parts) else None
@@ -59,8 +56,8 @@ class PerImage:
 class Evaluator(Protocol):
     """What the sweep asks for; every engine offers just this."""
 
-    def per_image(self, point: Point, split: str, images: slice) -> PerImage:
-        """Return the losses and hits of a slice of a split's images at a point of the plane."""
+    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
+        """Return the losses and hits of some of a split's images at a point of the plane."""
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
@@ -116,18 +113,17 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     autocast: torch.dtype | None = None
 
-    def evaluate(self, network: Network, split: str, images: slice, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
-        """Evaluate a network (eval mode, on the task's device and in its dtype) on a slice of a split.
+    def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
+        """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
-        first, last, _ = images.indices(len(self.splits[split].targets))
         losses, hits = [], []
         with torch.inference_mode():
-            for number, cut in enumerate(batches(last - first, batch)):
+            for number, part in enumerate(parts(images, len(self.splits[split].targets), batch)):
                 with lanes.lane(number):
-                    found = self._batch(network, split, slice(first + cut.start, first + cut.stop))
+                    found = self._batch(network, split, part)
                 losses.append(found[0])
                 hits.append(found[1])
             lanes.join()
@@ -142,17 +138,17 @@ class Task:
             outputs = network(inputs)
         return outputs.to(self.dtype)
 
-    def inputs(self, split: str, images: slice) -> Tensor:
-        """Return a slice of a split as the network gets it: on the device, normalised, floating point in the dtype."""
-        inputs = self.splits[split].inputs[images].to(self.device)
+    def inputs(self, split: str, images: Images) -> Tensor:
+        """Return images of a split as the network gets them: on the device, normalised, floating point in the dtype."""
+        inputs = rows(self.splits[split].inputs, images).to(self.device)
         if self.normalisation is not None:
             return self.normalisation.apply(inputs, self.dtype)
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
         return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
 
-    def _batch(self, network: Network, split: str, images: slice) -> tuple[Tensor, Tensor | None]:
+    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
         """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
-        targets = self.splits[split].targets[images].to(self.device)
+        targets = rows(self.splits[split].targets, images).to(self.device)
         outputs = self.forward(network, self.inputs(split, images))
         losses = self.loss(outputs, targets)
         if losses.shape != (len(targets),):
@@ -161,22 +157,6 @@ class Task:
                 f"example, [{len(targets)}] (reduction='none')."
             )
         return losses.double(), _hits(outputs, targets)
-
-
-def batches(images: int, batch: int) -> Iterator[slice]:
-    """Cut `images` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
-
-    A batch of one differs most, by another way to convolve, and few rows by another way to multiply matrices. On some
-    CPUs any number of rows may change a last bit, which is why the batch is fixed with the surface file.
-    """
-    fewest = min(batch, FEWEST_ROWS)
-    start = 0
-    while start < images:
-        stop = min(start + batch, images)
-        if images - stop < fewest:
-            stop = images
-        yield slice(start, stop)
-        start = stop
 
 
 def _hits(outputs: Tensor, targets: Tensor) -> Tensor | None:
@@ -203,8 +183,8 @@ class EagerEvaluator:
         self._batch = Batch(batch)
         self._at: Point | None = None
 
-    def per_image(self, point: Point, split: str, images: slice) -> PerImage:
-        """Return the losses and hits of a slice of a split's images at a point of the plane."""
+    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
+        """Return the losses and hits of some of a split's images at a point of the plane."""
         self._move(point)
         return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
 

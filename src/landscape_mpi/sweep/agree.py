@@ -1,10 +1,9 @@
-"""Ways to evaluate a point, each by all ranks together on a slice of the images a rank; compares and writes nothing."""
+"""Ways to evaluate a point, each by all ranks together, some of the images a rank; compares and writes nothing."""
 
 import math
 from collections.abc import Callable, Mapping
 
-from landscape_mpi.evaluate import Evaluator, PerImage, Point, summarise
-from landscape_mpi.evaluate.evaluator import batches
+from landscape_mpi.evaluate import Evaluator, PerImage, Point, batches, summarise
 from landscape_mpi.ranks import World, together
 from landscape_mpi.sweep.experiment import Experiment
 
@@ -17,26 +16,33 @@ def at(evaluator: Evaluator, point: Point) -> Slices:
     return lambda split, images: evaluator.per_image(point, split, images)
 
 
-def evaluate_all(world: World, experiment: Experiment, evaluate: Slices, limit: int | None) -> dict[str, float]:
-    """Return `train_loss`, `train_acc`, ... over the first `limit` images of each split, or all; collective."""
-    splits = experiment.task.splits
-    images = {name: min(len(split.targets), limit or len(split.targets)) for name, split in splits.items()}
-    return evaluate_together(world, evaluate, images, experiment.job.values.metrics)
+def evaluate_all(
+    world: World, experiment: Experiment, evaluate: Slices, batch: int, limit: int | None = None
+) -> dict[str, PerImage]:
+    """Return what the first `limit` images of each split give, or all of them, the same on every rank; collective.
+
+    Ranks share whole batches, so that no bit depends on how many there are.
+    """
+    found = {}
+    for name, split in experiment.task.splits.items():
+        mine = share(min(len(split.targets), limit or len(split.targets)), batch, world)
+        part = together(world, lambda name=name, mine=mine: evaluate(name, mine) if mine else None)  # type: ignore[misc]
+        found[name] = PerImage.join([one for one in world.everywhere(part) if one is not None])
+    return found
 
 
-def evaluate_together(
-    world: World, evaluate: Slices, images: Mapping[str, int], metrics: tuple[str, ...]
-) -> dict[str, float]:
-    """Return `train_loss`, `train_acc`, ... over the first images of each split; collective."""
-    values: dict[str, float] = {}
-    for split, count in images.items():
-        mine = together(world, lambda split=split, count=count: _mine(world, evaluate, split, count))  # type: ignore[misc]
-        parts = [part for part in world.everywhere(mine) if part is not None]
-        values |= {f"{split}_{name}": value for name, value in summarise(PerImage.join(parts), metrics).items()}
-    return values
+def means(found: Mapping[str, PerImage], metrics: tuple[str, ...]) -> dict[str, float]:
+    """Return `train_loss`, `train_acc`, ... of per-image results."""
+    return {
+        f"{split}_{name}": value
+        for split, per_image in found.items()
+        for name, value in summarise(per_image, metrics).items()
+    }
 
 
-def _mine(world: World, evaluate: Slices, split: str, count: int) -> PerImage | None:
-    """Return what this rank's slice of the images gives; None where there is no slice."""
-    cuts = list(batches(count, max(2, math.ceil(count / world.size))))
-    return evaluate(split, cuts[world.rank]) if world.rank < len(cuts) else None
+def share(images: int, batch: int, world: World) -> slice | None:
+    """Return this rank's run of whole batches; None where there are fewer batches than ranks and it has none."""
+    cuts = list(batches(images, batch))
+    each = math.ceil(len(cuts) / world.size)
+    mine = cuts[world.rank * each : (world.rank + 1) * each]
+    return slice(mine[0].start, mine[-1].stop) if mine else None

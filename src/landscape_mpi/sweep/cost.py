@@ -8,7 +8,7 @@ from landscape_mpi.assemble import allow_tf32
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, together
-from landscape_mpi.sweep.agree import at, evaluate_all
+from landscape_mpi.sweep.agree import at, evaluate_all, means
 from landscape_mpi.sweep.engine import CENTRE, FAR_IMAGES, far_corner
 from landscape_mpi.sweep.experiment import Experiment
 from landscape_mpi.sweep.precision import deviation
@@ -23,10 +23,10 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     exact = together(world, lambda: EagerEvaluator(experiment.theta.network, plane, task, evaluator.batch))
     deviations = []
     for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.grid), FAR_IMAGES)):
-        ours = evaluate_all(world, experiment, at(evaluator, point), limit)
+        ours = evaluate_all(world, experiment, at(evaluator, point), evaluator.batch, limit)
         with _float32(experiment):
-            plain = evaluate_all(world, experiment, at(exact, point), limit)
-        deviations.append(deviation(plain, ours))
+            plain = evaluate_all(world, experiment, at(exact, point), evaluator.batch, limit)
+        deviations.append(deviation(*(means(found, experiment.job.values.metrics) for found in (plain, ours))))
     return max(deviations)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, Point
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, PerImage, Point
 from landscape_mpi.job import Axis, Grid
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import RankError, World, tell, together
-from landscape_mpi.sweep.agree import Slices, at, evaluate_all
+from landscape_mpi.sweep.agree import Slices, at, evaluate_all, means
 from landscape_mpi.sweep.experiment import Experiment
 from landscape_mpi.sweep.precision import difference
 
@@ -22,11 +22,16 @@ FAR_IMAGES = 256
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that agreed with the plain network, and what the checkpoint gives: `train_loss`, `train_acc`, ..."""
+    """An engine that agreed with the plain network.
+
+    `centre`: what the checkpoint gives by the plain network, `train_loss`, `train_acc`, ...; `images`: what each image
+    of each split gives at theta* by this engine, the same on every rank.
+    """
 
     name: str
     evaluator: Evaluator
     centre: Mapping[str, float]
+    images: Mapping[str, PerImage]
 
 
 def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
@@ -74,7 +79,8 @@ class _Choice:
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives, by the plain network."""
         network, task, batch = self.experiment.theta.network, self.experiment.task, Batch(self.batch)
-        return self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)), None)
+        found = self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)))
+        return self._means(found)
 
     def attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
         """Return the engine, or why it is not to be had; collective."""
@@ -90,10 +96,11 @@ class _Choice:
         reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
         if reasons or isinstance(built, str):
             return reasons[0]
-        reason = self._differ(plain, self._all(at(built, CENTRE), None))
+        images = self._all(at(built, CENTRE))
+        reason = self._differ(plain, self._means(images))
         if not reason and name != "eager":
             reason = self._far(built)
-        return reason or Engine(name, built, plain)
+        return reason or Engine(name, built, plain, images)
 
     def _build(self, name: str) -> Evaluator | str:
         if kernel_is_missing(name):
@@ -109,11 +116,14 @@ class _Choice:
         point = far_corner(self.experiment.job.values.grid)
         network, task = self.experiment.theta.network, self.experiment.task
         plain = together(self.world, lambda: EagerEvaluator(network, self.plane, task, self.batch))
-        reason = self._differ(*(self._all(at(one, point), FAR_IMAGES) for one in (plain, evaluator)))
+        reason = self._differ(*(self._means(self._all(at(one, point), FAR_IMAGES)) for one in (plain, evaluator)))
         return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
 
-    def _all(self, evaluate: Slices, limit: int | None) -> dict[str, float]:
-        return evaluate_all(self.world, self.experiment, evaluate, limit)
+    def _all(self, evaluate: Slices, limit: int | None = None) -> dict[str, PerImage]:
+        return evaluate_all(self.world, self.experiment, evaluate, self.batch, limit)
+
+    def _means(self, found: Mapping[str, PerImage]) -> dict[str, float]:
+        return means(found, self.experiment.job.values.metrics)
 
     def _differ(self, plain: Mapping[str, float], ours: Mapping[str, float]) -> str | None:
         return difference(plain, ours, self.experiment.precision.tolerance)
