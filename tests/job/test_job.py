@@ -94,6 +94,7 @@ def test_places_and_defaults_spelt_out_are_the_same_experiment(changes):
         ({"grid__alpha": [-1, 2, 7]}, "grid.alpha"),
         ({"metrics": ["loss"]}, "metrics"),
         ({"evaluate": {"batch": 32}}, "evaluate.batch"),
+        ({"sampling": {"error": 0.05}}, "sampling.error"),
     ],
 )
 def test_the_first_key_that_differs_is_named(changes, key):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.sampling import AtOrigin, Rounds, make_frame, relative_bars, run
+from landscape_mpi.sums import mean_and_error
 
 POINTS, IMAGES, ERROR = 30, 3000, 0.08
 
@@ -203,3 +204,33 @@ def test_a_round_awaits_all_its_results_and_each_once():
         engine.rounds.take(requests[1], np.zeros(400), np.zeros(400, bool))
     with pytest.raises(RuntimeError, match="no accuracy"):
         engine.rounds.accuracy()
+
+
+def test_standard_errors_are_about_those_of_a_full_sweep_and_exact_on_all_images():
+    values = losses()
+    values[7, 5] = np.inf
+    engine = Engine(values, hits=True).run()
+    means = engine.rounds.loss().means
+    full = [mean_and_error(row.astype(float))[1] for row in values]
+    found = engine.rounds.loss_errors(means)
+    below = engine.rounds.loss().images < IMAGES
+    assert below.any()
+    np.testing.assert_allclose(found[below], np.array(full)[below], rtol=0.5)
+    np.testing.assert_array_equal(found[~below], np.array(full)[~below])
+    assert np.isnan(found[7])
+    accuracy = engine.rounds.accuracy()
+    full = [mean_and_error(100.0 * row)[1] for row in engine.hits]
+    np.testing.assert_allclose(engine.rounds.accuracy_errors(accuracy.means), full, rtol=0.5, atol=0.3)
+
+
+def test_the_outlook_is_about_what_comes_and_ends_at_nothing():
+    engine, expected = Engine(losses()), []
+    while requests := engine.rounds.next():
+        for request in requests:
+            engine.answer(request)
+        expected.append((engine.evaluated.sum(), engine.rounds.outlook))
+    used = engine.evaluated.sum()
+    assert len(expected) > 2
+    assert 0.8 * used < expected[0][0] + expected[0][1] < 5 * used
+    assert expected[-1] == (used, 0)
+    assert Engine(losses(5, 399)).rounds.outlook == 5 * 399

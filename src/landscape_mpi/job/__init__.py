@@ -1,6 +1,6 @@
 """job.yaml -> frozen, checked values; knows nothing of torch, MPI or HDF5."""
 
-from landscape_mpi.job.compare import difference
+from landscape_mpi.job.compare import difference, experiment
 from landscape_mpi.job.load import load_job, read_job
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.values import (
@@ -13,6 +13,7 @@ from landscape_mpi.job.values import (
     Model,
     Plane,
     RandomPlane,
+    Sampling,
     SweepJob,
     Train,
     TrainJob,
@@ -29,10 +30,12 @@ __all__ = [
     "Model",
     "Plane",
     "RandomPlane",
+    "Sampling",
     "SweepJob",
     "Train",
     "TrainJob",
     "difference",
+    "experiment",
     "load_job",
     "read_job",
 ]

@@ -13,12 +13,17 @@ PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "pla
 
 def difference(old: SweepJob, new: SweepJob) -> str | None:
     """Return the first key in which two jobs differ, with both values; None for the same experiment."""
-    before, after = dict(_flat(msgspec.to_builtins(old))), dict(_flat(msgspec.to_builtins(new)))
+    before, after = experiment(old), experiment(new)
     for key in dict.fromkeys([*before, *after]):
         if before.get(key) != after.get(key):
             finer = _finer(old, new) if key.startswith("grid.") else ""
             return f"{key}: the file has {before.get(key)} and the job says {after.get(key)}{finer}"
     return None
+
+
+def experiment(job: SweepJob) -> dict[str, Any]:
+    """Return the dotted keys that make two jobs the same experiment, with their values."""
+    return dict(_flat(msgspec.to_builtins(job)))
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-PLANNED = {"sampling", "hessian"}
+PLANNED = {"hessian"}
 _PATH = re.compile(r" - at `(key in )?\$?(?P<path>[^`]*)`$")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _WORDS = {
@@ -49,6 +49,8 @@ def _wrong_value(path: str, complaint: str, document: Mapping[str, Any], kind: t
     shown = f"{path or 'the job'}: found {_show(found)}"
     if isinstance(found, str) and _NUMBER.fullmatch(found) and re.search(r"`(int|float)", complaint):
         return f"{shown}, which YAML reads as text; expected a number: write {_as_number(found)}."
+    if found == "hessian" and path.startswith("metrics["):
+        return f"{shown}, {_no_hessian(document)}; leave it out."
     choices = _choices(kind, path, document)
     if choices and complaint.startswith("Invalid"):
         near = difflib.get_close_matches(str(found), choices, n=1)
@@ -56,6 +58,13 @@ def _wrong_value(path: str, complaint: str, document: Mapping[str, Any], kind: t
         return f"{shown}; expected one of {', '.join(choices)}{hint}."
     axis = "; an axis is [first, last, number of points]" if re.fullmatch(r"grid\.(alpha|beta)(\[.*)?", path) else ""
     return f"{shown}; expected {_expected(complaint)}{axis}."
+
+
+def _no_hessian(document: Mapping[str, Any]) -> str:
+    why = "which this version cannot compute yet"
+    if "sampling" not in document:
+        return why
+    return f"{why}, and which could not be sampled: error bars are those of means, and an eigenvalue is no mean"
 
 
 def _as_number(text: str) -> str:

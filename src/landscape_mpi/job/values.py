@@ -111,6 +111,17 @@ class Evaluate(Values, frozen=True, kw_only=True):
     engine: Literal["auto", "eager", "fused", "winograd", "compiled", "cudnn"] = "auto"
 
 
+class Sampling(Values, frozen=True, kw_only=True):
+    """Some images a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
+
+    `seed` decides which images, `audit` is the number of points that are evaluated on all images in the end.
+    """
+
+    error: Annotated[float, Meta(ge=0, lt=1)]
+    seed: Seed = 0
+    audit: Annotated[int, Meta(ge=0)] = 32
+
+
 class Output(Values, frozen=True, kw_only=True):
     """Where the surface goes."""
 
@@ -145,6 +156,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
     grid: Grid | None = None
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
     evaluate: Evaluate = field(default_factory=Evaluate)
+    sampling: Sampling | None = None
     output: Output | None = None
 
 
@@ -159,6 +171,7 @@ class SweepJob(Values, frozen=True, kw_only=True):
     loss: str = "cross_entropy"
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
     evaluate: Evaluate = field(default_factory=Evaluate)
+    sampling: Sampling | None = None
     train: Train | None = None
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from landscape_mpi.sampling.estimate import accuracy_bars, loss_bars
 from landscape_mpi.sampling.levels import FULLEST, all_images_because, prefixes
 from landscape_mpi.sampling.order import Floats, Frame, Ints
-from landscape_mpi.sampling.plan import Promotion, promotions, stand
-from landscape_mpi.sampling.staircase import Estimates, Standing, estimate, make_ladder
+from landscape_mpi.sampling.plan import Promotion, outlook, promotions, stand
+from landscape_mpi.sampling.staircase import Estimates, Standing, estimate, make_ladder, standard_errors
 
 Values = NDArray[np.floating]
 Hits = NDArray[np.bool_]
@@ -148,6 +148,23 @@ class Rounds:
         standing = self.standing
         found = estimate(self.ladder, standing, 100.0 * self._origin.hits, [100.0 * hits for hits in self._hits])
         return self._estimated(standing, found, accuracy_bars(found.variances, np.maximum(self._images(standing), 1)))
+
+    def loss_errors(self, means: Floats) -> Floats:
+        """Return the standard errors [G] that a full sweep would give for mean losses (see `standard_errors`)."""
+        return standard_errors(self.ladder, self.standing, means, self._losses)
+
+    def accuracy_errors(self, means: Floats) -> Floats:
+        """Return the standard errors [G] that a full sweep would give for accuracies in percent."""
+        return standard_errors(self.ladder, self.standing, means, [100.0 * hits for hits in self._hits])
+
+    @property
+    def outlook(self) -> int:
+        """About how many images the rounds to come take at most; 0 once all bars hold."""
+        standing = self.standing
+        if self.why_all:
+            return int((self.ladder.frame.images - self._images(standing)).sum())
+        found, estimated = self._loss(standing)
+        return outlook(self.ladder, standing, found, estimated.bars, self.error)
 
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
         """Return what the points lack that were not lost."""

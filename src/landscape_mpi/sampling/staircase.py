@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.sampling.estimate import Calibration, calibrate, noise, strata
 from landscape_mpi.sampling.order import Floats, Frame, Ints, inclusion
-from landscape_mpi.sums import exact_mean
+from landscape_mpi.sums import exact_mean, mean_and_error
 
 PER_REGRESSOR = 5
 """Images that every regressor needs: with more than n / 5 regressors the bars are too narrow."""
@@ -74,10 +74,7 @@ class _Given:
 
     def columns(self, points: Ints, n: int) -> Floats:
         """Return the first n values of some points, float64 [n, points]; point -1 is theta*."""
-        columns = np.empty((n, len(points)))
-        for column, point in enumerate(points):
-            columns[:, column] = (self.reference if point < 0 else self.values[point])[:n]
-        return columns
+        return _columns([*self.values, self.reference], points, n)
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,35 @@ def estimate(
             with np.errstate(all="ignore"):  # what overflows has no bar, and so goes to the top
                 known = _step(given, level, points, known, found)
     return found
+
+
+def standard_errors(
+    ladder: Ladder, standing: Standing, means: Floats, values: Sequence[NDArray[np.floating]]
+) -> Floats:
+    """Return what a full sweep would give as the standard errors of its means [G]: sd (N - 1) / sqrt(N).
+
+    They say how far the mean of N images is from that of all images there might be; how far the estimate is from the
+    mean of the N is what bars say. Below the top the variance among images is estimated from the prefix,
+    n / (n - 1) sum d (y - mean)^2 / sum d (SSW 5.9); NaN where there is no mean.
+    """
+    found = np.full(len(means), np.nan)
+    for level in range(ladder.top):
+        points = np.flatnonzero((standing.levels == level) & np.isfinite(means))
+        n, design = ladder.prefixes[level], 1.0 / ladder.pi[level]
+        with np.errstate(all="ignore"):
+            squares = np.square(_columns(values, points, n) - means[points])
+            found[points] = np.sqrt(design @ squares / design.sum() * (n / (n - 1)) / ladder.frame.images)
+    for point in np.flatnonzero(standing.levels == ladder.top).tolist():
+        found[point] = mean_and_error(np.asarray(values[point], np.float64))[1]
+    return found
+
+
+def _columns(values: Sequence[NDArray[np.floating]], points: Ints, n: int) -> Floats:
+    """Return the first n values of some points, float64 [n, points]."""
+    columns = np.empty((n, len(points)))
+    for column, point in enumerate(points.tolist()):
+        columns[:, column] = values[point][:n]
+    return columns
 
 
 def _origin(mean: float) -> _Known:
