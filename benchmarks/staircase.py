@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.sampling import (
-    AtOrigin,
     Frame,
+    PerImage,
     Rounds,
     Verdict,
     judge,
@@ -68,10 +68,10 @@ class Emulation:
         return 100 * self.hits.mean(axis=1)
 
     @cached_property
-    def origin(self) -> AtOrigin:
+    def origin(self) -> PerImage:
         """What theta* gives for all N images."""
         centre = len(self.losses) // 2
-        return AtOrigin(np.repeat(self.losses[centre], self.copies), np.repeat(self.hits[centre], self.copies))
+        return PerImage(np.repeat(self.losses[centre], self.copies), np.repeat(self.hits[centre], self.copies))
 
     def frame(self, seed: int) -> Frame:
         """Return the order of a draw."""

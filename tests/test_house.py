@@ -49,13 +49,15 @@ def test_the_reference_job_holds_every_key_and_the_defaults():
     path = CHECKOUT / "jobs" / "reference.yaml"
     job = load_job(path, SweepJob).values
     sections = {"model": values.Model, "data": values.Data, "plane": values.RandomPlane, "grid": values.Grid}
-    sections |= {"evaluate": values.Evaluate, "output": values.Output, "train": values.Train}
+    sections |= {"evaluate": values.Evaluate, "sampling": values.Sampling, "output": values.Output}
+    sections |= {"train": values.Train}
     written = yaml.safe_load(path.read_text())
     for name, section in sections.items():
         assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
     assert set(written) == set(SweepJob.__struct_fields__)
     assert job.evaluate == values.Evaluate()
     assert job.plane == values.RandomPlane(only=("*",))
+    assert job.sampling == values.Sampling(error=0.02)
     assert job.train == values.Train(output="nets/resnet56")
 
 
@@ -66,7 +68,7 @@ def test_every_key_of_a_job_is_documented():
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
     sections = (values.Model, values.Data, values.RandomPlane, values.FilePlane, values.Grid, values.Evaluate)
-    for section in (*sections, values.Output, values.Train):
+    for section in (*sections, values.Sampling, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
 
 

@@ -13,6 +13,7 @@ from landscape_mpi.plot.quantity import quantity
         ("train_loss_stderr", "standard error of the training loss (nats)"),
         ("test_acc_bar", "95 % error bar of the test accuracy (%)"),
         ("train_images", "training images used"),
+        ("test_loss_relbar", "relative 95 % error bar of the test loss (%)"),
         ("min_eig", "smallest Hessian eigenvalue"),
         ("hold_out_loss", "hold_out loss (nats)"),
         ("something_new", "something new"),

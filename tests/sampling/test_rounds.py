@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from landscape_mpi.sampling import AtOrigin, Rounds, make_frame, relative_bars, run
-from landscape_mpi.sums import mean_and_error
+from landscape_mpi.sampling import Audit, PerImage, Rounds, make_frame, relative_bars, run
+from landscape_mpi.sums import exact_mean, mean_and_error
 
 POINTS, IMAGES, ERROR = 30, 3000, 0.08
 
@@ -27,7 +27,7 @@ class Engine:
     def __init__(self, values, error=ERROR, log=(), labels=None, hits=False):
         self.values, self.hits = values, values < 0.5 if hits else None
         self.evaluated = np.zeros(values.shape, int)
-        origin = AtOrigin(values[0], self.hits[0] if hits else None)
+        origin = PerImage(values[0], self.hits[0] if hits else None)
         labels = np.arange(values.shape[1]) % 10 if labels is None else labels
         self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log)
 
@@ -210,17 +210,15 @@ def test_standard_errors_are_about_those_of_a_full_sweep_and_exact_on_all_images
     values = losses()
     values[7, 5] = np.inf
     engine = Engine(values, hits=True).run()
-    means = engine.rounds.loss().means
-    full = [mean_and_error(row.astype(float))[1] for row in values]
-    found = engine.rounds.loss_errors(means)
-    below = engine.rounds.loss().images < IMAGES
+    loss, accuracy = engine.rounds.loss(), engine.rounds.accuracy()
+    full = np.array([mean_and_error(row.astype(float))[1] for row in values])
+    below = loss.images < IMAGES
     assert below.any()
-    np.testing.assert_allclose(found[below], np.array(full)[below], rtol=0.5)
-    np.testing.assert_array_equal(found[~below], np.array(full)[~below])
-    assert np.isnan(found[7])
-    accuracy = engine.rounds.accuracy()
+    np.testing.assert_allclose(loss.errors[below], full[below], rtol=0.5)
+    np.testing.assert_array_equal(loss.errors[~below], full[~below])
+    assert np.isnan(loss.errors[7])
     full = [mean_and_error(100.0 * row)[1] for row in engine.hits]
-    np.testing.assert_allclose(engine.rounds.accuracy_errors(accuracy.means), full, rtol=0.5, atol=0.3)
+    np.testing.assert_allclose(accuracy.errors, full, rtol=0.5, atol=0.3)
 
 
 def test_the_outlook_is_about_what_comes_and_ends_at_nothing():
@@ -234,3 +232,40 @@ def test_the_outlook_is_about_what_comes_and_ends_at_nothing():
     assert 0.8 * used < expected[0][0] + expected[0][1] < 5 * used
     assert expected[-1] == (used, 0)
     assert Engine(losses(5, 399)).rounds.outlook == 5 * 399
+
+
+def audited(engine, count):
+    """Audit a finished run."""
+    audit = Audit(engine.rounds, count, seed=5)
+    for request in audit.requests:
+        images = engine.rounds.ladder.frame.order[request.start : request.stop]
+        audit.take(request, *engine(request.point, images))
+    return audit
+
+
+def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_places():
+    engine = Engine(losses(), hits=True).run()
+    before, accuracy = engine.rounds.loss(), engine.rounds.accuracy()
+    audit = audited(engine, 8)
+    points = [request.point for request in audit.requests]
+    assert engine.evaluated.max() == 1
+    assert len(set(points)) == audit.verdict.points == 8
+    found = audit.loss()
+    np.testing.assert_array_equal(found.means[points], [exact_mean(row) for row in engine.values[points]])
+    np.testing.assert_allclose(audit.accuracy().means[points], 100 * engine.hits[points].mean(axis=1), rtol=1e-12)
+    assert (found.bars[points] == 0).all()
+    assert (found.images[points] == IMAGES).all()
+    others = np.setdiff1d(np.arange(POINTS), points)
+    assert found.means[others].tobytes() == before.means[others].tobytes()
+    assert audit.accuracy().bars[others].tobytes() == accuracy.bars[others].tobytes()
+    off = np.abs(before.means - engine.values.mean(axis=1))[points]
+    assert audit.verdict.misses == (off > before.bars[points]).sum()
+    assert audit.verdict.passed
+
+
+def test_an_audit_of_points_on_all_images_has_nothing_to_ask():
+    audit = audited(Engine(losses(5, 399)).run(), 8)
+    assert audit.requests == ()
+    assert (audit.verdict.points, audit.verdict.passed) == (0, True)
+    with pytest.raises(RuntimeError, match="no accuracy"):
+        audit.accuracy()

@@ -22,6 +22,11 @@ def data(root, split, images=40):
     return inputs, inputs[:, :3].cumsum(1).argmax(1)
 
 
+def uneven(root, split):
+    """More training than test images."""
+    return data(root, split, {"train": 4000, "test": 300}[split])
+
+
 def regression(root, split, images=40):
     """The same inputs with float targets."""
     inputs, classes = data(root, split, images)
@@ -80,3 +85,11 @@ class Dropping(nn.Module):
 
 def not_a_network():
     return 3
+
+
+def narrow_bars(outputs, targets):
+    """Cross entropy, and a wrong estimator: bars of a quarter of their width, as a bug would make them."""
+    from landscape_mpi.sampling import estimate
+
+    estimate.QUANTILE = 1.96 / 4
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")

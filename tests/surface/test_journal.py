@@ -33,7 +33,7 @@ def same(found, expected):
 def written(folder, records, rank=0):
     with Journal(folder, rank, IDENTITY) as journal:
         for record in records:
-            journal.append(record)
+            journal.add(record)
     return folder / f"rank-{rank:05}.journal"
 
 
@@ -116,7 +116,7 @@ from landscape_mpi.surface.journal import Evaluated, Journal
 
 journal = Journal(Path(sys.argv[1]), 0, b"i" * 32)
 for number in range(10**9):
-    journal.append(Evaluated(number, 0, 0, np.full(1000, float(number)), None))
+    journal.add(Evaluated(number, 0, 0, np.full(1000, float(number)), None))
     print(number, flush=True)
 """
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 
 import h5py
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from support import tiny
 from support.jobs import done, resnet20_job, results, tiny_job
 from support.launch import kill_session, launch, start
+from support.waiting import wait_for
 
 ROOT_WRITES = {"LANDSCAPE_WRITER": "root"}
 
@@ -237,9 +237,3 @@ def test_ranks_whose_mpirun_is_gone_stop(tmp_path, undisturbed):
     process.communicate()
     assert launch("sweep", job).returncode == 0
     assert results(surface) == undisturbed
-
-
-def wait_for(condition, patience=100):
-    deadline = time.monotonic() + patience
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)

@@ -33,5 +33,6 @@ grid:
 
 metrics: [loss, accuracy]
 evaluate: {batch: auto, dtype: float32, batchnorm: keep, engine: auto}
+# sampling: {error: 0.02}           # some images a point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {file: surface.h5}
 """

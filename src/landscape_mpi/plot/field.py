@@ -1,6 +1,7 @@
 """One metric of one surface, ready to be drawn; knows nothing of colours or of figures."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,12 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.plot.quantity import Quantity, is_loss, quantity
+from landscape_mpi.surface.bars import has_bars, relative, widest
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.schema import BAR, DONE
+
+RELATIVE = "_relbar"
+"""How the names of error bars in percent end; they are in no file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +29,8 @@ class Field:
         quantity: what the metric is.
         values: float64 [ny, nx] or [nx]; NaN where there is no finite result.
         done: bool of the same shape, where there is a result, finite or not.
+        bars: float64 of the same shape, 95 % error bars in the unit of the values; None where there are none.
+        widest: the largest of them, relative in percent for a loss, in points for an accuracy; NaN without any.
         infinite: how many results are inf.
         undefined: how many results are NaN.
     """
@@ -33,6 +40,8 @@ class Field:
     quantity: Quantity
     values: NDArray[np.float64]
     done: NDArray[np.bool_]
+    bars: NDArray[np.float64] | None
+    widest: float
     infinite: int
     undefined: int
 
@@ -57,14 +66,16 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
 
     Args:
         surface: what was read.
-        metric: its name; left out: train_loss, else the first loss, else the first metric.
+        metric: its name; left out: train_loss, else the first loss, else the first metric. Beside those in the file
+            there is NAME_relbar for what has error bars: the bars in percent of the values.
 
     Raises:
         UserError: the surface has no such metric, or nothing to draw in it.
     """
     name = _named(surface, metric) if metric else default_metric(surface)
     origin = origin_of(surface)
-    results, done = surface.metrics[name], surface.status == DONE
+    results, done = _results(surface, name), surface.status == DONE
+    barred = has_bars(surface, name)
     values = np.where(np.isfinite(results), results, np.nan)
     field = Field(
         surface,
@@ -72,6 +83,8 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
         quantity(name, nats=origin.loss == "cross_entropy"),
         values,
         done,
+        bars=surface.metrics[name + BAR] if barred else None,
+        widest=widest(surface, name) if barred else math.nan,
         infinite=int(np.isinf(results).sum()),
         undefined=int((np.isnan(results) & done).sum()),
     )
@@ -85,12 +98,19 @@ def default_metric(surface: Surface) -> str:
     return "train_loss" if "train_loss" in losses else (losses or names)[0]
 
 
+def _results(surface: Surface, name: str) -> NDArray[np.float64]:
+    if name in surface.metrics:
+        return surface.metrics[name]
+    return relative(surface, name.removesuffix(RELATIVE))
+
+
 def _named(surface: Surface, metric: str) -> str:
-    if metric in surface.metrics:
+    names = [*surface.metrics, *(name + RELATIVE for name in surface.metrics if has_bars(surface, name))]
+    if metric in names:
         return metric
-    near = difflib.get_close_matches(metric, surface.metrics, n=1)
+    near = difflib.get_close_matches(metric, names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise UserError(f"--metric: {surface.path} has no {metric}{hint}; it has {_listed(list(surface.metrics))}.")
+    raise UserError(f"--metric: {surface.path} has no {metric}{hint}; it has {_listed(names)}.")
 
 
 def _drawable(field: Field) -> Field:

@@ -21,7 +21,7 @@ def linear(field: Field) -> Values:
     Raises:
         UserError: too few points are done to span an area.
     """
-    if field.surface.complete:
+    if field.surface.filled:
         return field.values
     mesh = _triangulate(field)
     known = field.values[field.done]
@@ -36,7 +36,7 @@ def nearest(field: Field) -> Values:
 
     Too few points for a triangle are shown alone.
     """
-    if field.surface.complete:
+    if field.surface.filled:
         return field.values
     try:
         mesh = _triangulate(field)

@@ -24,7 +24,7 @@ def frame(axes: Axes, field: Field) -> None:
         axes.set_aspect("equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    if not field.surface.complete and field.surface.done <= _MOST_DOTS:
+    if not field.surface.filled and field.surface.done <= _MOST_DOTS:
         _dot_done(axes, field)
     _mark_trained(axes)
 

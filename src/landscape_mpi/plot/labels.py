@@ -1,5 +1,6 @@
 """Titles, axis labels and captions that say what is shown; knows nothing of how it is drawn."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.mathtext import MathTextParser
@@ -8,6 +9,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.origin import Origin, plain
+from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"
@@ -69,7 +71,7 @@ def checked(title: str) -> str:
 def facts(fields: Sequence[Field]) -> list[str]:
     """Return what a caption says of one panel, which shows some metrics of one surface."""
     first = fields[0]
-    every = [_directions(first.origin), first.origin.data, _progress(first), *map(_gaps, fields)]
+    every = [_directions(first.origin), first.origin.data, _progress(first), *_bars(fields), *map(_gaps, fields)]
     return [fact for fact in every if fact]
 
 
@@ -108,8 +110,32 @@ def _progress(field: Field) -> str | None:
     surface = field.surface
     if surface.complete:
         return None
+    if surface.filled:
+        return "error bars still to narrow"
     failed = f", {surface.failed} failed" if surface.failed else ""
     return f"{surface.done} of {_points(surface.points)}{failed}"
+
+
+def _bars(fields: Sequence[Field]) -> list[str]:
+    """Return how wide the error bars are at the most: of losses relative to them, of accuracies in points."""
+    barred = [field for field in fields if field.bars is not None and math.isfinite(field.widest)]
+    return [f"95 % error bars{_of(field, fields)} ≤ {_rounded_up(field.widest)} {_unit(field)}" for field in barred]
+
+
+def _of(field: Field, fields: Sequence[Field]) -> str:
+    return f" of the {field.quantity.words}" if len(fields) > 1 else ""
+
+
+def _unit(field: Field) -> str:
+    return "points" if is_accuracy(field.quantity.metric) else "%"
+
+
+def _rounded_up(value: float) -> str:
+    """Return a number with two digits, rounded up: what is said to hold has to hold."""
+    if value == 0:
+        return "0"
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.ceil(value / unit - 1e-9) * unit:.6g}"
 
 
 def _gaps(field: Field) -> str | None:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
@@ -68,8 +70,10 @@ def _side(fields: Sequence[Field], wish: Wish, colour: str) -> Side:
 
 
 def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
-    """Draw one metric, over points not done yet but not over NaN or inf."""
-    marked = field.surface.points <= _FEW or not field.surface.complete
+    """Draw one metric, over points not done yet but not over NaN or inf; a band where it has error bars."""
+    marked = field.surface.points <= _FEW or not field.surface.filled
+    if field.bars is not None:
+        _band(axes, field, field.bars, side)
     (curve,) = axes.plot(
         field.alpha[field.done],
         side.scale.lift(field.values[field.done]),
@@ -80,6 +84,13 @@ def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
         label=field.quantity.words,
     )
     return curve
+
+
+def _band(axes: Axes, field: Field, bars: NDArray[np.float64], side: Side) -> None:
+    """Shade what lies within the error bars; on a log scale down to its lower end."""
+    values, bars = field.values[field.done], bars[field.done]
+    lower = np.maximum(values - bars, side.scale.low / 10) if side.scale.log else values - bars
+    axes.fill_between(field.alpha[field.done], lower, values + bars, color=side.colour, alpha=0.25, linewidth=0)
 
 
 def _dress(axes: Axes, side: Side) -> None:

@@ -3,10 +3,14 @@
 import re
 from dataclasses import dataclass
 
-_NAME = re.compile(r"(?P<split>.+?)_(?P<what>loss|acc|err|images)(_(?P<spread>stderr|bar))?")
+_NAME = re.compile(r"(?P<split>.+?)_(?P<what>loss|acc|err|images)(_(?P<spread>stderr|bar|relbar))?")
 _SPLITS = {"train": "training"}
 _WHAT = {"loss": "loss", "acc": "accuracy", "err": "error", "images": "images used"}
-_SPREADS = {"stderr": "standard error of the ", "bar": "95 % error bar of the "}
+_SPREADS = {
+    "stderr": "standard error of the ",
+    "bar": "95 % error bar of the ",
+    "relbar": "relative 95 % error bar of the ",
+}
 _OTHERS = {
     "min_eig": "smallest Hessian eigenvalue",
     "max_eig": "largest Hessian eigenvalue",
@@ -51,8 +55,9 @@ def quantity(metric: str, *, nats: bool) -> Quantity:
         return Quantity(metric, _OTHERS.get(metric, metric.replace("_", " ")))
     split, what, spread = match["split"], match["what"], match["spread"]
     units = {"loss": "nats" if nats else "", "acc": "%", "err": "%"}
+    unit = "%" if spread == "relbar" else units.get(what, "")
     words = f"{_SPREADS.get(spread, '')}{_SPLITS.get(split, split)} {_WHAT[what]}"
-    return Quantity(metric, words, units.get(what, ""), split, what)
+    return Quantity(metric, words, unit, split, what)
 
 
 def is_loss(metric: str) -> bool:

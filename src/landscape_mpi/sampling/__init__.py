@@ -1,23 +1,27 @@
 """The same surface from a fraction of the images, with error bars; knows arrays: no network, no ranks, no files."""
 
 from landscape_mpi.sampling.audit import Verdict, judge, points_to_audit
-from landscape_mpi.sampling.levels import all_images_because
-from landscape_mpi.sampling.order import Frame, make_frame
+from landscape_mpi.sampling.audited import Audit
+from landscape_mpi.sampling.levels import all_images_because, prefixes
+from landscape_mpi.sampling.order import Frame, in_order, make_frame
 from landscape_mpi.sampling.plan import Promotion, relative_bars
-from landscape_mpi.sampling.rounds import AtOrigin, Estimated, Request, Rounds, run
+from landscape_mpi.sampling.rounds import Estimated, PerImage, Request, Rounds, run
 
 __all__ = [
-    "AtOrigin",
+    "Audit",
     "Estimated",
     "Frame",
+    "PerImage",
     "Promotion",
     "Request",
     "Rounds",
     "Verdict",
     "all_images_because",
+    "in_order",
     "judge",
     "make_frame",
     "points_to_audit",
+    "prefixes",
     "relative_bars",
     "run",
 ]

@@ -39,16 +39,18 @@ class Estimated:
     """Of every point: `means` [G], 95 % error `bars` [G] and `images` int64 [G], how many were used.
 
     A point with no results yet has NaN, infinity and 0; one on all images its exact mean, finite or not, and bar 0.
+    `errors` [G]: what a full sweep would give as the standard errors of its means (see `standard_errors`).
     """
 
     means: Floats
     bars: Floats
     images: Ints
+    errors: Floats
 
 
 @dataclass(frozen=True)
-class AtOrigin:
-    """What theta* gave: `losses` [N] and, where there is an accuracy, `hits` bool [N], in the order of the data."""
+class PerImage:
+    """What each of some images gave at a point: `losses` [n] and, where there is an accuracy, `hits` bool [n]."""
 
     losses: Values
     hits: Hits | None = None
@@ -58,13 +60,13 @@ class Rounds:
     """Decides round by round; `log` is the plan so far, `why_all` why all images are used where they are."""
 
     def __init__(
-        self, frame: Frame, origin: AtOrigin, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
+        self, frame: Frame, origin: PerImage, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
     ) -> None:
         """Start a job of so many points.
 
         Args:
             frame: the images in order.
-            origin: what theta* gave for all of them.
+            origin: what theta* gave for all of them, in the order of the data.
             points: G.
             error: target, the largest relative 95 % error bar of the loss.
             log: of an earlier run: these rounds are repeated before any is decided.
@@ -73,7 +75,7 @@ class Rounds:
         self.error = error
         self.log: list[tuple[Promotion, ...]] = []
         self.why_all = all_images_because(error, frame.images)
-        self._origin = AtOrigin(origin.losses[frame.order], None if origin.hits is None else origin.hits[frame.order])
+        self._origin = PerImage(origin.losses[frame.order], None if origin.hits is None else origin.hits[frame.order])
         self._replay = [tuple((int(point), int(level)) for point, level in one_round) for one_round in log]
         self._losses: list[Values] = [np.empty(0)] * points
         self._hits: list[Hits] = [np.empty(0, np.bool_)] * points
@@ -90,6 +92,15 @@ class Rounds:
     def used(self) -> float:
         """Share of a full sweep's evaluations that have come back."""
         return sum(map(len, self._losses)) / (len(self._losses) * self.ladder.frame.images)
+
+    @property
+    def has_hits(self) -> bool:
+        """Whether there is an accuracy."""
+        return self._origin.hits is not None
+
+    def taken(self, point: int) -> PerImage:
+        """Return what has come back for a point, in the frame's order."""
+        return PerImage(self._losses[point], self._hits[point] if self.has_hits else None)
 
     def next(self) -> tuple[Request, ...]:
         """Return what to evaluate now, the worst first; nothing once all bars hold.
@@ -135,7 +146,9 @@ class Rounds:
 
     def loss(self) -> Estimated:
         """Return mean losses with their bars, from all that has come back."""
-        return self._loss(self.standing)[1]
+        standing = self.standing
+        found, bars = self._loss(standing)
+        return self._estimated(standing, found.means, bars, self._losses)
 
     def accuracy(self) -> Estimated:
         """Return accuracies in percent with bars of their own, from all that has come back: the same staircase on hits.
@@ -145,17 +158,10 @@ class Rounds:
         """
         if self._origin.hits is None:
             raise RuntimeError("there are no hits, so no accuracy; expected them from theta* on.")
-        standing = self.standing
-        found = estimate(self.ladder, standing, 100.0 * self._origin.hits, [100.0 * hits for hits in self._hits])
-        return self._estimated(standing, found, accuracy_bars(found.variances, np.maximum(self._images(standing), 1)))
-
-    def loss_errors(self, means: Floats) -> Floats:
-        """Return the standard errors [G] that a full sweep would give for mean losses (see `standard_errors`)."""
-        return standard_errors(self.ladder, self.standing, means, self._losses)
-
-    def accuracy_errors(self, means: Floats) -> Floats:
-        """Return the standard errors [G] that a full sweep would give for accuracies in percent."""
-        return standard_errors(self.ladder, self.standing, means, [100.0 * hits for hits in self._hits])
+        standing, values = self.standing, [100.0 * hits for hits in self._hits]
+        found = estimate(self.ladder, standing, 100.0 * self._origin.hits, values)
+        bars = accuracy_bars(found.variances, np.maximum(self._images(standing), 1))
+        return self._estimated(standing, found.means, bars, values)
 
     @property
     def outlook(self) -> int:
@@ -163,8 +169,8 @@ class Rounds:
         standing = self.standing
         if self.why_all:
             return int((self.ladder.frame.images - self._images(standing)).sum())
-        found, estimated = self._loss(standing)
-        return outlook(self.ladder, standing, found, estimated.bars, self.error)
+        found, bars = self._loss(standing)
+        return outlook(self.ladder, standing, found, bars, self.error)
 
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
         """Return what the points lack that were not lost."""
@@ -186,18 +192,18 @@ class Rounds:
         if self.why_all:
             below = np.flatnonzero((standing.levels >= 0) & (standing.levels < self.ladder.top))
             return tuple((int(point), self.ladder.top) for point in below)
-        found, estimated = self._loss(standing)
-        return promotions(self.ladder, standing, found, estimated.bars, self.error)
+        found, bars = self._loss(standing)
+        return promotions(self.ladder, standing, found, bars, self.error)
 
-    def _loss(self, standing: Standing) -> tuple[Estimates, Estimated]:
+    def _loss(self, standing: Standing) -> tuple[Estimates, Floats]:
         found = estimate(self.ladder, standing, self._origin.losses, self._losses)
-        bars = loss_bars(found.means, found.variances, self.ladder.prefixes[0])
-        return found, self._estimated(standing, found, bars)
+        return found, loss_bars(found.means, found.variances, self.ladder.prefixes[0])
 
-    def _estimated(self, standing: Standing, found: Estimates, bars: Floats) -> Estimated:
+    def _estimated(self, standing: Standing, means: Floats, bars: Floats, values: Sequence[Values]) -> Estimated:
         """Put exact points at a bar of 0 and unknown ones at infinity."""
-        exact, known = standing.levels == self.ladder.top, ~np.isnan(found.means)
-        return Estimated(found.means, np.where(exact, 0.0, np.where(known, bars, np.inf)), self._images(standing))
+        exact, known = standing.levels == self.ladder.top, ~np.isnan(means)
+        bars = np.where(exact, 0.0, np.where(known, bars, np.inf))
+        return Estimated(means, bars, self._images(standing), standard_errors(self.ladder, standing, means, values))
 
     def _images(self, standing: Standing) -> Ints:
         """Return how many images each point stands on."""

@@ -2,26 +2,40 @@
 
 from landscape_mpi.surface.create import check_writable, create_surface
 from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
 from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Direction, NewSurface, Record, result_names
-from landscape_mpi.surface.write import Writer, hdf5_version, open_writer, seal
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
+from landscape_mpi.surface.write import WholeWriter, Writer, hdf5_version, open_writer, seal
 
 __all__ = [
     "DONE",
     "FAILED",
     "NOT_YET",
+    "THETA",
+    "Audit",
     "Direction",
+    "Evaluated",
+    "Journal",
     "NewSurface",
+    "Plan",
+    "PlanLog",
     "Record",
     "Surface",
+    "WholeWriter",
     "Writer",
+    "begin_plan",
     "check_writable",
     "create_surface",
+    "discard",
     "hdf5_version",
+    "journal_folder",
     "lock_surface",
     "open_writer",
     "read_directions",
+    "read_journals",
+    "read_plan",
     "read_surface",
     "result_names",
     "seal",

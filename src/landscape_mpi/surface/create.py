@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.durable import make_durable
-from landscape_mpi.surface.schema import NOT_YET, SCHEMA, Direction, NewSurface
+from landscape_mpi.surface.schema import IMAGES, NOT_YET, SCHEMA, Direction, NewSurface
 
 
 def create_surface(path: Path, new: NewSurface) -> None:
@@ -60,7 +60,9 @@ def check_writable(path: Path) -> None:
 def _fill(file: h5py.File, new: NewSurface) -> None:
     shape = new.shape
     axes = _scales(file, new)
-    results = {name: np.full(shape, np.nan) for name in new.results}
+    results = {
+        name: np.zeros(shape, np.int64) if name.endswith(IMAGES) else np.full(shape, np.nan) for name in new.results
+    }
     books = {
         "status": np.full(shape, NOT_YET, np.uint8),
         "seconds": np.full(shape, np.nan),

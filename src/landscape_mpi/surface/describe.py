@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface import untrusted
+from landscape_mpi.surface import bars, untrusted
 from landscape_mpi.surface.read import Surface, read_surface
 
 PROVENANCE = (
@@ -24,6 +24,8 @@ PROVENANCE = (
     ("delta_norm", "||delta||"),
     ("eta_norm", "||eta||"),
     ("checkpoint_sha256", "checkpoint"),
+    ("train_size", "training images"),
+    ("test_size", "test images"),
     ("data_sha256", "data"),
     ("plane_sha256", "plane"),
     ("git", "git"),
@@ -37,7 +39,15 @@ def describe(path: Path) -> str:
         UserError: the file is missing or is no surface.
     """
     surface = read_surface(path)
-    lines = [str(path), *_grid(surface), "", *_results(surface), *_work(path), *_provenance(surface)]
+    lines = [
+        str(path),
+        *_grid(surface),
+        *_sampling(surface),
+        "",
+        *_results(surface),
+        *_work(path),
+        *_provenance(surface),
+    ]
     return "\n".join(lines) + "\n" + _job(surface)
 
 
@@ -48,8 +58,23 @@ def _grid(surface: Surface) -> Iterator[str]:
     if surface.beta is not None:
         yield _line("beta", f"{surface.beta[0]:g} to {surface.beta[-1]:g}, {len(surface.beta)} points")
     failed = f", {surface.failed} failed" if surface.failed else ""
-    state = "complete" if surface.complete else f"incomplete: {surface.points - surface.done} to do"
+    todo = "error bars still to narrow" if surface.filled else f"{surface.points - surface.done} to do"
+    state = "complete" if surface.complete else f"incomplete: {todo}"
     yield _line("points", f"{surface.done} of {surface.points} done{failed} ({state})")
+
+
+def _sampling(surface: Surface) -> Iterator[str]:
+    """Say of a sampled surface how wide its bars are, what they saved, and what the audit found."""
+    if not surface.sampled:
+        return
+    for name in surface.metrics:
+        if bars.has_bars(surface, name):
+            unit = "points" if name.endswith("_acc") else "% of it"
+            yield _line("95 % error bars", f"{name}: at most {bars.widest(surface, name):.3g} {unit}")
+    if share := bars.share_used(surface):
+        yield _line("images", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
+    if surface.audit:
+        yield _line("audit", surface.audit.words)
 
 
 def _results(surface: Surface) -> Iterator[str]:

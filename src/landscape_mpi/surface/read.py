@@ -1,5 +1,6 @@
 """A surface, finished or not, as plain arrays; knows nothing of how it was computed, of torch or of MPI."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, untrusted
-from landscape_mpi.surface.schema import DONE, FAILED
+from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, Audit
 
 _BOOKKEEPING = {
     *("xcoordinates", "ycoordinates", "job", "status", "complete"),
@@ -34,6 +35,8 @@ class Surface:
         status: uint8 of the same shape: 0 not yet, 1 done, 2 failed.
         attributes: the attributes of the file's root; empty in files of other tools.
         job: the job file, verbatim; None in files of other tools.
+        sealed: whether the sweep has come to its end; where images are sampled, estimates move until then.
+        audit: what an audit of the error bars found; None where there was none.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class Surface:
     status: NDArray[np.uint8]
     attributes: Mapping[str, object]
     job: str | None
+    sealed: bool = True
+    audit: Audit | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,9 +75,19 @@ class Surface:
         return int(np.count_nonzero(self.status == FAILED))
 
     @property
-    def complete(self) -> bool:
-        """Whether every point is done."""
+    def sampled(self) -> bool:
+        """Whether points stand on some of the images, with error bars."""
+        return any(name.endswith(IMAGES) for name in self.metrics)
+
+    @property
+    def filled(self) -> bool:
+        """Whether every point has a result."""
         return self.done == self.points
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point has a result that stays."""
+        return self.filled and (self.sealed or not self.sampled)
 
 
 def read_surface(path: Path) -> Surface:
@@ -91,7 +106,9 @@ def read_surface(path: Path) -> Surface:
         if not metrics:
             raise UserError(f"{path}: expected a surface, found no losses, accuracies or eigenvalues in it.")
         job = untrusted.text(datasets["job"]) if "job" in datasets else None
-        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job)
+        sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
+        audit = _audit(datasets["audit"]) if "audit" in datasets else None
+        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job, sealed, audit)
 
 
 def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:
@@ -122,6 +139,20 @@ def _status(datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]) -> NDA
     if "status" not in datasets:
         raise UserError(f"{datasets['xcoordinates'].file.filename}: expected a surface, found no status in it.")
     return _fitting(datasets["status"], shape).astype(np.uint8)
+
+
+def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:
+    values = untrusted.numbers(dataset)
+    if values.size != count:
+        raise UserError(f"{dataset.file.filename}: {dataset.name[1:]} has {values.size} values; expected {count}.")
+    return values.ravel()
+
+
+def _audit(dataset: h5py.Dataset) -> Audit | None:
+    points, misses, worst, passed = _scalars(dataset, 4).tolist()
+    if not (math.isfinite(points) and math.isfinite(misses)):
+        return None
+    return Audit(int(points), int(misses), float(worst), passed == 1)
 
 
 def _is_metric(name: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> bool:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 SCHEMA = 1
 NOT_YET, DONE, FAILED = 0, 1, 2
+IMAGES, BAR = "_images", "_bar"
+"""How the names of two kinds of results end: the number of images used, and 95 % error bars."""
 Direction = Sequence[tuple[str, NDArray[np.float32]]]
 """Parameter names and values in `named_parameters()` order."""
 
@@ -48,7 +50,36 @@ class Record:
     note: str = ""
 
 
-def result_names(splits: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:
-    """Return the result datasets of a job: for each split loss and accuracy, each with its standard error."""
+@dataclass(frozen=True)
+class Audit:
+    """What evaluating some points on all images said of their error bars; `/audit` holds the four in this order.
+
+    `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`.
+    """
+
+    points: int
+    misses: int
+    worst: float
+    passed: bool
+
+    @property
+    def words(self) -> str:
+        """What it found, in words."""
+        if not self.points:
+            return "every point stands on all images, so there was nothing to compare"
+        verdict = "passed" if self.passed else "FAILED, the bars cannot be trusted"
+        return (
+            f"{verdict}: of {self.points} points on all images {self.misses} missed their bars, "
+            f"worst |error| / bar {self.worst:.2f}"
+        )
+
+
+def result_names(splits: Iterable[str], metrics: Iterable[str], sampled: bool = False) -> tuple[str, ...]:
+    """Return the result datasets of a job: for each split loss and accuracy, each with its standard error.
+
+    Where images are sampled each has its error bar too, and each split the number of images used.
+    """
     short = ["loss", "acc"] if "accuracy" in metrics else ["loss"]
-    return tuple(f"{split}_{name}{suffix}" for split in splits for name in short for suffix in ("", "_stderr"))
+    suffixes = ("", "_stderr", "_bar") if sampled else ("", "_stderr")
+    names = {split: [f"{split}_{name}{suffix}" for name in short for suffix in suffixes] for split in splits}
+    return tuple(name for split, ours in names.items() for name in (*ours, *([f"{split}{IMAGES}"] if sampled else [])))

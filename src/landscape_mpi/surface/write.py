@@ -2,15 +2,17 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from landscape_mpi.surface.durable import make_durable
-from landscape_mpi.surface.schema import DONE, Record
+from landscape_mpi.surface.schema import DONE, Audit, Record
 
 
 class Writer(Protocol):
@@ -95,6 +97,38 @@ class RootWriter:
             self._file.close()
             make_durable(self._path)
         meet()
+
+
+class WholeWriter:
+    """Rank 0 alone, whole datasets at a time: where images are sampled, every round moves every estimate."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; the other ranks hold nothing."""
+        self._path = path
+        self._file = h5py.File(path, "r+", locking=False)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return a dataset as it stands."""
+        return np.asarray(self._file[name][()])
+
+    def write(self, results: Mapping[str, NDArray[Any]], status: NDArray[np.uint8]) -> None:
+        """Write whole datasets, last of all the status, and hand them to the system."""
+        for name, values in (*results.items(), ("status", status)):
+            self._file[name][...] = values
+        self._file.flush()
+
+    def finish(self, rounds: int, audit: Audit | None) -> None:
+        """Write how it ended and mark the file complete."""
+        self._file["rounds"][()] = rounds
+        if audit is not None:
+            self._file["audit"][...] = astuple(audit)
+        write_end(self._file, complete=True)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file and wait until it is on its disk."""
+        self._file.close()
+        make_durable(self._path)
 
 
 class Cells:

@@ -2,15 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
-from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.job import Sampling, SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import Solo
+from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import check_writable
 from landscape_mpi.sweep import prepare
 from landscape_mpi.sweep.batch import choose_batch
@@ -52,11 +53,31 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     batch = choose_batch(Solo(), experiment)
     evaluator = _evaluator(experiment, plane, batch)
     yield _line("engine", evaluator.description)
-    seconds = _seconds_an_image(evaluator, job.data.splits[0], batch) * sum(images.values())
-    total = seconds * points * prepare.repeats(job)
-    yield _line("time", f"about {seconds:.3g} s a point, {clock_time(total)} on one rank like this one")
+    seconds = _seconds_an_image(evaluator, job.data.splits[0], batch)
+    total = seconds * sum(images.values()) * points * prepare.repeats(job)
+    if job.sampling is not None:
+        yield _line("sampling", _sampling(job.sampling, images))
+        least = seconds * _least(job.sampling, images, points) * prepare.repeats(job)
+        span = f"{clock_time(least)} at the least, {clock_time(total)} at the most"
+        yield _line("time", f"{span}, on one rank like this one")
+    else:
+        each = seconds * sum(images.values())
+        yield _line("time", f"about {each:.3g} s a point, {clock_time(total)} on one rank like this one")
     memory = _megabytes(plane, evaluator)
     yield _line("memory", f"about {memory:,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data")
+
+
+def _sampling(sampling: Sampling, images: Mapping[str, int]) -> str:
+    """Say what a sampled sweep begins with; how much more it takes only its results can tell."""
+    first = [f"{prefixes(sampling.error, n)[0]:,} of {n:,} {name}" for name, n in images.items()]
+    return f"bars of {sampling.error:.3g}: at first {', '.join(first)} images a point; {sampling.audit} points on all"
+
+
+def _least(sampling: Sampling, images: Mapping[str, int], points: int) -> int:
+    """Return how many image evaluations a sampled sweep takes at the least: the first level and the audit."""
+    audited = min(sampling.audit, points)
+    firsts = {name: prefixes(sampling.error, n)[0] for name, n in images.items()}
+    return sum(points * firsts[name] + audited * (n - firsts[name]) for name, n in images.items())
 
 
 def _evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:

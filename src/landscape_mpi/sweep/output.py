@@ -52,7 +52,7 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
     return NewSurface(
         alpha=job.grid.alpha.coordinates(),
         beta=None if job.grid.beta is None else job.grid.beta.coordinates(),
-        results=result_names(job.data.splits, job.metrics),
+        results=result_names(job.data.splits, job.metrics, sampled=job.sampling is not None),
         delta=_direction(plane.delta),
         eta=None if plane.eta is None else _direction(plane.eta),
         job=identity.job.text,

@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar on a terminal, a line now and then in a file; knows counts and clocks only."""
+"""How far a sweep is: a line written over on a terminal, a line now and then in a file; counts and clocks only."""
 
 import time
 from collections.abc import Callable
@@ -7,40 +7,68 @@ from typing import TextIO
 WIDTH = 30
 EVERY = 60.0
 """Seconds between two lines in a file; the first comes sooner."""
+Clock = Callable[[], float]
+
+
+class Line:
+    """Where progress is shown, and when; nowhere where the stream is None."""
+
+    def __init__(self, stream: TextIO | None, clock: Clock = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._next = clock() + EVERY / 10
+        self.terminal = stream is not None and stream.isatty()
+
+    def show(self, text: Callable[[float], str], last: bool = False) -> None:
+        """Show what `text` says at this time of the clock where it is time to, or where it is the last of its kind."""
+        now = self._clock()
+        if self._stream is None or not (last or now >= self._next):
+            return
+        self._next = now + (0.1 if self.terminal else EVERY)
+        self._stream.write(f"\r{text(now)}\033[K{chr(10) if last else ''}" if self.terminal else f"{text(now)}\n")
+        self._stream.flush()
 
 
 class Progress:
     """Counts points done and says at what rate and how much longer."""
 
-    def __init__(
-        self, total: int, done: int, stream: TextIO | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, total: int, done: int, stream: TextIO | None, clock: Clock = time.monotonic) -> None:
         """Start at `done` of `total` points; nothing is shown where the stream is None."""
         self._total, self._done, self._before = total, done, done
-        self._stream, self._clock = stream, clock
         self._start = clock()
-        self._next_line = self._start + EVERY / 10
-        self._bar = stream is not None and stream.isatty()
+        self._line = Line(stream, clock)
 
     def step(self) -> None:
         """Count one more point and show it where it is time to."""
         self._done += 1
-        now = self._clock()
-        last = self._done == self._total
-        if self._stream is None or not (last or now >= self._next_line):
-            return
-        self._next_line = now + (0.1 if self._bar else EVERY)
-        text = self.text(now)
-        self._stream.write(f"\r{text}\033[K{chr(10) if last else ''}" if self._bar else f"{text}\n")
-        self._stream.flush()
+        self._line.show(self.text, last=self._done == self._total)
 
     def text(self, now: float) -> str:
         """Return e.g. `312 of 625 points (50 %), 4.1 points/s, 1:16 left`."""
         rate = (self._done - self._before) / max(now - self._start, 1e-9)
-        left = clock_time((self._total - self._done) / rate) if rate else "?"
         share = self._done / self._total
-        bar = f"[{'#' * round(share * WIDTH):{WIDTH}}] " if self._bar else ""
+        bar = f"[{'#' * round(share * WIDTH):{WIDTH}}] " if self._line.terminal else ""
+        left = time_left(self._total - self._done, rate)
         return f"{bar}{self._done} of {self._total} points ({share:.0%}), {rate:.3g} points/s, {left} left"
+
+
+class Pace:
+    """Counts images and says how long others will take."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock, self._start, self._done = clock, clock(), 0
+
+    def count(self, images: int) -> None:
+        """Count images that have been evaluated."""
+        self._done += images
+
+    def left(self, images: int) -> str:
+        """Return how long so many more take at the pace so far, `?` before there is one."""
+        return time_left(images, self._done / max(self._clock() - self._start, 1e-9))
+
+
+def time_left(count: int, rate: float) -> str:
+    """Return how long `count` takes at a rate a second, `?` where there is none yet."""
+    return clock_time(count / rate) if rate else "?"
 
 
 def clock_time(seconds: float) -> str:

@@ -9,18 +9,25 @@ from pathlib import Path
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
-from landscape_mpi.surface import DONE, Record, Surface, check_writable, create_surface, lock_surface, open_writer, seal
+from landscape_mpi.ranks import World, on_root, tell
+from landscape_mpi.surface import (
+    Surface,
+    check_writable,
+    create_surface,
+    discard,
+    journal_folder,
+    lock_surface,
+    seal,
+)
+from landscape_mpi.sweep import full, sampled
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.cost import precision_error
 from landscape_mpi.sweep.engine import Engine, choose_engine
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
-from landscape_mpi.sweep.order import coarse_to_fine
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
-from landscape_mpi.sweep.points import Computer, Grid
 from landscape_mpi.sweep.prepare import output_path, repeats
-from landscape_mpi.sweep.progress import Progress
 from landscape_mpi.sweep.provenance import attributes
+from landscape_mpi.sweep.ready import Ready
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,11 @@ def sweep(path: Path, options: Options, world: World) -> Exit:
     for repeat in range(repeats(job.values)):
         on_root(world, lambda repeat=repeat: check_writable(output_path(job, repeat)))  # type: ignore[misc]
     experiment = load_experiment(job, options.device, world)
+    codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
         plane, identity = experiment.plane(world, repeat)
-        _PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run()
-    return Exit.COMPLETE
+        codes.append(_PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run())
+    return max(codes)
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,17 @@ class _PlaneSweep:
     options: Options
     world: World
 
-    def run(self) -> None:
+    def run(self) -> Exit:
         """Compute what the surface file lacks; collective."""
         self._find()  # another sweep's file is refused before a lock lies beside it
         with ExitStack() as held:
             on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
             surface = self._find()
-            if surface is not None and surface.complete:
-                on_root(self.world, lambda: seal(self.path))
-                tell(self.world, f"{self.path}: all {surface.points} points are there; nothing to do.")
-            else:
-                self._fill(surface)
+            if surface is None or not surface.complete:
+                return self._fill(surface)
+            on_root(self.world, lambda: seal(self.path))
+            tell(self.world, f"{self.path}: all {surface.points} points are there; nothing to do.")
+            return sampled.leave(self.world, surface)
 
     def _find(self) -> Surface | None:
         """Return the surface to go on with, the same on every rank."""
@@ -78,28 +86,19 @@ class _PlaneSweep:
             return None
         return on_root(self.world, lambda: find_surface(self.path, self.identity))
 
-    def _fill(self, surface: Surface | None) -> None:
+    def _fill(self, surface: Surface | None) -> Exit:
         """Choose the engine, create the file where there is none, and compute what is missing."""
-        job = self.experiment.job.values
         batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
+        stream = None if self.options.quiet else sys.stderr
+        ready = Ready(self.world, self.experiment, self.identity, self.path, surface, engine, batch, stream)
+        if self.options.overwrite:
+            on_root(self.world, lambda: discard(journal_folder(self.path)))
+        sampled.admit(ready)
         if surface is None:
             cost = self._cost(engine)
             on_root(self.world, lambda: self._create(batch, engine.name, cost))
-        writer = together(self.world, lambda: open_writer(self.path, self.world.communicator, self.world.rank == 0))
-        order = [i for i in coarse_to_fine(job.grid.shape) if surface is None or surface.status[i] != DONE]
-        done = surface.done if surface else 0
-        tell(self.world, self._plan(done, len(order)))
-        compute = Computer(self.world, engine.evaluator, Grid.of(job.grid), job.data.splits, job.metrics, batch)
-        progress = Progress(done + len(order), done, None if self.options.quiet else sys.stderr)
-
-        def arrived(record: Record) -> None:
-            writer.at_root(record)
-            progress.step()
-
-        share_out(self.world, order, Handlers(compute, writer.at_source, arrived))
-        writer.finish(self.world.meet, complete=True)
-        tell(self.world, f"{self.path}: complete. Draw it: landscape-plot {self.path}")
+        return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)
 
     def _engine(self, batch: int, recorded: str | None) -> Engine:
         """Return the engine, once it has agreed with the plain network."""
@@ -124,13 +123,10 @@ class _PlaneSweep:
             "engine": engine,
             "batch": batch,
             "batchnorm": evaluate.batchnorm,
+            **{f"{name}_size": len(split) for name, split in self.experiment.splits.items()},
         }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
         create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **cost, **provenance}))
-
-    def _plan(self, done: int, todo: int) -> str:
-        ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''}"
-        return f"{self.path}: {f'{done} points are there, {todo} to do' if done else f'{todo} points'}, on {ranks}."
 
 
 def _describe(values: Mapping[str, float]) -> str:

@@ -1,0 +1,46 @@
+"""Per-image losses of a job at every point of its grid, by the fastest engine: what staircase.py is judged on.
+
+    python benchmarks/losses.py job.yaml OUT.npz
+
+OUT.npz holds `losses` float32 [points, images] of the first split, row by row of the grid, and `labels` [images].
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.ranks import Solo
+from landscape_mpi.sweep.attempt import Grid
+from landscape_mpi.sweep.batch import choose_batch
+from landscape_mpi.sweep.engine import choose_engine
+from landscape_mpi.sweep.experiment import load_experiment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate all points and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    world, job = Solo(), load_job(options.job, SweepJob)
+    experiment = load_experiment(job, "auto", world)
+    plane, _ = experiment.plane(world, 0)
+    engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
+    (name, split), *_ = experiment.splits.items()
+    grid, shape, started = Grid.of(job.values.grid), job.values.grid.shape, time.perf_counter()
+    every = slice(0, len(split))
+    losses = [engine.evaluator.per_image(grid.point(index), name, every).losses for index in np.ndindex(*shape)]
+    labels = split.targets.numpy().astype(np.int64)
+    np.savez_compressed(options.out, losses=np.array(losses, np.float32), labels=labels)
+    seconds = time.perf_counter() - started
+    sys.stdout.write(f"{options.out}: {len(losses)} points, {len(split)} images, {seconds:.0f} s by {engine.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""What decides which images are evaluated where: theta*'s losses and the rounds so far; rank 0's file, no HDF5.
+
+The losses at theta* fix the order of the images, so they are kept with the journals that speak of places in it: a
+sweep that goes on where numbers round otherwise goes on in the same order.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.surface.journal import Evaluated, journals, pack, sound, unpack
+from landscape_mpi.surface.records import Kind, RecordFile, read_records
+
+MAGIC = b"landscape_mpi plan 1\n"
+NAME = "plan.journal"
+THETA = 2**32 - 1
+"""The number of theta* in place of a point's."""
+ORIGIN, ROUND = b"O", b"R"
+
+Round = Sequence[tuple[int, int]]
+"""The promotions of a round: points and their new levels."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan log holds: theta*'s results of each split, and each split's rounds."""
+
+    origins: tuple[Evaluated, ...]
+    rounds: tuple[tuple[Round, ...], ...]
+
+
+class PlanLog(RecordFile):
+    """A plan log, open for appending."""
+
+    def __init__(self, folder: Path, identity: bytes) -> None:
+        """Open the log that `begin_plan` began.
+
+        Raises:
+            UserError: it belongs to another sweep.
+        """
+        super().__init__(folder / NAME, KIND, identity)
+
+    def add(self, split: int, promotions: Round) -> None:
+        """Add a round; once this returns it survives the death of any process."""
+        self.append(ROUND + json.dumps({"split": split, "promotions": promotions}).encode())
+
+
+def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> Plan:
+    """Return the plan that is there, else begin one with theta*'s results of each split, whole or not at all.
+
+    Raises:
+        UserError: the plan that is there belongs to another sweep.
+    """
+    if found := read_plan(folder, identity):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".{NAME}.{os.getpid()}"
+    aside.unlink(missing_ok=True)
+    with RecordFile(aside, KIND, identity) as file:
+        for origin in origins:
+            file.append(ORIGIN + pack(origin))
+    aside.replace(folder / NAME)
+    make_durable(folder)
+    return Plan(tuple(origins), ((),) * len(origins))
+
+
+def read_plan(folder: Path, identity: bytes) -> Plan | None:
+    """Return the plan of a folder; None where there is none.
+
+    Raises:
+        UserError: it belongs to another sweep.
+    """
+    payloads = list(read_records(folder / NAME, KIND, identity))
+    origins = tuple(unpack(payload[1:]) for payload in payloads if payload.startswith(ORIGIN))
+    rounds: list[list[Round]] = [[] for _ in origins]
+    for payload in payloads:
+        if payload.startswith(ROUND):
+            content = json.loads(payload[1:])
+            rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
+    return Plan(origins, tuple(map(tuple, rounds))) if origins else None
+
+
+def discard(folder: Path) -> None:
+    """Remove a surface's journals and plan, and their folder where nothing else is in it."""
+    for path in [*journals(folder), folder / NAME, *folder.glob(f".{NAME}.*")]:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _sound(payload: bytes) -> bool:
+    return sound(payload[1:]) if payload.startswith(ORIGIN) else payload.startswith(ROUND) and _is_round(payload[1:])
+
+
+def _is_round(text: bytes) -> bool:
+    try:
+        content: Any = json.loads(text)
+        return isinstance(content["split"], int) and all(len(pair) == 2 for pair in content["promotions"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+KIND = Kind(MAGIC, _sound)

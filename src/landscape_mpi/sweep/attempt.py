@@ -1,0 +1,85 @@
+"""An evaluation at a point of the grid: named where it raises, noted where memory ran short; knows no result."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi import job
+from landscape_mpi.evaluate import Evaluator, Point
+from landscape_mpi.ranks import PieceError, World
+
+T = TypeVar("T")
+Index = tuple[int, ...]
+"""(iy, ix) of a plane, (ix,) of a line."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The coordinates of a grid, float64 [nx] and [ny]; beta is None on a line."""
+
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64] | None
+
+    @staticmethod
+    def of(grid: job.Grid) -> "Grid":
+        """Return the coordinates of a job's grid."""
+        return Grid(grid.alpha.coordinates(), None if grid.beta is None else grid.beta.coordinates())
+
+    def point(self, index: Index) -> Point:
+        """Return the point at (iy, ix), or at (ix,) of a line."""
+        beta = 0.0 if self.beta is None else float(self.beta[index[0]])
+        return Point(float(self.alpha[index[-1]]), beta)
+
+
+@dataclass
+class Attempts:
+    """Evaluations on this rank.
+
+    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time.
+    """
+
+    world: World
+    evaluator: Evaluator
+    grid: Grid
+    batch: int
+
+    def __post_init__(self) -> None:
+        """Remember what has been told of the batch."""
+        self._told = self.batch
+
+    def at(self, index: Index, step: Callable[[Point], T]) -> T:
+        """Return what a step gives at the point of an index.
+
+        Raises:
+            PieceError: it raised; the text names rank, host and point.
+        """
+        point = self.grid.point(index)
+        try:
+            found = step(point)
+        except Exception as error:
+            raise PieceError(self._failure(index, point, error)) from error
+        self._tell()
+        return found
+
+    @property
+    def note(self) -> str:
+        """What to say where the batch is not the recorded one: last digits may differ from those of other points."""
+        batch = self.evaluator.batch
+        return f"{batch} images at a time instead of {self.batch}, for want of memory" if batch < self.batch else ""
+
+    def _tell(self) -> None:
+        """Say so, from this rank, each time that the evaluator takes fewer images."""
+        if self.evaluator.batch < self._told:
+            self._told = self.evaluator.batch
+            sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self.note}.\n")
+
+    def _failure(self, index: Index, point: Point, error: Exception) -> str:
+        return (
+            f"rank {self.world.rank} on {self.world.host} failed at alpha {point.alpha:g}, beta {point.beta:g} "
+            f"(index {index}) with {type(error).__name__}: {error}\n{traceback.format_exc()}"
+        )

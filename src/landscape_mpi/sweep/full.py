@@ -1,0 +1,50 @@
+"""A surface filled with every image at every point: each rank takes points, coarse to fine, and writes them."""
+
+from landscape_mpi.errors import Exit
+from landscape_mpi.ranks import Handlers, share_out, tell, together
+from landscape_mpi.sampling import all_images_because
+from landscape_mpi.surface import Record, open_writer
+from landscape_mpi.sweep.points import Computer
+from landscape_mpi.sweep.progress import Progress
+from landscape_mpi.sweep.ready import Ready
+
+
+def fill(ready: Ready) -> Exit:
+    """Compute the points that a surface lacks; collective."""
+    world, job, order = ready.world, ready.job, ready.missing
+    writer = together(world, lambda: open_writer(ready.path, world.communicator, world.rank == 0))
+    if job.sampling:
+        for name, split in ready.experiment.splits.items():
+            ready.tell_whole(name, all_images_because(job.sampling.error, len(split)))
+    done = ready.found.done if ready.found else 0
+    tell(world, f"{ready.path}: {_plan(done, len(order))}, on {ranks(world.size)}.")
+    compute = Computer(ready.attempts, job.data.splits, job.metrics, _constants(ready))
+    progress = Progress(done + len(order), done, ready.stream)
+
+    def arrived(record: Record) -> None:
+        writer.at_root(record)
+        progress.step()
+
+    share_out(world, order, Handlers(compute, writer.at_source, arrived))
+    writer.finish(world.meet, complete=True)
+    tell(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
+    return Exit.COMPLETE
+
+
+def ranks(count: int) -> str:
+    """Return the number of ranks in words."""
+    return f"{count} rank{'s' if count > 1 else ''}"
+
+
+def _plan(done: int, todo: int) -> str:
+    return f"{done} points are there, {todo} to do" if done else f"{todo} points"
+
+
+def _constants(ready: Ready) -> dict[str, float]:
+    """Return what a surface with error bars says of points on all images."""
+    if ready.job.sampling is None:
+        return {}
+    short = ["loss", "acc"] if "accuracy" in ready.job.metrics else ["loss"]
+    splits = ready.experiment.splits
+    bars = {f"{split}_{name}_bar": 0.0 for split in splits for name in short}
+    return {**bars, **{f"{name}_images": len(split) for name, split in splits.items()}}

@@ -1,0 +1,134 @@
+"""A surface filled with some images a point: round by round, each slice of images on some rank, until all bars hold."""
+
+import hashlib
+import json
+from contextlib import ExitStack
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from landscape_mpi.errors import Exit
+from landscape_mpi.evaluate import is_classes
+from landscape_mpi.job import experiment
+from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
+from landscape_mpi.sampling import PerImage, Rounds, all_images_because
+from landscape_mpi.surface import (
+    THETA,
+    Evaluated,
+    Journal,
+    Plan,
+    PlanLog,
+    Surface,
+    WholeWriter,
+    begin_plan,
+    journal_folder,
+    read_journals,
+    read_plan,
+)
+from landscape_mpi.sweep.books import Book, Books, frame_of
+from landscape_mpi.sweep.desk import Desk
+from landscape_mpi.sweep.full import ranks
+from landscape_mpi.sweep.ready import Ready
+from landscape_mpi.sweep.slices import Found, SliceComputer
+
+
+def can_save(ready: Ready) -> bool:
+    """Whether the job samples images and some split is large enough for that."""
+    sampling = ready.job.sampling
+    sizes = [len(split) for split in ready.experiment.splits.values()]
+    return sampling is not None and not all(all_images_because(sampling.error, size) for size in sizes)
+
+
+def admit(ready: Ready) -> None:
+    """Refuse, before anything is written, journals of another sweep beside the surface; collective.
+
+    Raises:
+        UserError: on every rank.
+    """
+    if can_save(ready):
+        on_root(ready.world, lambda: read_plan(journal_folder(ready.path), identity_of(ready)))
+
+
+def leave(world: World, surface: Surface) -> Exit:
+    """Return how a complete surface has ended, and say so where its audit failed."""
+    if surface.audit is None or surface.audit.passed:
+        return Exit.COMPLETE
+    tell(world, f"{surface.path}: audit: {surface.audit.words}.")
+    return Exit.FAILED_POINTS
+
+
+def fill(ready: Ready) -> Exit:
+    """Evaluate until every bar holds, then audit; collective."""
+    world = ready.world
+    with ExitStack() as held:
+        # a plan must not depend on how many threads multiply matrices
+        held.enter_context(threadpool_limits(1, user_api="blas"))
+        desk = together(world, lambda: _open_desk(ready, held) if world.rank == 0 else None)
+        identity, orders = world.from_root((desk.identity, desk.orders) if desk else (b"", {}))
+        journal = together(world, lambda: Journal(journal_folder(ready.path), world.rank, identity))
+        held.enter_context(journal)
+        compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
+        handlers = Handlers(compute, lambda found: journal.add(found.evaluated), desk.arrived if desk else _nowhere)
+        while world.from_root(desk.turn() if desk else 0):
+            share_out(world, desk.pieces if desk else [], handlers)
+        return world.from_root(desk.finish() if desk else Exit.COMPLETE)
+
+
+def identity_of(ready: Ready) -> bytes:
+    """Return what the journals of a surface carry: the same for the same numbers, 32 bytes."""
+    parts = [
+        experiment(ready.job),
+        ready.identity.seed,
+        dict(ready.identity.fingerprints),
+        ready.engine.name,
+        ready.batch,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+
+
+def _nowhere(_: Found) -> None:
+    """Take what only rank 0 hears of."""
+
+
+def _open_desk(ready: Ready, held: ExitStack) -> Desk:
+    """Return rank 0's desk, with all that an earlier run left."""
+    folder, identity = journal_folder(ready.path), identity_of(ready)
+    if ready.found is not None and ready.found.done and not folder.is_dir():
+        tell(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
+    plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
+    slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
+    stored = list(read_journals(folder, slices))
+    books = Books(_books(ready, plan), ready.batch, _visiting_order(ready), stored)
+    log = held.enter_context(PlanLog(folder, identity))
+    writer = WholeWriter(ready.path)
+    desk = held.enter_context(Desk(ready, books, writer, log, slices))
+    desk.greet(len(stored), ranks(ready.world.size))
+    return desk
+
+
+def _origin(ready: Ready, split: int) -> Evaluated:
+    """Return what theta* gave for all images of a split, in the order of the data."""
+    found = list(ready.engine.images.values())[split]
+    return Evaluated(THETA, split, 0, found.losses, found.hits if "accuracy" in ready.job.metrics else None)
+
+
+def _books(ready: Ready, plan: Plan) -> list[Book]:
+    """Return a book for each split, which repeats the rounds that the plan holds."""
+    sampling = ready.job.sampling
+    if sampling is None:
+        raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
+    books = []
+    for number, (name, split) in enumerate(ready.experiment.splits.items()):
+        origin = plan.origins[number]
+        labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
+        frame = frame_of(origin.losses, labels, sampling, number)
+        points = int(np.prod(ready.job.grid.shape))
+        rounds = Rounds(frame, PerImage(origin.losses, origin.hits), points, sampling.error, plan.rounds[number])
+        books.append(Book(name, rounds, sampling))
+    return books
+
+
+def _visiting_order(ready: Ready) -> list[int]:
+    """Return the numbers of all points, coarse to fine."""
+    shape = ready.job.grid.shape
+    return [int(np.ravel_multi_index(index, shape)) for index in ready.visits]
