@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_init(commands)
     _add_train(commands)
+    _add_merge(commands)
     _add_info(commands)
     _add_fetch(commands)
     return parser
@@ -61,6 +62,9 @@ def _add_sweep(commands: _Commands) -> None:
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
+    )
     parser.set_defaults(command=_sweep)
 
 
@@ -84,6 +88,13 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(command=_train)
+
+
+def _add_merge(commands: _Commands) -> None:
+    parser = commands.add_parser("merge", help="put shards together into one surface, as many as there are")
+    parser.add_argument("surface", type=Path)
+    parser.add_argument("shard", type=Path, nargs="+", help="files that `sweep --shard` wrote")
+    parser.set_defaults(command=_merge)
 
 
 def _add_info(commands: _Commands) -> None:
@@ -127,8 +138,19 @@ def _sweep(options: argparse.Namespace) -> int:
         from landscape_mpi.sweep import Options, guarded, sweep
 
     world = open_world()
-    flags = Options(device=options.device, overwrite=options.overwrite, quiet=options.quiet)
+    flags = Options(device=options.device, overwrite=options.overwrite, quiet=options.quiet, shard=options.shard)
     return guarded(world, lambda: sweep(options.job, flags, world))
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from landscape_mpi.surface.merge import merge
+    from landscape_mpi.surface.missing import remedies, state
+
+    merged = merge(options.surface, options.shard)
+    lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
+    lines += [f"to go on: {command}" for command in remedies(merged.surface)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
 
 
 def _check(options: argparse.Namespace) -> int:

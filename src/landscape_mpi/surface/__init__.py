@@ -7,6 +7,8 @@ from landscape_mpi.surface.lock import lock_surface
 from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
+from landscape_mpi.surface.shards import Shard, parse_shard
+from landscape_mpi.surface.visits import coarse_to_fine
 from landscape_mpi.surface.write import WholeWriter, Writer, hdf5_version, open_writer, seal
 
 __all__ = [
@@ -22,17 +24,20 @@ __all__ = [
     "Plan",
     "PlanLog",
     "Record",
+    "Shard",
     "Surface",
     "WholeWriter",
     "Writer",
     "begin_plan",
     "check_writable",
+    "coarse_to_fine",
     "create_surface",
     "discard",
     "hdf5_version",
     "journal_folder",
     "lock_surface",
     "open_writer",
+    "parse_shard",
     "read_directions",
     "read_journals",
     "read_plan",

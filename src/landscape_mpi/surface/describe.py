@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.surface import bars, untrusted
+from landscape_mpi.surface.missing import remedies, state
 from landscape_mpi.surface.read import Surface, read_surface
 
 PROVENANCE = (
@@ -57,10 +58,9 @@ def _grid(surface: Surface) -> Iterator[str]:
     yield _line("alpha", f"{surface.alpha[0]:g} to {surface.alpha[-1]:g}, {len(surface.alpha)} points")
     if surface.beta is not None:
         yield _line("beta", f"{surface.beta[0]:g} to {surface.beta[-1]:g}, {len(surface.beta)} points")
-    failed = f", {surface.failed} failed" if surface.failed else ""
-    todo = "error bars still to narrow" if surface.filled else f"{surface.points - surface.done} to do"
-    state = "complete" if surface.complete else f"incomplete: {todo}"
-    yield _line("points", f"{surface.done} of {surface.points} done{failed} ({state})")
+    yield _line("points", state(surface))
+    for command in remedies(surface):
+        yield _line("to go on", command)
 
 
 def _sampling(surface: Surface) -> Iterator[str]:

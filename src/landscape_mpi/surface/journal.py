@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.surface.records import Kind, RecordFile, read_records
+from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi images 1\n"
 HEAD = struct.Struct("<IHHQQ")
 """Point, split, whether there are hits, first image and number of images."""
-NAME = re.compile(r"rank-\d{5}\.journal")
+NAME = re.compile(r"(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
 
 
 @dataclass(frozen=True)
@@ -44,38 +45,44 @@ def journal_folder(surface: Path) -> Path:
 class Journal(RecordFile):
     """A rank's journal, open for appending."""
 
-    def __init__(self, folder: Path, rank: int, identity: bytes) -> None:
+    def __init__(self, folder: Path, rank: int, identity: bytes, shard: Shard | None = None) -> None:
         """Open or begin the journal of a rank.
 
         Args:
             folder: Of the surface's journals; made where it is absent.
             rank: Which journal.
             identity: The 32 bytes of the sweep it belongs to.
+            shard: Of the ranks; shards keep their journals in one folder.
 
         Raises:
             UserError: the journal that is there belongs to another sweep.
         """
-        super().__init__(folder / f"rank-{rank:05}.journal", KIND, identity)
+        super().__init__(folder / f"{_prefix(shard)}rank-{rank:05}.journal", KIND, identity)
 
     def add(self, evaluated: Evaluated) -> None:
         """Add a record; once this returns it survives the death of any process."""
         self.append(pack(evaluated))
 
 
-def read_journals(folder: Path, identity: bytes) -> Iterator[Evaluated]:
-    """Yield the whole records of all ranks, rank by rank; nothing where there is no folder.
+def read_journals(folder: Path, identity: bytes, shard: Shard | None = None) -> Iterator[Evaluated]:
+    """Yield the whole records of all ranks, or those of a shard, rank by rank; nothing where there is no folder.
 
     Raises:
         UserError: a journal belongs to another sweep.
     """
-    for path in journals(folder):
+    for path in journals(folder, shard):
         for payload in read_records(path, KIND, identity):
             yield unpack(payload)
 
 
-def journals(folder: Path) -> list[Path]:
-    """Return the journals of all ranks."""
-    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name)) if folder.is_dir() else []
+def journals(folder: Path, shard: Shard | None = None) -> list[Path]:
+    """Return the journals of all ranks of all shards, or of the ranks of one."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in files if NAME.fullmatch(path.name) and path.name.startswith(_prefix(shard)))
+
+
+def _prefix(shard: Shard | None) -> str:
+    return f"{shard.slug}." if shard else ""
 
 
 def pack(evaluated: Evaluated) -> bytes:

@@ -5,7 +5,7 @@ sweep that goes on where numbers round otherwise goes on in the same order.
 """
 
 import json
-import os
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any
 from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.journal import Evaluated, journals, pack, sound, unpack
 from landscape_mpi.surface.records import Kind, RecordFile, read_records
+from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi plan 1\n"
 NAME = "plan.journal"
@@ -59,14 +60,13 @@ def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> P
     if found := read_plan(folder, identity):
         return found
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{NAME}.{os.getpid()}"
-    aside.unlink(missing_ok=True)
+    aside = folder / f".{NAME}.{uuid.uuid4()}"
     with RecordFile(aside, KIND, identity) as file:
         for origin in origins:
             file.append(ORIGIN + pack(origin))
-    aside.replace(folder / NAME)
+    _publish(aside, folder / NAME)
     make_durable(folder)
-    return Plan(tuple(origins), ((),) * len(origins))
+    return read_plan(folder, identity) or Plan(tuple(origins), ((),) * len(origins))
 
 
 def read_plan(folder: Path, identity: bytes) -> Plan | None:
@@ -85,12 +85,24 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
     return Plan(origins, tuple(map(tuple, rounds))) if origins else None
 
 
-def discard(folder: Path) -> None:
-    """Remove a surface's journals and plan, and their folder where nothing else is in it."""
-    for path in [*journals(folder), folder / NAME, *folder.glob(f".{NAME}.*")]:
+def discard(folder: Path, shard: Shard | None = None) -> None:
+    """Remove a surface's journals and plan, or a shard's journals alone, and the folder where nothing is left."""
+    plan = [] if shard else [folder / NAME, *folder.glob(f".{NAME}.*")]
+    for path in [*journals(folder, shard), *plan]:
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _publish(aside: Path, place: Path) -> None:
+    """Give a file its name unless another shard was sooner: all of them then go by one order of the images."""
+    try:
+        place.hardlink_to(aside)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        aside.replace(place)
+    aside.unlink(missing_ok=True)
 
 
 def _sound(payload: bytes) -> bool:

@@ -69,7 +69,7 @@ class Audit:
             return "every point stands on all images, so there was nothing to compare"
         verdict = "passed" if self.passed else "FAILED, the bars cannot be trusted"
         return (
-            f"{verdict}: of {self.points} points on all images {self.misses} missed their bars, "
+            f"{verdict}: of {self.points} points on all images {self.misses} missed their bars (5 % should), "
             f"worst |error| / bar {self.worst:.2f}"
         )
 

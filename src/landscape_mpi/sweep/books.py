@@ -88,12 +88,13 @@ class Books:
     def __init__(
         self, books: Sequence[Book], batch: int, order: Sequence[int], stored: Iterable[Evaluated] = ()
     ) -> None:
-        """Take the splits' books, the batch, and the order in which points are visited."""
+        """Take the splits' books, the batch, and the points of this run in the order in which they are visited."""
         self.books = books
         self._batch = batch
         self._place = {point: place for place, point in enumerate(order)}
         self._stored: dict[Key, Evaluated] = {(one.split, one.point, one.start): one for one in stored}
         self._open: dict[tuple[int, int], _Open] = {}
+        self._begun = False
 
     def next(self, decided: Callable[[int, tuple[Promotion, ...]], None]) -> list[Piece]:
         """Return what to evaluate now, coarse to fine; nothing at the end.
@@ -102,10 +103,16 @@ class Books:
         before anything of it is handed out.
         """
         while pieces := list(self._cut(decided)):
-            missing = [piece for piece in pieces if not self._recall(piece)]
-            if missing:
-                return sorted(missing, key=lambda piece: self._place[piece.point])
+            if missing := self._missing(pieces):
+                return missing
         return []
+
+    def first_level(self) -> list[Piece]:
+        """Return what this run's points lack of the first level, once: a shard's work, which decides nothing."""
+        if self._begun:
+            return []
+        self._begun = True
+        return self._missing([piece for piece in self._cut(_nothing) if piece.point in self._place])
 
     def arrived(self, found: Found) -> None:
         """Take what a piece gave."""
@@ -155,6 +162,11 @@ class Books:
                 self._open[split, request.point] = _Open(request, {piece.start for piece in pieces})
                 yield from pieces
 
+    def _missing(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """Return the pieces that are not stored, coarse to fine."""
+        missing = [piece for piece in pieces if not self._recall(piece)]
+        return sorted(missing, key=lambda piece: self._place[piece.point])
+
     def _recall(self, piece: Piece) -> bool:
         """Take a piece from what is stored; return whether it is there."""
         stored = self._stored.pop((piece.split, piece.point, piece.start), None)
@@ -170,6 +182,10 @@ class Books:
         if entry.wanted == set(entry.parts):
             del self._open[key]
             self.books[evaluated.split].take(entry.request, entry.whole)
+
+
+def _nothing(_: int, __: tuple[Promotion, ...]) -> None:
+    """Hear of no round: there is none in the first level."""
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:

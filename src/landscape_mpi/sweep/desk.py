@@ -1,6 +1,7 @@
 """Rank 0's desk in a sampled sweep: hands out, takes in, writes estimates and says how far things are."""
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -23,8 +24,8 @@ OFTEN, SHARE = 10.0, 0.02
 class Desk:
     """The books, the file and the plan's log of one surface; `pieces` is what is to be handed out now."""
 
-    def __init__(self, ready: Ready, books: Books, writer: WholeWriter, log: PlanLog, identity: bytes) -> None:
-        """Take what `sampled` has opened; `identity` is that of the ranks' journals."""
+    def __init__(self, ready: Ready, books: Books, writer: WholeWriter, log: PlanLog | None, identity: bytes) -> None:
+        """Take what `sampled` has opened; `identity` is that of the ranks' journals, and a shard has no log."""
         self.pieces: list[Piece] = []
         self.identity = identity
         self._ready, self._books, self._writer, self._log = ready, books, writer, log
@@ -52,7 +53,7 @@ class Desk:
         if self.pieces:
             self._write()
             self._line.show(self._text, last=True)
-        self.pieces = self._books.next(self._log.add)
+        self.pieces = self._books.first_level() if self._log is None else self._books.next(self._log.add)
         self._waiting = sum(piece.stop - piece.start for piece in self.pieces)
         self._later = self._images_later()
         for book in self._books.books:
@@ -76,13 +77,20 @@ class Desk:
         verdict = self._books.verdict
         audit = None if verdict is None else Audit(verdict.points, verdict.misses, verdict.worst, verdict.passed)
         self._writer.finish(self._books.rounds, audit)
-        world, path, used = self._ready.world, self._ready.path, self._books.used
-        tell(world, f"{path}: complete, every bar within its target, {factor(used)}, in {self._books.rounds} rounds.")
-        if verdict is not None and audit is not None:
-            allowed = f"{verdict.allowed} may" if audit.points else "none may"
-            tell(world, f"{path}: audit: {audit.words} ({allowed}); with it {factor(used + self._books.audited)}.")
-        tell(world, f"Draw it: landscape-plot {path}")
+        for sentence in self._closing(audit):
+            tell(self._ready.world, sentence)
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
+
+    def _closing(self, audit: Audit | None) -> Iterator[str]:
+        path, used = self._ready.path, self._books.used
+        if shard := self._ready.identity.shard:
+            yield f"{path}: the first level of shard {shard} is complete, with bars of up to {self._worst:.2%}."
+            yield "Once all shards are, go on without --shard: the rounds need the first level of all points."
+            return
+        yield f"{path}: complete, every bar within its target, {factor(used)}, in {self._books.rounds} rounds."
+        if audit is not None:
+            yield f"{path}: audit: {audit.words}; with it {factor(used + self._books.audited)}."
+        yield f"Draw it: landscape-plot {path}"
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +129,8 @@ class Desk:
 
     def _images_later(self) -> int:
         """Return about how many images come after this round, the audit included."""
+        if self._log is None:
+            return 0
         books = [book for book in self._books.books if book.audit is None]
         audits = sum(book.sampling.audit * book.rounds.ladder.frame.images for book in books)
         return audits + sum(book.rounds.outlook for book in books if book.rounds.log)

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import JobFile, SweepJob, difference, read_job
+from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Parameters, Plane
 from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface, result_names
-
-FINGERPRINTS = {
-    "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
-    "data_sha256": ("data", "other images or targets"),
-    "plane_sha256": ("plane", "other directions"),
-}
+from landscape_mpi.surface.shards import Shard, recorded_shard
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What fixes every number of a surface: the job's keys and the fingerprints of what they point at."""
+    """What fixes every number of a surface: the job's keys and the fingerprints of what they point at.
+
+    `shard`: which share of the points the file is for; None for all.
+    """
 
     job: JobFile[SweepJob]
     seed: int
     fingerprints: Mapping[str, str]
+    shard: Shard | None = None
 
 
 def find_surface(path: Path, identity: Identity) -> Surface | None:
@@ -37,7 +37,7 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
     surface = read_surface(path)
     if surface.job is None:
         raise UserError(f"output.file: {path} was not written by landscape_mpi; name another file.")
-    reason = _other(surface, identity)
+    reason = first_difference(surface, identity.job.values, identity.fingerprints) or _other_share(surface, identity)
     if reason:
         raise UserError(
             f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
@@ -56,18 +56,25 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         delta=_direction(plane.delta),
         eta=None if plane.eta is None else _direction(plane.eta),
         job=identity.job.text,
-        attributes={"seed": identity.seed, **identity.fingerprints, **attributes},
+        attributes={"seed": identity.seed, **identity.fingerprints, **attributes, **_place(identity)},
     )
 
 
-def _other(surface: Surface, identity: Identity) -> str | None:
-    first = read_job(surface.job or "", surface.path, SweepJob)
-    if key := difference(first.values, identity.job.values):
-        return key
-    for name, (key, what) in FINGERPRINTS.items():
-        if surface.attributes.get(name) != identity.fingerprints[name]:
-            return f"{key}: it was made from {what} ({name} differs)"
-    return None
+def _other_share(surface: Surface, identity: Identity) -> str | None:
+    recorded = recorded_shard(surface.attributes.get("shard"))
+    if recorded == identity.shard:
+        return None
+    return f"--shard: it is for {_share(recorded)}, and this run is for {_share(identity.shard)}"
+
+
+def _share(shard: Shard | None) -> str:
+    return f"shard {shard}" if shard else "all points"
+
+
+def _place(identity: Identity) -> dict[str, str]:
+    """Return what a user needs to start the sweep again: the job's name and, of a share, which it is."""
+    place = {"job_name": identity.job.path.name}
+    return {**place, "shard": str(identity.shard)} if identity.shard else place
 
 
 def _direction(direction: Parameters) -> Direction:

@@ -6,12 +6,17 @@ from typing import TextIO
 
 from landscape_mpi.job import SweepJob
 from landscape_mpi.ranks import World, tell
-from landscape_mpi.surface import DONE, Surface
+from landscape_mpi.surface import DONE, Surface, coarse_to_fine
 from landscape_mpi.sweep.attempt import Attempts, Grid, Index
 from landscape_mpi.sweep.engine import Engine
 from landscape_mpi.sweep.experiment import Experiment
-from landscape_mpi.sweep.order import coarse_to_fine
 from landscape_mpi.sweep.output import Identity
+
+
+def visits(job: SweepJob, identity: Identity) -> list[Index]:
+    """Return the grid indices of a run, all or those of its shard, coarse to fine."""
+    every = coarse_to_fine(job.grid.shape)
+    return identity.shard.of(every) if identity.shard else every
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Ready:
         experiment: Network, data and job.
         identity: What fixes every number of the surface.
         path: The surface file, which exists.
+        folder: Where the journals of sampled sweeps are, those of all shards together.
         found: The surface as it was found; None where it was created just now.
         engine: What evaluates points.
         batch: Images at a time, fixed with the file.
@@ -33,6 +39,7 @@ class Ready:
     experiment: Experiment
     identity: Identity
     path: Path
+    folder: Path
     found: Surface | None
     engine: Engine
     batch: int
@@ -50,12 +57,12 @@ class Ready:
 
     @property
     def visits(self) -> list[Index]:
-        """All grid indices, coarse to fine."""
-        return coarse_to_fine(self.job.grid.shape)
+        """The grid indices of this run, all or those of its shard, coarse to fine."""
+        return visits(self.job, self.identity)
 
     @property
     def missing(self) -> list[Index]:
-        """The grid indices without a result, coarse to fine."""
+        """Those without a result."""
         return [index for index in self.visits if self.found is None or self.found.status[index] != DONE]
 
     def tell_whole(self, split: str, why: str) -> None:

@@ -1,9 +1,10 @@
 """The sweep from job to finished surface: the order of the steps, each of which lives elsewhere."""
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from landscape_mpi.errors import Exit
@@ -11,12 +12,14 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, on_root, tell
 from landscape_mpi.surface import (
+    DONE,
+    Shard,
     Surface,
     check_writable,
     create_surface,
-    discard,
     journal_folder,
     lock_surface,
+    parse_shard,
     seal,
 )
 from landscape_mpi.sweep import full, sampled
@@ -27,7 +30,7 @@ from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
 from landscape_mpi.sweep.prepare import output_path, repeats
 from landscape_mpi.sweep.provenance import attributes
-from landscape_mpi.sweep.ready import Ready
+from landscape_mpi.sweep.ready import Ready, visits
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Options:
     device: str = "auto"
     overwrite: bool = False
     quiet: bool = False
+    shard: str | None = None
 
 
 def sweep(path: Path, options: Options, world: World) -> Exit:
@@ -47,12 +51,15 @@ def sweep(path: Path, options: Options, world: World) -> Exit:
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
     job = on_root(world, lambda: load_job(path, SweepJob))
+    shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
     for repeat in range(repeats(job.values)):
-        on_root(world, lambda repeat=repeat: check_writable(output_path(job, repeat)))  # type: ignore[misc]
+        place = _place(output_path(job, repeat), shard)
+        on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
     experiment = load_experiment(job, options.device, world)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
         plane, identity = experiment.plane(world, repeat)
+        identity = replace(identity, shard=shard)
         codes.append(_PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run())
     return max(codes)
 
@@ -62,11 +69,16 @@ class _PlaneSweep:
     """One plane of a job on its way into one surface file."""
 
     experiment: Experiment
-    path: Path
+    output: Path
     plane: Plane
     identity: Identity
     options: Options
     world: World
+
+    @property
+    def path(self) -> Path:
+        """The file that this run writes."""
+        return _place(self.output, self.identity.shard)
 
     def run(self) -> Exit:
         """Compute what the surface file lacks; collective."""
@@ -74,11 +86,17 @@ class _PlaneSweep:
         with ExitStack() as held:
             on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
             surface = self._find()
-            if surface is None or not surface.complete:
+            if surface is None or not self._complete(surface):
                 return self._fill(surface)
             on_root(self.world, lambda: seal(self.path))
-            tell(self.world, f"{self.path}: all {surface.points} points are there; nothing to do.")
+            share = f" of shard {self.identity.shard}" if self.identity.shard else ""
+            tell(self.world, f"{self.path}: all {surface.done} points{share} are there; nothing to do.")
             return sampled.leave(self.world, surface)
+
+    def _complete(self, surface: Surface) -> bool:
+        """Whether every point of this run has a result that stays."""
+        mine = visits(self.experiment.job.values, self.identity)
+        return all(surface.status[index] == DONE for index in mine) and (surface.sealed or not surface.sampled)
 
     def _find(self) -> Surface | None:
         """Return the surface to go on with, the same on every rank."""
@@ -91,9 +109,10 @@ class _PlaneSweep:
         batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         stream = None if self.options.quiet else sys.stderr
-        ready = Ready(self.world, self.experiment, self.identity, self.path, surface, engine, batch, stream)
+        folder = journal_folder(self.output)
+        ready = Ready(self.world, self.experiment, self.identity, self.path, folder, surface, engine, batch, stream)
         if self.options.overwrite:
-            on_root(self.world, lambda: discard(journal_folder(self.path)))
+            on_root(self.world, lambda: sampled.clear(ready))
         sampled.admit(ready)
         if surface is None:
             cost = self._cost(engine)
@@ -127,6 +146,11 @@ class _PlaneSweep:
         }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
         create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **cost, **provenance}))
+
+
+def _place(surface: Path, shard: Shard | None) -> Path:
+    """Return the file that a run writes for a surface: its shard's own where it is for one."""
+    return shard.path(surface) if shard else surface
 
 
 def _describe(values: Mapping[str, float]) -> str:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
 from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
@@ -21,7 +21,7 @@ from landscape_mpi.surface import (
     Surface,
     WholeWriter,
     begin_plan,
-    journal_folder,
+    discard,
     read_journals,
     read_plan,
 )
@@ -46,7 +46,18 @@ def admit(ready: Ready) -> None:
         UserError: on every rank.
     """
     if can_save(ready):
-        on_root(ready.world, lambda: read_plan(journal_folder(ready.path), identity_of(ready)))
+        on_root(ready.world, lambda: read_plan(ready.folder, identity_of(ready)))
+
+
+def clear(ready: Ready) -> None:
+    """Remove the journals of an earlier sweep; of a shard's own sweep its own alone, because others may use theirs."""
+    shard = ready.identity.shard
+    try:
+        ours = can_save(ready) and read_plan(ready.folder, identity_of(ready)) is not None
+    except UserError:
+        ours = False
+    if shard is None or can_save(ready):
+        discard(ready.folder, shard if ours else None)
 
 
 def leave(world: World, surface: Surface) -> Exit:
@@ -65,7 +76,7 @@ def fill(ready: Ready) -> Exit:
         held.enter_context(threadpool_limits(1, user_api="blas"))
         desk = together(world, lambda: _open_desk(ready, held) if world.rank == 0 else None)
         identity, orders = world.from_root((desk.identity, desk.orders) if desk else (b"", {}))
-        journal = together(world, lambda: Journal(journal_folder(ready.path), world.rank, identity))
+        journal = together(world, lambda: Journal(ready.folder, world.rank, identity, ready.identity.shard))
         held.enter_context(journal)
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
         handlers = Handlers(compute, lambda found: journal.add(found.evaluated), desk.arrived if desk else _nowhere)
@@ -92,16 +103,16 @@ def _nowhere(_: Found) -> None:
 
 def _open_desk(ready: Ready, held: ExitStack) -> Desk:
     """Return rank 0's desk, with all that an earlier run left."""
-    folder, identity = journal_folder(ready.path), identity_of(ready)
+    folder, identity = ready.folder, identity_of(ready)
     if ready.found is not None and ready.found.done and not folder.is_dir():
         tell(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
     plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
     slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
-    stored = list(read_journals(folder, slices))
-    books = Books(_books(ready, plan), ready.batch, _visiting_order(ready), stored)
-    log = held.enter_context(PlanLog(folder, identity))
-    writer = WholeWriter(ready.path)
-    desk = held.enter_context(Desk(ready, books, writer, log, slices))
+    shard = ready.identity.shard
+    stored = list(read_journals(folder, slices, shard))
+    books = Books(_books(ready, plan), ready.batch, _visits(ready), stored)
+    log = None if shard else held.enter_context(PlanLog(folder, identity))
+    desk = held.enter_context(Desk(ready, books, WholeWriter(ready.path), log, slices))
     desk.greet(len(stored), ranks(ready.world.size))
     return desk
 
@@ -128,7 +139,7 @@ def _books(ready: Ready, plan: Plan) -> list[Book]:
     return books
 
 
-def _visiting_order(ready: Ready) -> list[int]:
-    """Return the numbers of all points, coarse to fine."""
+def _visits(ready: Ready) -> list[int]:
+    """Return the numbers of the points of this run, coarse to fine."""
     shape = ready.job.grid.shape
     return [int(np.ravel_multi_index(index, shape)) for index in ready.visits]

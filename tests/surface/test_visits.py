@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.sweep.order import axis_levels, coarse_to_fine
+from landscape_mpi.surface.visits import axis_levels, coarse_to_fine
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -1,0 +1,112 @@
+"""Shards -> one surface: points that are done are copied, whoever computed them, in any order and any number."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import untrusted
+from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.same import first_difference, job_of
+from landscape_mpi.surface.schema import DONE, FAILED
+from landscape_mpi.surface.shards import recorded_shard
+from landscape_mpi.surface.write import write_end
+
+SHARED = {"xcoordinates", "ycoordinates", "audit"}
+"""Arrays that may have the shape of the grid and are no results."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge: the surface, and how many points it did not have before."""
+
+    surface: Surface
+    new: int
+
+
+def merge(path: Path, shards: Sequence[Path]) -> Merged:
+    """Put shards together into the surface at `path`, beside what it holds already.
+
+    The surface is made aside and renamed: it is there before or after, never in between.
+
+    Raises:
+        UserError: a shard is missing, damaged or of another experiment, or the surface cannot be written.
+    """
+    parts = [read_surface(shard) for shard in shards]
+    with lock_surface(path):
+        there = [read_surface(path)] if path.exists() else []
+        first, *others = [*there, *parts]
+        for other in others:
+            _check_same(first, other)
+        before = there[0].done if there else 0
+        if not (there and there[0].complete):
+            _write(path, first.path, [surface.path for surface in others])
+        surface = read_surface(path)
+    return Merged(surface, surface.done - before)
+
+
+def _check_same(first: Surface, other: Surface) -> None:
+    reason = first_difference(first, job_of(other).values, other.attributes)
+    if reason or first.shape != other.shape:
+        raise UserError(
+            f"{other.path}: belongs to another sweep than {first.path}: {reason or 'the grid differs'}; expected "
+            "shards of one job. Nothing was touched."
+        )
+
+
+def _write(path: Path, base: Path, others: Sequence[Path]) -> None:
+    aside = path.with_name(f".{path.name}.merging")
+    try:
+        shutil.copyfile(base, aside)
+        with h5py.File(aside, "r+", locking=False) as file:
+            for other in others:
+                with untrusted.open_file(other) as source:
+                    _copy(file, untrusted.datasets(source))
+            _settle(file)
+        make_durable(aside)
+        aside.replace(path)
+        make_durable(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); expected a folder with space."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _copy(file: h5py.File, source: dict[str, h5py.Dataset]) -> None:
+    """Copy the points that a shard has done, or failed at, and the surface has not."""
+    status, theirs = file["status"][()], untrusted.numbers(source["status"])
+    fresh = (status != DONE) & (theirs == DONE)
+    failed = (status != DONE) & (theirs == FAILED)
+    for name, dataset in source.items():
+        if name not in SHARED and dataset.shape == status.shape and name in file:
+            _put(file[name], dataset, fresh | failed)
+
+
+def _put(target: h5py.Dataset, source: h5py.Dataset, where: NDArray[np.bool_]) -> None:
+    if source.dtype != target.dtype:
+        raise UserError(f"{source.file.filename}: {source.name[1:]} holds {source.dtype}; expected {target.dtype}.")
+    values = target[()]
+    values[where] = source[()][where]
+    target[...] = values
+
+
+def _settle(file: h5py.File) -> None:
+    """Mark the whole: no shard any more, complete where every point is done and nothing is left to refine."""
+    shard = recorded_shard(file.attrs.get("shard"))
+    if shard is not None:
+        file.attrs["shards"] = shard.count
+        del file.attrs["shard"]
+    done = bool((file["status"][()] == DONE).all())
+    sampled = any(name.endswith("_images") for name in file)
+    file["complete"][()] = np.uint8(0)
+    if done and not sampled:
+        write_end(file, complete=True)

@@ -1,0 +1,41 @@
+"""How complete a surface is, and the commands that fill what it lacks; reads no file."""
+
+from collections.abc import Iterator
+
+from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.shards import Shard, recorded_shard
+from landscape_mpi.surface.visits import coarse_to_fine
+
+
+def state(surface: Surface) -> str:
+    """Return e.g. `312 of 625 done, 2 failed (incomplete: 311 to do)`."""
+    shard = recorded_shard(surface.attributes.get("shard"))
+    failed = f", {surface.failed} failed" if surface.failed else ""
+    if shard:
+        todo = lacking(surface, shard)
+        share = f"shard {shard}: {f'{todo} to do' if todo else 'complete'}"
+        return f"{surface.done} of {surface.points} done{failed} ({share})"
+    left = "error bars still to narrow" if surface.filled else f"{surface.points - surface.done} to do"
+    verdict = "complete" if surface.complete else f"incomplete: {left}"
+    return f"{surface.done} of {surface.points} done{failed} ({verdict})"
+
+
+def lacking(surface: Surface, shard: Shard) -> int:
+    """Return how many points of a shard are not done."""
+    return sum(surface.status[index] != DONE for index in shard.of(coarse_to_fine(surface.shape)))
+
+
+def remedies(surface: Surface) -> Iterator[str]:
+    """Yield the commands that compute what a surface lacks, with how much that is; nothing where it is complete."""
+    command = f"python -m landscape_mpi sweep {surface.attributes.get('job_name', 'job.yaml')}"
+    own, count = recorded_shard(surface.attributes.get("shard")), surface.attributes.get("shards")
+    if surface.complete or surface.job is None:
+        return
+    shards = [own] if own else [Shard(i, count) for i in range(count)] if isinstance(count, int) else []
+    if surface.filled or not shards:
+        yield command
+        return
+    for shard in shards:
+        if todo := lacking(surface, shard):
+            yield f"{command} --shard {shard}    # {todo} points"

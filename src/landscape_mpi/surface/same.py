@@ -1,0 +1,34 @@
+"""Whether a surface is of the same experiment as a job or as another surface; reads no file."""
+
+from collections.abc import Mapping
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import JobFile, SweepJob, difference, read_job
+from landscape_mpi.surface.read import Surface
+
+FINGERPRINTS = {
+    "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
+    "data_sha256": ("data", "other images or targets"),
+    "plane_sha256": ("plane", "other directions"),
+}
+
+
+def job_of(surface: Surface) -> JobFile[SweepJob]:
+    """Return the job that a surface was begun with.
+
+    Raises:
+        UserError: it holds no job, or none that this version reads.
+    """
+    if surface.job is None:
+        raise UserError(f"{surface.path} was not written by landscape_mpi; name another file.")
+    return read_job(surface.job, surface.path, SweepJob)
+
+
+def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> str | None:
+    """Return in which key the experiment of a surface differs first; None for the same experiment."""
+    if key := difference(job_of(surface).values, job):
+        return key
+    for name, (key, what) in FINGERPRINTS.items():
+        if surface.attributes.get(name) != fingerprints.get(name):
+            return f"{key}: it was made from {what} ({name} differs)"
+    return None

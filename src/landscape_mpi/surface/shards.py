@@ -1,0 +1,73 @@
+"""A share of a grid's points, for runs that know nothing of each other, such as the tasks of a SLURM array."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from landscape_mpi.errors import UserError
+
+T = TypeVar("T")
+TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID", "LSB_JOBINDEX")
+"""What schedulers call the number of a task of an array."""
+NAME = re.compile(r"(?P<index>\d+)/(?P<count>\d+)")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share `index` of `count`, counted from 0."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        """Return e.g. `3/8`."""
+        return f"{self.index}/{self.count}"
+
+    @property
+    def slug(self) -> str:
+        """Return e.g. `shard-3-of-8`, as in names of files."""
+        return f"shard-{self.index}-of-{self.count}"
+
+    def path(self, surface: Path) -> Path:
+        """Return the file of this share: `s.shard-3-of-8.h5` beside `s.h5`."""
+        return surface.with_name(f"{surface.stem}.{self.slug}{surface.suffix}")
+
+    def of(self, visits: Sequence[T]) -> list[T]:
+        """Return every `count`-th point in the order of visits: each share is spread over the whole grid."""
+        return list(visits[self.index :: self.count])
+
+
+def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
+    """Return the share that `--shard I/N` or `--shard auto/N` names.
+
+    Array variables are read for `auto` alone, and N is never taken from them: `--array=3,5` refills two shards of N.
+
+    Raises:
+        UserError: it is neither, I is not within 0 to N - 1, or there is no array variable.
+    """
+    wanted = text.strip()
+    if wanted.startswith("auto/"):
+        wanted = f"{_task(environment)}/{wanted.removeprefix('auto/')}"
+    found = NAME.fullmatch(wanted)
+    if not found or not 0 <= int(found["index"]) < int(found["count"]):
+        shown = text if wanted == text.strip() else f"{text}, which is {wanted} here"
+        raise UserError(f"--shard: found {shown}; expected I/N with I from 0 to N - 1, such as 3/8, or auto/N.")
+    return Shard(int(found["index"]), int(found["count"]))
+
+
+def recorded_shard(value: object) -> Shard | None:
+    """Return the share that a surface's attribute `shard` names; None where it is no share of anything."""
+    found = NAME.fullmatch(value) if isinstance(value, str) else None
+    return Shard(int(found["index"]), int(found["count"])) if found else None
+
+
+def _task(environment: Mapping[str, str]) -> str:
+    for name in TASK_VARIABLES:
+        if environment.get(name, "").isdecimal():
+            return environment[name]
+    raise UserError(
+        f"--shard: found auto, and none of {', '.join(TASK_VARIABLES)} is set to a number; expected to run as a task "
+        "of an array: write I/N otherwise."
+    )
