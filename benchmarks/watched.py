@@ -18,7 +18,7 @@ CALLS = {
     "data": ("landscape_mpi.sweep.prepare", "load_data"),
     "directions": ("landscape_mpi.sweep.prepare", "build_plane"),
     "engine, centre check": ("landscape_mpi.sweep.run", "choose_engine"),
-    "surface file": ("landscape_mpi.sweep.run", "open_writer"),
+    "surface file": ("landscape_mpi.sweep.full", "open_writer"),
     POINT: ("landscape_mpi.sweep.points", "measure"),
 }
 """The functions that end the steps after MPI, by the module that looks them up."""

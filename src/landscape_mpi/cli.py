@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,12 @@ def _add_sweep(commands: _Commands) -> None:
     parser.add_argument(
         "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
     )
+    parser.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop by itself, with exit code 75; run again to go on",
+    )
     parser.set_defaults(command=_sweep)
 
 
@@ -110,6 +117,13 @@ def _add_fetch(commands: _Commands) -> None:
     parser.set_defaults(command=_fetch)
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of seconds above 0")
+    return value
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
 
@@ -138,7 +152,7 @@ def _sweep(options: argparse.Namespace) -> int:
         from landscape_mpi.sweep import Options, guarded, sweep
 
     world = open_world()
-    flags = Options(device=options.device, overwrite=options.overwrite, quiet=options.quiet, shard=options.shard)
+    flags = Options(options.device, options.overwrite, options.quiet, options.shard, options.time_limit)
     return guarded(world, lambda: sweep(options.job, flags, world))
 
 

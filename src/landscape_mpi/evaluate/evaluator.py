@@ -104,6 +104,7 @@ class Task:
     """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype.
 
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
+    `pause` is called before every batch and may raise, to drop what is left.
     """
 
     splits: Mapping[str, Split]
@@ -112,6 +113,7 @@ class Task:
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     autocast: torch.dtype | None = None
+    pause: Callable[[], None] = lambda: None
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -122,6 +124,7 @@ class Task:
         losses, hits = [], []
         with torch.inference_mode():
             for number, part in enumerate(parts(images, len(self.splits[split].targets), batch)):
+                self.pause()
                 with lanes.lane(number):
                     found = self._batch(network, split, part)
                 losses.append(found[0])

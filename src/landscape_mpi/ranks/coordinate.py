@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from landscape_mpi.ranks.world import World, wait_for
+from landscape_mpi.stop import NEVER, Interrupted, Stop
 
 Piece = TypeVar("Piece")
 """What is handed out, such as the index of a point; never None, and small enough for a message."""
@@ -29,7 +30,9 @@ class Report(Generic[Result]):
 
 @dataclass(frozen=True)
 class Leave:
-    """A rank has done its last piece."""
+    """A rank has done its last piece; `stopped`: though there were more, because it has been told to stop."""
+
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,22 @@ class Failure:
 class Dispenser(Generic[Piece, Result]):
     """The pieces still to do, in order, handed out one by one; every result that comes back is passed on."""
 
-    def __init__(self, order: Iterable[Piece], on_result: Callable[[Result], None]) -> None:
+    def __init__(self, order: Iterable[Piece], on_result: Callable[[Result], None], stop: Stop = NEVER) -> None:
         self._order = iter(order)
         self._on_result = on_result
+        self._stop = stop
         self._lock = threading.Lock()
+        self.stopped = False
 
     def next(self) -> Piece | None:
-        """Return the next piece, or None when all are handed out."""
+        """Return the next piece, or None when all are handed out or some rank has been told to stop."""
         with self._lock:
-            return next(self._order, None)
+            self.stopped = self.stopped or bool(self._stop.reason)
+            return None if self.stopped else next(self._order, None)
+
+    def halt(self) -> None:
+        """Hand out nothing more."""
+        self.stopped = True
 
     def arrived(self, result: Result) -> None:
         """Pass on a result, one at a time."""
@@ -70,8 +80,8 @@ class Source(Protocol[PieceOut, ResultIn]):
     def report(self, result: ResultIn) -> None:
         """Tell rank 0 what was found."""
 
-    def leave(self) -> None:
-        """Tell rank 0 that nothing more comes."""
+    def leave(self, stopped: bool) -> None:
+        """Tell rank 0 that nothing more comes, and whether because this rank was told to stop."""
 
 
 class LocalSource(Generic[Piece, Result]):
@@ -91,8 +101,10 @@ class LocalSource(Generic[Piece, Result]):
         """Hand the result over."""
         self._dispenser.arrived(result)
 
-    def leave(self) -> None:
-        """Do nothing: the dispenser counts remote ranks only."""
+    def leave(self, stopped: bool) -> None:
+        """Say so where this rank was told to stop; the dispenser counts remote ranks only."""
+        if stopped:
+            self._dispenser.halt()
 
 
 class RemoteSource(Generic[Piece, Result]):
@@ -114,20 +126,28 @@ class RemoteSource(Generic[Piece, Result]):
         """Send the result."""
         self._world.send(Report(result), 0)
 
-    def leave(self) -> None:
+    def leave(self, stopped: bool) -> None:
         """Send word."""
-        self._world.send(Leave(), 0)
+        self._world.send(Leave(stopped), 0)
 
 
 def work(source: Source[Piece, Result], do: Callable[[Piece], Result], keep: Callable[[Result], None]) -> None:
-    """Do pieces until there are none left; the next one is asked for before this one is done."""
+    """Do pieces until there are none left; the next one is asked for before this one is done.
+
+    A piece that is interrupted is dropped, and the one asked for with it.
+    """
     source.ask()
     while (piece := source.take()) is not None:
         source.ask()
-        result = do(piece)
+        try:
+            result = do(piece)
+        except Interrupted:
+            source.take()
+            source.leave(stopped=True)
+            return
         keep(result)
         source.report(result)
-    source.leave()
+    source.leave(stopped=False)
 
 
 def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[str], None]) -> None:
@@ -143,3 +163,5 @@ def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callabl
             on_failure(message.text)
         else:
             present -= 1
+            if message.stopped:
+                dispenser.halt()

@@ -17,9 +17,12 @@ from landscape_mpi.ranks.coordinate import (
     work,
 )
 from landscape_mpi.ranks.world import NAP, World, failure_text, tell
+from landscape_mpi.stop import NEVER, Stop
 
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
+HEARD = 0.2
+"""Seconds that a launcher gets to pass a message on before it ends all ranks, and with them what it has not read."""
 
 
 class PieceError(Exception):
@@ -41,16 +44,24 @@ class Handlers(Generic[Piece, Result]):
     arrived: Callable[[Result], None]
 
 
-def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result]) -> None:
+def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
     """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
+
+    Returns:
+        On every rank, whether they were done to the end: False where some rank had a reason to stop.
 
     Raises:
         PieceError: on rank 0, when a piece raised there; one that raises elsewhere ends every rank at once.
     """
     if world.rank != 0:
         _work_remotely(world, handlers)
-        return
-    dispenser = Dispenser(pieces, handlers.arrived)
+        return world.from_root(True)
+    dispenser = Dispenser(pieces, handlers.arrived, stop)
+    _work_at_root(world, dispenser, handlers)
+    return world.from_root(not dispenser.stopped)
+
+
+def _work_at_root(world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
     local: LocalSource[Piece, Result] = LocalSource(dispenser)
     if world.size == 1:
         work(local, handlers.do, handlers.keep)
@@ -91,4 +102,5 @@ def _linger(world: World) -> None:
 
 def _end(world: World, text: str) -> None:
     tell(world, f"error: {text}")
+    time.sleep(HEARD)
     world.abort(1)

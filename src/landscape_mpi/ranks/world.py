@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.device import local_rank_from
 from landscape_mpi.errors import UserError
+from landscape_mpi.stop import Interrupted
 
 T = TypeVar("T")
 NAP = 0.005
@@ -115,19 +116,22 @@ def together(world: World, step: Callable[[], T]) -> T:
 
     Raises:
         UserError: on every rank, with the sentence of the first rank that raised one.
+        Interrupted: on every rank, when a rank has been told to stop.
         RankError: on every rank, when a rank raised anything else.
     """
     result: T | None = None
-    failure: tuple[bool, str] | None = None
+    failure: tuple[int, str] | None = None
     try:
         result = step()
     except UserError as error:
-        failure = (True, str(error))
+        failure = (0, str(error))
+    except Interrupted as reason:
+        failure = (1, str(reason))
     except Exception:
-        failure = (False, failure_text(world))
+        failure = (2, failure_text(world))
     failures = [found for found in world.everywhere(failure) if found]
-    for mistake, text in sorted(failures, key=lambda found: not found[0]):
-        raise (UserError if mistake else RankError)(text)
+    for kind, text in sorted(failures, key=lambda found: found[0]):
+        raise (UserError, Interrupted, RankError)[kind](text)
     return result  # type: ignore[return-value]
 
 

@@ -109,4 +109,4 @@ def _settle(file: h5py.File) -> None:
     sampled = any(name.endswith("_images") for name in file)
     file["complete"][()] = np.uint8(0)
     if done and not sampled:
-        write_end(file, complete=True)
+        write_end(file)

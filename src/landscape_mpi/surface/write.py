@@ -25,7 +25,7 @@ class Writer(Protocol):
         """Take a record that arrived on rank 0."""
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Mark the file complete where it is and close it; `meet` waits until every rank is here."""
+        """Close the file, marked where it is complete; `meet` waits until every rank is here."""
 
 
 def open_writer(path: Path, communicator: Any, root: bool) -> Writer:
@@ -63,10 +63,10 @@ class ParallelWriter:
         """Leave a record alone that its own rank has written."""
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Meet all ranks without spinning, mark the file on rank 0, and close it collectively."""
+        """Meet all ranks without spinning, mark a complete file on rank 0, and close it collectively."""
         meet()
-        if self._root:
-            write_end(self._file, complete)
+        if self._root and complete:
+            write_end(self._file)
         self._file.close()
         if self._root:
             make_durable(self._path)
@@ -91,9 +91,10 @@ class RootWriter:
             self._file.flush()
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Mark the file and close it on rank 0, then meet the other ranks."""
+        """Mark a complete file and close it on rank 0, then meet the other ranks."""
         if self._file is not None:
-            write_end(self._file, complete)
+            if complete:
+                write_end(self._file)
             self._file.close()
             make_durable(self._path)
         meet()
@@ -122,7 +123,7 @@ class WholeWriter:
         self._file["rounds"][()] = rounds
         if audit is not None:
             self._file["audit"][...] = astuple(audit)
-        write_end(self._file, complete=True)
+        write_end(self._file)
         self._file.flush()
 
     def close(self) -> None:
@@ -172,11 +173,11 @@ def seal(path: Path) -> None:
         if file["complete"][()]:
             return
     with h5py.File(path, "r+", locking=False) as file:
-        write_end(file, complete=True)
+        write_end(file)
     make_durable(path)
 
 
-def write_end(file: h5py.File, complete: bool) -> None:
+def write_end(file: h5py.File) -> None:
     """Write the time, and last of all `/complete`."""
     file["finished"][()] = time.time()
-    file["complete"][()] = np.uint8(complete)
+    file["complete"][()] = np.uint8(1)

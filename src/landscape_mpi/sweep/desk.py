@@ -81,6 +81,10 @@ class Desk:
             tell(self._ready.world, sentence)
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
 
+    def rest(self) -> None:
+        """Write what is known by now, because the sweep stops here."""
+        self._write()
+
     def _closing(self, audit: Audit | None) -> Iterator[str]:
         path, used = self._ready.path, self._books.used
         if shard := self._ready.identity.shard:
@@ -98,9 +102,7 @@ class Desk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file; where the user has interrupted the sweep, with all that is known by now."""
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._write()
+        """Close the file."""
         self._writer.close()
 
     def _write(self) -> None:

@@ -13,6 +13,7 @@ from landscape_mpi.evaluate import Task
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, tell, together
+from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.sweep import prepare
 from landscape_mpi.sweep.output import Identity
 from landscape_mpi.sweep.precision import PRECISIONS, Precision
@@ -28,6 +29,7 @@ class Experiment:
     splits: Mapping[str, Split]
     task: Task
     data_sha256: str
+    stop: Stop
 
     @property
     def precision(self) -> Precision:
@@ -49,8 +51,8 @@ class Experiment:
         return plane, Identity(self.job, prepare.seed(self.job.values, repeat), fingerprints)
 
 
-def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experiment:
-    """Load network and data on every rank; collective.
+def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Stop = NEVER) -> Experiment:
+    """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
 
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
@@ -61,9 +63,9 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World) -> Experi
     splits = prepare.load_data(job, world)
     for note in [note for split in splits.values() for note in split.notes]:
         tell(world, f"note: {note}")
-    task = together(world, lambda: prepare.build_task(job, splits, chosen))
+    task = together(world, lambda: prepare.build_task(job, splits, chosen, stop))
     data = agreed(world, "data", lambda: prepare.data_sha256(splits) if world.local_rank == 0 else None)
-    return Experiment(job, chosen, theta, splits, task, data)
+    return Experiment(job, chosen, theta, splits, task, data, stop)
 
 
 def _device(requested: str, world: World, tf32: bool) -> torch.device:

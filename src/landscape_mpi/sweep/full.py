@@ -25,8 +25,10 @@ def fill(ready: Ready) -> Exit:
         writer.at_root(record)
         progress.step()
 
-    share_out(world, order, Handlers(compute, writer.at_source, arrived))
-    writer.finish(world.meet, complete=True)
+    complete = share_out(world, order, Handlers(compute, writer.at_source, arrived), ready.experiment.stop)
+    writer.finish(world.meet, complete)
+    if not complete:
+        return ready.stopped()
     tell(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
     return Exit.COMPLETE
 

@@ -1,10 +1,13 @@
 """How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
 
 import sys
+import time
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.ranks import PieceError, RankError, World, failure_text, tell
+from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, tell
+from landscape_mpi.stop import Interrupted
+from landscape_mpi.sweep.ready import GO_ON
 
 
 def guarded(world: World, action: Callable[[], Exit]) -> Exit:
@@ -14,7 +17,11 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
     one rank alone, while the others may wait for it, and ends them at once.
     """
     try:
-        return action()
+        code = action()
+        world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
+        return code
+    except Interrupted as reason:
+        return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
     except UserError as error:
         return _leave(world, f"error: {error}", Exit.USER)
     except (CentreMismatchError, RankError) as error:
@@ -27,7 +34,7 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
 
 def _leave(world: World, text: str, code: Exit) -> Exit:
     tell(world, text)
-    world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
+    world.meet()
     return code
 
 
@@ -35,5 +42,6 @@ def _end(world: World, text: str) -> Exit:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
     if world.size > 1:
+        time.sleep(HEARD)
         world.abort(Exit.INTERNAL)
     return Exit.INTERNAL

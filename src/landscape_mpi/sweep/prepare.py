@@ -16,6 +16,7 @@ from landscape_mpi.job import FilePlane, JobFile, RandomPlane, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
 from landscape_mpi.ranks import World, together
+from landscape_mpi.stop import Stop
 from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.sweep.precision import PRECISIONS
 from landscape_mpi.sweep.share import share_splits
@@ -64,8 +65,8 @@ def data_sha256(splits: Mapping[str, Split]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torch.device) -> Task:
-    """Return what is evaluated at every point, with the data resident on the device.
+def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torch.device, stop: Stop) -> Task:
+    """Return what is evaluated at every point, with the data resident on the device; dropped where there is to stop.
 
     Raises:
         UserError: the loss cannot be found.
@@ -76,7 +77,8 @@ def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torc
     }
     loss = build_loss(job.values.loss, job.path.parent)
     precision = PRECISIONS[job.values.evaluate.dtype]
-    return Task(resident, normalisation(job.values.data), loss, precision.dtype, device, precision.autocast)
+    scaled = normalisation(job.values.data)
+    return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check)
 
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:

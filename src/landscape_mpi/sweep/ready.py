@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob
 from landscape_mpi.ranks import World, tell
 from landscape_mpi.surface import DONE, Surface, coarse_to_fine
@@ -17,6 +18,9 @@ def visits(job: SweepJob, identity: Identity) -> list[Index]:
     """Return the grid indices of a run, all or those of its shard, coarse to fine."""
     every = coarse_to_fine(job.grid.shape)
     return identity.shard.of(every) if identity.shard else every
+
+
+GO_ON = "what is done is kept: run the same command again to go on."
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Ready:
     def missing(self) -> list[Index]:
         """Those without a result."""
         return [index for index in self.visits if self.found is None or self.found.status[index] != DONE]
+
+    def stopped(self) -> Exit:
+        """Say that the surface is not complete and how to go on; collective."""
+        reasons = [reason for reason in self.world.everywhere(self.experiment.stop.reason) if reason]
+        tell(self.world, f"{self.path}: stopped by {reasons[0]}; {GO_ON}")
+        return Exit.RUN_AGAIN
 
     def tell_whole(self, split: str, why: str) -> None:
         """Say why nothing can be saved on a split."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, on_root, tell
+from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
     DONE,
     Shard,
@@ -41,6 +43,7 @@ class Options:
     overwrite: bool = False
     quiet: bool = False
     shard: str | None = None
+    time_limit: float | None = None
 
 
 def sweep(path: Path, options: Options, world: World) -> Exit:
@@ -50,17 +53,25 @@ def sweep(path: Path, options: Options, world: World) -> Exit:
         UserError: a mistake in the job or in what it points at; nothing has been written.
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
+    stop = Stop(stop_time(options.time_limit, os.environ, time.time()))
+    with stop.listening():
+        return _sweep(path, options, world, stop)
+
+
+def _sweep(path: Path, options: Options, world: World, stop: Stop) -> Exit:
     job = on_root(world, lambda: load_job(path, SweepJob))
     shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
         on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
-    experiment = load_experiment(job, options.device, world)
+    experiment = load_experiment(job, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
         plane, identity = experiment.plane(world, repeat)
         identity = replace(identity, shard=shard)
         codes.append(_PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run())
+        if codes[-1] == Exit.RUN_AGAIN:
+            break
     return max(codes)
 
 

@@ -81,7 +81,9 @@ def fill(ready: Ready) -> Exit:
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
         handlers = Handlers(compute, lambda found: journal.add(found.evaluated), desk.arrived if desk else _nowhere)
         while world.from_root(desk.turn() if desk else 0):
-            share_out(world, desk.pieces if desk else [], handlers)
+            if not share_out(world, desk.pieces if desk else [], handlers, ready.experiment.stop):
+                together(world, lambda: desk.rest() if desk else None)
+                return ready.stopped()
         return world.from_root(desk.finish() if desk else Exit.COMPLETE)
 
 

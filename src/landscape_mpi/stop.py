@@ -1,0 +1,72 @@
+"""Whether a rank should stop before its work is done: a signal came, or its time is up; knows nothing of the work."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+LEAD = 5.0
+"""Seconds before the limit at which to stop, for closing the file; a twentieth of a limit below 100 seconds."""
+SLURM_END = "SLURM_JOB_END_TIME"
+
+
+class Interrupted(BaseException):
+    """This rank has been told to stop; what it had in hand is dropped."""
+
+
+class Stop:
+    """Why this rank should stop, if it should."""
+
+    def __init__(self, until: float | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Take the time of the clock, in seconds since 1970, from which on to stop; None for never."""
+        self._until, self._clock = until, clock
+        self._signal = ""
+
+    @property
+    def reason(self) -> str:
+        """Why to stop, such as `SIGTERM` or `the time limit`; empty while there is no reason."""
+        if not self._signal and self._until is not None and self._clock() >= self._until:
+            return "the time limit"
+        return self._signal
+
+    def check(self) -> None:
+        """Drop what is in hand where there is a reason to stop.
+
+        Raises:
+            Interrupted: there is.
+        """
+        if self.reason:
+            raise Interrupted(self.reason)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one."""
+        before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _heard(self, number: int, _: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name
+
+
+NEVER = Stop()
+"""No reason, ever."""
+
+
+def stop_time(limit: float | None, environment: Mapping[str, str], now: float) -> float | None:
+    """Return when to stop, in seconds since 1970: before the limit, or before SLURM ends the job, whichever is sooner.
+
+    Args:
+        limit: of this run in seconds; None for none.
+        environment: where SLURM says when the job ends, if it does.
+        now: when the run began.
+    """
+    ends = [] if limit is None else [now + limit]
+    if environment.get(SLURM_END, "").isdecimal():
+        ends.append(float(environment[SLURM_END]))
+    return min(end - min(LEAD, (end - now) / 20) for end in ends) if ends else None
