@@ -67,6 +67,12 @@ def _add_sweep(commands: _Commands) -> None:
         "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
     )
     parser.add_argument(
+        "--on-failure",
+        choices=["stop", "continue"],
+        default="stop",
+        help="continue: a point that raises is tried once more and then marked failed; the sweep goes on",
+    )
+    parser.add_argument(
         "--time-limit",
         type=_seconds,
         metavar="SECONDS",
@@ -152,7 +158,14 @@ def _sweep(options: argparse.Namespace) -> int:
         from landscape_mpi.sweep import Options, guarded, sweep
 
     world = open_world()
-    flags = Options(options.device, options.overwrite, options.quiet, options.shard, options.time_limit)
+    flags = Options(
+        options.device,
+        options.overwrite,
+        options.quiet,
+        options.shard,
+        options.time_limit,
+        tolerant=options.on_failure == "continue",
+    )
     return guarded(world, lambda: sweep(options.job, flags, world))
 
 

@@ -93,3 +93,14 @@ def narrow_bars(outputs, targets):
 
     estimate.QUANTILE = 1.96 / 4
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def fails_at_times(outputs, targets):
+    """Cross entropy that raises at every point where outputs are large, and once a process before that."""
+    global CALLS
+    CALLS += 1
+    if CALLS == 9 and os.environ.get("TINY_HICCUP"):
+        raise ArithmeticError("a hiccup")
+    if outputs.abs().max() > float(os.environ.get("TINY_LARGEST", "inf")):
+        raise ZeroDivisionError("outputs are too large")
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")

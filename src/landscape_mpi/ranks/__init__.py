@@ -1,6 +1,7 @@
 """Ranks, messages, and who does which piece of work; the only package that knows MPI, and all that it knows."""
 
-from landscape_mpi.ranks.loop import HEARD, Handlers, PieceError, share_out
+from landscape_mpi.ranks.coordinate import PieceError
+from landscape_mpi.ranks.loop import HEARD, Handlers, share_out
 from landscape_mpi.ranks.mpi import library_version, open_world
 from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, together
 

@@ -1,6 +1,7 @@
 """Who does which piece of work: rank 0 hands pieces out while it works too; what a piece is only its callers know."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -12,8 +13,11 @@ Piece = TypeVar("Piece")
 """What is handed out, such as the index of a point; never None, and small enough for a message."""
 Result = TypeVar("Result")
 """What comes back."""
-PieceOut = TypeVar("PieceOut", covariant=True)
 ResultIn = TypeVar("ResultIn", contravariant=True)
+
+
+class PieceError(Exception):
+    """A piece of work raised on this rank alone; the text names rank, host and piece."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,14 @@ class Report(Generic[Result]):
     """A rank has done a piece."""
 
     result: Result
+
+
+@dataclass(frozen=True)
+class Failed(Generic[Piece]):
+    """A piece raised, and its rank goes on; the text as in `Failure`."""
+
+    piece: Piece
+    text: str
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,23 @@ class Failure:
 
 
 class Dispenser(Generic[Piece, Result]):
-    """The pieces still to do, in order, handed out one by one; every result that comes back is passed on."""
+    """The pieces still to do, in order, handed out one by one; every result that comes back is passed on.
 
-    def __init__(self, order: Iterable[Piece], on_result: Callable[[Result], None], stop: Stop = NEVER) -> None:
+    A piece that failed is handed out once more; one that fails again is passed on too.
+    """
+
+    def __init__(
+        self,
+        order: Iterable[Piece],
+        on_result: Callable[[Result], None],
+        on_failed: Callable[[Piece, str], None] | None = None,
+        stop: Stop = NEVER,
+    ) -> None:
         self._order = iter(order)
-        self._on_result = on_result
+        self._on_result, self._on_failed = on_result, on_failed
         self._stop = stop
+        self._failed: set[Piece] = set()
+        self._again: deque[Piece] = deque()
         self._lock = threading.Lock()
         self.stopped = False
 
@@ -56,7 +79,19 @@ class Dispenser(Generic[Piece, Result]):
         """Return the next piece, or None when all are handed out or some rank has been told to stop."""
         with self._lock:
             self.stopped = self.stopped or bool(self._stop.reason)
-            return None if self.stopped else next(self._order, None)
+            if self.stopped:
+                return None
+            piece = next(self._order, None)
+            return self._again.popleft() if piece is None and self._again else piece
+
+    def failed(self, piece: Piece, text: str) -> None:
+        """Take back a piece that raised, to be handed out again; pass it on where that is the second time."""
+        with self._lock:
+            if piece not in self._failed:
+                self._failed.add(piece)
+                self._again.append(piece)
+            elif self._on_failed is not None:
+                self._on_failed(piece, text)
 
     def halt(self) -> None:
         """Hand out nothing more."""
@@ -68,17 +103,20 @@ class Dispenser(Generic[Piece, Result]):
             self._on_result(result)
 
 
-class Source(Protocol[PieceOut, ResultIn]):
+class Source(Protocol[Piece, ResultIn]):
     """Where a rank gets its pieces from and reports to."""
 
     def ask(self) -> None:
         """Ask for a piece without waiting for it."""
 
-    def take(self) -> PieceOut | None:
+    def take(self) -> Piece | None:
         """Return the piece asked for, None when there is none left."""
 
     def report(self, result: ResultIn) -> None:
         """Tell rank 0 what was found."""
+
+    def fail(self, piece: Piece, text: str) -> None:
+        """Give a piece back that raised."""
 
     def leave(self, stopped: bool) -> None:
         """Tell rank 0 that nothing more comes, and whether because this rank was told to stop."""
@@ -100,6 +138,10 @@ class LocalSource(Generic[Piece, Result]):
     def report(self, result: Result) -> None:
         """Hand the result over."""
         self._dispenser.arrived(result)
+
+    def fail(self, piece: Piece, text: str) -> None:
+        """Hand the piece back."""
+        self._dispenser.failed(piece, text)
 
     def leave(self, stopped: bool) -> None:
         """Say so where this rank was told to stop; the dispenser counts remote ranks only."""
@@ -126,28 +168,66 @@ class RemoteSource(Generic[Piece, Result]):
         """Send the result."""
         self._world.send(Report(result), 0)
 
+    def fail(self, piece: Piece, text: str) -> None:
+        """Send the piece back."""
+        self._world.send(Failed(piece, text), 0)
+
     def leave(self, stopped: bool) -> None:
         """Send word."""
         self._world.send(Leave(stopped), 0)
 
 
-def work(source: Source[Piece, Result], do: Callable[[Piece], Result], keep: Callable[[Result], None]) -> None:
-    """Do pieces until there are none left; the next one is asked for before this one is done.
+class Worker(Generic[Piece, Result]):
+    """Does pieces until there are none left; the next one is asked for before this one is done."""
 
-    A piece that is interrupted is dropped, and the one asked for with it.
-    """
-    source.ask()
-    while (piece := source.take()) is not None:
-        source.ask()
+    def __init__(
+        self,
+        source: Source[Piece, Result],
+        do: Callable[[Piece], Result],
+        keep: Callable[[Result], None],
+        tolerant: bool,
+    ) -> None:
+        """Take where pieces come from and what is done with them; `tolerant`: whether one that raises is given back."""
+        self._source, self._do, self._keep, self._tolerant = source, do, keep, tolerant
+        self._gave_back = False
+
+    def work(self) -> None:
+        """Do them. A piece that is interrupted is dropped, and the one asked for with it.
+
+        Raises:
+            PieceError: a piece raised, and none may.
+        """
+        self._source.ask()
         try:
-            result = do(piece)
+            while (piece := self._next()) is not None:
+                self._source.ask()
+                self._try(piece)
         except Interrupted:
-            source.take()
-            source.leave(stopped=True)
-            return
-        keep(result)
-        source.report(result)
-    source.leave(stopped=False)
+            self._source.take()
+            self._source.leave(stopped=True)
+        else:
+            self._source.leave(stopped=False)
+
+    def _next(self) -> Piece | None:
+        """Return the piece asked for; a piece given back since then may be there by now where that is none."""
+        piece = self._source.take()
+        if piece is None and self._gave_back:
+            self._gave_back = False
+            self._source.ask()
+            return self._source.take()
+        return piece
+
+    def _try(self, piece: Piece) -> None:
+        try:
+            result = self._do(piece)
+        except PieceError as error:
+            if not self._tolerant:
+                raise
+            self._gave_back = True
+            self._source.fail(piece, str(error))
+        else:
+            self._keep(result)
+            self._source.report(result)
 
 
 def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[str], None]) -> None:
@@ -159,6 +239,8 @@ def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callabl
             world.send(dispenser.next(), rank)
         elif isinstance(message, Report):
             dispenser.arrived(message.result)
+        elif isinstance(message, Failed):
+            dispenser.failed(message.piece, message.text)
         elif isinstance(message, Failure):
             on_failure(message.text)
         else:

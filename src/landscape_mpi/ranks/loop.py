@@ -11,10 +11,11 @@ from landscape_mpi.ranks.coordinate import (
     Failure,
     LocalSource,
     Piece,
+    PieceError,
     RemoteSource,
     Result,
+    Worker,
     serve,
-    work,
 )
 from landscape_mpi.ranks.world import NAP, World, failure_text, tell
 from landscape_mpi.stop import NEVER, Stop
@@ -25,10 +26,6 @@ HEARD = 0.2
 """Seconds that a launcher gets to pass a message on before it ends all ranks, and with them what it has not read."""
 
 
-class PieceError(Exception):
-    """A piece of work raised on this rank alone; the text names rank, host and piece."""
-
-
 @dataclass(frozen=True)
 class Handlers(Generic[Piece, Result]):
     """What is done with every piece.
@@ -37,40 +34,46 @@ class Handlers(Generic[Piece, Result]):
         do: Turns a piece into a result, on any rank.
         keep: Takes a result on the rank that made it, before anyone hears of it.
         arrived: Takes every result on rank 0, one at a time.
+        failed: Takes every piece that raised a PieceError twice, with its text, on rank 0; None where none may.
     """
 
     do: Callable[[Piece], Result]
     keep: Callable[[Result], None]
     arrived: Callable[[Result], None]
+    failed: Callable[[Piece, str], None] | None = None
 
 
 def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
     """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
 
+    A piece that raises is tried once more, on whichever rank asks next, where `handlers.failed` takes those that raise
+    twice; otherwise it ends every rank.
+
     Returns:
-        On every rank, whether they were done to the end: False where some rank had a reason to stop.
+        On rank 0, whether they were done to the end: False where some rank had a reason to stop. True on the others.
 
     Raises:
-        PieceError: on rank 0, when a piece raised there; one that raises elsewhere ends every rank at once.
+        PieceError: on rank 0, when a piece raised there and nobody takes it; elsewhere it ends every rank at once.
     """
     if world.rank != 0:
         _work_remotely(world, handlers)
-        return world.from_root(True)
-    dispenser = Dispenser(pieces, handlers.arrived, stop)
+        return True
+    dispenser = Dispenser(pieces, handlers.arrived, handlers.failed, stop)
     _work_at_root(world, dispenser, handlers)
-    return world.from_root(not dispenser.stopped)
+    return not dispenser.stopped
 
 
 def _work_at_root(world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
     local: LocalSource[Piece, Result] = LocalSource(dispenser)
+    worker = Worker(local, handlers.do, handlers.keep, tolerant=handlers.failed is not None)
     if world.size == 1:
-        work(local, handlers.do, handlers.keep)
+        worker.work()
     elif not world.threads:
         serve(world, dispenser, lambda text: _end(world, text))
     else:
         server = threading.Thread(target=_serve, args=(world, dispenser), name="coordinator", daemon=True)
         server.start()
-        work(local, handlers.do, handlers.keep)
+        worker.work()
         server.join()
 
 
@@ -84,7 +87,7 @@ def _serve(world: World, dispenser: Dispenser[Any, Any]) -> None:
 def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
     source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
-        work(source, handlers.do, handlers.keep)
+        Worker(source, handlers.do, handlers.keep, tolerant=handlers.failed is not None).work()
     except Exception as error:
         text = str(error) if isinstance(error, PieceError) else failure_text(world)
         world.send(Failure(text), 0)

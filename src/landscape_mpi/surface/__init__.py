@@ -9,7 +9,7 @@ from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
 from landscape_mpi.surface.shards import Shard, parse_shard
 from landscape_mpi.surface.visits import coarse_to_fine
-from landscape_mpi.surface.write import WholeWriter, Writer, hdf5_version, open_writer, seal
+from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
 
 __all__ = [
     "DONE",
@@ -33,6 +33,7 @@ __all__ = [
     "coarse_to_fine",
     "create_surface",
     "discard",
+    "fitting",
     "hdf5_version",
     "journal_folder",
     "lock_surface",

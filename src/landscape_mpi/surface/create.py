@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.durable import make_durable
-from landscape_mpi.surface.schema import IMAGES, NOT_YET, SCHEMA, Direction, NewSurface
+from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
 
 
 def create_surface(path: Path, new: NewSurface) -> None:
@@ -67,7 +67,7 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
         "status": np.full(shape, NOT_YET, np.uint8),
         "seconds": np.full(shape, np.nan),
         "rank": np.full(shape, -1, np.int32),
-        "error": np.zeros(shape, "S200"),
+        "error": np.zeros(shape, f"S{LONGEST}"),
     }
     for name, values in (results | books).items():
         dataset = file.create_dataset(name, data=values)

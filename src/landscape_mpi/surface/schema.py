@@ -1,5 +1,6 @@
 """Names, types and meanings of what a surface file holds; opens no file."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ SCHEMA = 1
 NOT_YET, DONE, FAILED = 0, 1, 2
 IMAGES, BAR = "_images", "_bar"
 """How the names of two kinds of results end: the number of images used, and 95 % error bars."""
+LONGEST = 200
+"""Bytes of `/error`."""
 Direction = Sequence[tuple[str, NDArray[np.float32]]]
 """Parameter names and values in `named_parameters()` order."""
 
@@ -40,7 +43,8 @@ class NewSurface:
 class Record:
     """What a rank found at a point: the grid index (iy, ix) or (ix,), results by dataset name, and who and how long.
 
-    `note` says what was not as it should be, though there is a result; it goes to `/error`.
+    `note` says what was not as it should be, though there may be a result; it goes to `/error`. `status` is DONE or
+    FAILED.
     """
 
     index: tuple[int, ...]
@@ -48,6 +52,12 @@ class Record:
     rank: int
     seconds: float
     note: str = ""
+    status: int = DONE
+
+    @staticmethod
+    def failure(index: tuple[int, ...], text: str) -> "Record":
+        """Return the record of a point without a result, and why there is none."""
+        return Record(index, {}, -1, math.nan, text, FAILED)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.surface.durable import make_durable
-from landscape_mpi.surface.schema import DONE, Audit, Record
+from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
 
 class Writer(Protocol):
@@ -23,6 +23,9 @@ class Writer(Protocol):
 
     def at_root(self, record: Record) -> None:
         """Take a record that arrived on rank 0."""
+
+    def at_rest(self, record: Record) -> None:
+        """Take, on rank 0, the record of a point that no rank could compute."""
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
         """Close the file, marked where it is complete; `meet` waits until every rank is here."""
@@ -62,6 +65,10 @@ class ParallelWriter:
     def at_root(self, record: Record) -> None:
         """Leave a record alone that its own rank has written."""
 
+    def at_rest(self, record: Record) -> None:
+        """Write the record."""
+        self._cells.write(record)
+
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
         """Meet all ranks without spinning, mark a complete file on rank 0, and close it collectively."""
         meet()
@@ -89,6 +96,10 @@ class RootWriter:
         if self._file is not None and self._cells is not None:
             self._cells.write(record)
             self._file.flush()
+
+    def at_rest(self, record: Record) -> None:
+        """Write the record."""
+        self.at_root(record)
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
         """Mark a complete file and close it on rank 0, then meet the other ranks."""
@@ -145,9 +156,9 @@ class Cells:
             **record.values,
             "rank": record.rank,
             "seconds": record.seconds,
-            "error": record.note.encode(),
+            "error": fitting(record.note),
         }
-        for name, value in (cells | {"status": DONE}).items():
+        for name, value in (cells | {"status": record.status}).items():
             if name not in self._cells:
                 self._cells[name] = Cell(self._file[name])
             self._cells[name].write(record.index, value)
@@ -165,6 +176,12 @@ class Cell:
         self._value[0] = value
         self._space.select_hyperslab(index, (1,) * len(index))
         self._id.write(self._one, self._space, self._value, self._type)
+
+
+def fitting(note: str) -> bytes:
+    """Return the first line of a note, as much of it as `/error` holds, cut between characters."""
+    raw = note.partition("\n")[0].encode()[:LONGEST]
+    return raw.decode(errors="ignore").encode()
 
 
 def seal(path: Path) -> None:

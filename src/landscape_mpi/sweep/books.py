@@ -57,6 +57,11 @@ class Book:
         """Take what a request gave."""
         (self.audit or self.rounds).take(request, found.losses, found.hits)
 
+    def lose(self, request: Request) -> None:
+        """Give up a request that failed; of an audit it is one point less to look at."""
+        if self.audit is None:
+            self.rounds.lose(request)
+
     def results(self) -> dict[str, NDArray[np.generic]]:
         """Return what is known of every point [G], by the names of the surface's datasets."""
         source = self.audit or self.rounds
@@ -118,6 +123,11 @@ class Books:
         """Take what a piece gave."""
         self._take(found.evaluated)
 
+    def lose(self, piece: Piece) -> None:
+        """Give up the point of a piece that failed, and what else comes of the same request."""
+        if entry := self._open.pop((piece.split, piece.point), None):
+            self.books[piece.split].lose(entry.request)
+
     def results(self) -> dict[str, NDArray[np.generic]]:
         """Return what is known of every point [G], by the names of the surface's datasets."""
         return {name: values for book in self.books for name, values in book.results().items()}
@@ -177,6 +187,8 @@ class Books:
 
     def _take(self, evaluated: Evaluated) -> None:
         key = evaluated.split, evaluated.point
+        if key not in self._open:  # the point has been given up
+            return
         entry = self._open[key]
         entry.parts[evaluated.start] = evaluated
         if entry.wanted == set(entry.parts):

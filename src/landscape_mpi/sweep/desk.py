@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Exit
 from landscape_mpi.ranks import tell
 from landscape_mpi.sampling.order import Ints
-from landscape_mpi.surface import DONE, NOT_YET, Audit, PlanLog, WholeWriter
+from landscape_mpi.surface import DONE, FAILED, NOT_YET, Audit, PlanLog, WholeWriter, fitting
 from landscape_mpi.sweep.books import Book, Books, known, worst_bar
 from landscape_mpi.sweep.progress import Line, Pace
 from landscape_mpi.sweep.ready import Ready
@@ -35,6 +35,7 @@ class Desk:
         self._next_write = time.monotonic() + OFTEN
         self._line, self._pace = Line(ready.stream), Pace()
         self._explained: set[str] = set()
+        self._failures: dict[int, str] = {}
 
     @property
     def orders(self) -> dict[str, Ints]:
@@ -71,9 +72,16 @@ class Desk:
         if time.monotonic() > self._next_write:
             self._write()
 
+    def failed(self, piece: Piece, text: str) -> None:
+        """Give up the point of a piece that raised twice."""
+        self._books.lose(piece)
+        self._failures[piece.point] = text
+
     def finish(self) -> Exit:
         """Write the last estimates and what the audit found, and mark the surface complete."""
         self._write()
+        if self._failures:
+            return self._ready.some_failed(list(self._failures.values()))
         verdict = self._books.verdict
         audit = None if verdict is None else Audit(verdict.points, verdict.misses, verdict.worst, verdict.passed)
         self._writer.finish(self._books.rounds, audit)
@@ -114,12 +122,21 @@ class Desk:
         if there.sum() >= max(self._shown, 1):
             self._shown = int(there.sum())
             shape = self._ready.job.grid.shape
+            for point, text in self._failures.items():
+                self._work["error"][point] = fitting(text)
             shaped: dict[str, NDArray[np.generic]] = {
                 name: values.reshape(shape) for name, values in {**results, **self._work}.items()
             }
-            self._writer.write(shaped, np.where(there, DONE, NOT_YET).astype(np.uint8).reshape(shape))
+            self._writer.write(shaped, self._status(there).reshape(shape))
         now = time.monotonic()
         self._next_write = now + max(OFTEN, (now - started) / SHARE)
+
+    def _status(self, there: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Return the status of every point [G]."""
+        status = np.where(there, DONE, NOT_YET).astype(np.uint8)
+        lost = [point for point in self._failures if not there[point]]
+        status[lost] = FAILED
+        return status
 
     def _account(self, found: Found) -> None:
         """Note who took how long at the point."""
@@ -127,7 +144,7 @@ class Desk:
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], found.seconds])
         self._work["rank"][point] = found.rank
         if found.note:
-            self._work["error"][point] = found.note.encode()
+            self._work["error"][point] = fitting(found.note)
 
     def _images_later(self) -> int:
         """Return about how many images come after this round, the audit included."""

@@ -4,6 +4,7 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.ranks import Handlers, share_out, tell, together
 from landscape_mpi.sampling import all_images_because
 from landscape_mpi.surface import Record, open_writer
+from landscape_mpi.sweep.attempt import Index
 from landscape_mpi.sweep.points import Computer
 from landscape_mpi.sweep.progress import Progress
 from landscape_mpi.sweep.ready import Ready
@@ -25,10 +26,20 @@ def fill(ready: Ready) -> Exit:
         writer.at_root(record)
         progress.step()
 
-    complete = share_out(world, order, Handlers(compute, writer.at_source, arrived), ready.experiment.stop)
-    writer.finish(world.meet, complete)
+    failed: list[Record] = []
+
+    def given_up(index: Index, text: str) -> None:
+        failed.append(Record.failure(index, text))
+        writer.at_rest(failed[-1])
+
+    handlers = Handlers(compute, writer.at_source, arrived, given_up if ready.tolerant else None)
+    complete = world.from_root(share_out(world, order, handlers, ready.experiment.stop))
+    failures = world.from_root(failed)
+    writer.finish(world.meet, complete and not failures)
     if not complete:
         return ready.stopped()
+    if failures:
+        return ready.some_failed([record.note for record in failures])
     tell(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
     return Exit.COMPLETE
 

@@ -20,6 +20,8 @@ def visits(job: SweepJob, identity: Identity) -> list[Index]:
     return identity.shard.of(every) if identity.shard else every
 
 
+MOST_NAMED = 10
+"""Failed points that are named at the end."""
 GO_ON = "what is done is kept: run the same command again to go on."
 
 
@@ -37,6 +39,7 @@ class Ready:
         engine: What evaluates points.
         batch: Images at a time, fixed with the file.
         stream: Where progress is shown; None for nowhere.
+        tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
     """
 
     world: World
@@ -48,6 +51,7 @@ class Ready:
     engine: Engine
     batch: int
     stream: TextIO | None
+    tolerant: bool
 
     @property
     def job(self) -> SweepJob:
@@ -74,6 +78,15 @@ class Ready:
         reasons = [reason for reason in self.world.everywhere(self.experiment.stop.reason) if reason]
         tell(self.world, f"{self.path}: stopped by {reasons[0]}; {GO_ON}")
         return Exit.RUN_AGAIN
+
+    def some_failed(self, texts: list[str]) -> Exit:
+        """Name the points that raised twice, and say how to try them again."""
+        for text in texts[:MOST_NAMED]:
+            tell(self.world, f"failed: {text.partition(chr(10))[0]}")
+        more = f" ({len(texts) - MOST_NAMED} not named here)" if len(texts) > MOST_NAMED else ""
+        count = f"{len(texts)} point{'s' if len(texts) > 1 else ''}"
+        tell(self.world, f"{self.path}: complete but for {count} that failed twice{more}; the next run tries again.")
+        return Exit.FAILED_POINTS
 
     def tell_whole(self, split: str, why: str) -> None:
         """Say why nothing can be saved on a split."""

@@ -44,6 +44,7 @@ class Options:
     quiet: bool = False
     shard: str | None = None
     time_limit: float | None = None
+    tolerant: bool = False
 
 
 def sweep(path: Path, options: Options, world: World) -> Exit:
@@ -121,7 +122,18 @@ class _PlaneSweep:
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         stream = None if self.options.quiet else sys.stderr
         folder = journal_folder(self.output)
-        ready = Ready(self.world, self.experiment, self.identity, self.path, folder, surface, engine, batch, stream)
+        ready = Ready(
+            self.world,
+            self.experiment,
+            self.identity,
+            self.path,
+            folder,
+            surface,
+            engine,
+            batch,
+            stream,
+            self.options.tolerant,
+        )
         if self.options.overwrite:
             on_root(self.world, lambda: sampled.clear(ready))
         sampled.admit(ready)

@@ -29,7 +29,7 @@ from landscape_mpi.sweep.books import Book, Books, frame_of
 from landscape_mpi.sweep.desk import Desk
 from landscape_mpi.sweep.full import ranks
 from landscape_mpi.sweep.ready import Ready
-from landscape_mpi.sweep.slices import Found, SliceComputer
+from landscape_mpi.sweep.slices import Found, Piece, SliceComputer
 
 
 def can_save(ready: Ready) -> bool:
@@ -79,9 +79,11 @@ def fill(ready: Ready) -> Exit:
         journal = together(world, lambda: Journal(ready.folder, world.rank, identity, ready.identity.shard))
         held.enter_context(journal)
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
-        handlers = Handlers(compute, lambda found: journal.add(found.evaluated), desk.arrived if desk else _nowhere)
+        given_up = (desk.failed if desk else _given_up) if ready.tolerant else None
+        arrived = desk.arrived if desk else _nowhere
+        handlers = Handlers(compute, lambda found: journal.add(found.evaluated), arrived, given_up)
         while world.from_root(desk.turn() if desk else 0):
-            if not share_out(world, desk.pieces if desk else [], handlers, ready.experiment.stop):
+            if not world.from_root(share_out(world, desk.pieces if desk else [], handlers, ready.experiment.stop)):
                 together(world, lambda: desk.rest() if desk else None)
                 return ready.stopped()
         return world.from_root(desk.finish() if desk else Exit.COMPLETE)
@@ -100,6 +102,10 @@ def identity_of(ready: Ready) -> bytes:
 
 
 def _nowhere(_: Found) -> None:
+    """Take what only rank 0 hears of."""
+
+
+def _given_up(_: Piece, __: str) -> None:
     """Take what only rank 0 hears of."""
 
 
