@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from landscape_mpi.errors import Exit
 from landscape_mpi.ranks.world import World, wait_for
 from landscape_mpi.stop import NEVER, Interrupted, Stop
 
@@ -49,9 +50,10 @@ class Leave:
 
 @dataclass(frozen=True)
 class Failure:
-    """A rank raised; the text names rank, host and piece."""
+    """A rank raised; the text names rank, host and piece, and the exit code is the one to end with."""
 
     text: str
+    code: int = Exit.INTERNAL
 
 
 class Dispenser(Generic[Piece, Result]):
@@ -230,7 +232,7 @@ class Worker(Generic[Piece, Result]):
             self._source.report(result)
 
 
-def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[str], None]) -> None:
+def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[Failure], None]) -> None:
     """Answer the other ranks until all have left; runs in a thread of rank 0."""
     present = world.size - 1
     while present:
@@ -242,7 +244,7 @@ def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callabl
         elif isinstance(message, Failed):
             dispenser.failed(message.piece, message.text)
         elif isinstance(message, Failure):
-            on_failure(message.text)
+            on_failure(message)
         else:
             present -= 1
             if message.stopped:

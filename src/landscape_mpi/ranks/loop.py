@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.ranks.coordinate import (
     Dispenser,
     Failure,
@@ -59,29 +60,34 @@ def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, R
         _work_remotely(world, handlers)
         return True
     dispenser = Dispenser(pieces, handlers.arrived, handlers.failed, stop)
-    _work_at_root(world, dispenser, handlers)
+    _work_at_root(world, dispenser, handlers, _Ending(world))
     return not dispenser.stopped
 
 
-def _work_at_root(world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
+def _work_at_root(
+    world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result], end: "_Ending"
+) -> None:
     local: LocalSource[Piece, Result] = LocalSource(dispenser)
     worker = Worker(local, handlers.do, handlers.keep, tolerant=handlers.failed is not None)
     if world.size == 1:
         worker.work()
     elif not world.threads:
-        serve(world, dispenser, lambda text: _end(world, text))
+        _serve(world, dispenser, end)
     else:
-        server = threading.Thread(target=_serve, args=(world, dispenser), name="coordinator", daemon=True)
+        server = threading.Thread(target=_serve, args=(world, dispenser, end), name="coordinator", daemon=True)
         server.start()
-        worker.work()
+        try:
+            worker.work()
+        except UserError as error:  # the other ranks are in the middle of their work and would wait for this one
+            end(_failure(world, error))
         server.join()
 
 
-def _serve(world: World, dispenser: Dispenser[Any, Any]) -> None:
+def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending") -> None:
     try:
-        serve(world, dispenser, lambda text: _end(world, text))
-    except Exception:
-        _end(world, failure_text(world))
+        serve(world, dispenser, end)
+    except Exception as error:
+        end(_failure(world, error))
 
 
 def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
@@ -89,8 +95,7 @@ def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
     try:
         Worker(source, handlers.do, handlers.keep, tolerant=handlers.failed is not None).work()
     except Exception as error:
-        text = str(error) if isinstance(error, PieceError) else failure_text(world)
-        world.send(Failure(text), 0)
+        world.send(_failure(world, error), 0)
         _linger(world)
         raise
 
@@ -103,7 +108,22 @@ def _linger(world: World) -> None:
         time.sleep(NAP)
 
 
-def _end(world: World, text: str) -> None:
-    tell(world, f"error: {text}")
-    time.sleep(HEARD)
-    world.abort(1)
+def _failure(world: World, error: Exception) -> Failure:
+    """Return how the job ends of what is being handled on this rank: a user's mistake needs no traceback."""
+    if isinstance(error, UserError):
+        return Failure(str(error), Exit.USER)
+    return Failure(str(error) if isinstance(error, PieceError) else failure_text(world))
+
+
+class _Ending:
+    """The end of all ranks at once, with one message, however many of them failed by then."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._first = world, threading.Lock()
+
+    def __call__(self, failure: Failure) -> None:
+        if self._first.acquire(blocking=False):
+            tell(self._world, f"error: {failure.text}")
+            time.sleep(HEARD)
+            self._world.abort(failure.code)
+        time.sleep(GRACE)

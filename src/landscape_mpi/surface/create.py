@@ -1,6 +1,7 @@
 """A new surface file, whole or not at all: made aside, really allocated, made durable, then renamed."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.surface.own import OwnFile
+from landscape_mpi.surface.refusal import reason
 from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
 
 
@@ -24,15 +27,15 @@ def create_surface(path: Path, new: NewSurface) -> None:
     aside = path.with_name(f".{path.name}.creating")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(aside, "w", locking=False) as file:
+        with OwnFile(aside, "w") as file:
             _fill(file, new)
-        make_durable(aside)
         aside.replace(path)
         make_durable(path.parent)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise UserError(
-            f"output.file: {path} cannot be created ({error.strerror or error}); expected a folder that can be written "
+            f"output.file: {path} cannot be created ({reason(error)}); expected a folder that can be written "
             "and space for the whole surface."
         ) from error
 

@@ -5,11 +5,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.refusal import in_words
 
 PATIENCE = 20.0
 """Seconds to wait for the ranks of a killed sweep to be gone."""
@@ -25,13 +26,18 @@ def lock_surface(path: Path, patience: float = PATIENCE) -> Iterator[None]:
         UserError: another sweep holds it for longer than `patience` seconds.
     """
     place = path.with_name(f"{path.name}.lock")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("a+") as stream:
+    with _opened(place) as stream:
         _acquire(stream, path, time.monotonic() + patience)
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        stream.flush()
+        with suppress(OSError):  # a full disk keeps nobody from holding a lock
+            stream.truncate(0)
+            os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+
+
+def _opened(place: Path) -> IO[str]:
+    with in_words(place, "expected a folder that can be written"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place.open("a+")
 
 
 def _acquire(stream: IO[str], path: Path, deadline: float) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.same import first_difference, job_of
 from landscape_mpi.surface.schema import DONE, FAILED
 from landscape_mpi.surface.shards import recorded_shard
@@ -47,7 +50,8 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
             _check_same(first, other)
         before = there[0].done if there else 0
         if not (there and there[0].complete):
-            _write(path, first.path, [surface.path for surface in others])
+            with in_words(path, "nothing was touched; expected a folder with space for one more surface"):
+                _write(path, first.path, [surface.path for surface in others])
         surface = read_surface(path)
     return Merged(surface, surface.done - before)
 
@@ -65,20 +69,16 @@ def _write(path: Path, base: Path, others: Sequence[Path]) -> None:
     aside = path.with_name(f".{path.name}.merging")
     try:
         shutil.copyfile(base, aside)
-        with h5py.File(aside, "r+", locking=False) as file:
+        with OwnFile(aside, "r+") as file:
             for other in others:
                 with untrusted.open_file(other) as source:
                     _copy(file, untrusted.datasets(source))
             _settle(file)
-        make_durable(aside)
         aside.replace(path)
         make_durable(path.parent)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}); expected a folder with space."
-        ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def _copy(file: h5py.File, source: dict[str, h5py.Dataset]) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landscape_mpi.errors import UserError
 from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.journal import Evaluated, journals, pack, sound, unpack
 from landscape_mpi.surface.records import Kind, RecordFile, read_records
+from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi plan 1\n"
@@ -59,14 +61,22 @@ def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> P
     """
     if found := read_plan(folder, identity):
         return found
-    folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{NAME}.{uuid.uuid4()}"
-    with RecordFile(aside, KIND, identity) as file:
-        for origin in origins:
-            file.append(ORIGIN + pack(origin))
-    _publish(aside, folder / NAME)
-    make_durable(folder)
+    with in_words(folder):
+        _write(aside, identity, origins)
+        _publish(aside, folder / NAME)
+        make_durable(folder)
     return read_plan(folder, identity) or Plan(tuple(origins), ((),) * len(origins))
+
+
+def _write(aside: Path, identity: bytes, origins: Sequence[Evaluated]) -> None:
+    try:
+        with RecordFile(aside, KIND, identity) as file:
+            for origin in origins:
+                file.append(ORIGIN + pack(origin))
+    except UserError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def read_plan(folder: Path, identity: bytes) -> Plan | None:

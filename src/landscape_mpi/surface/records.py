@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.durable import Disk
+from landscape_mpi.surface.refusal import in_words
 
 IDENTITY = 32
 """Bytes that say which sweep a file belongs to: a SHA-256."""
@@ -36,24 +38,38 @@ class RecordFile:
         """Open or begin it; its folder is made where it is absent.
 
         Raises:
-            UserError: the file that is there belongs to another sweep.
+            UserError: the file that is there belongs to another sweep, or the system refuses.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _end_of_records(path, kind, identity)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.ftruncate(self._file, kept)
-        os.lseek(self._file, kept, os.SEEK_SET)
-        if not kept:
-            _write(self._file, kind.magic + identity)
+        self._path = path
+        with in_words(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = _end_of_records(path, kind, identity)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            os.ftruncate(self._file, kept)
+            os.lseek(self._file, kept, os.SEEK_SET)
+            if not kept:
+                _write(self._file, kind.magic + identity)
+            self._disk = Disk(path)
 
     def append(self, payload: bytes) -> None:
-        """Add a record; once this returns it survives the death of any process."""
-        _write(self._file, FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+        """Add a record; once this returns it survives the death of any process.
+
+        Raises:
+            UserError: the system refuses, as a full disk does; what is torn by that is cut off by the next run.
+        """
+        with in_words(self._path):
+            _write(self._file, FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+            self._disk.wrote()
 
     def close(self) -> None:
-        """Hand everything to the disk and close."""
-        os.fsync(self._file)
-        os.close(self._file)
+        """Hand everything to the disk and close.
+
+        Raises:
+            UserError: the disk did not take it.
+        """
+        with in_words(self._path):
+            os.close(self._file)
+            self._disk.close()
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.surface.durable import Disk
+from landscape_mpi.surface.own import OwnFile
+from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
 
@@ -26,6 +28,9 @@ class Writer(Protocol):
 
     def at_rest(self, record: Record) -> None:
         """Take, on rank 0, the record of a point that no rank could compute."""
+
+    def settle(self) -> None:
+        """Wait until what this rank wrote is on its disk."""
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
         """Close the file, marked where it is complete; `meet` waits until every rank is here."""
@@ -55,28 +60,44 @@ class ParallelWriter:
         """Open the file collectively on an mpi4py communicator."""
         self._root = communicator.rank == 0
         self._path = path
-        self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
-        self._cells = Cells(self._file)
+        with in_words(path):
+            self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
+            self._disk = Disk(path)
+        self._cells, self._rest = Cells(self._file), Cells(self._file)
 
     def at_source(self, record: Record) -> None:
-        """Write the record; once this returns it survives the death of any process."""
-        self._cells.write(record)
+        """Write the record; once this returns it survives the death of any process.
+
+        Raises:
+            UserError: the system refuses.
+        """
+        with in_words(self._path):
+            self._cells.write(record)
+            self._disk.wrote()
 
     def at_root(self, record: Record) -> None:
         """Leave a record alone that its own rank has written."""
 
     def at_rest(self, record: Record) -> None:
-        """Write the record."""
-        self._cells.write(record)
+        """Write the record; in a thread of its own, while this rank may be writing another."""
+        with in_words(self._path):
+            self._rest.write(record)
+
+    def settle(self) -> None:
+        """Wait until what this rank wrote is on its disk."""
+        with in_words(self._path):
+            self._disk.hand_over()
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
         """Meet all ranks without spinning, mark a complete file on rank 0, and close it collectively."""
         meet()
-        if self._root and complete:
-            write_end(self._file)
-        self._file.close()
-        if self._root:
-            make_durable(self._path)
+        with in_words(self._path):
+            try:
+                if self._root and complete:
+                    write_end(self._file)
+            finally:
+                self._file.close()
+            self._disk.close()
 
 
 class RootWriter:
@@ -85,30 +106,39 @@ class RootWriter:
     def __init__(self, path: Path, root: bool) -> None:
         """Open the file on rank 0; the other ranks hold nothing."""
         self._path = path
-        self._file = h5py.File(path, "r+", locking=False) if root else None
-        self._cells = Cells(self._file) if self._file is not None else None
+        with in_words(path):
+            self._file = OwnFile(path, "r+") if root else None
+        self._cells = Cells(self._file.hdf5) if self._file else None
 
     def at_source(self, record: Record) -> None:
         """Leave it to rank 0."""
 
     def at_root(self, record: Record) -> None:
-        """Write the record and hand it to the system, so that it survives the death of this process."""
-        if self._file is not None and self._cells is not None:
-            self._cells.write(record)
-            self._file.flush()
+        """Write the record and hand it to the system, so that it survives the death of this process.
+
+        Raises:
+            UserError: the system refuses.
+        """
+        if self._file and self._cells:
+            with in_words(self._path):
+                self._cells.write(record)
+                self._file.flush()
+
+    def settle(self) -> None:
+        """Leave it to the end: rank 0 alone has written."""
 
     def at_rest(self, record: Record) -> None:
         """Write the record."""
         self.at_root(record)
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Mark a complete file and close it on rank 0, then meet the other ranks."""
-        if self._file is not None:
-            if complete:
-                write_end(self._file)
-            self._file.close()
-            make_durable(self._path)
+        """Meet the other ranks, then mark a complete file and close it on rank 0."""
         meet()
+        if self._file:
+            with in_words(self._path):
+                if complete:
+                    write_end(self._file.hdf5)
+                self._file.close()
 
 
 class WholeWriter:
@@ -117,30 +147,37 @@ class WholeWriter:
     def __init__(self, path: Path) -> None:
         """Open the file; the other ranks hold nothing."""
         self._path = path
-        self._file = h5py.File(path, "r+", locking=False)
+        with in_words(path):
+            self._file = OwnFile(path, "r+")
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a dataset as it stands."""
-        return np.asarray(self._file[name][()])
+        return np.asarray(self._file.hdf5[name][()])
 
     def write(self, results: Mapping[str, NDArray[Any]], status: NDArray[np.uint8]) -> None:
-        """Write whole datasets, last of all the status, and hand them to the system."""
-        for name, values in (*results.items(), ("status", status)):
-            self._file[name][...] = values
-        self._file.flush()
+        """Write whole datasets, last of all the status, and hand them to the system.
+
+        Raises:
+            UserError: the system refuses.
+        """
+        with in_words(self._path):
+            for name, values in (*results.items(), ("status", status)):
+                self._file.hdf5[name][...] = values
+            self._file.flush()
 
     def finish(self, rounds: int, audit: Audit | None) -> None:
         """Write how it ended and mark the file complete."""
-        self._file["rounds"][()] = rounds
-        if audit is not None:
-            self._file["audit"][...] = astuple(audit)
-        write_end(self._file)
-        self._file.flush()
+        with in_words(self._path):
+            self._file.hdf5["rounds"][()] = rounds
+            if audit is not None:
+                self._file.hdf5["audit"][...] = astuple(audit)
+            write_end(self._file.hdf5)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file and wait until it is on its disk."""
-        self._file.close()
-        make_durable(self._path)
+        with in_words(self._path):
+            self._file.close()
 
 
 class Cells:
@@ -189,9 +226,8 @@ def seal(path: Path) -> None:
     with h5py.File(path, "r", locking=False) as file:
         if file["complete"][()]:
             return
-    with h5py.File(path, "r+", locking=False) as file:
+    with in_words(path), OwnFile(path, "r+") as file:
         write_end(file)
-    make_durable(path)
 
 
 def write_end(file: h5py.File) -> None:

@@ -35,7 +35,8 @@ def fill(ready: Ready) -> Exit:
     handlers = Handlers(compute, writer.at_source, arrived, given_up if ready.tolerant else None)
     complete = world.from_root(share_out(world, order, handlers, ready.experiment.stop))
     failures = world.from_root(failed)
-    writer.finish(world.meet, complete and not failures)
+    together(world, writer.settle)
+    together(world, lambda: writer.finish(world.meet, complete and not failures))
     if not complete:
         return ready.stopped()
     if failures:

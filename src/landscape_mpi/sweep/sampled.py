@@ -82,11 +82,14 @@ def fill(ready: Ready) -> Exit:
         given_up = (desk.failed if desk else _given_up) if ready.tolerant else None
         arrived = desk.arrived if desk else _nowhere
         handlers = Handlers(compute, lambda found: journal.add(found.evaluated), arrived, given_up)
-        while world.from_root(desk.turn() if desk else 0):
+        while on_root(world, lambda: desk.turn() if desk else 0):
             if not world.from_root(share_out(world, desk.pieces if desk else [], handlers, ready.experiment.stop)):
                 together(world, lambda: desk.rest() if desk else None)
+                together(world, held.close)
                 return ready.stopped()
-        return world.from_root(desk.finish() if desk else Exit.COMPLETE)
+        code = on_root(world, lambda: desk.finish() if desk else Exit.COMPLETE)
+        together(world, held.close)
+        return code
 
 
 def identity_of(ready: Ready) -> bytes:

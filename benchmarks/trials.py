@@ -1,0 +1,172 @@
+"""One trial of `faults.py`: a sweep or a merge that is killed, looked at, and run again on other ranks."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from evidence import Sight, dumps, fingerprint, look
+from frail import network
+from killing import ALL, LAUNCHER, ONE, Victim, kill
+
+HERE = Path(__file__).resolve().parent
+WAYS = ("parallel", "root writes", "sampled", "merge")
+AIMS = ("creation", "sweep", "close")
+SLOW = {"FRAIL_SLEEP": "0.02"}
+PATIENCE = 300.0
+"""Seconds until a run after the kill counts as hung."""
+SHARDS = 3
+JOB = """\
+model: {build: "frail:network", checkpoint: net.pt}
+data: {build: "frail:data"}
+loss: "frail:cross_entropy"
+plane: {kind: random, seed: 3}
+grid: {alpha: [-1, 1, 7], beta: [-0.5, 1, 5]}
+output: {file: surface.h5}
+"""
+SAMPLING = "sampling: {error: 0.05, audit: 4}\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial; `phase` is where the kill fell, `wrong` says what was not as undisturbed."""
+
+    way: str
+    kind: str
+    phase: str
+    ranks: int
+    again: int
+    seen: int
+    lost: int
+    wrong: str
+    hung: bool
+    seconds: float
+
+
+class Range:
+    """The jobs, their undisturbed results, and shards to merge, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Run everything once without a kill."""
+        self.folder, self.expected = folder, {}
+        for way in WAYS:
+            place = folder / way
+            _prepare(place, way)
+            if way == "merge":
+                for shard in range(SHARDS):
+                    _finish(place, ["sweep", "job.yaml", "--shard", f"{shard}/{SHARDS}"], {})
+            _finish(place, _arguments(way), _settings(way))
+            self.expected[way] = fingerprint(place / "surface.h5")
+
+    def trial(self, number: int) -> Outcome:
+        """Run a trial; the same number draws the same one."""
+        draw, begun = Random(number), time.monotonic()
+        way, aim = WAYS[number % len(WAYS)], AIMS[number // len(WAYS) % len(AIMS)]
+        kind = ALL if way == "merge" else draw.choice((ONE, ALL, LAUNCHER))
+        ranks = 1 if way == "merge" else draw.randint(2, 4)
+        again = 1 if way == "merge" else draw.choice([n for n in range(1, 5) if n != ranks])
+        place = self.folder / f"trial-{number}"
+        _prepare(place, way)
+        if way == "merge":
+            self._begin_merge(place)
+        victim = Victim(place, _arguments(way), ranks, _settings(way) | SLOW)
+        phase, before, hung = _strike(victim, place / "surface.h5", kind, aim, draw)
+        lost, wrong = self._damage(place, way, before)
+        if not wrong and not hung:
+            lost_again, wrong, hung = self._again(place, way, again, before)
+            lost += lost_again
+        if not (lost or wrong or hung):
+            shutil.rmtree(place)
+        return Outcome(way, kind, phase, ranks, again, before.seen, lost, wrong, hung, time.monotonic() - begun)
+
+    def _begin_merge(self, place: Path) -> None:
+        """Put shards into place, one of them into a surface already."""
+        for shard in (self.folder / "merge").glob("surface.shard-*.h5"):
+            shutil.copy(shard, place)
+        Victim(place, ["merge", "surface.h5", f"surface.shard-0-of-{SHARDS}.h5"], 1, {}).end(PATIENCE)
+
+    def _damage(self, place: Path, way: str, before: Sight) -> tuple[int, str]:
+        """Return what is missing of what was seen before the kill, and what is wrong with the file."""
+        surface = place / "surface.h5"
+        try:
+            after = look(surface)
+        except OSError as error:
+            return 0, f"does not open: {error}"
+        return before.missing(after, way == "sampled"), "" if dumps_or_absent(surface) else "h5dump fails"
+
+    def _again(self, place: Path, way: str, ranks: int, before: Sight) -> tuple[int, str, bool]:
+        """Run the same again to its end; return what is missing then, what is wrong, and whether it hung."""
+        code = Victim(place, _arguments(way), ranks, _settings(way)).end(PATIENCE)
+        if code is None:
+            return 0, "", True
+        after = look(place / "surface.h5")
+        same = fingerprint(place / "surface.h5") == self.expected[way]
+        wrong = f"exit code {code}" if code else "" if same and after.complete and not after.aside else "differs"
+        return before.missing(after, way == "sampled"), wrong, False
+
+
+def dumps_or_absent(surface: Path) -> bool:
+    """Return whether there is no file or one that h5dump reads."""
+    return not surface.exists() or dumps(surface)
+
+
+def _strike(victim: Victim, surface: Path, kind: str, aim: str, draw: Random) -> tuple[str, Sight, bool]:
+    """Kill at a random moment of the phase aimed at; return the phase it fell into, what was seen, and if it hung."""
+    targets = victim.targets(kind, draw)
+    victim.wait_until(_moment(surface, aim, draw), 0.0005)
+    time.sleep(draw.uniform(0, {"creation": 0.02, "sweep": 0.02, "close": 0.1}[aim]))
+    before = look(surface)
+    ended = victim.process.poll() is not None
+    kill(targets)
+    if kind == ALL:
+        kill(victim.members())
+    return "after its end" if ended else phase_of(before), before, not victim.all_gone()
+
+
+def _moment(surface: Path, aim: str, draw: Random) -> Callable[[], bool]:
+    """Return what to wait for."""
+    if aim == "creation":
+        return lambda: any(surface.parent.glob(f".{surface.name}.*")) or surface.exists() and look(surface).complete
+    share = 1.0 if aim == "close" else draw.random()
+
+    def reached() -> bool:
+        seen = look(surface)
+        return bool(seen.size) and len(seen.points) >= max(share * seen.size, 1)
+
+    return reached
+
+
+def phase_of(seen: Sight) -> str:
+    """Return which phase a run is in of which this is seen."""
+    if seen.aside:
+        return "creation"
+    if not seen.size:
+        return "start"
+    return "close" if len(seen.points) == seen.size else "sweep"
+
+
+def _prepare(place: Path, way: str) -> None:
+    place.mkdir(parents=True)
+    shutil.copy(HERE / "frail.py", place)
+    torch.manual_seed(0)
+    torch.save(network().state_dict(), place / "net.pt")
+    (place / "job.yaml").write_text(JOB + (SAMPLING if way == "sampled" else ""))
+
+
+def _arguments(way: str) -> list[str]:
+    if way == "merge":
+        return ["merge", "surface.h5", *(f"surface.shard-{shard}-of-{SHARDS}.h5" for shard in range(SHARDS))]
+    return ["sweep", "job.yaml", "--quiet"]
+
+
+def _settings(way: str) -> dict[str, str]:
+    return {"LANDSCAPE_WRITER": "root"} if way == "root writes" else {}
+
+
+def _finish(place: Path, arguments: list[str], settings: dict[str, str]) -> None:
+    code = Victim(place, arguments, 1, settings).end(PATIENCE)
+    if code != 0:
+        raise RuntimeError(f"{arguments} ended with {code}: {(place / 'output.txt').read_text()}")

@@ -1,0 +1,93 @@
+"""An HDF5 file that one process alone writes: a disk that refuses shows as an exception; knows no schema.
+
+A full disk leaves HDF5 with pages that it can neither write nor forget, and the process dies of it at the next chance.
+So HDF5 never hears of a refusal here; it is kept, and raised once HDF5 has done its part.
+"""
+
+import os
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+
+from landscape_mpi.surface.durable import Disk
+
+
+class OwnFile:
+    """An open HDF5 file, `hdf5`."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        """Open a file: `w` begins it, `r+` needs one.
+
+        Raises:
+            OSError: the system or HDF5 refused.
+        """
+        self._raw = Shielded(path, "w+" if mode == "w" else mode)
+        self._disk = Disk(path)
+        self.hdf5 = h5py.File(self._raw, mode)
+
+    def flush(self) -> None:
+        """Hand what was written to the system, where it survives this process, and every 30 seconds to the disk.
+
+        Raises:
+            OSError: the system refused some of it.
+        """
+        self.hdf5.flush()
+        self._raw.check()
+        self._disk.wrote()
+
+    def close(self) -> None:
+        """Close the file and wait until it is on its disk.
+
+        Raises:
+            OSError: the system refused some of it.
+        """
+        self.hdf5.close()
+        self._disk.close()
+        self._raw.close()
+        self._raw.check()
+
+    def __enter__(self) -> h5py.File:
+        return self.hdf5
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Shielded(FileIO):
+    """A file that never refuses a write; whether the system did, it says when asked."""
+
+    _refused: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it, or remember why not."""
+        view = memoryview(data).cast("B")
+        size = len(view)
+        try:
+            while view:
+                view = view[super().write(view) or 0 :]
+        except OSError as error:
+            self._refused = self._refused or error
+            self.seek(len(view), os.SEEK_CUR)
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the file's size, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refused = self._refused or error
+            return size or 0
+
+    def check(self) -> None:
+        """Say what was refused.
+
+        Raises:
+            OSError: something was.
+        """
+        if self._refused:
+            raise self._refused

@@ -1,0 +1,37 @@
+"""What the system says against writing, put into words; writes nothing."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from landscape_mpi.errors import UserError
+
+HDF5_CODE = re.compile(r"errno = (\d+)")
+"""How HDF5 hands on the system's reason."""
+MEND = "what it holds by now is kept: mend that, such as by making space, and run the same command again"
+
+
+@contextmanager
+def in_words(path: Path, advice: str = MEND) -> Iterator[None]:
+    """Turn what the system says against writing into a sentence.
+
+    Args:
+        path: what is written.
+        advice: what to do, or what was expected.
+
+    Raises:
+        UserError: the system refused.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)}); {advice}.") from error
+
+
+def reason(error: Exception) -> str:
+    """Return the system's own words, such as `No space left on device`, wherever an exception keeps them."""
+    found = HDF5_CODE.search(str(error))
+    code = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else 0
+    return os.strerror(code) if code else " ".join(str(error).split())
