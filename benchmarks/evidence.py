@@ -37,7 +37,7 @@ class Sight:
     def missing(self, later: "Sight", moves: bool) -> int:
         """Return how many points and records a later sight lacks, or has otherwise; `moves`: estimates may differ."""
         points = [
-            n for n, found in self.points.items() if n not in later.points or not moves and later.points[n] != found
+            n for n, found in self.points.items() if n not in later.points or (not moves and later.points[n] != found)
         ]
         records = [
             one

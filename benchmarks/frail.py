@@ -14,7 +14,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def data(root: object, split: str) -> tuple[Tensor, Tensor]:
+def data(_: object, split: str) -> tuple[Tensor, Tensor]:
     """Return Gaussian inputs, and the largest of three sums as the class."""
     generator = torch.Generator().manual_seed({"train": 1, "test": 2}[split])
     inputs = torch.randn(IMAGES, 4, generator=generator)

@@ -1,4 +1,4 @@
-"""A command in processes of its own that can be killed: one rank, all of them, or the launcher alone; for `faults.py`."""
+"""A command that can be killed: one rank, all of them, or the launcher alone; for `faults.py`."""
 
 import os
 import signal

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,8 +13,9 @@ from killing import ALL, LAUNCHER, ONE, Victim, kill
 
 HERE = Path(__file__).resolve().parent
 WAYS = ("parallel", "root writes", "sampled", "merge")
-AIMS = ("creation", "sweep", "close")
-SLOW = {"FRAIL_SLEEP": "0.02"}
+DELAYS = {"creation": 0.02, "sweep": 0.02, "close": 0.1}
+"""Phases to aim at; seconds after their beginning, or after a share of the points, within which the kill comes."""
+SLOW = {"FRAIL_SLEEP": "0.003"}
 PATIENCE = 300.0
 """Seconds until a run after the kill counts as hung."""
 SHARDS = 3
@@ -51,7 +51,7 @@ class Range:
 
     def __init__(self, folder: Path) -> None:
         """Run everything once without a kill."""
-        self.folder, self.expected = folder, {}
+        self.folder, self.expected, self.whole = folder, {}, {}
         for way in WAYS:
             place = folder / way
             _prepare(place, way)
@@ -60,11 +60,12 @@ class Range:
                     _finish(place, ["sweep", "job.yaml", "--shard", f"{shard}/{SHARDS}"], {})
             _finish(place, _arguments(way), _settings(way))
             self.expected[way] = fingerprint(place / "surface.h5")
+            self.whole[way] = look(place / "surface.h5").seen
 
     def trial(self, number: int) -> Outcome:
         """Run a trial; the same number draws the same one."""
         draw, begun = Random(number), time.monotonic()
-        way, aim = WAYS[number % len(WAYS)], AIMS[number // len(WAYS) % len(AIMS)]
+        way, aim = WAYS[number % len(WAYS)], list(DELAYS)[number // len(WAYS) % len(DELAYS)]
         kind = ALL if way == "merge" else draw.choice((ONE, ALL, LAUNCHER))
         ranks = 1 if way == "merge" else draw.randint(2, 4)
         again = 1 if way == "merge" else draw.choice([n for n in range(1, 5) if n != ranks])
@@ -73,7 +74,9 @@ class Range:
         if way == "merge":
             self._begin_merge(place)
         victim = Victim(place, _arguments(way), ranks, _settings(way) | SLOW)
-        phase, before, hung = _strike(victim, place / "surface.h5", kind, aim, draw)
+        phase, before, hung = _strike(
+            victim, _Aim(place / "surface.h5", aim, self.whole[way], way == "merge"), kind, draw
+        )
         lost, wrong = self._damage(place, way, before)
         if not wrong and not hung:
             lost_again, wrong, hung = self._again(place, way, again, before)
@@ -113,39 +116,42 @@ def dumps_or_absent(surface: Path) -> bool:
     return not surface.exists() or dumps(surface)
 
 
-def _strike(victim: Victim, surface: Path, kind: str, aim: str, draw: Random) -> tuple[str, Sight, bool]:
+@dataclass(frozen=True)
+class _Aim:
+    """The phase to hit, of a run that ends with `whole` points, or records, seen; `alone`: it is a merge."""
+
+    surface: Path
+    phase: str
+    whole: int
+    alone: bool
+
+    def reached(self, share: float) -> bool:
+        """Return whether the phase has begun; a sweep's, with a share of its points done."""
+        if self.phase == "creation" and any(self.surface.parent.glob(f".{self.surface.name}.*")):
+            return True
+        seen = look(self.surface)
+        return seen.complete or (self.phase != "creation" and seen.seen >= max(share * self.whole, 1))
+
+    def hit(self, seen: Sight) -> str:
+        """Return which phase a run is in of which this is seen."""
+        if seen.aside:
+            return "creation"
+        if not seen.size or self.alone:
+            return "start"
+        return "close" if seen.seen >= self.whole else "sweep"
+
+
+def _strike(victim: Victim, aim: _Aim, kind: str, draw: Random) -> tuple[str, Sight, bool]:
     """Kill at a random moment of the phase aimed at; return the phase it fell into, what was seen, and if it hung."""
-    targets = victim.targets(kind, draw)
-    victim.wait_until(_moment(surface, aim, draw), 0.0005)
-    time.sleep(draw.uniform(0, {"creation": 0.02, "sweep": 0.02, "close": 0.1}[aim]))
-    before = look(surface)
+    targets, share = victim.targets(kind, draw), draw.random()
+    victim.wait_until(lambda: aim.reached(1.0 if aim.phase == "close" else share), 0.0005)
+    time.sleep(draw.uniform(0, DELAYS[aim.phase]))
+    before = look(aim.surface)
     ended = victim.process.poll() is not None
     kill(targets)
     if kind == ALL:
         kill(victim.members())
-    return "after its end" if ended else phase_of(before), before, not victim.all_gone()
-
-
-def _moment(surface: Path, aim: str, draw: Random) -> Callable[[], bool]:
-    """Return what to wait for."""
-    if aim == "creation":
-        return lambda: any(surface.parent.glob(f".{surface.name}.*")) or surface.exists() and look(surface).complete
-    share = 1.0 if aim == "close" else draw.random()
-
-    def reached() -> bool:
-        seen = look(surface)
-        return bool(seen.size) and len(seen.points) >= max(share * seen.size, 1)
-
-    return reached
-
-
-def phase_of(seen: Sight) -> str:
-    """Return which phase a run is in of which this is seen."""
-    if seen.aside:
-        return "creation"
-    if not seen.size:
-        return "start"
-    return "close" if len(seen.points) == seen.size else "sweep"
+    return "after its end" if ended else aim.hit(before), before, not victim.all_gone()
 
 
 def _prepare(place: Path, way: str) -> None:
