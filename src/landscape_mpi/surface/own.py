@@ -5,6 +5,7 @@ So HDF5 never hears of a refusal here; it is kept, and raised once HDF5 has done
 """
 
 import os
+import weakref
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ class OwnFile:
         self._raw = Shielded(path, "w+" if mode == "w" else mode)
         self._disk = Disk(path)
         self.hdf5 = h5py.File(self._raw, mode)
+        # left to HDF5, which outlives Python, an open file would ask a Python that is gone
+        weakref.finalize(self, self.hdf5.close)
 
     def flush(self) -> None:
         """Hand what was written to the system, where it survives this process, and every 30 seconds to the disk.

@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -64,6 +65,8 @@ class ParallelWriter:
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
             self._disk = Disk(path)
         self._cells, self._rest = Cells(self._file), Cells(self._file)
+        if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
+            weakref.finalize(self, self._file.close)
 
     def at_source(self, record: Record) -> None:
         """Write the record; once this returns it survives the death of any process.
