@@ -1,6 +1,8 @@
 """The surface file: its schema, its creation in one piece, its lock."""
 
+import errno
 import multiprocessing
+import os
 
 import h5py
 import numpy as np
@@ -108,6 +110,18 @@ def test_a_second_sweep_is_refused_while_the_first_one_lives(tmp_path):
     holder.kill()
     holder.join()
     with lock_surface(tmp_path / "s.h5", 5):
+        pass
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    with (
+        pytest.raises(UserError, match=r"lock: cannot be written \(No locks available\); expected a file system with"),
+        lock_surface(tmp_path / "s.h5"),
+    ):
         pass
 
 

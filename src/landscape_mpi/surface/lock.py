@@ -27,7 +27,8 @@ def lock_surface(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     """
     place = path.with_name(f"{path.name}.lock")
     with _opened(place) as stream:
-        _acquire(stream, path, time.monotonic() + patience)
+        with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
+            _acquire(stream, path, time.monotonic() + patience)
         with suppress(OSError):  # a full disk keeps nobody from holding a lock
             stream.truncate(0)
             os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
