@@ -3,57 +3,17 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.ranks.messages import Ask, Failed, Failure, Leave, Piece, Report, Result
 from landscape_mpi.ranks.world import World, wait_for
 from landscape_mpi.stop import NEVER, Interrupted, Stop
 
-Piece = TypeVar("Piece")
-"""What is handed out, such as the index of a point; never None, and small enough for a message."""
-Result = TypeVar("Result")
-"""What comes back."""
 ResultIn = TypeVar("ResultIn", contravariant=True)
 
 
 class PieceError(Exception):
     """A piece of work raised on this rank alone; the text names rank, host and piece."""
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A rank wants its next piece."""
-
-
-@dataclass(frozen=True)
-class Report(Generic[Result]):
-    """A rank has done a piece."""
-
-    result: Result
-
-
-@dataclass(frozen=True)
-class Failed(Generic[Piece]):
-    """A piece raised, and its rank goes on; the text as in `Failure`."""
-
-    piece: Piece
-    text: str
-
-
-@dataclass(frozen=True)
-class Leave:
-    """A rank has done its last piece; `stopped`: though there were more, because it has been told to stop."""
-
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A rank raised; the text names rank, host and piece, and the exit code is the one to end with."""
-
-    text: str
-    code: int = Exit.INTERNAL
 
 
 class Dispenser(Generic[Piece, Result]):

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.ranks.coordinate import (
-    Dispenser,
-    Failure,
-    LocalSource,
-    Piece,
-    PieceError,
-    RemoteSource,
-    Result,
-    Worker,
-    serve,
-)
+from landscape_mpi.ranks.coordinate import Dispenser, LocalSource, PieceError, RemoteSource, Worker, serve
+from landscape_mpi.ranks.messages import Failure, Piece, Result
 from landscape_mpi.ranks.world import NAP, World, failure_text, tell
 from landscape_mpi.stop import NEVER, Stop
 

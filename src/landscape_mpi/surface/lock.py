@@ -23,7 +23,7 @@ def lock_surface(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     Host and process id in the file are for the message alone; a lock file without a living holder is free.
 
     Raises:
-        UserError: another sweep holds it for longer than `patience` seconds.
+        UserError: another sweep holds it for longer than `patience` seconds, or there can be no lock here.
     """
     place = path.with_name(f"{path.name}.lock")
     with _opened(place) as stream:
