@@ -6,15 +6,14 @@ mpirun and all its ranks at once, as a power cut would (MPICH gives each rank ye
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from support.keeper import kill_all, marked
 
 COMMAND = (sys.executable, "-m", "landscape_mpi")
 ROOT_AND_FEW_CORES = {
@@ -49,13 +48,8 @@ class Run(subprocess.Popen[str]):
         )
 
     def members(self) -> list[int]:
-        """The living processes of this run: zombies have no environment any more."""
-        found = []
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                if self.mark.encode() in environ.read_bytes():
-                    found.append(int(environ.parent.name))
-        return found
+        """The living processes of this run."""
+        return marked(self.mark)
 
 
 def mpirun() -> str | None:
@@ -146,13 +140,5 @@ def kill_session(process: Run, patience: float = 10) -> None:
     Raises:
         TimeoutError: some of them are still there after `patience` seconds.
     """
-    deadline = time.monotonic() + patience
-    while members := process.members():
-        for pid in members:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            message = f"processes {members} do not die"
-            raise TimeoutError(message)
-        time.sleep(0.01)
+    kill_all(process.members, patience)
     process.wait()
