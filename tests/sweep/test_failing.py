@@ -80,3 +80,5 @@ def test_a_sampled_sweep_goes_on_without_them(tmp_path, ranks):
     again = sweep(job, ranks=ranks)
     assert again.returncode == 0, again.stderr
     assert done(surface) == 35
+    with h5py.File(surface) as file:
+        assert not file["error"][()].astype(str).any()

@@ -30,7 +30,9 @@ class Desk:
         self.identity = identity
         self._ready, self._books, self._writer, self._log = ready, books, writer, log
         self._work = {name: writer.read(name).reshape(-1) for name in ("seconds", "rank", "error")}
-        self._shown = int((writer.read("status") == DONE).sum())
+        status = writer.read("status")
+        self._work["error"][status.reshape(-1) == FAILED] = b""  # they are tried again
+        self._shown = int((status == DONE).sum())
         self._worst, self._waiting, self._later = 0.0, 0, 0
         self._next_write = time.monotonic() + OFTEN
         self._line, self._pace = Line(ready.stream), Pace()
