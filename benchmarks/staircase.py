@@ -20,6 +20,7 @@ from statistics import mean, median
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from landscape_mpi.sampling import (
     Frame,
@@ -234,8 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     emulation = Emulation.load(options.losses)
-    rows = [measure(emulation, error, options.draws) for error in ERRORS]
-    seconds = estimation_seconds(emulation)
+    with threadpool_limits(1, user_api="blas"):  # as in a sweep
+        rows = [measure(emulation, error, options.draws) for error in ERRORS]
+        seconds = estimation_seconds(emulation)
     sys.stdout.write(table(rows, seconds) + "\n")
     if options.json:
         figures = {"rows": [asdict(row) for row in rows], "estimate_2601_points_cpu_s": seconds}

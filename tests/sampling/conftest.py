@@ -3,8 +3,16 @@
 from importlib import import_module
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 LOSSES = "losses-resnet20-17x17.npz"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One thread for matrix products, as in a sweep; several that wait for each other on busy cores take far longer."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture
