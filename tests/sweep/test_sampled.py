@@ -1,5 +1,6 @@
 """Sweeps on some of the images, by the real command: honest bars, the same bits on any ranks, nothing lost."""
 
+import datetime
 import re
 import shutil
 import signal
@@ -215,6 +216,14 @@ def test_journals_of_another_sweep_are_refused_and_only_overwrite_removes_them(t
     assert not (tmp_path / "surface.h5").exists()
     assert journals(tmp_path / "surface.h5") == journals(undisturbed[0] / "surface.h5")
     assert launch("sweep", job, "--overwrite").returncode == 0
+
+
+def test_options_may_hold_whatever_yaml_does(tmp_path):
+    since = datetime.date(2020, 2, 29)
+    changes = {"data__build": "tiny:dated", "data__options": {"since": since}, "grid": {"alpha": [0, 1, 2]}}
+    run = launch("sweep", sampled_job(tmp_path, **changes))
+    assert run.returncode == 0, run.stderr
+    assert done(tmp_path / "surface.h5") == 2
 
 
 def test_another_target_or_seed_is_another_experiment(tmp_path, undisturbed):

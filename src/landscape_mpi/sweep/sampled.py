@@ -101,7 +101,8 @@ def identity_of(ready: Ready) -> bytes:
         ready.engine.name,
         ready.batch,
     ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
+    text = json.dumps(parts, sort_keys=True, default=str)  # options may hold whatever YAML does, such as dates
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _nowhere(_: Found) -> None:
