@@ -3,6 +3,11 @@
 from enum import IntEnum
 
 
+def printable(text: str) -> str:
+    """Return a text with control characters and broken Unicode as escapes; lines and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 class Exit(IntEnum):
     """Exit codes of every command."""
 
@@ -19,6 +24,10 @@ class UserError(Exception):
     Its text is the whole message: one sentence that says what was wrong (key, file or rank), what was found,
     what was expected and what to do. The command prints it without a traceback and exits with `Exit.USER`.
     """
+
+    def __str__(self) -> str:
+        """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
+        return printable(" ".join(super().__str__().splitlines()))
 
 
 class CentreMismatchError(Exception):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,18 @@ BAD = {
         edited(lambda text: text + "x: !!python/object/apply:os.mkdir [executed]\n"),
         "not readable as plain YAML",
     ),
+    "aliases that unfold to gigabytes": (
+        replaced(
+            "".join(f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n" for before, name in pairwise("abcdefghij"))
+        ),
+        "an alias (*name) is not read here",
+    ),
+    "a merge key": (edited(lambda text: text + "x: &a {y: 1}\nz: {<<: *a}\n"), "an alias (*name) is not read here"),
+    "a number of thousands of digits": (replaced("a: " + "9" * 5000), "not readable as plain YAML"),
+    "a control character": (edited(lambda text: text + "x: \x1b[2J\n"), "not readable as plain YAML"),
+    "an object of Python": (replaced("!!python/object/new:os.system [touch executed]"), "not readable as plain YAML"),
+    "a name of Python": (edited(lambda text: text + "x: !!python/name:os.system\n"), "not readable as plain YAML"),
+    "an escape in a value": (keys(data__splits=["\x1b[2J"]), "data.splits[0]: found '\\x1b[2J'"),
     "an alias": (edited(lambda text: text + "x: &a [1]\ny: *a\n"), "an alias (*name) is not read here"),
     "a key twice": (edited(lambda text: text + "loss: mse\n"), "the key `loss` stands twice"),
     "no YAML": (replaced("model: [1, 2"), "not readable as plain YAML"),

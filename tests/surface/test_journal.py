@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
+from landscape_mpi.surface.planlog import PlanLog, begin_plan, read_plan
 from support.launch import start
 
 IDENTITY, OTHER = b"i" * 32, b"o" * 32
@@ -129,3 +131,58 @@ def test_what_was_appended_survives_a_kill(tmp_path):
     found = list(read_journals(tmp_path, IDENTITY))
     assert [record.point for record in found][:200] == said
     assert all((record.losses == record.point).all() for record in found)
+
+
+@pytest.mark.parametrize("length", [2**32 - 1, 2**31, 10_000])
+def test_a_record_that_claims_more_than_there_is_ends_what_is_read(tmp_path, length):
+    path = written(tmp_path, [evaluated(0)])
+    with path.open("ab") as file:
+        file.write(struct.pack("<II", length, 0) + bytes(9000))
+    same(list(read_journals(tmp_path, IDENTITY)), [evaluated(0)])
+
+
+@pytest.mark.parametrize("images", [2**64 - 1, 2**61, 6])
+def test_a_slice_that_claims_more_images_than_it_has_is_none(tmp_path, images):
+    written(tmp_path, [evaluated(0)])
+    payload = struct.pack("<IHHQQ", 1, 0, 1, 0, images) + bytes(41)
+    with Journal(tmp_path, 0, IDENTITY) as journal:
+        journal.append(payload)
+    same(list(read_journals(tmp_path, IDENTITY)), [evaluated(0)])
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A plan of one split, to which rounds are added as they are."""
+    begin_plan(tmp_path, IDENTITY, [evaluated(0)])
+
+    def added(content):
+        with PlanLog(tmp_path, IDENTITY) as log:
+            log.append(b"R" + content)
+        return read_plan(tmp_path, IDENTITY)
+
+    return added
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"{}", b"[]", b"3", b"null", b'"split"', b'{"split": 0}', b'{"split": 0, "promotions": 3}', b"\xff"),
+        *(
+            b'{"split": -1, "promotions": []}',
+            b'{"split": true, "promotions": []}',
+            b'{"split": 0.5, "promotions": []}',
+        ),
+        *(b'{"split": 0, "promotions": [[1]]}', b'{"split": 0, "promotions": ["ab"]}'),
+        *(b'{"split": 0, "promotions": [[1, -1]]}', b'{"split": 0, "promotions": [[1e9, 1]]}'),
+        *(b'{"split": 0, "promotions": [[' + b"9" * 5000 + b", 1]]}", b"[" * 100_000, b'{"split":' * 100_000),
+    ],
+    ids=range(18),
+)
+def test_a_round_that_is_none_ends_what_is_read(plan, content):
+    assert plan(content).rounds == ((),)
+    assert plan(b'{"split": 0, "promotions": [[1, 2]]}').rounds == (([(1, 2)],),)
+
+
+def test_a_round_of_a_split_that_is_not_there_is_refused(plan):
+    with pytest.raises(UserError, match=r"plan.journal: speaks of split 7; expected 1 splits"):
+        plan(b'{"split": 7, "promotions": [[1, 1]]}')

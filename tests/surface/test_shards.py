@@ -29,7 +29,9 @@ def test_the_number_is_the_jobs_or_the_tasks(text, environment, shard):
     assert parse_shard(text, environment) == shard
 
 
-@pytest.mark.parametrize("text", ["8/8", "-1/8", "3", "3/0", "a/b", "auto/", "auto/x", "3/8/9", "1e0/8"])
+@pytest.mark.parametrize(
+    "text", ["8/8", "-1/8", "3", "3/0", "a/b", "auto/", "auto/x", "3/8/9", "1e0/8", "1/" + "9" * 5000]
+)
 def test_what_is_no_share_is_refused(text):
     with pytest.raises(UserError, match=r"--shard: found .*; expected I/N with I from 0 to N - 1"):
         parse_shard(text, {"SLURM_ARRAY_TASK_ID": "1"})
@@ -45,7 +47,7 @@ def test_a_task_beyond_the_shares_says_what_it_is_here():
         parse_shard("auto/8", {"SLURM_ARRAY_TASK_ID": "9"})
 
 
-@pytest.mark.parametrize("value", [None, 3, "x", b"3/8"])
+@pytest.mark.parametrize("value", [None, 3, "x", b"3/8", "3/3", "0/0", "1/" + "9" * 5000])
 def test_what_records_no_share_is_none(value):
     assert recorded_shard(value) is None
     assert recorded_shard("3/8") == Shard(3, 8)

@@ -141,3 +141,11 @@ def test_plain_hdf5_tools_read_it(path):
     if run is None:
         pytest.skip("h5dump is not installed")
     assert run.returncode == 0
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "s.h5.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=r"s\.h5\.lock: cannot be written"), lock_surface(tmp_path / "s.h5"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"

@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[type[Layer], ...]] = {
     "fused": (DirectLayer,),
 }
 """Engines with fused layers, fastest first: the kinds of layers that each prefers."""
+ENGINES = (*LAYERS, EAGER)
 
 
 def candidates(requested: str, task: Task) -> tuple[str, ...]:

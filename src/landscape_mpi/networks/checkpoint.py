@@ -1,8 +1,8 @@
 """A checkpoint file -> theta* in the network, as data only: no pickle of it is ever executed."""
 
 import hashlib
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,29 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _refuse_compressed(path)
         return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+    except UserError:
+        raise
     except SafetensorError as error:
         raise UserError(f"model.checkpoint: {path} is not a safetensors file ({error}).") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged file can raise nearly anything
         raise UserError(
             f"model.checkpoint: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
             "expected a .safetensors file, or a state dict saved by torch.save."
         ) from None
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Refuse an archive that would take more memory than its file has bytes; torch.save compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            claimed, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+        if claimed > size:
+            raise UserError(
+                f"model.checkpoint: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
+                "that torch.save wrote, which is not compressed."
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -72,7 +87,20 @@ def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
             f"model.checkpoint: {path} holds a {type(loaded).__name__} without tensors; expected a state dict, "
             'or one under "state_dict" or "model".'
         )
-    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    for name, tensor in state.items():
+        if not _is_plain(tensor):
+            raise UserError(
+                f"model.checkpoint: {path} holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on "
+                f"{tensor.device}; expected plain arrays of real numbers."
+            )
+    return state
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is an array of real numbers that is there: not sparse, nested, quantised, complex or meta."""
+    strange = tensor.is_nested or tensor.is_quantized or tensor.is_complex() or tensor.is_meta
+    return tensor.layout == torch.strided and not strange
 
 
 def _nested(loaded: Mapping[Any, Any], key: str) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import printable
 from landscape_mpi.surface import bars, untrusted
+from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.missing import remedies, state
 from landscape_mpi.surface.read import Surface, read_surface
 
@@ -49,7 +51,7 @@ def describe(path: Path) -> str:
         *_work(path),
         *_provenance(surface),
     ]
-    return "\n".join(lines) + "\n" + _job(surface)
+    return printable("\n".join(lines) + "\n" + _job(surface))
 
 
 def _grid(surface: Surface) -> Iterator[str]:
@@ -92,16 +94,22 @@ def _results(surface: Surface) -> Iterator[str]:
 
 def _work(path: Path) -> Iterator[str]:
     """Say how long the points took and how many each rank computed."""
-    with untrusted.open_file(path) as file:
-        found = untrusted.datasets(file)
-        if not {"seconds", "rank"} <= set(found):
-            return
-        seconds, ranks = untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"])
+    if (work := apart([path], _read_work, path)) is None:
+        return
+    seconds, ranks = work
     timed = seconds[np.isfinite(seconds)]
     if timed.size:
         yield ""
         yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
         yield _line("points by rank", _shares(ranks))
+
+
+def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        if not {"seconds", "rank"} <= set(found):
+            return None
+        return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"])
 
 
 def _shares(ranks: NDArray[Any]) -> str:
@@ -124,7 +132,7 @@ def _provenance(surface: Surface) -> Iterator[str]:
 def _versions(text: object) -> dict[str, str]:
     try:
         versions = json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return versions if isinstance(versions, dict) else {}
 

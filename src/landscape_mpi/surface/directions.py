@@ -1,7 +1,6 @@
 """Directions out of a direction file or a surface file, ours or tomgoldstein/loss-landscape's; knows no network."""
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -9,7 +8,10 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
+from landscape_mpi.surface.apart import apart
 
+LONGEST = 1000
+"""Characters of a parameter's name."""
 StoredDirection = list[tuple[str | None, NDArray[np.float32]]]
 
 
@@ -17,8 +19,12 @@ def read_directions(path: Path, line: bool) -> tuple[StoredDirection, StoredDire
     """Return delta and, unless only a line is wanted, eta: names where the file has them, and float32 arrays.
 
     Raises:
-        UserError: the file is missing or not HDF5, a group is missing, or a member is not an array of numbers.
+        UserError: the file is missing, not HDF5 or damaged, a group is missing, or a member is not an array of numbers.
     """
+    return apart([path], _read, path, line)
+
+
+def _read(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None]:
     with untrusted.open_file(path) as file:
         return _direction(file, "xdirection"), None if line else _direction(file, "ydirection")
 
@@ -35,6 +41,5 @@ def _direction(file: h5py.File, group: str) -> StoredDirection:
 
 
 def _member(dataset: h5py.Dataset) -> tuple[str | None, NDArray[np.float32]]:
-    name: Any = dataset.attrs.get("name")
-    name = name.decode(errors="replace") if isinstance(name, bytes) else name
-    return str(name) if name is not None else None, untrusted.numbers(dataset).astype(np.float32)
+    name = untrusted.plain(dataset.attrs["name"]) if "name" in dataset.attrs else None
+    return str(name)[:LONGEST] if name is not None else None, untrusted.numbers(dataset).astype(np.float32)

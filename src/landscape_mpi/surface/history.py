@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface import untrusted
+from landscape_mpi.surface.apart import apart
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
         raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
 
 
+def _columns(path: Path) -> list[list[Any]]:
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        return [untrusted.numbers(found[name]).tolist() for name in COLUMNS]
+
+
 def read_history(path: Path) -> list[EpochRecord]:
     """Return the rows of a history file.
 
@@ -59,10 +68,9 @@ def read_history(path: Path) -> list[EpochRecord]:
         UserError: The file is missing or is no history.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            columns = [file[name][()].tolist() for name in COLUMNS]
+        columns = apart([path], _columns, path)
         return [EpochRecord(*row) for row in zip(*columns, strict=True)]
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+    except (UserError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read as a training history ({error}); expected history.h5 of `train`."
         ) from None

@@ -38,7 +38,9 @@ def lock_surface(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 def _opened(place: Path) -> IO[str]:
     with in_words(place, "expected a folder that can be written"):
         place.parent.mkdir(parents=True, exist_ok=True)
-        return place.open("a+")
+        # a link could lead to any file of the user's, and what is locked is emptied
+        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        return os.fdopen(file, "a+")
 
 
 def _acquire(stream: IO[str], path: Path, deadline: float) -> None:

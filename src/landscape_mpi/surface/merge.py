@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
+from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.lock import lock_surface
 from landscape_mpi.surface.own import OwnFile
@@ -20,6 +22,7 @@ from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.same import first_difference, job_of
 from landscape_mpi.surface.schema import DONE, FAILED
 from landscape_mpi.surface.shards import recorded_shard
+from landscape_mpi.surface.whole import check_whole
 from landscape_mpi.surface.write import write_end
 
 SHARED = {"xcoordinates", "ycoordinates", "audit"}
@@ -46,6 +49,8 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
     with lock_surface(path):
         there = [read_surface(path)] if path.exists() else []
         first, *others = [*there, *parts]
+        for surface in (first, *others):
+            check_whole(surface, job_of(surface).values)
         for other in others:
             _check_same(first, other)
         before = there[0].done if there else 0
@@ -68,12 +73,7 @@ def _check_same(first: Surface, other: Surface) -> None:
 def _write(path: Path, base: Path, others: Sequence[Path]) -> None:
     aside = path.with_name(f".{path.name}.merging")
     try:
-        shutil.copyfile(base, aside)
-        with OwnFile(aside, "r+") as file:
-            for other in others:
-                with untrusted.open_file(other) as source:
-                    _copy(file, untrusted.datasets(source))
-            _settle(file)
+        apart([base, *others], _fill, aside, base, others)
         aside.replace(path)
         make_durable(path.parent)
     finally:
@@ -81,22 +81,31 @@ def _write(path: Path, base: Path, others: Sequence[Path]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _copy(file: h5py.File, source: dict[str, h5py.Dataset]) -> None:
+def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
+    shutil.copyfile(base, aside)
+    with OwnFile(aside, "r+") as file:
+        for other in others:
+            _copy(file, _arrays(other, set(file)))
+        _settle(file)
+
+
+def _arrays(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a shard over the points of the grid, of those that are asked for."""
+    with untrusted.open_file(path) as source:
+        found = untrusted.datasets(source)
+        shape = found["status"].shape
+        return {
+            name: dataset[()] for name, dataset in found.items() if name in names - SHARED and dataset.shape == shape
+        }
+
+
+def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:
     """Copy the points that a shard has done, or failed at, and the surface has not."""
-    status, theirs = file["status"][()], untrusted.numbers(source["status"])
-    fresh = (status != DONE) & (theirs == DONE)
-    failed = (status != DONE) & (theirs == FAILED)
-    for name, dataset in source.items():
-        if name not in SHARED and dataset.shape == status.shape and name in file:
-            _put(file[name], dataset, fresh | failed)
-
-
-def _put(target: h5py.Dataset, source: h5py.Dataset, where: NDArray[np.bool_]) -> None:
-    if source.dtype != target.dtype:
-        raise UserError(f"{source.file.filename}: {source.name[1:]} holds {source.dtype}; expected {target.dtype}.")
-    values = target[()]
-    values[where] = source[()][where]
-    target[...] = values
+    status, theirs = file["status"][()], arrays["status"]
+    where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
+    for name, values in arrays.items():
+        if file[name].shape == values.shape and file[name].dtype == values.dtype:
+            file[name][...] = np.where(where, values, file[name][()])
 
 
 def _settle(file: h5py.File) -> None:

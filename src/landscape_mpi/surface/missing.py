@@ -1,6 +1,7 @@
 """How complete a surface is, and the commands that fill what it lacks; reads no file."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
@@ -13,7 +14,7 @@ def state(surface: Surface) -> str:
     shard = recorded_shard(surface.attributes.get("shard"))
     failed = f", {surface.failed} failed" if surface.failed else ""
     if shard:
-        todo = lacking(surface, shard)
+        todo = lacking(surface, [shard])[0]
         share = f"shard {shard}: {f'{todo} to do' if todo else 'complete'}"
         return f"{surface.done} of {surface.points} done{failed} ({share})"
     left = "error bars still to narrow" if surface.filled else f"{surface.points - surface.done} to do"
@@ -21,21 +22,27 @@ def state(surface: Surface) -> str:
     return f"{surface.done} of {surface.points} done{failed} ({verdict})"
 
 
-def lacking(surface: Surface, shard: Shard) -> int:
-    """Return how many points of a shard are not done."""
-    return sum(surface.status[index] != DONE for index in shard.of(coarse_to_fine(surface.shape)))
+def _all_shards(count: object, points: int) -> list[Shard]:
+    """Return the shards that may have points: no attribute of a file can ask for more of them than there are points."""
+    return [Shard(i, count) for i in range(min(count, points))] if isinstance(count, int) else []
+
+
+def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:
+    """Return how many points of each shard are not done."""
+    todo = [surface.status[index] != DONE for index in coarse_to_fine(surface.shape)]
+    return [sum(shard.of(todo)) for shard in shards]
 
 
 def remedies(surface: Surface) -> Iterator[str]:
     """Yield the commands that compute what a surface lacks, with how much that is; nothing where it is complete."""
-    command = f"python -m landscape_mpi sweep {surface.attributes.get('job_name', 'job.yaml')}"
+    command = f"python -m landscape_mpi sweep {shlex.quote(str(surface.attributes.get('job_name', 'job.yaml')))}"
     own, count = recorded_shard(surface.attributes.get("shard")), surface.attributes.get("shards")
     if surface.complete or surface.job is None:
         return
-    shards = [own] if own else [Shard(i, count) for i in range(count)] if isinstance(count, int) else []
+    shards = [own] if own else _all_shards(count, surface.points)
     if surface.filled or not shards:
         yield command
         return
-    for shard in shards:
-        if todo := lacking(surface, shard):
+    for shard, todo in zip(shards, lacking(surface, shards), strict=True):
+        if todo:
             yield f"{command} --shard {shard}    # {todo} points"

@@ -83,7 +83,7 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
     """Return the plan of a folder; None where there is none.
 
     Raises:
-        UserError: it belongs to another sweep.
+        UserError: it belongs to another sweep, or speaks of a split that it does not have.
     """
     payloads = list(read_records(folder / NAME, KIND, identity))
     origins = tuple(unpack(payload[1:]) for payload in payloads if payload.startswith(ORIGIN))
@@ -91,6 +91,8 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
     for payload in payloads:
         if payload.startswith(ROUND):
             content = json.loads(payload[1:])
+            if content["split"] >= len(rounds):
+                raise UserError(f"{folder / NAME}: speaks of split {content['split']}; expected {len(rounds)} splits.")
             rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
     return Plan(origins, tuple(map(tuple, rounds))) if origins else None
 
@@ -122,9 +124,14 @@ def _sound(payload: bytes) -> bool:
 def _is_round(text: bytes) -> bool:
     try:
         content: Any = json.loads(text)
-        return isinstance(content["split"], int) and all(len(pair) == 2 for pair in content["promotions"])
-    except (ValueError, KeyError, TypeError):
+        promotions = content["promotions"]
+        return _is_count(content["split"]) and all(_is_count(a) and _is_count(b) for a, b in promotions)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < THETA
 
 
 KIND = Kind(MAGIC, _sound)

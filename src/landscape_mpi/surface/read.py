@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, untrusted
+from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, Audit
 
 _BOOKKEEPING = {
@@ -20,6 +21,9 @@ _BOOKKEEPING = {
     *("seconds", "rank", "error", "audit", "rounds", "finished"),
 }
 _METRIC = re.compile(r".+_(loss|acc|images)(_stderr|_bar)?|(min|max)_eig|hessian_.+")
+
+Kind = tuple[np.dtype[Any], tuple[int, ...] | None]
+"""dtype, and shape; None of a dataset without any values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class Surface:
         job: the job file, verbatim; None in files of other tools.
         sealed: whether the sweep has come to its end; where images are sampled, estimates move until then.
         audit: what an audit of the error bars found; None where there was none.
+        kinds: dtype and shape of every dataset at the root, by name.
     """
 
     path: Path
@@ -48,6 +53,7 @@ class Surface:
     job: str | None
     sealed: bool = True
     audit: Audit | None = None
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,11 +102,17 @@ def read_surface(path: Path) -> Surface:
     Raises:
         UserError: the file is missing, no HDF5 file, no surface, contradicts itself, or points at other files.
     """
+    return apart([path], _read, path)
+
+
+def _read(path: Path) -> Surface:
     with untrusted.open_file(path) as file:
         datasets = untrusted.datasets(file)
         alpha = _coordinates(datasets, "xcoordinates", path)
         beta = _coordinates(datasets, "ycoordinates", path) if "ycoordinates" in datasets else None
         shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
+        if math.prod(shape) > untrusted.MAX_VALUES:
+            raise UserError(f"{path}: a grid of {shape} points; expected at most {untrusted.MAX_VALUES} of them.")
         results = foreign.results if foreign.is_foreign(file) else _results
         metrics, status = results(datasets, shape)
         if not metrics:
@@ -108,7 +120,8 @@ def read_surface(path: Path) -> Surface:
         job = untrusted.text(datasets["job"]) if "job" in datasets else None
         sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
         audit = _audit(datasets["audit"]) if "audit" in datasets else None
-        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job, sealed, audit)
+        kinds = {name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()}
+        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job, sealed, audit, kinds)
 
 
 def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:

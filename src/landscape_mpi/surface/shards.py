@@ -11,6 +11,8 @@ from landscape_mpi.errors import UserError
 T = TypeVar("T")
 TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID", "LSB_JOBINDEX")
 """What schedulers call the number of a task of an array."""
+LONGEST = 40
+"""Characters of a share: Python refuses to read a number of thousands of digits."""
 NAME = re.compile(r"(?P<index>\d+)/(?P<count>\d+)")
 
 
@@ -50,8 +52,8 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     wanted = text.strip()
     if wanted.startswith("auto/"):
         wanted = f"{_task(environment)}/{wanted.removeprefix('auto/')}"
-    found = NAME.fullmatch(wanted)
-    if not found or not 0 <= int(found["index"]) < int(found["count"]):
+    found = NAME.fullmatch(wanted) if len(wanted) < LONGEST else None
+    if not found or not _is_share(found):
         shown = text if wanted == text.strip() else f"{text}, which is {wanted} here"
         raise UserError(f"--shard: found {shown}; expected I/N with I from 0 to N - 1, such as 3/8, or auto/N.")
     return Shard(int(found["index"]), int(found["count"]))
@@ -59,8 +61,12 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 def recorded_shard(value: object) -> Shard | None:
     """Return the share that a surface's attribute `shard` names; None where it is no share of anything."""
-    found = NAME.fullmatch(value) if isinstance(value, str) else None
-    return Shard(int(found["index"]), int(found["count"])) if found else None
+    found = NAME.fullmatch(value) if isinstance(value, str) and len(value) < LONGEST else None
+    return Shard(int(found["index"]), int(found["count"])) if found and _is_share(found) else None
+
+
+def _is_share(found: re.Match[str]) -> bool:
+    return int(found["index"]) < int(found["count"])
 
 
 def _task(environment: Mapping[str, str]) -> str:

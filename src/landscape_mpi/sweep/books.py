@@ -182,6 +182,8 @@ class Books:
         stored = self._stored.pop((piece.split, piece.point, piece.start), None)
         if stored is None or len(stored.losses) != piece.stop - piece.start:
             return False
+        if (stored.hits is not None) != self.books[piece.split].rounds.has_hits:
+            return False
         self._take(stored)
         return True
 

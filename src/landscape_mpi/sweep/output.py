@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from landscape_mpi.engines import ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Parameters, Plane
@@ -11,6 +12,7 @@ from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface, result_names
 from landscape_mpi.surface.shards import Shard, recorded_shard
+from landscape_mpi.surface.whole import check_whole
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,19 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
             f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
             "--overwrite. Nothing was touched."
         )
+    check_whole(surface, identity.job.values)
+    _check_recorded(surface)
     return surface
+
+
+def _check_recorded(surface: Surface) -> None:
+    """Refuse a surface that does not say with which batch and engine it goes on."""
+    batch, engine = surface.attributes.get("batch"), surface.attributes.get("engine")
+    if not (isinstance(batch, int) and batch >= 1 and engine in ENGINES):
+        raise UserError(
+            f"output.file: {surface.path} was begun with the batch {batch} and the engine {engine}; expected a whole "
+            f"number >= 1 and one of {', '.join(ENGINES)}: the file is damaged or of another version."
+        )
 
 
 def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str | int | float]) -> NewSurface:

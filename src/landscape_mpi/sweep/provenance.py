@@ -62,7 +62,9 @@ def _lines(path: Path) -> list[str]:
 
 def _git(folder: Path) -> str:
     """Return the commit that the job file's folder is at; empty outside a repository."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    # a repository's configuration may name a program to run for its state; a job's folder must not decide that
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder)]
+    command += ["describe", "--always", "--dirty", "--abbrev=40"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

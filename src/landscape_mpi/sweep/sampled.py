@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -11,7 +12,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
 from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
-from landscape_mpi.sampling import PerImage, Rounds, all_images_because
+from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
 from landscape_mpi.surface import (
     THETA,
     Evaluated,
@@ -25,6 +26,7 @@ from landscape_mpi.surface import (
     read_journals,
     read_plan,
 )
+from landscape_mpi.surface.planlog import Round
 from landscape_mpi.sweep.books import Book, Books, frame_of
 from landscape_mpi.sweep.desk import Desk
 from landscape_mpi.sweep.full import ranks
@@ -119,6 +121,7 @@ def _open_desk(ready: Ready, held: ExitStack) -> Desk:
     if ready.found is not None and ready.found.done and not folder.is_dir():
         tell(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
     plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
+    _check_plan(ready, plan)
     slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
     shard = ready.identity.shard
     stored = list(read_journals(folder, slices, shard))
@@ -133,6 +136,39 @@ def _origin(ready: Ready, split: int) -> Evaluated:
     """Return what theta* gave for all images of a split, in the order of the data."""
     found = list(ready.engine.images.values())[split]
     return Evaluated(THETA, split, 0, found.losses, found.hits if "accuracy" in ready.job.metrics else None)
+
+
+def _check_plan(ready: Ready, plan: Plan) -> None:
+    """Refuse a plan that is not of these images, points and levels: its checksums say nothing of who wrote it.
+
+    Raises:
+        UserError: on rank 0.
+    """
+    points, sampling = int(np.prod(ready.job.grid.shape)), ready.job.sampling
+    sizes = [len(split) for split in ready.experiment.splits.values()]
+    known = "accuracy" in ready.job.metrics
+    sound = [len(one.losses) for one in plan.origins] == sizes
+    sound = sound and all((one.hits is not None) == known for one in plan.origins)
+    for size, rounds in zip(sizes, plan.rounds, strict=False):
+        levels = len(prefixes(sampling.error if sampling else 0.0, size))
+        sound = sound and climbs(rounds, points, levels)
+    if not sound:
+        raise UserError(
+            f"{ready.folder}: its plan is not one of this sweep's {points} points and {sizes} images; it is damaged: "
+            "move the folder away, and the sweep evaluates its images again."
+        )
+
+
+def climbs(rounds: Sequence[Round], points: int, levels: int) -> bool:
+    """Whether every round promotes some points, each once and to a higher level."""
+    reached = dict.fromkeys(range(points), 0)
+    for promotions in rounds:
+        if not promotions or len({point for point, _ in promotions}) < len(promotions):
+            return False
+        if not all(point < points and reached[point] < level < levels for point, level in promotions):
+            return False
+        reached.update(promotions)
+    return True
 
 
 def _books(ready: Ready, plan: Plan) -> list[Book]:

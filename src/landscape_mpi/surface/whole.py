@@ -1,0 +1,42 @@
+"""Whether a surface has all that is written into its file, in type and shape; reads no file.
+
+A file that only looks like a surface would otherwise fail at its first write, after hours of work.
+"""
+
+import numpy as np
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import SweepJob
+from landscape_mpi.surface.read import Kind, Surface
+from landscape_mpi.surface.schema import IMAGES, LONGEST, result_names
+
+
+def check_whole(surface: Surface, job: SweepJob) -> None:
+    """Refuse a surface that a sweep of its own job could not be written into.
+
+    Raises:
+        UserError: a dataset is missing, or has another type (also in byte order) or shape than the schema says.
+    """
+    for name, kind in _layout(surface.shape, job).items():
+        found = surface.kinds.get(name)
+        if found != kind:
+            raise UserError(
+                f"{surface.path}: `{name}` is {_words(found)}; expected {_words(kind)}, as in every surface "
+                "that a sweep has begun: the file is damaged or not one of ours."
+            )
+
+
+def _layout(shape: tuple[int, ...], job: SweepJob) -> dict[str, Kind]:
+    results = result_names(job.data.splits, job.metrics, sampled=job.sampling is not None)
+    books = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
+    ends = {"complete": "u1", "finished": "f8", "rounds": "i8"}
+    return {
+        **{name: (np.dtype("i8" if name.endswith(IMAGES) else "f8"), shape) for name in results},
+        **{name: (np.dtype(kind), shape) for name, kind in books.items()},
+        **{name: (np.dtype(kind), ()) for name, kind in ends.items()},
+        "audit": (np.dtype("f8"), (4,)),
+    }
+
+
+def _words(kind: Kind | None) -> str:
+    return "missing" if kind is None else f"{kind[0].str} {list(kind[1] or ())}"

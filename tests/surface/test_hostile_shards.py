@@ -1,0 +1,97 @@
+"""Shards that are not what they look like are refused by `merge`, and nothing is written."""
+
+import h5py
+import numpy as np
+import pytest
+from pointers import POINTERS
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
+from landscape_mpi.surface.merge import merge
+
+JOB = """\
+model: {build: resnet20, checkpoint: nets/theta.pt}
+data: {build: cifar10, root: data, splits: [train]}
+plane: {kind: random}
+grid: {alpha: [-1, 1, 8]}
+metrics: [loss]
+output: {file: s.h5}
+"""
+RESULTS = ("train_loss", "train_loss_stderr")
+
+
+def shard(path, number, *points):
+    """Write shard `number` of two with some points done."""
+    fixed = {"seed": 0, "checkpoint_sha256": "c", "data_sha256": "d", "plane_sha256": "p", "shard": f"{number}/2"}
+    create_surface(path, NewSurface(np.linspace(-1, 1, 8), None, RESULTS, [], None, JOB, fixed))
+    writer = open_writer(path, None, root=True)
+    for point in points:
+        writer.at_root(Record((point,), dict.fromkeys(RESULTS, float(point)), 0, 0.1))
+    writer.finish(lambda: None, complete=False)
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return [shard(tmp_path / "a.h5", 0, 0, 2, 4, 6), shard(tmp_path / "b.h5", 1, 1, 3, 5)]
+
+
+def refused(folder, shards, match):
+    with pytest.raises(UserError, match=match) as caught:
+        merge(folder / "whole.h5", shards)
+    assert "\n" not in str(caught.value)
+    assert not list(folder.glob("*whole.h5*")) or [*folder.glob("*whole.h5*")] == [folder / "whole.h5.lock"]
+
+
+def test_sound_shards_are_merged(tmp_path, shards):
+    merged = merge(tmp_path / "whole.h5", shards)
+    assert merged.new == 7
+    np.testing.assert_array_equal(merged.surface.metrics["train_loss"][:7], np.arange(7.0))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("pointer", POINTERS, ids=lambda pointer: pointer.__name__)
+@pytest.mark.parametrize("name", ["train_loss", "seconds"])
+def test_a_dataset_that_is_not_data_of_the_file(tmp_path, shards, which, pointer, name):
+    with h5py.File(shards[which], "r+") as file:
+        del file[name]
+        pointer(file, name, tmp_path)
+    refused(tmp_path, shards, POINTERS[pointer])
+
+
+WRONG = {
+    "complete": None,
+    "finished": np.zeros(2),
+    "rounds": np.float64(0),
+    "audit": np.zeros(3),
+    "seconds": np.zeros(8, ">f8"),
+    "rank": np.zeros(8, np.int64),
+    "error": np.zeros(8, "S100"),
+    "train_loss_stderr": None,
+}
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("name", WRONG)
+def test_a_dataset_that_is_missing_or_of_another_type_or_shape(tmp_path, shards, which, name):
+    with h5py.File(shards[which], "r+") as file:
+        del file[name]
+        if WRONG[name] is not None:
+            file[name] = WRONG[name]
+    sentence = (
+        f"{shards[which]}: audit has 3" if name == "audit" else f"{shards[which]}: `{name}` is .*; expected .*, as"
+    )
+    refused(tmp_path, shards, sentence)
+
+
+def test_a_surface_of_another_tool_is_no_shard(tmp_path):
+    with h5py.File(tmp_path / "theirs.h5", "w") as file:
+        file["xcoordinates"], file["train_loss"] = np.linspace(-1, 1, 8), np.ones(8)
+    refused(tmp_path, [tmp_path / "theirs.h5"], "was not written by landscape_mpi")
+
+
+def test_a_link_in_place_of_a_group_that_a_merge_does_not_read(tmp_path, shards):
+    with h5py.File(shards[0], "r+") as file:
+        del file["xdirection"]
+        file["xdirection"] = h5py.SoftLink("/nowhere")
+    refused(tmp_path, shards, "xdirection is a link")
