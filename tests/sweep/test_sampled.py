@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from landscape_mpi.surface.journal import MAGIC, read_journals
+from landscape_mpi.surface.journal import journals as journal_files
 from support.jobs import done, results, tiny_job
 from support.launch import kill_session, launch, start
 from support.waiting import wait_for
@@ -23,6 +25,13 @@ SAMPLED = {
 def sampled_job(folder, **changes):
     """Write a job of 45 points and 4,000 images, which takes two rounds and an audit."""
     return tiny_job(folder, **{**SAMPLED, **changes})
+
+
+def slices(surface):
+    """Point, split and first image of each record that the ranks' journals hold."""
+    folder = surface.with_name(surface.name + ".images")
+    identity = journal_files(folder)[0].read_bytes()[len(MAGIC) :][:32]
+    return [(slice_.point, slice_.split, slice_.start) for slice_ in read_journals(folder, identity)]
 
 
 def journals(surface):
@@ -108,7 +117,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
     assert "slices of images are there; 45 points to bars" in again.stderr
     assert results(surface) == results(undisturbed[0] / "surface.h5")
     # what was there has not been evaluated again: together the journals hold each slice once
-    assert journals(surface) < 1.01 * journals(undisturbed[0] / "surface.h5") + 3 * 55
+    assert sorted(slices(surface)) == sorted(slices(undisturbed[0] / "surface.h5"))
 
 
 def test_interrupted_the_file_holds_what_is_known(tmp_path):
