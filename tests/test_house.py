@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from landscape_mpi.cli import build_parser
-from landscape_mpi.job import SweepJob, TrainJob, load_job, values
+from landscape_mpi.job import SweepJob, TrainJob, load_job, planes, values
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
@@ -48,7 +48,7 @@ def test_every_example_job_is_sound(path):
 def test_the_reference_job_holds_every_key_and_the_defaults():
     path = CHECKOUT / "jobs" / "reference.yaml"
     job = load_job(path, SweepJob).values
-    sections = {"model": values.Model, "data": values.Data, "plane": values.RandomPlane, "grid": values.Grid}
+    sections = {"model": values.Model, "data": values.Data, "plane": planes.RandomPlane, "grid": values.Grid}
     sections |= {"evaluate": values.Evaluate, "sampling": values.Sampling, "output": values.Output}
     sections |= {"train": values.Train}
     written = yaml.safe_load(path.read_text())
@@ -56,7 +56,7 @@ def test_the_reference_job_holds_every_key_and_the_defaults():
         assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
     assert set(written) == set(SweepJob.__struct_fields__)
     assert job.evaluate == values.Evaluate()
-    assert job.plane == values.RandomPlane(only=("*",))
+    assert job.plane == planes.RandomPlane(only=("*",))
     assert job.sampling == values.Sampling(error=0.02)
     assert job.train == values.Train(output="nets/resnet56")
 
@@ -67,7 +67,7 @@ def test_every_key_of_a_job_is_documented():
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    sections = (values.Model, values.Data, values.RandomPlane, values.FilePlane, values.Grid, values.Evaluate)
+    sections = (values.Model, values.Data, planes.RandomPlane, planes.FilePlane, values.Grid, values.Evaluate)
     for section in (*sections, values.Sampling, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
 

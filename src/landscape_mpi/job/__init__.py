@@ -2,17 +2,15 @@
 
 from landscape_mpi.job.compare import difference, experiment
 from landscape_mpi.job.load import load_job, read_job
+from landscape_mpi.job.planes import FilePlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.values import (
     Axis,
     ChannelNormalisation,
     Data,
-    FilePlane,
     Grid,
     JobFile,
     Model,
-    Plane,
-    RandomPlane,
     Sampling,
     SweepJob,
     Train,

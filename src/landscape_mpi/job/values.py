@@ -7,22 +7,18 @@ import numpy as np
 from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
-Positive = Annotated[int, Meta(ge=1)]
-Seed = Annotated[int, Meta(ge=0, le=2**62)]
+from landscape_mpi.job.planes import Plane
+from landscape_mpi.job.section import Positive, Seed, Values
+
 SplitName = Literal["train", "test"]
 Metric = Literal["loss", "accuracy"]
-Normalise = Literal["filter", "layer", "weight", "none"]
-
-
-class Values(Struct, frozen=True, forbid_unknown_fields=True):
-    """What all sections of a job share: frozen, no unknown keys."""
 
 
 class Model(Values, frozen=True, kw_only=True):
     """The network: a name of the zoo or `package.module:callable`, and its keyword arguments."""
 
     build: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
 
 
@@ -44,29 +40,10 @@ class Data(Values, frozen=True, kw_only=True):
 
     build: str
     root: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = field(default_factory=dict)
     normalize: ChannelNormalisation | None = None
     splits: Annotated[tuple[SplitName, ...], Meta(min_length=1)] = ("train", "test")
     limit: Positive | None = None
-
-
-class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=True):
-    """Directions drawn from a Gaussian, one generator each, then normalised."""
-
-    seed: Seed = 0
-    normalize: Normalise = "filter"
-    ignore: Literal["biasbn", "none"] | tuple[str, ...] = "biasbn"
-    only: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    repeats: Positive = 1
-
-
-class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
-    """Directions stored in a direction file or a surface file, used as they are."""
-
-    path: str
-
-
-Plane = RandomPlane | FilePlane
 
 
 class Axis(Values, frozen=True, array_like=True):

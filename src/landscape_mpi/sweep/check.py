@@ -13,7 +13,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import Solo
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import check_writable
-from landscape_mpi.sweep import prepare
+from landscape_mpi.sweep import planes
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import find_surface
@@ -27,14 +27,14 @@ def check(path: Path, device: str) -> str:
         UserError: whatever `sweep` would refuse.
     """
     job = load_job(path, SweepJob)
-    for repeat in range(prepare.repeats(job.values)):
-        check_writable(prepare.output_path(job, repeat))
+    for repeat in range(planes.repeats(job.values)):
+        check_writable(planes.output_path(job, repeat))
     world = Solo()
     experiment = load_experiment(job, device, world)
     lines: list[str] = [f"{path}: the job is sound."]
-    for repeat in range(prepare.repeats(job.values)):
+    for repeat in range(planes.repeats(job.values)):
         plane, identity = experiment.plane(world, repeat)
-        output = prepare.output_path(job, repeat)
+        output = planes.output_path(job, repeat)
         surface = find_surface(output, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(_line("output", f"{output}, {state}"))
@@ -54,10 +54,10 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     evaluator = _evaluator(experiment, plane, batch)
     yield _line("engine", evaluator.description)
     seconds = _seconds_an_image(evaluator, job.data.splits[0], batch)
-    total = seconds * sum(images.values()) * points * prepare.repeats(job)
+    total = seconds * sum(images.values()) * points * planes.repeats(job)
     if job.sampling is not None:
         yield _line("sampling", _sampling(job.sampling, images))
-        least = seconds * _least(job.sampling, images, points) * prepare.repeats(job)
+        least = seconds * _least(job.sampling, images, points) * planes.repeats(job)
         span = f"{clock_time(least)} at the least, {clock_time(total)} at the most"
         yield _line("time", f"{span}, on one rank like this one")
     else:

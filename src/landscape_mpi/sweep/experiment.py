@@ -14,7 +14,7 @@ from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, tell, together
 from landscape_mpi.stop import NEVER, Stop
-from landscape_mpi.sweep import prepare
+from landscape_mpi.sweep import planes, prepare
 from landscape_mpi.sweep.output import Identity
 from landscape_mpi.sweep.precision import PRECISIONS, Precision
 
@@ -42,13 +42,13 @@ class Experiment:
         Raises:
             UserError: the plane cannot be built, or the ranks hold different ones.
         """
-        plane = together(world, lambda: prepare.build_plane(self.job, self.theta, repeat))
+        plane = together(world, lambda: planes.build_plane(self.job, self.theta, repeat))
         fingerprints = {
             "checkpoint_sha256": self.theta.checkpoint_sha256,
             "data_sha256": self.data_sha256,
             "plane_sha256": agreed(world, "plane", plane.fingerprint),
         }
-        return plane, Identity(self.job, prepare.seed(self.job.values, repeat), fingerprints)
+        return plane, Identity(self.job, planes.seed(self.job.values, repeat), fingerprints)
 
 
 def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Stop = NEVER) -> Experiment:

@@ -1,9 +1,8 @@
-"""A job -> the network, the data and the planes it speaks of, on this rank's device; writes nothing."""
+"""A job -> the network and the data it speaks of, on this rank's device; writes nothing."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +11,10 @@ from landscape_mpi.assemble import build_model, normalisation, open_split
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, is_classes
-from landscape_mpi.job import FilePlane, JobFile, RandomPlane, SweepJob
+from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
-from landscape_mpi.plane import Plane, RandomDirections, fit_direction
 from landscape_mpi.ranks import World, together
 from landscape_mpi.stop import Stop
-from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.sweep.precision import PRECISIONS
 from landscape_mpi.sweep.share import share_splits
 
@@ -81,36 +78,6 @@ def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torc
     return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check)
 
 
-def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
-    """Return the plane of a job; `repeat` counts through `plane.repeats`.
-
-    Raises:
-        UserError: a pattern matches nothing, or a direction file does not fit the network.
-    """
-    plane, line = job.values.plane, job.values.grid.beta is None
-    origin = theta.parameters
-    if isinstance(plane, FilePlane):
-        return _stored_plane(job.resolve(plane.path), origin, theta.network.state_dict(), line)
-    directions = RandomDirections(seed(job.values, repeat), plane.normalize, plane.ignore, plane.only)
-    return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
-
-
-def repeats(job: SweepJob) -> int:
-    """Return how many planes the job asks for."""
-    return job.plane.repeats if isinstance(job.plane, RandomPlane) else 1
-
-
-def seed(job: SweepJob, repeat: int) -> int:
-    """Return the seed of a repeat's plane; -1 where nothing is drawn."""
-    return job.plane.seed + repeat if isinstance(job.plane, RandomPlane) else -1
-
-
-def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
-    """Return where the surface of a repeat goes: NAME.h5, or NAME.rK.h5 where there are several."""
-    path = job.resolve(job.values.output.file)
-    return path if repeats(job.values) == 1 else path.with_name(f"{path.stem}.r{repeat}{path.suffix}")
-
-
 def _check_classes(splits: Mapping[str, Split]) -> None:
     for name, split in splits.items():
         if not is_classes(split.targets):
@@ -118,14 +85,3 @@ def _check_classes(splits: Mapping[str, Split]) -> None:
                 f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has {split.targets.dtype} "
                 f"{list(split.targets.shape)}; write metrics: [loss]."
             )
-
-
-def _stored_plane(path: Path, origin: dict[str, Tensor], state: Mapping[str, Tensor], line: bool) -> Plane:
-    if not path.is_file():
-        raise UserError(f"plane.path: no file {path}; expected a direction file or a surface file.")
-    delta, eta = read_directions(path, line)
-    return Plane(
-        origin,
-        fit_direction(delta, origin, state, f"{path}: xdirection"),
-        None if eta is None else fit_direction(eta, origin, state, f"{path}: ydirection"),
-    )

@@ -30,7 +30,7 @@ from landscape_mpi.sweep.cost import precision_error
 from landscape_mpi.sweep.engine import Engine, choose_engine
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
-from landscape_mpi.sweep.prepare import output_path, repeats
+from landscape_mpi.sweep.planes import output_path, repeats
 from landscape_mpi.sweep.provenance import attributes
 from landscape_mpi.sweep.ready import Ready, visits
 

@@ -1,0 +1,30 @@
+"""The planes that a job may ask for, one struct a `plane.kind`, with their defaults; knows no file and no torch."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from landscape_mpi.job.section import Positive, Seed, Values
+
+Normalise = Literal["filter", "layer", "weight", "none"]
+Ignore = Literal["biasbn", "none"] | tuple[str, ...]
+Only = Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=True):
+    """Directions drawn from a Gaussian, one generator each, then normalised."""
+
+    seed: Seed = 0
+    normalize: Normalise = "filter"
+    ignore: Ignore = "biasbn"
+    only: Only | None = None
+    repeats: Positive = 1
+
+
+class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
+    """Directions stored in a direction file or a surface file, used as they are."""
+
+    path: str
+
+
+Plane = RandomPlane | FilePlane
