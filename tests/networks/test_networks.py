@@ -36,6 +36,26 @@ def test_parameter_counts_are_the_published_ones(tmp_path, name, shortcut, param
     assert count(build_network(name, {"shortcut": shortcut}, tmp_path)) == parameters
 
 
+def test_vgg9_is_the_papers(tmp_path):
+    """The parameters and the names of tensors of cifar10/models/vgg.py in tomgoldstein/loss-landscape."""
+    network = build_network("vgg9", {}, tmp_path)
+    assert count(network) == 2_789_706
+    shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items() if tensor.ndim > 1}
+    channels = [3, 64, 64, 128, 128, 256, 256, 256]
+    convolutions = zip([0, 3, 7, 10, 14, 17, 20], channels, channels[1:], strict=False)
+    expected = {f"features.{index}.weight": [out, into, 3, 3] for index, into, out in convolutions}
+    assert shapes == expected | {"fc.0.weight": [256, 4096], "classifier.weight": [10, 256]}
+    assert {"features.0.bias", "features.1.running_mean", "fc.1.running_var"} <= set(network.state_dict())
+
+
+def test_a_narrow_vgg9_maps_images_to_logits(tmp_path):
+    network = build_network("vgg9", {"width": 4, "classes": 7}, tmp_path)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert network.fc[0].weight.shape == (16, 256)
+    with pytest.raises(UserError, match=r"model\.options\.width: found 0"):
+        build_network("vgg9", {"width": 0}, tmp_path)
+
+
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_networks_map_images_to_logits_in_eval_mode(tmp_path, shortcut):
     network = build_network("resnet20", {"shortcut": shortcut, "width": 4, "classes": 7}, tmp_path)
@@ -58,7 +78,7 @@ def test_the_shortcut_is_there_unless_it_is_none(tmp_path):
 def test_an_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"model.build: found 'resnt56' \(did you mean `resnet56`\?\)"):
         build_network("resnt56", {}, tmp_path)
-    assert sorted(ZOO) == ["resnet110", "resnet20", "resnet32", "resnet44", "resnet56"]
+    assert sorted(ZOO) == ["resnet110", "resnet20", "resnet32", "resnet44", "resnet56", "vgg9"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def test_every_image_is_seen_once_an_epoch_and_in_another_order(tmp_path):
     seen = []
 
     def loss(outputs, targets):
-        seen.append(targets.flatten().tolist())
+        if outputs.requires_grad:
+            seen.append(targets.flatten().tolist())
         return squares(outputs, targets)
 
     split = Split("train", torch.ones(20, 1), torch.arange(20.0)[:, None])
@@ -66,7 +67,8 @@ def test_a_remainder_of_one_sits_the_epoch_out(tmp_path, images_, batch, sizes):
     seen = []
 
     def loss(outputs, targets):
-        seen.append(len(targets))
+        if outputs.requires_grad:
+            seen.append(len(targets))
         return squares(outputs, targets)
 
     split = Split("train", torch.ones(images_, 1), torch.ones(images_, 1))
@@ -83,7 +85,7 @@ def test_the_learning_rate_drops_after_the_epochs_of_the_paper():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": functional.cross_entropy}, r"loss: it returned the shape \[\] for 8 examples; expected one loss"),
+        ({"loss": functional.cross_entropy}, r"loss: it returned the shape \[\] for 20 examples; expected one loss"),
         ({"lr": 1e30, "epochs": 3}, r"train\.lr: with 1e\+30 the loss became (nan|inf) in epoch \d"),
         ({"nesterov": True}, r"train\.nesterov: found true with momentum 0"),
     ],

@@ -1,7 +1,7 @@
 """Training: a checkpoint and a row of history an epoch, the same bits for a seed, nothing of another run lost."""
 
 import math
-from dataclasses import astuple, replace
+from dataclasses import asdict, fields, replace
 
 import h5py
 import numpy as np
@@ -15,7 +15,7 @@ from training import images, run, small_network, squares
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.checkpoint import load_checkpoint
-from landscape_mpi.surface.history import read_history
+from landscape_mpi.surface.history import EDGES, EpochRecord, read_history
 from landscape_mpi.train import initialise
 
 
@@ -53,9 +53,9 @@ def test_a_checkpoint_evaluates_to_what_the_history_says(tmp_path):
 
 def test_the_history_is_in_the_file(tmp_path):
     _, records, lines = run(tmp_path, test=replace(images(seed=1), name="test"), epochs=3, drops=[2])
-    np.testing.assert_equal(list(map(astuple, read_history(tmp_path / "history.h5"))), list(map(astuple, records)))
+    np.testing.assert_equal(list(map(asdict, read_history(tmp_path / "history.h5"))), list(map(asdict, records)))
     with h5py.File(tmp_path / "history.h5", locking=False) as file:
-        assert set(file) == {"epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr", "seconds"}
+        assert set(file) == {field.name for field in fields(EpochRecord)} | {"weight_edges"}
         assert file["epoch"].dtype == np.int64
         np.testing.assert_array_equal(file["epoch"], range(4))
         np.testing.assert_allclose(file["lr"], [math.nan, 0.05, 0.05, 0.005])
@@ -64,6 +64,54 @@ def test_the_history_is_in_the_file(tmp_path):
         assert 0 <= file["train_acc"][1] <= 100
     assert len(lines) == 4
     assert lines[3].startswith(f"epoch 3/3; train loss {records[3].train_loss:.4f}, ")
+
+
+def test_where_training_starts_and_ends_the_train_split_is_evaluated_as_a_sweep_would(tmp_path):
+    split = images()
+    _, records, _ = run(tmp_path, split=split, epochs=3, augment=True)
+    inputs = Normalisation((0.5,) * 3, (0.25,) * 3).apply(split.inputs)
+    for record in (records[0], records[3]):
+        network = small_network()
+        load_checkpoint(network, tmp_path / f"epoch-{record.epoch:04d}.safetensors")
+        outputs = network.eval()(inputs)
+        loss, right = functional.cross_entropy(outputs, split.targets).item(), outputs.argmax(1) == split.targets
+        assert record.train_eval_loss == pytest.approx(loss, rel=1e-5)
+        assert record.train_eval_acc == pytest.approx(100 * right.float().mean().item())
+    assert all(math.isnan(record.train_eval_loss) for record in records[1:3])
+
+
+def test_the_history_knows_norm_and_histogram_of_the_weights_of_each_checkpoint(tmp_path):
+    _, records, _ = run(tmp_path, epochs=2, lr=3.0)
+    for record in records:
+        state = load_file(tmp_path / f"epoch-{record.epoch:04d}.safetensors")
+        weights = np.concatenate([tensor.flatten().numpy() for tensor in state.values() if tensor.ndim > 1])
+        assert record.weight_norm == pytest.approx(np.linalg.norm(weights.astype(float)), rel=1e-12)
+        np.testing.assert_array_equal(record.weight_histogram, np.histogram(weights, EDGES)[0])
+    assert records[2].weight_histogram[[0, -1]].sum() > 0
+    with h5py.File(tmp_path / "history.h5", locking=False) as file:
+        np.testing.assert_array_equal(file["weight_edges"], EDGES)
+        assert file["weight_histogram"].dtype == np.int64
+        assert (file["weight_histogram"][()].sum(1) == 3 * 4 * 9 + 144 * 3).all()
+
+
+def test_the_history_of_an_older_version_is_read(tmp_path):
+    run(tmp_path, epochs=2)
+    new = read_history(tmp_path / "history.h5")
+    with h5py.File(tmp_path / "history.h5", "r+", locking=False) as file:
+        for name in ("train_eval_loss", "train_eval_acc", "weight_norm", "weight_histogram", "weight_edges"):
+            del file[name]
+    old = read_history(tmp_path / "history.h5")
+    assert [record.train_loss for record in old[1:]] == [record.train_loss for record in new[1:]]
+    assert all(math.isnan(record.weight_norm) and record.weight_histogram is None for record in old)
+
+
+def test_a_histogram_of_another_shape_is_no_history(tmp_path):
+    run(tmp_path, epochs=1)
+    with h5py.File(tmp_path / "history.h5", "r+", locking=False) as file:
+        del file["weight_histogram"]
+        file["weight_histogram"] = np.zeros((2, 5), np.int64)
+    with pytest.raises(UserError, match=r"cannot be read as a training history \(weight_histogram is int64 \[2, 5\]"):
+        read_history(tmp_path / "history.h5")
 
 
 def bits(folder):

@@ -149,17 +149,25 @@ class Task:
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
         return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
 
-    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
-        """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
-        targets = rows(self.splits[split].targets, images).to(self.device)
-        outputs = self.forward(network, self.inputs(split, images))
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each example, [n].
+
+        Raises:
+            UserError: the loss does not return one value per example.
+        """
         losses = self.loss(outputs, targets)
         if losses.shape != (len(targets),):
             raise UserError(
                 f"loss: it returned the shape {list(losses.shape)} for {len(targets)} examples; expected one loss per "
                 f"example, [{len(targets)}] (reduction='none')."
             )
-        return losses.double(), _hits(outputs, targets)
+        return losses
+
+    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
+        """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
+        targets = rows(self.splits[split].targets, images).to(self.device)
+        outputs = self.forward(network, self.inputs(split, images))
+        return self.losses(outputs, targets).double(), _hits(outputs, targets)
 
 
 def _hits(outputs: Tensor, targets: Tensor) -> Tensor | None:

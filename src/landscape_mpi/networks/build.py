@@ -10,10 +10,12 @@ from torch import nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.networks.vgg import vgg9
 from landscape_mpi.plugin import is_plugin, load_plugin
 
 ZOO: Mapping[str, Callable[..., nn.Module]] = {
-    f"resnet{depth}": partial(resnet, depth) for depth in (20, 32, 44, 56, 110)
+    **{f"resnet{depth}": partial(resnet, depth) for depth in (20, 32, 44, 56, 110)},
+    "vgg9": vgg9,
 }
 
 

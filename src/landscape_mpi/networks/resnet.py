@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.networks.parts import check_counts, initialise
 
 Shortcut = Literal["projection", "pad", "none"]
 SHORTCUTS: tuple[Shortcut, ...] = ("projection", "pad", "none")
@@ -64,7 +65,7 @@ class ResNet(nn.Module):
         self.layer2 = _stage(width, 2 * width, blocks, 2, shortcut)
         self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
         self.linear = nn.Linear(4 * width, classes)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map normalised images [n, 3, 32, 32] to logits [n, classes]."""
@@ -82,18 +83,10 @@ def resnet(depth: int, shortcut: Shortcut = "projection", width: int = 16, class
     """
     if shortcut not in SHORTCUTS:
         raise UserError(f"model.options.shortcut: found {shortcut!r}; expected one of {', '.join(SHORTCUTS)}.")
-    for name, value in {"width": width, "classes": classes}.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"model.options.{name}: found {value!r}; expected a whole number >= 1.")
+    check_counts(width=width, classes=classes)
     return ResNet((depth - 2) // 6, shortcut, width, classes)
 
 
 def _stage(channels_in: int, channels: int, blocks: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
     first = BasicBlock(channels_in, channels, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1, shortcut) for _ in range(blocks - 1)))
-
-
-def _initialise(module: nn.Module) -> None:
-    """He initialisation (He et al. 2015), as the paper's networks had it."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight)

@@ -1,16 +1,21 @@
 """The history of a training run as one HDF5 file, a row a checkpoint; knows nothing of torch."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
+
+EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
+"""Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class EpochRecord:
         test_acc: Accuracy on the test split, in percent.
         lr: Learning rate of the epoch.
         seconds: Wall-clock time of the epoch without its evaluation.
+        train_eval_loss: Mean loss over the train split at the end of the epoch, in eval mode and without augmentation,
+            as a surface has it at (0, 0); measured where training starts and ends.
+        train_eval_acc: The same for the accuracy, in percent.
+        weight_norm: L2 norm of all parameters of more than one dimension together.
+        weight_histogram: int64 [len(EDGES) - 1], how many of these parameters lie between each two of `EDGES`;
+            None in the files of older versions.
     """
 
     epoch: int
@@ -34,13 +45,20 @@ class EpochRecord:
     test_acc: float
     lr: float
     seconds: float
+    train_eval_loss: float = math.nan
+    train_eval_acc: float = math.nan
+    weight_norm: float = math.nan
+    weight_histogram: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
 
-COLUMNS = tuple(field.name for field in fields(EpochRecord))
+HISTOGRAM = "weight_histogram"
+COLUMNS = tuple(one for one in fields(EpochRecord) if one.name != HISTOGRAM)
 
 
 def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
-    """Write the datasets `epoch` (int64 [n]) and the other fields (float64 [n]); the file is replaced whole.
+    """Write one dataset a field, a row a record, and `weight_edges`; the file is replaced whole.
+
+    `epoch` is int64 [n], `weight_histogram` int64 [n, len(EDGES) - 1], the others float64 [n].
 
     Raises:
         UserError: The file cannot be written.
@@ -48,29 +66,50 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
     aside = path.with_name(f".{path.name}.writing")
     try:
         with h5py.File(aside, "w", locking=False) as file:
-            for name, values in zip(COLUMNS, zip(*map(astuple, records), strict=True), strict=True):
-                file.create_dataset(name, data=np.array(values, np.int64 if name == "epoch" else np.float64))
+            for column in COLUMNS:
+                values = [getattr(record, column.name) for record in records]
+                file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))
+            _write_histograms(file, [record.weight_histogram for record in records])
         aside.replace(path)
     except OSError as error:
         raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
 
 
-def _columns(path: Path) -> list[list[Any]]:
-    with untrusted.open_file(path) as file:
-        found = untrusted.datasets(file)
-        return [untrusted.numbers(found[name]).tolist() for name in COLUMNS]
+def _write_histograms(file: h5py.File, found: Sequence[NDArray[np.int64] | None]) -> None:
+    counts = [one for one in found if one is not None]
+    if len(counts) == len(found):
+        # nearly all of them are 0
+        file.create_dataset(HISTOGRAM, data=np.array(counts, np.int64), compression="gzip", shuffle=True)
+        file.create_dataset("weight_edges", data=EDGES)
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """Return the rows of a history file.
+    """Return the rows of a history file; files of older versions lack what came later.
 
     Raises:
         UserError: The file is missing or is no history.
     """
     try:
-        columns = apart([path], _columns, path)
-        return [EpochRecord(*row) for row in zip(*columns, strict=True)]
-    except (UserError, TypeError, ValueError) as error:
+        return apart([path], _rows, path)
+    except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read as a training history ({error}); expected history.h5 of `train`."
         ) from None
+
+
+def _rows(path: Path) -> list[EpochRecord]:
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        wanted = [column.name for column in COLUMNS if column.name in found or column.default is MISSING]
+        columns: dict[str, Sequence[Any]] = {name: untrusted.numbers(found[name]).tolist() for name in wanted}
+        counts = untrusted.numbers(found[HISTOGRAM]) if HISTOGRAM in found else None
+    if counts is not None:
+        columns[HISTOGRAM] = list(_checked(counts))
+    rows = zip(*columns.values(), strict=True)
+    return [EpochRecord(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _checked(counts: NDArray[Any]) -> NDArray[np.int64]:
+    if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
+        raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
+    return counts

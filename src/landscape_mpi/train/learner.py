@@ -86,12 +86,7 @@ class Learner:
         """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""
         targets = self._targets[which]
         outputs = self.network(self._prepare(self._inputs[which]))
-        losses = self._task.loss(outputs, targets)
-        if losses.shape != which.shape:
-            raise UserError(
-                f"loss: it returned the shape {list(losses.shape)} for {len(which)} examples; expected one loss per "
-                f"example, [{len(which)}] (reduction='none')."
-            )
+        losses = self._task.losses(outputs, targets)
         self._optimizer.zero_grad()
         torch.autograd.backward(losses.mean())
         self._optimizer.step()

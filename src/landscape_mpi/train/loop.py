@@ -14,6 +14,7 @@ from landscape_mpi.job.values import Train
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.train.checkpoints import HISTORY, prepare_folder, save_checkpoint
 from landscape_mpi.train.learner import Learner, Loss, Means, learning_rate
+from landscape_mpi.train.weights import weight_histogram, weight_norm
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -90,7 +91,10 @@ def _run_epoch(learner: Learner, epoch: int) -> EpochRecord:
     seen = learner.learn(epoch) if epoch else Means()
     seconds = time.perf_counter() - start
     lr = learning_rate(learner.settings, epoch) if epoch else math.nan
-    return EpochRecord(epoch, *seen, *learner.evaluate("test"), lr, seconds)
+    # evaluating the training split takes a third of an epoch: only where a run starts and ends
+    ends = learner.evaluate("train") if epoch in (0, learner.settings.epochs) else Means()
+    norm, histogram = weight_norm(learner.network), weight_histogram(learner.network).numpy()
+    return EpochRecord(epoch, *seen, *learner.evaluate("test"), lr, seconds, *ends, norm, histogram)
 
 
 def _line(record: EpochRecord, epochs: int) -> str:
