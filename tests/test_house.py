@@ -68,7 +68,7 @@ def test_every_key_of_a_job_is_documented():
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
     sections = (values.Model, values.Data, planes.RandomPlane, planes.FilePlane, values.Grid, values.Evaluate)
-    for section in (*sections, values.Sampling, values.Output, values.Train):
+    for section in (*sections, planes.InterpolatedPlane, values.Sampling, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
 
 

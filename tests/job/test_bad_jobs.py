@@ -11,6 +11,7 @@ import torch
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.sweep.check import check
+from support import tiny
 from support.jobs import tiny_job
 from support.launch import launch
 
@@ -80,6 +81,12 @@ def other_sweep(folder):
     return tiny_job(folder, grid={"alpha": [-1, 1, 3]}, plane__seed=9)
 
 
+def other_end(folder):
+    torch.save(tiny.network().state_dict(), folder / "to.pt")
+    torch.save(tiny.network(width=9).state_dict(), folder / "other.pt")
+    return tiny_job(folder, plane={"kind": "interpolate", "to": "to.pt", "via": "other.pt"})
+
+
 def retrained(folder):
     job = tiny_job(folder, grid={"alpha": [-1, 1, 3]})
     launch("sweep", job, timeout=60)
@@ -109,7 +116,7 @@ BAD = {
     "infinite range": (edited(lambda text: text.replace("- -1\n", "- -.inf\n", 1)), "expected finite numbers"),
     "two numbers": (keys(grid__alpha=[0, 1]), "an axis is [first, last, number of points]"),
     "four numbers": (keys(grid__alpha=[0, 1, 5, 7]), "an axis is [first, last, number of points]"),
-    "unknown kind": (keys(plane__kind="randm"), "plane.kind: found 'randm'; expected one of random, file"),
+    "unknown kind": (keys(plane__kind="randm"), "plane.kind: found 'randm'; expected one of random, "),
     "key of another kind": (keys(plane__path="x.h5"), "plane.path: unknown key"),
     "unknown normalisation": (keys(plane__normalize="fliter"), "(did you mean `filter`?)"),
     "pattern without match": (keys(plane__only=["layr*"]), "plane.only: the pattern 'layr*' matches no parameter"),
@@ -164,6 +171,21 @@ BAD = {
     "truncated batch": (cifar10(lambda: batch()[:-500]), "data_batch_1"),
     "batch of other rows": (cifar10(lambda: batch(3)), "data_batch_1"),
     "malicious batch": (cifar10(lambda: pickle.dumps({b"data": Evil()}, protocol=2)), "data_batch_1"),
+    "missing end": (keys(plane={"kind": "interpolate", "to": "gone.pt"}, grid__beta=None), "plane.to: no file gone.pt"),
+    "an end that is theta": (
+        keys(plane={"kind": "interpolate", "to": "net.pt"}, grid__beta=None),
+        "plane.to: net.pt holds the parameters of model.checkpoint",
+    ),
+    "no end": (keys(plane={"kind": "interpolate"}), "plane.to: the key is missing; it is required"),
+    "an end of another network": (
+        other_end,
+        "plane.via: other.pt is of another network than model.build: the tensor `0.weight` is [9, 4] in it",
+    ),
+    "beta without via": (keys(plane={"kind": "interpolate", "to": "b.pt"}), "plane.via: the key is missing; grid.beta"),
+    "via without beta": (
+        keys(plane={"kind": "interpolate", "to": "b.pt", "via": "c.pt"}, grid__beta=None),
+        "grid.beta: the key is missing; plane.via",
+    ),
     "missing direction file": (keys(plane={"kind": "file", "path": "gone.h5"}), "plane.path: no file gone.h5"),
     "unwritable output": (keys(output__file="/proc/surface.h5"), "surface.h5 cannot be written, because /proc"),
     "output below a file": (keys(output__file="net.pt/surface.h5"), "cannot be written, because"),

@@ -2,7 +2,7 @@
 
 from landscape_mpi.job.compare import difference, experiment
 from landscape_mpi.job.load import load_job, read_job
-from landscape_mpi.job.planes import FilePlane, Plane, RandomPlane
+from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.values import (
     Axis,
@@ -24,6 +24,7 @@ __all__ = [
     "Data",
     "FilePlane",
     "Grid",
+    "InterpolatedPlane",
     "JobFile",
     "Model",
     "Plane",

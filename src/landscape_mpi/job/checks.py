@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from landscape_mpi.job.planes import InterpolatedPlane
 from landscape_mpi.job.values import Axis, Data, Grid, SweepJob, Train, TrainJob
 
 
@@ -13,6 +14,8 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
         yield f"metrics: found {list(job.metrics)}; expected `loss`, and each metric once."
     if job.grid is not None:
         yield from _grid(job.grid)
+        if isinstance(job.plane, InterpolatedPlane):
+            yield from _ends(job.plane, job.grid)
     if job.train is not None:
         yield from _train(job.train)
 
@@ -33,6 +36,16 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _axis("grid.alpha", grid.alpha)
     if grid.beta is not None:
         yield from _axis("grid.beta", grid.beta)
+
+
+def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[str]:
+    if plane.via is None and grid.beta is not None:
+        yield (
+            "plane.via: the key is missing; grid.beta leads to a third checkpoint: name it, or leave grid.beta out for "
+            "the line to plane.to."
+        )
+    if plane.via is not None and grid.beta is None:
+        yield "grid.beta: the key is missing; plane.via needs points along it: add grid.beta, or leave plane.via out."
 
 
 def _axis(key: str, axis: Axis) -> Iterator[str]:

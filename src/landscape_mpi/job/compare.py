@@ -7,7 +7,7 @@ import msgspec
 
 from landscape_mpi.job.values import Axis, SweepJob
 
-PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "plane.repeats"}
+PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "plane.to", "plane.via", "plane.repeats"}
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
 
 

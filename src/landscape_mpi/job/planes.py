@@ -21,10 +21,20 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
     repeats: Positive = 1
 
 
+class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True, kw_only=True):
+    """From theta* to other checkpoints: delta = to - theta*, eta = via - theta*, as they are unless normalised."""
+
+    to: str
+    via: str | None = None
+    normalize: Normalise = "none"
+    ignore: Ignore = "none"
+    only: Only | None = None
+
+
 class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
     """Directions stored in a direction file or a surface file, used as they are."""
 
     path: str
 
 
-Plane = RandomPlane | FilePlane
+Plane = RandomPlane | InterpolatedPlane | FilePlane

@@ -23,52 +23,53 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_checkpoint(network: nn.Module, path: Path) -> None:
+def load_checkpoint(network: nn.Module, path: Path, key: str = "model.checkpoint") -> None:
     """Load a state dict into the network, strictly: every tensor of the one fits one of the other.
 
     The state dict may sit under "state_dict" or "model", and its keys may carry DataParallel's "module.".
-    `num_batches_tracked`, which old files lack and evaluation ignores, may be absent.
+    `num_batches_tracked`, which old files lack and evaluation ignores, may be absent. `key` is the job's key that names
+    the file, for messages.
 
     Raises:
         UserError: no such file, not a file of weights, or tensors missing, unexpected or of another shape.
     """
-    state = _without_prefix(read_state(path))
-    _check_fit(network.state_dict(), state, path)
+    state = _without_prefix(read_state(path, key))
+    _check_fit(network.state_dict(), state, f"{key}: {path}")
     network.load_state_dict(state, strict=False)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, key: str) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` file or of a torch file read with `weights_only=True`.
 
     Raises:
         UserError: the file is missing or is not a file of weights.
     """
     if not path.is_file():
-        raise UserError(f"model.checkpoint: no file {path}; expected a .safetensors file or one torch.save wrote.")
+        raise UserError(f"{key}: no file {path}; expected a .safetensors file or one torch.save wrote.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        _refuse_compressed(path)
-        return _tensors(torch.load(path, map_location="cpu", weights_only=True), path)
+        _refuse_compressed(path, key)
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True), f"{key}: {path}")
     except UserError:
         raise
     except SafetensorError as error:
-        raise UserError(f"model.checkpoint: {path} is not a safetensors file ({error}).") from None
+        raise UserError(f"{key}: {path} is not a safetensors file ({error}).") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise UserError(
-            f"model.checkpoint: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
+            f"{key}: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
             "expected a .safetensors file, or a state dict saved by torch.save."
         ) from None
 
 
-def _refuse_compressed(path: Path) -> None:
+def _refuse_compressed(path: Path, key: str) -> None:
     """Refuse an archive that would take more memory than its file has bytes; torch.save compresses nothing."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             claimed, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
         if claimed > size:
             raise UserError(
-                f"model.checkpoint: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
+                f"{key}: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
                 "that torch.save wrote, which is not compressed."
             )
 
@@ -79,19 +80,19 @@ def _reason(error: Exception) -> str:
     return f"it names {named[1]}" if named else f"{type(error).__name__} while reading it"
 
 
-def _tensors(loaded: Any, path: Path) -> dict[str, Tensor]:
+def _tensors(loaded: Any, where: str) -> dict[str, Tensor]:
     while isinstance(loaded, Mapping) and (nest := next((key for key in _NESTS if _nested(loaded, key)), None)):
         loaded = loaded[nest]
     if not isinstance(loaded, Mapping) or not any(isinstance(value, Tensor) for value in loaded.values()):
         raise UserError(
-            f"model.checkpoint: {path} holds a {type(loaded).__name__} without tensors; expected a state dict, "
+            f"{where} holds a {type(loaded).__name__} without tensors; expected a state dict, "
             'or one under "state_dict" or "model".'
         )
     state = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     for name, tensor in state.items():
         if not _is_plain(tensor):
             raise UserError(
-                f"model.checkpoint: {path} holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on "
+                f"{where} holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on "
                 f"{tensor.device}; expected plain arrays of real numbers."
             )
     return state
@@ -113,9 +114,9 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], file: str) -> None:
     """Name the first tensor that keeps the checkpoint from fitting the network."""
-    where = f"model.checkpoint: {path} is of another network than model.build"
+    where = f"{file} is of another network than model.build"
     for name, tensor in expected.items():
         if name not in found and not name.endswith("num_batches_tracked"):
             raise UserError(f"{where}: the tensor `{name}` {list(tensor.shape)} is missing from it.")

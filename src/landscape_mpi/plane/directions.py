@@ -1,4 +1,4 @@
-"""Where delta and eta come from: drawn at random, or given by name or by position; knows no file format."""
+"""Where delta and eta come from: drawn at random, or the way to other parameters; knows no file format."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plane.normalise import NORMALISERS
 
 Parameters = dict[str, Tensor]
+Ignore = str | Sequence[str]
+"""Which parameters stay: "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on their names."""
 
 
 @dataclass(frozen=True)
 class RandomDirections:
     """How random directions are drawn: seed, normalisation and which parameters stay where they are.
 
-    `ignore` is "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on parameter names; `only`,
-    where given, are patterns of the parameters to perturb.
+    `only`, where given, are patterns of the parameters to perturb.
     """
 
     seed: int
     normalise: str
-    ignore: str | Sequence[str]
+    ignore: Ignore
     only: Sequence[str] | None = None
 
     def draw(self, theta: Mapping[str, Tensor], axis: int) -> Parameters:
@@ -32,29 +33,59 @@ class RandomDirections:
         Raises:
             UserError: a pattern matches no parameter, or nothing is left to perturb.
         """
-        moves = self._chooser(theta)
-        if not any(moves(name, tensor) for name, tensor in theta.items()):
-            raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
         generator = torch.Generator().manual_seed(2 * self.seed + axis)
-        normalise = NORMALISERS[self.normalise]
-        direction = {}
-        for name, tensor in theta.items():
-            # drawn even where it is not used, so that `ignore` and `only` do not change the other tensors
-            d = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-            direction[name] = normalise(d, tensor.float()) if moves(name, tensor) else torch.zeros_like(d)
-        return direction
+        # drawn even where they are not used, so that `ignore` and `only` do not change the other tensors
+        drawn = {
+            name: torch.randn(tensor.shape, generator=generator, dtype=torch.float32) for name, tensor in theta.items()
+        }
+        return scale_direction(drawn, theta, self.normalise, self.ignore, self.only)
 
-    def _chooser(self, theta: Mapping[str, Tensor]) -> Callable[[str, Tensor], bool]:
-        patterns = [] if isinstance(self.ignore, str) else list(self.ignore)
-        _check_patterns("plane.ignore", patterns, theta)
-        _check_patterns("plane.only", self.only or [], theta)
 
-        def moves(name: str, tensor: Tensor) -> bool:
-            if self.ignore == "biasbn" and tensor.dim() <= 1:
-                return False
-            return not _matches(name, patterns) and (self.only is None or _matches(name, self.only))
+def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> Parameters:
+    """Return the way from theta to other parameters, to - theta, float32."""
+    return {name: (to[name].double() - tensor.double()).float() for name, tensor in theta.items()}
 
-        return moves
+
+def scale_direction(
+    d: Mapping[str, Tensor],
+    theta: Mapping[str, Tensor],
+    normalise: str,
+    ignore: Ignore,
+    only: Sequence[str] | None = None,
+) -> Parameters:
+    """Return a direction normalised with respect to theta, and zero where parameters stay; float32.
+
+    Args:
+        d: The direction, float32, by the names of theta.
+        theta: The parameters.
+        normalise: "filter", "layer", "weight" or "none".
+        ignore: Which parameters stay.
+        only: Patterns of the parameters to perturb; None for all.
+
+    Raises:
+        UserError: a pattern matches no parameter, or nothing is left to perturb.
+    """
+    moves = _chooser(theta, ignore, only)
+    if not any(moves(name, tensor) for name, tensor in theta.items()):
+        raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
+    scale = NORMALISERS[normalise]
+    return {
+        name: scale(d[name], tensor.float()) if moves(name, tensor) else torch.zeros_like(d[name])
+        for name, tensor in theta.items()
+    }
+
+
+def _chooser(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | None) -> Callable[[str, Tensor], bool]:
+    patterns = [] if isinstance(ignore, str) else list(ignore)
+    _check_patterns("plane.ignore", patterns, theta)
+    _check_patterns("plane.only", only or [], theta)
+
+    def moves(name: str, tensor: Tensor) -> bool:
+        if ignore == "biasbn" and tensor.dim() <= 1:
+            return False
+        return not _matches(name, patterns) and (only is None or _matches(name, only))
+
+    return moves
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

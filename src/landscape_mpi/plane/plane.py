@@ -33,10 +33,9 @@ class Plane:
 
     @property
     def cosine(self) -> float:
-        """Cosine of the angle between delta and eta; NaN on a line."""
-        if self.eta is None:
-            return math.nan
-        return dot(self.delta, self.eta) / math.sqrt(dot(self.delta, self.delta) * dot(self.eta, self.eta))
+        """Cosine of the angle between delta and eta; NaN on a line, and where one of them is zero."""
+        lengths = math.prod(self.norms)
+        return math.nan if self.eta is None or lengths == 0 else dot(self.delta, self.eta) / lengths
 
     @property
     def norms(self) -> tuple[float, float]:

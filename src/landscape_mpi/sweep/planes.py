@@ -3,22 +3,24 @@
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import FilePlane, JobFile, RandomPlane, SweepJob
-from landscape_mpi.plane import Plane, RandomDirections, fit_direction
+from landscape_mpi.job import FilePlane, InterpolatedPlane, JobFile, RandomPlane, SweepJob
+from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
 from landscape_mpi.surface.directions import read_directions
-from landscape_mpi.sweep.prepare import Theta
+from landscape_mpi.sweep.prepare import Theta, load_end
 
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
     """Return the plane of a job; `repeat` counts through `plane.repeats`.
 
     Raises:
-        UserError: a pattern matches nothing, or a direction file does not fit the network.
+        UserError: a pattern matches nothing, or another checkpoint or a direction file does not fit the network.
     """
     plane, line = job.values.plane, job.values.grid.beta is None
     match plane:
         case FilePlane():
             return _stored_plane(job.resolve(plane.path), theta, line)
+        case InterpolatedPlane():
+            return _interpolated_plane(job, plane, theta)
         case RandomPlane():
             return _random_plane(plane, seed(job.values, repeat), theta, line)
 
@@ -43,6 +45,16 @@ def _random_plane(plane: RandomPlane, seed: int, theta: Theta, line: bool) -> Pl
     directions = RandomDirections(seed, plane.normalize, plane.ignore, plane.only)
     origin = theta.parameters
     return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
+
+
+def _interpolated_plane(job: JobFile[SweepJob], plane: InterpolatedPlane, theta: Theta) -> Plane:
+    origin = theta.parameters
+
+    def way(key: str, name: str) -> Parameters:
+        d = difference(load_end(theta, job.resolve(name), key), origin)
+        return scale_direction(d, origin, plane.normalize, plane.ignore, plane.only)
+
+    return Plane(origin, way("plane.to", plane.to), None if plane.via is None else way("plane.via", plane.via))
 
 
 def _stored_plane(path: Path, theta: Theta, line: bool) -> Plane:

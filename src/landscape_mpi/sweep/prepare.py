@@ -1,8 +1,10 @@
 """A job -> the network and the data it speaks of, on this rank's device; writes nothing."""
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +39,23 @@ def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
     checkpoint = job.resolve(job.values.model.checkpoint)
     network = build_model(job)
     load_checkpoint(network, checkpoint)
-    parameters = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    parameters = _parameters(network)
     dtype = PRECISIONS[job.values.evaluate.dtype].dtype
     return Theta(network.to(device, dtype), parameters, sha256(checkpoint))
+
+
+def load_end(theta: Theta, path: Path, key: str) -> dict[str, Tensor]:
+    """Return the parameters of another checkpoint of the same network, on the CPU.
+
+    Raises:
+        UserError: the checkpoint does not fit the network, or holds theta itself; `key` is the job's key that names it.
+    """
+    network = copy.deepcopy(theta.network).cpu()
+    load_checkpoint(network, path, key)
+    end = _parameters(network)
+    if all(torch.equal(end[name], tensor.to(end[name].dtype)) for name, tensor in theta.parameters.items()):
+        raise UserError(f"{key}: {path} holds the parameters of model.checkpoint; expected those of another network.")
+    return end
 
 
 def load_data(job: JobFile[SweepJob], world: World) -> dict[str, Split]:
@@ -76,6 +92,10 @@ def build_task(job: JobFile[SweepJob], splits: Mapping[str, Split], device: torc
     precision = PRECISIONS[job.values.evaluate.dtype]
     scaled = normalisation(job.values.data)
     return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check)
+
+
+def _parameters(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
 
 def _check_classes(splits: Mapping[str, Split]) -> None:
