@@ -9,6 +9,7 @@ from landscape_mpi.engines.cudnn import CudnnConvolution, CudnnLayer
 from landscape_mpi.engines.direct import PlainConvolution
 from landscape_mpi.engines.layer import Shape
 from landscape_mpi.evaluate import Task
+from landscape_mpi.plane import Plane
 from support.engines import image_task, plane_of
 
 
@@ -75,4 +76,4 @@ def test_the_engine_says_what_it_lacks():
 )
 def test_which_engines_are_tried(requested, device, dtype, autocast, expected):
     task = Task({}, None, torch.nn.functional.cross_entropy, dtype, torch.device(device), autocast)
-    assert candidates(requested, task) == expected
+    assert candidates(requested, task, Plane({}, {})) == expected

@@ -81,6 +81,16 @@ def other_sweep(folder):
     return tiny_job(folder, grid={"alpha": [-1, 1, 3]}, plane__seed=9)
 
 
+def normed(**changes):
+    """A job on a network with batch norm."""
+
+    def job(folder):
+        torch.save(tiny.network(batchnorm=True).state_dict(), folder / "normed.pt")
+        return tiny_job(folder, model__options={"batchnorm": True}, model__checkpoint="normed.pt", **changes)
+
+    return job
+
+
 def other_end(folder):
     torch.save(tiny.network().state_dict(), folder / "to.pt")
     torch.save(tiny.network(width=9).state_dict(), folder / "other.pt")
@@ -174,7 +184,7 @@ BAD = {
     "missing end": (keys(plane={"kind": "interpolate", "to": "gone.pt"}, grid__beta=None), "plane.to: no file gone.pt"),
     "an end that is theta": (
         keys(plane={"kind": "interpolate", "to": "net.pt"}, grid__beta=None),
-        "plane.to: net.pt holds the parameters of model.checkpoint",
+        "plane.to: net.pt holds what model.checkpoint holds",
     ),
     "no end": (keys(plane={"kind": "interpolate"}), "plane.to: the key is missing; it is required"),
     "an end of another network": (
@@ -185,6 +195,34 @@ BAD = {
     "via without beta": (
         keys(plane={"kind": "interpolate", "to": "b.pt", "via": "c.pt"}, grid__beta=None),
         "grid.beta: the key is missing; plane.via",
+    ),
+    "unknown policy": (
+        keys(evaluate={"batchnorm": "mov"}),
+        "evaluate.batchnorm: found 'mov'; expected one of keep, move",
+    ),
+    "statistics of random directions": (
+        keys(evaluate={"batchnorm": "move"}),
+        "evaluate.batchnorm: found move, and directions of plane.kind random are of parameters alone",
+    ),
+    "statistics of a shortened way": (
+        keys(
+            plane={"kind": "interpolate", "to": "b.pt", "normalize": "filter"},
+            grid__beta=None,
+            evaluate={"batchnorm": "move"},
+        ),
+        "evaluate.batchnorm: found move, which takes the running statistics all the way",
+    ),
+    "statistics in the weights of an engine": (
+        keys(evaluate={"batchnorm": "recompute", "engine": "fused"}),
+        "evaluate.engine: found fused, whose weights hold the running statistics",
+    ),
+    "no statistics": (
+        keys(evaluate={"batchnorm": "recompute"}),
+        "evaluate.batchnorm: found recompute, and the network has no batch norm",
+    ),
+    "statistics of one image": (
+        normed(data__options={"images": 1}, evaluate={"batchnorm": "recompute"}),
+        "evaluate.batchnorm: found recompute, and there is one training image",
     ),
     "missing direction file": (keys(plane={"kind": "file", "path": "gone.h5"}), "plane.path: no file gone.h5"),
     "unwritable output": (keys(output__file="/proc/surface.h5"), "surface.h5 cannot be written, because /proc"),

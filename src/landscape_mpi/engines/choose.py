@@ -25,12 +25,15 @@ LAYERS: dict[str, tuple[type[Layer], ...]] = {
 ENGINES = (*LAYERS, EAGER)
 
 
-def candidates(requested: str, task: Task) -> tuple[str, ...]:
+def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
     """Return the engines to try in turn; the last is always the network's own forward pass.
 
     `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
-    bfloat16 on a CPU, whose fused layers compute in float32.
+    bfloat16 on a CPU, whose fused layers compute in float32. So do running statistics that change from point to point,
+    because fused layers hold them in their weights.
     """
+    if task.calibration is not None or plane.statistics is not None:
+        return (EAGER,)
     if requested == "cudnn":
         return ("cudnn", "fused", EAGER)
     if requested != "auto":

@@ -65,6 +65,11 @@ class FusedEvaluator:
         plural = "s" if layers.total() > 1 else ""
         return f"{layers.total()} fused convolution{plural} ({kinds}){replay}"
 
+    @property
+    def note(self) -> str:
+        """Return nothing: what does not change from point to point cannot go wrong at one."""
+        return ""
+
     def _evaluate(self, split: str, images: Images, batch: int) -> PerImage:
         if batch < self._asked:
             self._replay = None  # recorded for batches that do not fit, and its memory is wanted

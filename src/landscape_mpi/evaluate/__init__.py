@@ -1,8 +1,9 @@
 """(plane, point, images) -> losses and accuracy; knows nothing of MPI, HDF5 or job files."""
 
+from landscape_mpi.evaluate.batchnorm import statistics_of
+from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
     ONE_LANE,
-    EagerEvaluator,
     Evaluator,
     Lanes,
     Network,
@@ -32,5 +33,6 @@ __all__ = [
     "build_loss",
     "is_classes",
     "measure",
+    "statistics_of",
     "summarise",
 ]

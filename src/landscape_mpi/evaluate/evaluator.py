@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.images import Images, parts, rows
+from landscape_mpi.evaluate import batchnorm
+from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss
-from landscape_mpi.evaluate.memory import Batch
-from landscape_mpi.plane import Plane
 
 Network = Callable[[Tensor], Tensor]
 """Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one."""
@@ -74,6 +73,10 @@ class Evaluator(Protocol):
     def description(self) -> str:
         """Say in a few words how points are evaluated."""
 
+    @property
+    def note(self) -> str:
+        """Say what was not as it should be at the last point; empty where all was well."""
+
 
 class Lanes(Protocol):
     """Places where batches run side by side, in turn."""
@@ -104,7 +107,8 @@ class Task:
     """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype.
 
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
-    `pause` is called before every batch and may raise, to drop what is left.
+    `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
+    a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     """
 
     splits: Mapping[str, Split]
@@ -114,6 +118,7 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     autocast: torch.dtype | None = None
     pause: Callable[[], None] = lambda: None
+    calibration: Tensor | None = None
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -143,7 +148,27 @@ class Task:
 
     def inputs(self, split: str, images: Images) -> Tensor:
         """Return images of a split as the network gets them: on the device, normalised, floating point in the dtype."""
-        inputs = rows(self.splits[split].inputs, images).to(self.device)
+        return self._prepared(rows(self.splits[split].inputs, images))
+
+    def calibrate(self, network: nn.Module) -> None:
+        """Estimate the running statistics of a network's batch norm from the images that there are for it, if any."""
+        if self.calibration is None:
+            return
+        with batchnorm.estimating(network):
+            for part in batches(len(self.calibration), batchnorm.BATCH):
+                self.pause()
+                self.forward(network, self._prepared(self.calibration[part]))
+
+    def calibrated(self, network: nn.Module) -> nn.Module:
+        """Return the network, or a copy with the statistics that the task's images give at its parameters."""
+        if self.calibration is None:
+            return network
+        network = copy.deepcopy(network)
+        self.calibrate(network)
+        return network
+
+    def _prepared(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.to(self.device)
         if self.normalisation is not None:
             return self.normalisation.apply(inputs, self.dtype)
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
@@ -180,50 +205,3 @@ def _hits(outputs: Tensor, targets: Tensor) -> Tensor | None:
 def is_classes(targets: Tensor) -> bool:
     """Whether targets are class indices: whole numbers, one an example."""
     return targets.dim() == 1 and not targets.is_floating_point() and not targets.is_complex()
-
-
-class EagerEvaluator:
-    """The plain engine: the network's own forward pass with its parameters set to the point's."""
-
-    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
-        """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
-        # channels last in memory are faster to convolve, on CPUs and GPUs alike
-        self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._plane = plane.to(task.device, task.dtype)
-        self._task = task
-        self._batch = Batch(batch)
-        self._at: Point | None = None
-
-    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
-        """Return the losses and hits of some of a split's images at a point of the plane."""
-        self._move(point)
-        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
-
-    def count(self, split: str) -> int:
-        """Return the number of images of a split."""
-        return len(self._task.splits[split].targets)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the plane on the device and of the network, in bytes."""
-        copies = 4 if self._plane.eta else 3
-        return copies * sum(tensor.nbytes for tensor in self._plane.theta.values())
-
-    @property
-    def batch(self) -> int:
-        """Return the number of images at a time."""
-        return self._batch.images
-
-    @property
-    def description(self) -> str:
-        """Say how points are evaluated."""
-        return "the network's own forward pass"
-
-    def _move(self, point: Point) -> None:
-        if point == self._at:
-            return
-        values = self._plane.at(*point)
-        with torch.no_grad():
-            for name, parameter in self._network.named_parameters():
-                parameter.copy_(values[name])
-        self._at = point

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from landscape_mpi.job.planes import InterpolatedPlane
-from landscape_mpi.job.values import Axis, Data, Grid, SweepJob, Train, TrainJob
+from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, Plane
+from landscape_mpi.job.values import Axis, Data, Evaluate, Grid, SweepJob, Train, TrainJob
 
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
@@ -16,6 +16,8 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
         yield from _grid(job.grid)
         if isinstance(job.plane, InterpolatedPlane):
             yield from _ends(job.plane, job.grid)
+    if job.evaluate.batchnorm != "keep":
+        yield from _batchnorm(job.evaluate, job.plane)
     if job.train is not None:
         yield from _train(job.train)
 
@@ -46,6 +48,31 @@ def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[str]:
         )
     if plane.via is not None and grid.beta is None:
         yield "grid.beta: the key is missing; plane.via needs points along it: add grid.beta, or leave plane.via out."
+
+
+def _batchnorm(evaluate: Evaluate, plane: Plane | None) -> Iterator[str]:
+    """Find what does not go with running statistics that change from point to point."""
+    policy, engine = evaluate.batchnorm, evaluate.engine
+    if engine not in ("auto", "eager"):
+        yield (
+            f"evaluate.engine: found {engine}, whose weights hold the running statistics, and evaluate.batchnorm "
+            f"{policy}, by which they change from point to point; expected auto or eager."
+        )
+    if policy == "move" and not isinstance(plane, InterpolatedPlane | FilePlane | None):
+        yield (
+            f"evaluate.batchnorm: found move, and directions of plane.kind {plane.__struct_config__.tag} are of "
+            "parameters alone; expected keep or recompute."
+        )
+    if policy == "move" and isinstance(plane, InterpolatedPlane) and _shaped(plane):
+        yield (
+            "evaluate.batchnorm: found move, which takes the running statistics all the way to plane.to; expected "
+            "plane.normalize and plane.ignore to be none, and no plane.only."
+        )
+
+
+def _shaped(plane: InterpolatedPlane) -> bool:
+    """Whether the parameters go elsewhere than straight to the other checkpoints."""
+    return plane.normalize != "none" or plane.ignore != "none" or plane.only is not None
 
 
 def _axis(key: str, axis: Axis) -> Iterator[str]:

@@ -80,11 +80,15 @@ class Grid(Values, frozen=True, kw_only=True):
 
 
 class Evaluate(Values, frozen=True, kw_only=True):
-    """How a point is evaluated; none of it changes what is computed beyond rounding, which `dtype` says how coarse."""
+    """How a point is evaluated.
+
+    Only `batchnorm` changes what is computed beyond rounding, of which `dtype` says how coarse it is: whether running
+    statistics stay those of the checkpoint, move along with the parameters, or are estimated anew at every point.
+    """
 
     batch: Literal["auto"] | Positive = "auto"
     dtype: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
-    batchnorm: Literal["keep"] = "keep"
+    batchnorm: Literal["keep", "move", "recompute"] = "keep"
     engine: Literal["auto", "eager", "fused", "winograd", "compiled", "cudnn"] = "auto"
 
 

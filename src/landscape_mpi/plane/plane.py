@@ -13,11 +13,16 @@ from landscape_mpi.plane.directions import Parameters
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane through theta, or a line where eta is None; parameters by name in `named_parameters()` order."""
+    """A plane through theta, or a line where eta is None; parameters by name in `named_parameters()` order.
+
+    `statistics`: the running statistics of batch norm by name, as a plane of their own, where they move along with the
+    parameters (the "states" of the paper's code). None where they do not; norms and angles are of parameters alone.
+    """
 
     theta: Parameters
     delta: Parameters
     eta: Parameters | None = None
+    statistics: "Plane | None" = None
 
     def at(self, alpha: float, beta: float = 0.0) -> Parameters:
         """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""
@@ -29,7 +34,9 @@ class Plane:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Plane":
         """Return the plane on a device and in a dtype."""
-        return Plane(*({n: t.to(device, dtype) for n, t in d.items()} if d else None for d in self._parts()))  # type: ignore[arg-type]
+        theta, delta, eta = ({n: t.to(device, dtype) for n, t in d.items()} if d else None for d in self._parts())
+        statistics = self.statistics and self.statistics.to(device, dtype)
+        return Plane(theta or {}, delta or {}, eta, statistics)
 
     @property
     def cosine(self) -> float:
@@ -44,13 +51,18 @@ class Plane:
         return math.sqrt(dot(self.delta, self.delta)), eta
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names, shapes and bytes of theta, delta and eta, in hexadecimal."""
+        """Return the SHA-256 of names, shapes and bytes of theta, delta and eta, in hexadecimal.
+
+        Statistics are part of it where they move.
+        """
         digest = hashlib.sha256()
         for part in self._parts():
             digest.update(b"|")
             for name, tensor in (part or {}).items():
                 digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        if self.statistics is not None:
+            digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()
 
     def _parts(self) -> tuple[Parameters, Parameters, Parameters | None]:

@@ -1,6 +1,6 @@
 """Directions stored elsewhere, as arrays in order -> parameters by name; knows arrays, not files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,18 @@ from landscape_mpi.plane.directions import Parameters
 Stored = Sequence[tuple[str | None, NDArray[np.float32]]]
 """A direction as files hold it: (name if known, array), in `named_parameters()` or state dict order."""
 
+_UNUSED = "num_batches_tracked"
+"""How the names of buffers end that no forward pass in eval mode looks at."""
 
-def fit_direction(stored: Stored, theta: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> Parameters:
-    """Return a stored direction by parameter name.
+
+def fit_direction(
+    stored: Stored,
+    theta: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    where: str,
+    statistics: Collection[str] = (),
+) -> Parameters:
+    """Return a stored direction by parameter name, and by name what it holds of the statistics that may move.
 
     Args:
         stored: the arrays in the order of the parameters, or of the state dict (tomgoldstein/loss-landscape's
@@ -23,9 +32,10 @@ def fit_direction(stored: Stored, theta: Mapping[str, Tensor], state: Mapping[st
         theta: the parameters.
         state: the state dict, for the second order.
         where: file and group, for messages.
+        statistics: names in the state dict of the running statistics that may move.
 
     Raises:
-        UserError: the number, a name or a shape does not fit, or the direction moves running statistics.
+        UserError: the number, a name or a shape does not fit, or the direction moves what has to stay.
     """
     names = _order(len(stored), theta, state, where)
     direction: Parameters = {}
@@ -36,18 +46,18 @@ def fit_direction(stored: Stored, theta: Mapping[str, Tensor], state: Mapping[st
                 f"plane.path: {where} holds `{given or name}` {list(array.shape)} where the network has `{name}` "
                 f"{list(expected.shape)}; it belongs to another network."
             )
-        if name in theta:
+        if name in theta or name in statistics:
             direction[name] = torch.from_numpy(np.array(array, np.float32)).reshape(expected.shape)
-        elif np.any(array):
+        elif np.any(array) and not name.endswith(_UNUSED):
             raise UserError(
-                f"plane.path: {where} moves the running statistics `{name}`, and evaluate.batchnorm is keep; use a "
-                "direction of weights alone."
+                f"plane.path: {where} moves `{name}`, which evaluate.batchnorm leaves alone: running statistics move "
+                "with batchnorm: move, and other buffers never; use a direction of weights alone."
             )
     return direction
 
 
 def _order(count: int, theta: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> list[str]:
-    untracked = [name for name in state if not name.endswith("num_batches_tracked")]
+    untracked = [name for name in state if not name.endswith(_UNUSED)]
     for names in (list(theta), list(state), untracked):
         if len(names) == count:
             return names

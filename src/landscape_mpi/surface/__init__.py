@@ -1,7 +1,7 @@
 """The surface file: what is in it, how it is made, written and read; the only package that knows HDF5."""
 
 from landscape_mpi.surface.create import check_writable, create_surface
-from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.surface.directions import read_directions, read_statistics
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
 from landscape_mpi.surface.lock import lock_surface
 from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
@@ -42,6 +42,7 @@ __all__ = [
     "read_directions",
     "read_journals",
     "read_plan",
+    "read_statistics",
     "read_surface",
     "result_names",
     "seal",

@@ -77,9 +77,10 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
         for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(scale)
     _scalars(file, new.job)
-    _direction(file, "xdirection", new.delta)
-    if new.eta is not None:
-        _direction(file, "ydirection", new.eta)
+    directions = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
+    for group, direction in directions.items():
+        if direction is not None:
+            _direction(file, group, direction)
     _attributes(file, {"schema": SCHEMA, **new.attributes})
 
 

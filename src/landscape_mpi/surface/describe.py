@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from landscape_mpi.surface import bars, untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.missing import remedies, state
 from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.schema import LONGEST
 
 PROVENANCE = (
     ("created", "created"),
@@ -21,6 +23,7 @@ PROVENANCE = (
     ("engine", "engine"),
     ("batch", "batch"),
     ("batchnorm", "batch norm"),
+    ("batchnorm_images", "  from images"),
     ("device", "device"),
     ("seed", "seed"),
     ("cosine", "cosine"),
@@ -93,23 +96,33 @@ def _results(surface: Surface) -> Iterator[str]:
 
 
 def _work(path: Path) -> Iterator[str]:
-    """Say how long the points took and how many each rank computed."""
+    """Say how long the points took, how many each rank computed, and what was noted of some."""
     if (work := apart([path], _read_work, path)) is None:
         return
-    seconds, ranks = work
+    seconds, ranks, notes = work
     timed = seconds[np.isfinite(seconds)]
     if timed.size:
         yield ""
         yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
         yield _line("points by rank", _shares(ranks))
+    if notes:
+        yield _line("notes", f"of {len(notes)} point{'s' if len(notes) > 1 else ''}, such as: {notes[0]}")
 
 
-def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
+def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]] | None:
     with untrusted.open_file(path) as file:
         found = untrusted.datasets(file)
         if not {"seconds", "rank"} <= set(found):
             return None
-        return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"])
+        notes = _notes(found["error"]) if "error" in found else []
+        return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"]), notes
+
+
+def _notes(errors: h5py.Dataset) -> list[str]:
+    """Return what was noted of points, point by point; nothing of a dataset that is not ours."""
+    if errors.dtype != np.dtype(f"S{LONGEST}") or errors.size is None:
+        return []
+    return [note.decode(errors="replace") for note in np.ravel(errors[()]) if note]
 
 
 def _shares(ranks: NDArray[Any]) -> str:

@@ -24,6 +24,22 @@ def read_directions(path: Path, line: bool) -> tuple[StoredDirection, StoredDire
     return apart([path], _read, path, line)
 
 
+def read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None] | None:
+    """Return which way delta and eta take the running statistics; None where the file does not say.
+
+    Raises:
+        UserError: as `read_directions`.
+    """
+    return apart([path], _read_statistics, path, line)
+
+
+def _read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None] | None:
+    with untrusted.open_file(path) as file:
+        if "xbuffers" not in file:
+            return None
+        return _direction(file, "xbuffers"), None if line else _direction(file, "ybuffers")
+
+
 def _read(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None]:
     with untrusted.open_file(path) as file:
         return _direction(file, "xdirection"), None if line else _direction(file, "ydirection")

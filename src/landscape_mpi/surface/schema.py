@@ -14,7 +14,7 @@ IMAGES, BAR = "_images", "_bar"
 LONGEST = 200
 """Bytes of `/error`."""
 Direction = Sequence[tuple[str, NDArray[np.float32]]]
-"""Parameter names and values in `named_parameters()` order."""
+"""Names and values, of parameters in `named_parameters()` order."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class NewSurface:
     """All that is known when a surface file is created; afterwards only results are written.
 
     `alpha` and `beta` are float64 coordinates, `results` the names of the result datasets, `attributes` what goes
-    to the root: provenance and everything that fixes the numbers.
+    to the root: provenance and everything that fixes the numbers. `xbuffers` and `ybuffers` say which way delta and eta
+    take the running statistics of batch norm; None where these do not move along.
     """
 
     alpha: NDArray[np.float64]
@@ -32,6 +33,8 @@ class NewSurface:
     eta: Direction | None
     job: str
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    xbuffers: Direction | None = None
+    ybuffers: Direction | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -68,7 +68,12 @@ class Attempts:
 
     @property
     def note(self) -> str:
-        """What to say where the batch is not the recorded one: last digits may differ from those of other points."""
+        """What to say of the last point: what its evaluator says, and where its last digits may differ from others'."""
+        return "; ".join(text for text in (self.evaluator.note, self._smaller) if text)
+
+    @property
+    def _smaller(self) -> str:
+        """What to say where the batch is not the recorded one."""
         batch = self.evaluator.batch
         return f"{batch} images at a time instead of {self.batch}, for want of memory" if batch < self.batch else ""
 
@@ -76,7 +81,7 @@ class Attempts:
         """Say so, from this rank, each time that the evaluator takes fewer images."""
         if self.evaluator.batch < self._told:
             self._told = self.evaluator.batch
-            sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self.note}.\n")
+            sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.\n")
 
     def _failure(self, index: Index, point: Point, error: Exception) -> str:
         return (

@@ -50,21 +50,35 @@ def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
     yield _line("points", f"{points:,} ({' x '.join(map(str, job.grid.shape))})")
     images = {name: len(split) for name, split in experiment.splits.items()}
     yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
+    yield _line("batch norm", _batchnorm(experiment))
     batch = choose_batch(Solo(), experiment)
     evaluator = _evaluator(experiment, plane, batch)
     yield _line("engine", evaluator.description)
-    seconds = _seconds_an_image(evaluator, job.data.splits[0], batch)
-    total = seconds * sum(images.values()) * points * planes.repeats(job)
     if job.sampling is not None:
         yield _line("sampling", _sampling(job.sampling, images))
-        least = seconds * _least(job.sampling, images, points) * planes.repeats(job)
-        span = f"{clock_time(least)} at the least, {clock_time(total)} at the most"
-        yield _line("time", f"{span}, on one rank like this one")
-    else:
-        each = seconds * sum(images.values())
-        yield _line("time", f"about {each:.3g} s a point, {clock_time(total)} on one rank like this one")
+    yield _line("time", _time(job, images, _seconds_an_image(evaluator, job.data.splits[0], batch), experiment.anew))
     memory = _megabytes(plane, evaluator)
     yield _line("memory", f"about {memory:,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data")
+
+
+def _batchnorm(experiment: Experiment) -> str:
+    """Say where the running statistics at a point come from."""
+    return {
+        "keep": "running statistics of the checkpoint" if experiment.theta.statistics else "no running statistics",
+        "move": "running statistics move along with the parameters",
+        "recompute": f"running statistics estimated at every point, from {experiment.anew:,} training images",
+    }[experiment.job.values.evaluate.batchnorm]
+
+
+def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int) -> str:
+    """Estimate how long the sweep takes, from the seconds of an image; `anew` more go to running statistics a point."""
+    points = math.prod(job.grid.shape) * planes.repeats(job)
+    each = seconds * (sum(images.values()) + anew)
+    total = clock_time(each * points)
+    if job.sampling is None:
+        return f"about {each:.3g} s a point, {total} on one rank like this one"
+    least = _least(job.sampling, images, math.prod(job.grid.shape)) * planes.repeats(job) + anew * points
+    return f"{clock_time(seconds * least)} at the least, {total} at the most, on one rank like this one"
 
 
 def _sampling(sampling: Sampling, images: Mapping[str, int]) -> str:
@@ -83,7 +97,7 @@ def _least(sampling: Sampling, images: Mapping[str, int], points: int) -> int:
 def _evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
     """Return the fastest engine that can be built; whether it agrees with the plain network is for `sweep` to see."""
     task, network = experiment.task, experiment.theta.network
-    for name in candidates(experiment.job.values.evaluate.engine, task):
+    for name in candidates(experiment.job.values.evaluate.engine, task, plane):
         if not kernel_is_missing(name):
             with suppress(CannotFuseError):
                 return build_engine(name, network, plane, task, batch)

@@ -49,7 +49,7 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
         UserError: the recorded engine is not to be had here.
     """
     task = experiment.task
-    names = candidates(experiment.job.values.evaluate.engine, task)
+    names = candidates(experiment.job.values.evaluate.engine, task, plane)
     choice = _Choice(world, experiment, plane, batch)
     plain = choice.plain()
     for name in [recorded] if recorded else names:
@@ -77,8 +77,9 @@ class _Choice:
     batch: int
 
     def plain(self) -> dict[str, float]:
-        """Return what the checkpoint gives, by the plain network."""
-        network, task, batch = self.experiment.theta.network, self.experiment.task, Batch(self.batch)
+        """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
+        task, batch = self.experiment.task, Batch(self.batch)
+        network = together(self.world, lambda: task.calibrated(self.experiment.theta.network))
         found = self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)))
         return self._means(found)
 

@@ -36,6 +36,11 @@ class Experiment:
         """What `evaluate.dtype` stands for."""
         return PRECISIONS[self.job.values.evaluate.dtype]
 
+    @property
+    def anew(self) -> int:
+        """From how many images running statistics are estimated anew at every point; 0 where they are not."""
+        return 0 if self.task.calibration is None else len(self.task.calibration)
+
     def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
         """Return the plane of a repeat and what identifies its surface; collective.
 
@@ -63,8 +68,10 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Sto
     splits = prepare.load_data(job, world)
     for note in [note for split in splits.values() for note in split.notes]:
         tell(world, f"note: {note}")
-    task = together(world, lambda: prepare.build_task(job, splits, chosen, stop))
-    data = agreed(world, "data", lambda: prepare.data_sha256(splits) if world.local_rank == 0 else None)
+    calibration = prepare.load_calibration(job, world, splits)
+    task = together(world, lambda: prepare.build_task(job, splits, calibration, chosen, stop))
+    used = splits if calibration is None else {**splits, "calibration": calibration}
+    data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
     return Experiment(job, chosen, theta, splits, task, data, stop)
 
 

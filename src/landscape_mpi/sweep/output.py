@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from landscape_mpi.engines import ENGINES
 from landscape_mpi.errors import UserError
@@ -68,7 +69,9 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         beta=None if job.grid.beta is None else job.grid.beta.coordinates(),
         results=result_names(job.data.splits, job.metrics, sampled=job.sampling is not None),
         delta=_direction(plane.delta),
-        eta=None if plane.eta is None else _direction(plane.eta),
+        eta=_direction(plane.eta),
+        xbuffers=_direction(plane.statistics.delta) if plane.statistics else None,
+        ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
         job=identity.job.text,
         attributes={"seed": identity.seed, **identity.fingerprints, **attributes, **_place(identity)},
     )
@@ -91,5 +94,15 @@ def _place(identity: Identity) -> dict[str, str]:
     return {**place, "shard": str(identity.shard)} if identity.shard else place
 
 
-def _direction(direction: Parameters) -> Direction:
+@overload
+def _direction(direction: Parameters) -> Direction: ...
+
+
+@overload
+def _direction(direction: Parameters | None) -> Direction | None: ...
+
+
+def _direction(direction: Parameters | None) -> Direction | None:
+    if direction is None:
+        return None
     return [(name, tensor.float().numpy()) for name, tensor in direction.items()]

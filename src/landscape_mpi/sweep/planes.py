@@ -1,11 +1,12 @@
 """A job and theta* -> its planes, one function a `plane.kind`, and where their surfaces go; writes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import FilePlane, InterpolatedPlane, JobFile, RandomPlane, SweepJob
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
-from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
 from landscape_mpi.sweep.prepare import Theta, load_end
 
 
@@ -16,11 +17,12 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
         UserError: a pattern matches nothing, or another checkpoint or a direction file does not fit the network.
     """
     plane, line = job.values.plane, job.values.grid.beta is None
+    moving = job.values.evaluate.batchnorm == "move"
     match plane:
         case FilePlane():
-            return _stored_plane(job.resolve(plane.path), theta, line)
+            return _stored_plane(job.resolve(plane.path), theta, line, moving)
         case InterpolatedPlane():
-            return _interpolated_plane(job, plane, theta)
+            return _interpolated_plane(job, plane, theta, moving)
         case RandomPlane():
             return _random_plane(plane, seed(job.values, repeat), theta, line)
 
@@ -47,23 +49,47 @@ def _random_plane(plane: RandomPlane, seed: int, theta: Theta, line: bool) -> Pl
     return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
 
 
-def _interpolated_plane(job: JobFile[SweepJob], plane: InterpolatedPlane, theta: Theta) -> Plane:
-    origin = theta.parameters
-
+def _interpolated_plane(job: JobFile[SweepJob], plane: InterpolatedPlane, theta: Theta, moving: bool) -> Plane:
     def way(key: str, name: str) -> Parameters:
-        d = difference(load_end(theta, job.resolve(name), key), origin)
-        return scale_direction(d, origin, plane.normalize, plane.ignore, plane.only)
+        end = load_end(theta, job.resolve(name), key)
+        d = scale_direction(
+            difference(end, theta.parameters), theta.parameters, plane.normalize, plane.ignore, plane.only
+        )
+        d |= difference(end, theta.statistics) if moving else {}
+        if not any(bool(tensor.any()) for tensor in d.values()):
+            raise UserError(f"{key}: {name} holds what model.checkpoint holds; expected another network's weights.")
+        return d
 
-    return Plane(origin, way("plane.to", plane.to), None if plane.via is None else way("plane.via", plane.via))
+    via = None if plane.via is None else way("plane.via", plane.via)
+    return _plane(theta, way("plane.to", plane.to), via, moving)
 
 
-def _stored_plane(path: Path, theta: Theta, line: bool) -> Plane:
+def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
     if not path.is_file():
         raise UserError(f"plane.path: no file {path}; expected a direction file or a surface file.")
     delta, eta = read_directions(path, line)
-    origin, state = theta.parameters, theta.network.state_dict()
-    return Plane(
-        origin,
-        fit_direction(delta, origin, state, f"{path}: xdirection"),
-        None if eta is None else fit_direction(eta, origin, state, f"{path}: ydirection"),
-    )
+    xbuffers, ybuffers = (moving and read_statistics(path, line)) or (None, None)
+
+    def fitted(axis: str, stored: StoredDirection, buffers: StoredDirection | None) -> Parameters:
+        state, statistics = theta.network.state_dict(), theta.statistics if moving else {}
+        d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
+        if buffers is not None:
+            d |= fit_direction(buffers, statistics, statistics, f"{path}: {axis}buffers")
+        if any(name not in d for name in statistics):
+            raise UserError(
+                f"plane.path: {path} does not say which way the running statistics move, and evaluate.batchnorm is "
+                "move; expected a surface made with move, or keep or recompute."
+            )
+        return d
+
+    along_eta = None if eta is None else fitted("y", eta, ybuffers)
+    return _plane(theta, fitted("x", delta, xbuffers), along_eta, moving)
+
+
+def _plane(theta: Theta, delta: Parameters, eta: Parameters | None, moving: bool) -> Plane:
+    """Return the plane of directions that hold parameters and, where they move along, the running statistics."""
+
+    def part(origin: Parameters) -> Plane:
+        return Plane(origin, {name: delta[name] for name in origin}, eta and {name: eta[name] for name in origin})
+
+    return replace(part(theta.parameters), statistics=part(theta.statistics) if moving else None)

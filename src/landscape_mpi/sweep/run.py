@@ -146,7 +146,8 @@ class _PlaneSweep:
         """Return the engine, once it has agreed with the plain network."""
         engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded)
         tell(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
-        tell(self.world, f"f(0, 0): {_describe(engine.centre)}")
+        anew = ", running statistics estimated anew in both" if self.experiment.anew else ""
+        tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
         return engine
 
     def _cost(self, engine: Engine) -> dict[str, float]:
@@ -165,6 +166,7 @@ class _PlaneSweep:
             "engine": engine,
             "batch": batch,
             "batchnorm": evaluate.batchnorm,
+            **({"batchnorm_images": self.experiment.anew} if self.experiment.anew else {}),
             **{f"{name}_size": len(split) for name, split in self.experiment.splits.items()},
         }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
@@ -178,4 +180,4 @@ def _place(surface: Path, shard: Shard | None) -> Path:
 
 def _describe(values: Mapping[str, float]) -> str:
     shown = [f"{name} {value:.6g}" for name, value in values.items() if not name.endswith("_stderr")]
-    return ", ".join(shown).replace("_", " ") + "; the plane and the checkpoint agree."
+    return ", ".join(shown).replace("_", " ") + "; the plane and the checkpoint agree"

@@ -1,0 +1,72 @@
+"""The plain engine: a network's own forward pass at a point of the plane; knows no grid, no rank and no file."""
+
+import copy
+
+import torch
+from torch import nn
+
+from landscape_mpi.evaluate.batchnorm import set_statistics
+from landscape_mpi.evaluate.evaluator import PerImage, Point, Task
+from landscape_mpi.evaluate.images import Images
+from landscape_mpi.evaluate.memory import Batch
+from landscape_mpi.plane import Plane
+
+
+class EagerEvaluator:
+    """The plain engine: the network's own forward pass with its parameters set to the point's."""
+
+    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
+        """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
+        # channels last in memory are faster to convolve, on CPUs and GPUs alike
+        self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._plane = plane.to(task.device, task.dtype)
+        self._task = task
+        self._batch = Batch(batch)
+        self._at: Point | None = None
+        self._held = 0
+
+    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
+        """Return the losses and hits of some of a split's images at a point of the plane."""
+        self._move(point)
+        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
+
+    def count(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return len(self._task.splits[split].targets)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the plane on the device and of the network, in bytes."""
+        copies = 4 if self._plane.eta else 3
+        return copies * sum(tensor.nbytes for tensor in self._plane.theta.values())
+
+    @property
+    def batch(self) -> int:
+        """Return the number of images at a time."""
+        return self._batch.images
+
+    @property
+    def description(self) -> str:
+        """Say how points are evaluated."""
+        moved = ", running statistics moved along" if self._plane.statistics else ""
+        images = self._task.calibration
+        estimated = "" if images is None else f", running statistics from {len(images):,} training images a point"
+        return f"the network's own forward pass{moved}{estimated}"
+
+    @property
+    def note(self) -> str:
+        """Say where variances would have been negative."""
+        return f"{self._held} running variances held at 0" if self._held else ""
+
+    def _move(self, point: Point) -> None:
+        if point == self._at:
+            return
+        self._at = None  # until all of it is there: what follows can be interrupted
+        values, statistics = self._plane.at(*point), self._plane.statistics
+        with torch.no_grad():
+            for name, parameter in self._network.named_parameters():
+                parameter.copy_(values[name])
+        if statistics is not None:
+            self._held = set_statistics(self._network, statistics.at(*point))
+        self._task.calibrate(self._network)
+        self._at = point
