@@ -1,4 +1,4 @@
-"""The command landscape-plot: surface files in, figures out; never imports torch or MPI."""
+"""The command landscape-plot: surfaces or training histories in, figures out; never imports torch or MPI."""
 
 import argparse
 import math
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.plot.wish import KINDS
+from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,12 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="landscape-plot",
-        description="Draw surfaces of landscape_mpi or tomgoldstein/loss-landscape as figures for a paper.",
+        description="Draw surfaces of landscape_mpi or tomgoldstein/loss-landscape, or training histories, as figures "
+        "for a paper.",
         epilog="Several surfaces become the panels of one figure, on one scale. Write negative numbers with an "
         "equals sign: --levels=-1:1:0.25.",
     )
-    parser.add_argument("surface", nargs="+", type=Path, help="surface.h5, finished or not")
-    parser.add_argument("--kind", choices=KINDS, help="default: contour, or line where there is no beta")
+    parser.add_argument("surface", nargs="+", type=Path, help="surface.h5, finished or not; or history.h5 of train")
+    parser.add_argument(
+        "--kind",
+        choices=KINDS + HISTORY_KINDS,
+        help="default: contour, or line where there is no beta; for histories training",
+    )
     parser.add_argument("--metric", help="default: train_loss; on a line every loss and accuracy")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--log", action="store_true", default=None, help="logarithmic colours and heights")

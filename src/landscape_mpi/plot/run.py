@@ -6,6 +6,8 @@ from pathlib import Path
 
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import default_metric
+from landscape_mpi.plot.histories import DEFAULT, are_histories, compose_histories
+from landscape_mpi.plot.history import read_histories
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
 from landscape_mpi.plot.save import check_target, save
@@ -17,12 +19,26 @@ def draw(options: argparse.Namespace) -> list[Path]:
     """Draw what the options say; return the files written.
 
     Raises:
-        UserError: a surface cannot be read or drawn as asked, or a file cannot be written.
+        UserError: a file cannot be read or drawn as asked, or a file cannot be written.
     """
     for path in options.output or []:
         check_target(path)
-    surfaces = [read_surface(path) for path in options.surface]
-    wish = Wish(
+    wish = _wish(options)
+    if are_histories(options.surface, wish.kind):
+        figure = compose_histories(read_histories(options.surface), wish)
+        default = _beside(options.surface, wish.kind or DEFAULT)
+    else:
+        surfaces = [read_surface(path) for path in options.surface]
+        figure = compose(surfaces, wish)
+        default = _default_target(surfaces, wish)
+    targets = options.output or [default]
+    for path in targets:
+        save(figure, path)
+    return targets
+
+
+def _wish(options: argparse.Namespace) -> Wish:
+    return Wish(
         kind=options.kind,
         metric=options.metric,
         log=options.log,
@@ -31,17 +47,17 @@ def draw(options: argparse.Namespace) -> list[Path]:
         high=options.vmax,
         title=options.title,
     )
-    targets = options.output or [_default_target(surfaces, wish)]
-    figure = compose(surfaces, wish)
-    for path in targets:
-        save(figure, path)
-    return targets
 
 
 def _default_target(surfaces: Sequence[Surface], wish: Wish) -> Path:
-    """Return NAME_METRIC_KIND.png next to the first surface; a line shows all its metrics and names none."""
+    """Return NAME_METRIC_KIND.png beside the first surface; a line shows all its metrics and names none."""
     kind = kind_of(surfaces, wish.kind)
     metric = wish.metric or (None if kind == LINE else default_metric(surfaces[0]))
-    first, *others = surfaces
-    name = first.path.stem + (f"+{len(others)}" if len(others) > 1 else "".join(f"+{s.path.stem}" for s in others))
-    return first.path.with_name("_".join(part for part in (name, metric, kind) if part) + ".png")
+    return _beside([surface.path for surface in surfaces], *filter(None, (metric, kind)))
+
+
+def _beside(paths: Sequence[Path], *parts: str) -> Path:
+    """Return the path of a figure beside the first of some files, which says how many there are."""
+    first, *others = paths
+    name = first.stem + (f"+{len(others)}" if len(others) > 1 else "".join(f"+{path.stem}" for path in others))
+    return first.with_name("_".join((name, *parts)) + ".png")

@@ -26,6 +26,8 @@ GAP = "#d5d5d5"
 
 BLUE, RED, GREY = "#1f5fa8", "#c62f2d", "#444444"
 
+_SERIES = (BLUE, RED, "#2d8a4e", "#e08a1e", "#7a4fa3", "#3aa6b9", "#8c564b", "#d65a9d")
+
 RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -58,3 +60,8 @@ def colours() -> Colormap:
 def line_colours() -> Colormap:
     """Return the same map without its light end, which cannot be read as lines on white."""
     return ListedColormap(colormaps["viridis"](np.linspace(0, 0.82, 256)), "viridis_dark")
+
+
+def series_colours(count: int) -> list[Any]:
+    """Return colours for curves to be told apart: blue and red first; more than eight are shades of the map."""
+    return list(_SERIES[:count]) if count <= len(_SERIES) else list(line_colours()(np.linspace(0, 1, count)))

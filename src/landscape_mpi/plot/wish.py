@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 KINDS = ("contour", "filled", "heat", "surface", "line")
-"""The kinds of picture."""
+"""The kinds of picture of a surface."""
+
+HISTORY_KINDS = ("training", "norm", "weights")
+"""The kinds of picture of training histories."""
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Wish:
     """The options of a figure; None leaves the choice to the program.
 
     Attributes:
-        kind: one of KINDS.
+        kind: one of KINDS or HISTORY_KINDS.
         metric: the name of a dataset, such as train_loss.
         log: logarithmic (True) or linear (False) colours and heights.
         levels: the contour levels, ascending, in the metric's unit.

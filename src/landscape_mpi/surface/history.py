@@ -83,6 +83,15 @@ def _write_histograms(file: h5py.File, found: Sequence[NDArray[np.int64] | None]
         file.create_dataset("weight_edges", data=EDGES)
 
 
+def is_history(path: Path) -> bool:
+    """Return whether a file can be read and looks like a training history, not like a surface."""
+    try:
+        names = apart([path], _names, path)
+    except UserError:
+        return False
+    return "epoch" in names and "xcoordinates" not in names
+
+
 def read_history(path: Path) -> list[EpochRecord]:
     """Return the rows of a history file; files of older versions lack what came later.
 
@@ -95,6 +104,11 @@ def read_history(path: Path) -> list[EpochRecord]:
         raise UserError(
             f"{path}: cannot be read as a training history ({error}); expected history.h5 of `train`."
         ) from None
+
+
+def _names(path: Path) -> set[str]:
+    with untrusted.open_file(path) as file:
+        return set(untrusted.datasets(file))
 
 
 def _rows(path: Path) -> list[EpochRecord]:
