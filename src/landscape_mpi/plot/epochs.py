@@ -57,8 +57,8 @@ def legend(axes: Axes, handles: Sequence[Any]) -> None:
 
 
 def _curves(axes: Axes, histories: Sequence[History], columns: Sequence[Values], dash: str) -> None:
+    marker = "o" if max(history.epoch.size for history in histories) <= _FEW else None
     for history, values, colour in zip(histories, columns, series_colours(len(histories)), strict=True):
-        marker = "o" if history.epoch.size <= _FEW else None
         axes.plot(history.epoch, values, dash, color=colour, marker=marker, markersize=2.5, label=history.label)
 
 

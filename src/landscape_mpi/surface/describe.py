@@ -1,6 +1,7 @@
-"""A surface file in words: contents, completeness, provenance and the job; computes no result of its own."""
+"""A surface file in words: contents, completeness, sharpness, provenance and the job; computes no result of its own."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from landscape_mpi.surface import bars, untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.missing import remedies, state
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import LONGEST
+from landscape_mpi.surface.schema import DONE, LONGEST
+from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
 
 PROVENANCE = (
     ("created", "created"),
@@ -36,6 +38,16 @@ PROVENANCE = (
     ("plane_sha256", "plane"),
     ("git", "git"),
 )
+SHARPNESS = (
+    ("centre", "f(0, 0)"),
+    ("curvature_alpha", "curvature, alpha"),
+    ("curvature_beta", "curvature, beta"),
+    ("radius_doubled", "radius, 2 f(0, 0)"),
+    ("radius_above", f"radius, f + {ABOVE:g}"),
+    ("area_above", f"area, f + {ABOVE:g}"),
+    ("asymmetry", "asymmetry"),
+    ("roughness", "roughness"),
+)
 
 
 def describe(path: Path) -> str:
@@ -51,6 +63,7 @@ def describe(path: Path) -> str:
         *_sampling(surface),
         "",
         *_results(surface),
+        *_sharpness(surface),
         *_work(path),
         *_provenance(surface),
     ]
@@ -93,6 +106,33 @@ def _results(surface: Surface) -> Iterator[str]:
             else ["           -"] * 3
         )
         yield f"  {name:18} {' '.join(numbers)}   {done.size - finite.size}"
+
+
+def _sharpness(surface: Surface) -> Iterator[str]:
+    """Say how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
+    losses = [name for name in surface.metrics if name.endswith("_loss")]
+    done = surface.status == DONE
+    found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
+    if not found:
+        return
+    yield ""
+    yield _line("sharpness of", " ".join(f"{name:>12}" for name in losses))
+    for attribute, label in SHARPNESS:
+        if not all(math.isnan(getattr(one, attribute)) for one in found):
+            yield _line(label, " ".join(f"{_number(one, attribute):>12}" for one in found))
+    if not surface.filled:
+        yield _line("", "the other numbers need every point")
+    elif all(math.isnan(one.centre) for one in found):
+        yield _line("", "the other numbers need a finite f(0, 0) on the grid")
+
+
+def _number(found: Sharpness, attribute: str) -> str:
+    value = getattr(found, attribute)
+    if math.isnan(value):
+        return "-"
+    if attribute.startswith("radius") and value < found.step:
+        return f"< {found.step:.4g}"  # where within the first cell is a guess
+    return "beyond" if math.isinf(value) else f"{value:.6g}"
 
 
 def _work(path: Path) -> Iterator[str]:
