@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_merge(commands)
     _add_info(commands)
+    _add_export(commands)
     _add_fetch(commands)
     return parser
 
@@ -114,6 +115,13 @@ def _add_info(commands: _Commands) -> None:
     parser = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
     parser.add_argument("surface", type=Path)
     parser.set_defaults(command=_info)
+
+
+def _add_export(commands: _Commands) -> None:
+    parser = commands.add_parser("export", help="write a surface as .npz, .csv or .nc (netCDF-4)")
+    parser.add_argument("surface", type=Path)
+    parser.add_argument("target", type=Path, help="its ending names the format; a file that is there is replaced")
+    parser.set_defaults(command=_export)
 
 
 def _add_fetch(commands: _Commands) -> None:
@@ -216,6 +224,14 @@ def _info(options: argparse.Namespace) -> int:
     from landscape_mpi.surface.describe import describe
 
     sys.stdout.write(describe(options.surface))
+    return Exit.COMPLETE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from landscape_mpi.surface.export import export
+
+    export(options.surface, options.target)
+    sys.stdout.write(f"{options.target}\n")
     return Exit.COMPLETE
 
 
