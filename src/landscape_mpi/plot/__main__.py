@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=".png, .pdf or .svg; may be given several times; default: NAME_METRIC_KIND.png beside the surface",
     )
+    parser.add_argument("--vtk", type=Path, metavar="FILE.vts", help="no figure, but the surface for ParaView")
     parser.add_argument("--version", action="version", version=f"landscape_mpi {__version__}")
     return parser
 

@@ -1,4 +1,4 @@
-"""The options of landscape-plot -> image files; knows the order of the steps, each of which lives elsewhere."""
+"""The options of landscape-plot -> files; knows the order of the steps, each of which lives elsewhere."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from landscape_mpi.plot.history import read_histories
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
 from landscape_mpi.plot.save import check_target, save
+from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface, read_surface
 
@@ -21,6 +22,12 @@ def draw(options: argparse.Namespace) -> list[Path]:
     Raises:
         UserError: a file cannot be read or drawn as asked, or a file cannot be written.
     """
+    if options.vtk:
+        return [_grid(options)]
+    return _figures(options)
+
+
+def _figures(options: argparse.Namespace) -> list[Path]:
     for path in options.output or []:
         check_target(path)
     wish = _wish(options)
@@ -35,6 +42,13 @@ def draw(options: argparse.Namespace) -> list[Path]:
     for path in targets:
         save(figure, path)
     return targets
+
+
+def _grid(options: argparse.Namespace) -> Path:
+    """Write a grid for ParaView; return its path."""
+    check_vtk(options)
+    write_grid(read_surface(options.surface[0]), _wish(options), options.vtk)
+    return Path(options.vtk)
 
 
 def _wish(options: argparse.Namespace) -> Wish:

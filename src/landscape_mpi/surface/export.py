@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.surface.netcdf import write_netcdf
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.refusal import in_words
+from landscape_mpi.surface.refusal import whole
 
 ADVICE = "expected a place that can be written, with space for the whole file"
 
@@ -32,13 +32,8 @@ def export(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the file to read as well; expected the name of another file.")
     surface = read_surface(source)
-    aside = target.with_name(f".{target.name}.writing")
-    try:
-        with in_words(target, ADVICE):
-            write(surface, aside)
-            aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole(target, ADVICE) as aside:
+        write(surface, aside)
 
 
 def _writer(target: Path) -> Callable[[Surface, Path], None]:

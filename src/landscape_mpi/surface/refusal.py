@@ -1,4 +1,4 @@
-"""What the system says against writing, put into words; writes nothing."""
+"""What the system says against writing, put into words; knows nothing of what is written."""
 
 import os
 import re
@@ -28,6 +28,26 @@ def in_words(path: Path, advice: str = MEND) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be written ({reason(error)}); {advice}.") from error
+
+
+@contextmanager
+def whole(path: Path, advice: str) -> Iterator[Path]:
+    """Give a place to write a file at; it becomes `path` once it is whole, and is gone where it does not.
+
+    Args:
+        path: what is written, or replaced.
+        advice: as for `in_words`.
+
+    Raises:
+        UserError: the system refused.
+    """
+    aside = path.with_name(f".{path.name}.writing")
+    try:
+        with in_words(path, advice):
+            yield aside
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def reason(error: Exception) -> str:
