@@ -98,8 +98,34 @@ BAD = {
     "dictionaries": ([{"x": 1}], "item 0 of its data set is a dict"),
     "texts": ([("a", 1)], "holds a str; expected tensors, arrays or numbers"),
     "ragged": ([(torch.zeros(2), 1), (torch.zeros(3), 1)], r"item 1 of its data set has shape \[3\]"),
+    "ragged by name": (({"a": torch.zeros(6, 2), "b": torch.zeros(5)}, TARGETS), "5 inputs 'b', but 6 of the first"),
+    "empty by name": (({}, TARGETS), "has no inputs at all"),
     "mixed": ([(torch.zeros(2), 1), (torch.zeros(2), 0.5)], "item 1 of its data set has shape .* torch.float32"),
 }
+
+
+NAMED = {"tokens": torch.arange(12).reshape(6, 2), "mask": np.ones((6, 2), bool)}
+
+
+def test_inputs_and_targets_may_be_several_tensors_by_name():
+    split = load((NAMED, {"next": TARGETS.to(torch.int32), "weight": torch.ones(6)}), limit=4)
+    assert torch.equal(split.inputs["tokens"], NAMED["tokens"][:4])
+    assert split.inputs["mask"].dtype == torch.bool
+    assert split.targets["next"].dtype == torch.int64
+    assert split.targets["weight"].dtype == torch.float32
+    assert len(split) == 4
+
+
+def test_a_data_set_may_give_them_item_by_item():
+    items = [({name: part[i] for name, part in NAMED.items()}, i % 3) for i in range(6)]
+    stacked, whole = load(items), load((NAMED, TARGETS))
+    assert stacked.fingerprint() == whole.fingerprint()
+
+
+def test_the_fingerprint_knows_the_names():
+    tokens = NAMED["tokens"]
+    splits = [Split("train", inputs, TARGETS) for inputs in (tokens, {"a": tokens}, {"b": tokens})]
+    assert len({split.fingerprint() for split in splits}) == 3
 
 
 @pytest.mark.parametrize("name", BAD)

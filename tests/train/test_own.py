@@ -1,11 +1,15 @@
 """The example of a network, data and a loss of one's own: trained, swept and drawn by the real commands."""
 
+import os
 import shutil
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
+import yaml
 
 from support.launch import launch
 
@@ -25,3 +29,31 @@ def test_the_example_learns_and_its_minimum_is_at_the_centre(tmp_path):
     assert loss[10, 10] < 0.02 < 0.2 < np.median(loss)
     drawn = launch(tmp_path / "demo" / "own.h5", program=(sys.executable, "-m", "landscape_mpi.plot"))
     assert drawn.returncode == 0, drawn.stderr
+
+
+BESIDE = Path(__file__).resolve().parents[1] / "support" / "beside_cpu_torch"
+OTHERS = {"torchvision_resnet18": "layer4.*", "timm_vit": "blocks.*.attn.*", "language": "blocks.*"}
+
+
+@pytest.mark.slow
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_of_other_libraries_and_a_loss_over_tokens(tmp_path, name):
+    shutil.copytree(JOBS, tmp_path / "jobs" / "own")
+    job = tmp_path / "jobs" / "own" / f"{name}.yaml"
+    values = yaml.safe_load(job.read_text())
+    values["data"]["limit"], values["grid"] = 64, {"alpha": [-1, 1, 3], "beta": [-1, 1, 3]}
+    job.write_text(yaml.safe_dump(values))
+    path = os.pathsep.join([str(BESIDE), os.environ.get("PYTHONPATH", "")])
+    for command, ranks in (("train", None), ("sweep", 2)):
+        run = launch(command, job, ranks=ranks, env={"PYTHONPATH": path}, timeout=600)
+        assert run.returncode == 0, run.stderr
+    with h5py.File(tmp_path / "demo" / f"{name}.h5") as file:
+        moved = {group.attrs["name"]: group[()].any() for group in file["xdirection"].values()}
+        losses = file["train_loss"][()]
+    expected = {parameter: fnmatch(parameter, OTHERS[name]) for parameter in moved}
+    # tensors of one dimension stay as well
+    assert {parameter for parameter, moves in moved.items() if moves} < {p for p, may in expected.items() if may}
+    assert any(moved.values())
+    assert np.isfinite(losses).all()
+    assert losses.std() > 0

@@ -3,6 +3,7 @@
 from landscape_mpi.data.fetch import fetch_cifar10
 from landscape_mpi.data.load import load_split
 from landscape_mpi.data.normalise import DEFAULT_NORMALISATION, Normalisation
+from landscape_mpi.data.rows import Rows
 from landscape_mpi.data.split import Split
 
-__all__ = ["DEFAULT_NORMALISATION", "Normalisation", "Split", "fetch_cifar10", "load_split"]
+__all__ = ["DEFAULT_NORMALISATION", "Normalisation", "Rows", "Split", "fetch_cifar10", "load_split"]

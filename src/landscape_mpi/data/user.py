@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape_mpi.data.rows import Rows
 from landscape_mpi.data.split import Split
 from landscape_mpi.errors import UserError
 
@@ -25,8 +26,8 @@ def load_user_split(
 
     Args:
         build: What the job calls the function, for messages.
-        function: Returns (inputs, targets) as tensors or numpy arrays, or a map-style data set of such pairs,
-            of which the first `limit` are stacked.
+        function: Returns (inputs, targets), each a tensor, a numpy array or a mapping of names to them, or a
+            map-style data set of such pairs, of which the first `limit` are stacked.
         root: Passed on.
         split: Passed on.
         options: Passed on as keyword arguments.
@@ -39,10 +40,10 @@ def load_user_split(
         found: Any = function(root, split, **options)
         if _is_pair(found):
             _check_lengths(build, split, found)
-            inputs, targets = (_to_tensor(values[:limit]) for values in found)
+            inputs, targets = (_each(part, lambda values: _to_tensor(values[:limit])) for part in found)
         else:
             inputs, targets = _stack(found, limit)
-    return Split(split, inputs, _as_classes(targets))
+    return Split(split, inputs, _each(targets, _as_classes))
 
 
 @contextmanager
@@ -61,12 +62,22 @@ def _blaming(build: str, split: str) -> Iterator[None]:
 
 def _is_pair(found: Any) -> bool:
     is_two = isinstance(found, tuple | list) and len(found) == 2
-    return is_two and all(isinstance(part, Tensor | np.ndarray) for part in found)
+    return is_two and all(isinstance(array, Tensor | np.ndarray) for part in found for array in _arrays(part))
+
+
+def _arrays(part: Any) -> list[Any]:
+    """Return what has a row an example: the values of a mapping, else the part itself."""
+    return list(part.values()) if isinstance(part, Mapping) else [part]
+
+
+def _each(part: Any, change: Callable[[Any], Tensor]) -> Rows:
+    """Return the part as a tensor, or as tensors by name."""
+    return {str(name): change(array) for name, array in part.items()} if isinstance(part, Mapping) else change(part)
 
 
 def _check_lengths(build: str, split: str, pair: Any) -> None:
-    shapes = [list(part.shape) for part in pair]
-    if not all(shapes) or shapes[0][0] != shapes[1][0]:
+    shapes = [list(array.shape) for part in pair for array in _arrays(part)[:1]]
+    if len(shapes) == len(pair) and (not all(shapes) or shapes[0][0] != shapes[1][0]):
         raise UserError(
             f"data.build: {build} returned inputs of shape {shapes[0]} and targets of shape {shapes[1]} for "
             f"split '{split}'; expected one target for each input along the first dimension."
@@ -79,8 +90,8 @@ def _to_tensor(values: Tensor | np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
-def _stack(found: Any, limit: int | None) -> tuple[Tensor, Tensor]:
-    """Return the first items of a map-style data set as two tensors, each filled in place."""
+def _stack(found: Any, limit: int | None) -> tuple[Rows, Rows]:
+    """Return the first items of a map-style data set as rows of inputs and of targets, each filled in place."""
     if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
         raise TypeError(
             f"it returned a {type(found).__name__}; expected (inputs, targets) as tensors or numpy arrays, "
@@ -89,12 +100,16 @@ def _stack(found: Any, limit: int | None) -> tuple[Tensor, Tensor]:
     count = min(len(found), limit or len(found))
     if count == 0:
         raise ValueError("its data set is empty; expected at least one example")
-    first = [_item_tensor(part) for part in _pair_of(found, 0)]
-    stacked = [torch.empty((count, *part.shape), dtype=part.dtype) for part in first]
+    stacked = [_each(part, lambda array: _room(count, _item_tensor(array))) for part in _pair_of(found, 0)]
     for index in range(count):
         for whole, part in zip(stacked, _pair_of(found, index), strict=True):
-            _put(whole, index, _item_tensor(part))
+            for tensor, array in zip(_arrays(whole), _arrays(part), strict=True):
+                _put(tensor, index, _item_tensor(array))
     return stacked[0], stacked[1]
+
+
+def _room(count: int, first: Tensor) -> Tensor:
+    return torch.empty((count, *first.shape), dtype=first.dtype)
 
 
 def _pair_of(found: Any, index: int) -> tuple[Any, Any]:

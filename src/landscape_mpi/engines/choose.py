@@ -1,7 +1,7 @@
 """The names of the engines, which of them to try on a device, and how each is built."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape_mpi.engines.compiled import CompiledLayer, library
 from landscape_mpi.engines.cudnn import CudnnLayer, has_fused_cudnn
@@ -30,7 +30,7 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
 
     `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
     bfloat16 on a CPU, whose fused layers compute in float32. So do running statistics that change from point to point,
-    because fused layers hold them in their weights.
+    because fused layers hold them in their weights, and inputs that are several tensors by name.
     """
     if task.calibration is not None or plane.statistics is not None:
         return (EAGER,)
@@ -38,7 +38,7 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
         return ("cudnn", "fused", EAGER)
     if requested != "auto":
         return (requested, EAGER) if requested != EAGER else (EAGER,)
-    if task.dtype != torch.float32:
+    if task.dtype != torch.float32 or not all(isinstance(split.inputs, Tensor) for split in task.splits.values()):
         return (EAGER,)
     if task.device.type != "cpu":
         return ("fused", EAGER)

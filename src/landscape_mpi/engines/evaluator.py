@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.replay import Lane, Replay
-from landscape_mpi.engines.rewrite import fuse
+from landscape_mpi.engines.rewrite import CannotFuseError, fuse
 from landscape_mpi.evaluate import ONE_LANE, Batch, Images, Lanes, Network, PerImage, Point, Task
 from landscape_mpi.plane import Plane
 
@@ -30,8 +30,8 @@ class FusedEvaluator:
         Raises:
             CannotFuseError: the network cannot be transformed.
         """
-        self._fused = fuse(network, plane, kinds, task.inputs(next(iter(task.splits)), slice(0, 2)))
         self._task = task
+        self._fused = fuse(network, plane, kinds, self._inputs(next(iter(task.splits)), 2))
         self._batch = Batch(batch)
         self._asked = batch
         self._replay = self._record(lanes) if lanes else None
@@ -44,7 +44,7 @@ class FusedEvaluator:
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
-        return len(self._task.splits[split].targets)
+        return len(self._task.splits[split])
 
     @property
     def nbytes(self) -> int:
@@ -84,4 +84,15 @@ class FusedEvaluator:
     def _full_batch(self) -> Tensor:
         """Return as many images as most batches will have."""
         largest = max(self._task.splits, key=self.count)
-        return self._task.inputs(largest, slice(0, self._asked))
+        return self._inputs(largest, self._asked)
+
+    def _inputs(self, split: str, count: int) -> Tensor:
+        """Return the first inputs of a split.
+
+        Raises:
+            CannotFuseError: they are not one tensor.
+        """
+        inputs = self._task.inputs(split, slice(0, count))
+        if not isinstance(inputs, Tensor):
+            raise CannotFuseError(f"its inputs are several tensors ({', '.join(inputs)})")
+        return inputs

@@ -75,7 +75,8 @@ class Replay:
         """Return the outputs of a batch, within its lane's context."""
         if self._recordings and self._recordings[self._turn].fits(inputs):
             return self._recordings[self._turn](inputs)
-        return self._forward(inputs)
+        outputs: Tensor = self._forward(inputs)
+        return outputs
 
     @property
     def description(self) -> str:

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from landscape_mpi.data.rows import count
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import PerImage, Point, Task
 from landscape_mpi.evaluate.images import Images
@@ -32,7 +33,7 @@ class EagerEvaluator:
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
-        return len(self._task.splits[split].targets)
+        return len(self._task.splits[split])
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +51,7 @@ class EagerEvaluator:
         """Say how points are evaluated."""
         moved = ", running statistics moved along" if self._plane.statistics else ""
         images = self._task.calibration
-        estimated = "" if images is None else f", running statistics from {len(images):,} training images a point"
+        estimated = "" if images is None else f", running statistics from {count(images):,} training images a point"
         return f"the network's own forward pass{moved}{estimated}"
 
     @property

@@ -4,21 +4,22 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscape_mpi.data import Normalisation, Split
+from landscape_mpi.data import Normalisation, Rows, Split
+from landscape_mpi.data.rows import count, each
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss
 
-Network = Callable[[Tensor], Tensor]
-"""Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one."""
+Network = Callable[..., Any]
+"""Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one; inputs by name are keyword arguments."""
 
 
 class Point(NamedTuple):
@@ -118,7 +119,7 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     autocast: torch.dtype | None = None
     pause: Callable[[], None] = lambda: None
-    calibration: Tensor | None = None
+    calibration: Rows | None = None
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -128,7 +129,7 @@ class Task:
         """
         losses, hits = [], []
         with torch.inference_mode():
-            for number, part in enumerate(parts(images, len(self.splits[split].targets), batch)):
+            for number, part in enumerate(parts(images, len(self.splits[split]), batch)):
                 self.pause()
                 with lanes.lane(number):
                     found = self._batch(network, split, part)
@@ -137,27 +138,27 @@ class Task:
             lanes.join()
             return PerImage.of(losses, hits)
 
-    def forward(self, network: Network, inputs: Tensor) -> Tensor:
+    def forward(self, network: Network, inputs: Rows) -> Any:
         """Return the outputs of a network; in the task's dtype where autocast takes them down."""
         if self.autocast is None:
-            return network(inputs)
+            return call(network, inputs)
         # no cache of weights in the lower dtype: they move, and a recorded graph would keep the old ones
         with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
-            outputs = network(inputs)
-        return outputs.to(self.dtype)
+            outputs = call(network, inputs)
+        return outputs.to(self.dtype) if isinstance(outputs, Tensor) else outputs
 
-    def inputs(self, split: str, images: Images) -> Tensor:
+    def inputs(self, split: str, images: Images) -> Rows:
         """Return images of a split as the network gets them: on the device, normalised, floating point in the dtype."""
-        return self._prepared(rows(self.splits[split].inputs, images))
+        return self._some(self.splits[split].inputs, images)
 
     def calibrate(self, network: nn.Module) -> None:
         """Estimate the running statistics of a network's batch norm from the images that there are for it, if any."""
         if self.calibration is None:
             return
         with batchnorm.estimating(network):
-            for part in batches(len(self.calibration), batchnorm.BATCH):
+            for part in batches(count(self.calibration), batchnorm.BATCH):
                 self.pause()
-                self.forward(network, self._prepared(self.calibration[part]))
+                self.forward(network, self._some(self.calibration, part))
 
     def calibrated(self, network: nn.Module) -> nn.Module:
         """Return the network, or a copy with the statistics that the task's images give at its parameters."""
@@ -167,6 +168,9 @@ class Task:
         self.calibrate(network)
         return network
 
+    def _some(self, inputs: Rows, images: Images) -> Rows:
+        return each(inputs, lambda tensor: self._prepared(rows(tensor, images)))
+
     def _prepared(self, inputs: Tensor) -> Tensor:
         inputs = inputs.to(self.device)
         if self.normalisation is not None:
@@ -174,34 +178,41 @@ class Task:
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
         return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
 
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(self, outputs: Any, targets: Rows) -> Tensor:
         """Return the loss of each example, [n].
 
         Raises:
             UserError: the loss does not return one value per example.
         """
-        losses = self.loss(outputs, targets)
-        if losses.shape != (len(targets),):
+        losses, examples = self.loss(outputs, targets), count(targets)
+        if losses.shape != (examples,):
             raise UserError(
-                f"loss: it returned the shape {list(losses.shape)} for {len(targets)} examples; expected one loss per "
-                f"example, [{len(targets)}] (reduction='none')."
+                f"loss: it returned the shape {list(losses.shape)} for {examples} examples; expected one loss per "
+                f"example, [{examples}] (reduction='none')."
             )
         return losses
 
     def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
         """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
-        targets = rows(self.splits[split].targets, images).to(self.device)
+        targets = each(self.splits[split].targets, lambda tensor: rows(tensor, images).to(self.device))
         outputs = self.forward(network, self.inputs(split, images))
         return self.losses(outputs, targets).double(), _hits(outputs, targets)
 
 
-def _hits(outputs: Tensor, targets: Tensor) -> Tensor | None:
+def call(network: Network, inputs: Rows) -> Any:
+    """Return the outputs of a network for inputs, which are its keyword arguments where they are several by name."""
+    return network(inputs) if isinstance(inputs, Tensor) else network(**inputs)
+
+
+def _hits(outputs: Any, targets: Rows) -> Tensor | None:
     """Return whether each prediction is right; NaN logits are wrong. None where targets are no classes."""
-    if outputs.dim() != 2 or not is_classes(targets):
+    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.dim() != 2:
         return None
     return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
 
 
-def is_classes(targets: Tensor) -> bool:
+def is_classes(targets: Rows) -> TypeGuard[Tensor]:
     """Whether targets are class indices: whole numbers, one an example."""
+    if not isinstance(targets, Tensor):
+        return False
     return targets.dim() == 1 and not targets.is_floating_point() and not targets.is_complex()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -9,7 +10,8 @@ from torch.nn import functional
 from landscape_mpi.errors import UserError
 from landscape_mpi.plugin import is_plugin, load_plugin
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+"""(outputs, targets) -> one loss an example, [n]; outputs as the network gives them, targets as the data do."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

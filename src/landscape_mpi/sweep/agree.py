@@ -25,7 +25,7 @@ def evaluate_all(
     """
     found = {}
     for name, split in experiment.task.splits.items():
-        mine = share(min(len(split.targets), limit or len(split.targets)), batch, world)
+        mine = share(min(len(split), limit or len(split)), batch, world)
         part = together(world, lambda name=name, mine=mine: evaluate(name, mine) if mine else None)  # type: ignore[misc]
         found[name] = PerImage.join([one for one in world.everywhere(part) if one is not None])
     return found

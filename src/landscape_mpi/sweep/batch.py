@@ -88,7 +88,7 @@ def _place(world: World, device: torch.device) -> _Place | None:
 def _bytes_an_image(experiment: Experiment) -> float:
     """Return the most memory that the plain network takes for an image; inf where not even the sample fits."""
     task, device, split = experiment.task, experiment.device, next(iter(experiment.task.splits))
-    images = min(SAMPLE, len(task.splits[split].targets))
+    images = min(SAMPLE, len(task.splits[split]))
     try:
         for _ in range(2):  # the first run pays for what the libraries keep
             torch.cuda.reset_peak_memory_stats(device)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from landscape_mpi.data.rows import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Sampling, SweepJob, load_job
@@ -125,7 +126,7 @@ def _megabytes(plane: Plane, evaluator: Evaluator) -> float:
 
 def _data(experiment: Experiment) -> float:
     splits = experiment.splits.values()
-    return sum(tensor.nbytes for split in splits for tensor in (split.inputs, split.targets)) / 1e6
+    return sum(nbytes(rows) for split in splits for rows in (split.inputs, split.targets)) / 1e6
 
 
 def _line(label: str, text: str) -> str:

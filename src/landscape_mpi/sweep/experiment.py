@@ -7,6 +7,7 @@ import torch
 
 from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
+from landscape_mpi.data.rows import count
 from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task
@@ -39,7 +40,7 @@ class Experiment:
     @property
     def anew(self) -> int:
         """From how many images running statistics are estimated anew at every point; 0 where they are not."""
-        return 0 if self.task.calibration is None else len(self.task.calibration)
+        return 0 if self.task.calibration is None else count(self.task.calibration)
 
     def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
         """Return the plane of a repeat and what identifies its surface; collective.

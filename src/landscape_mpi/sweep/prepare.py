@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.assemble import build_model, normalisation, open_split
 from landscape_mpi.data import Split
+from landscape_mpi.data.rows import describe, each, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, is_classes, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES
@@ -107,7 +108,8 @@ def load_calibration(job: JobFile[SweepJob], world: World, splits: Mapping[str, 
 
 
 def _first(split: Split) -> Split:
-    return replace(split, inputs=split.inputs[:IMAGES], targets=split.targets[:IMAGES])
+    inputs, targets = (each(rows, lambda tensor: tensor[:IMAGES]) for rows in (split.inputs, split.targets))
+    return replace(split, inputs=inputs, targets=targets)
 
 
 def data_sha256(splits: Mapping[str, Split]) -> str:
@@ -129,13 +131,13 @@ def build_task(
         UserError: the loss cannot be found.
     """
     resident = {
-        name: replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
+        name: replace(split, inputs=to(split.inputs, device), targets=to(split.targets, device))
         for name, split in splits.items()
     }
     loss = build_loss(job.values.loss, job.path.parent)
     precision = PRECISIONS[job.values.evaluate.dtype]
     scaled = normalisation(job.values.data)
-    images = None if calibration is None else calibration.inputs.to(device)
+    images = None if calibration is None else to(calibration.inputs, device)
     return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check, images)
 
 
@@ -147,6 +149,6 @@ def _check_classes(splits: Mapping[str, Split]) -> None:
     for name, split in splits.items():
         if not is_classes(split.targets):
             raise UserError(
-                f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has {split.targets.dtype} "
-                f"{list(split.targets.shape)}; write metrics: [loss]."
+                f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has "
+                f"{describe(split.targets)}; write metrics: [loss]."
             )

@@ -1,5 +1,6 @@
 """One copy of the data a node: splits in memory that its ranks share; knows no data set."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,39 +8,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape_mpi.data import Split
+from landscape_mpi.data import Rows, Split
+from landscape_mpi.data.rows import tensors
 from landscape_mpi.ranks import World
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How to make a split of two runs of bytes."""
+    """How to make rows of runs of bytes: of each tensor its name, dtype and shape."""
 
-    name: str
-    notes: tuple[str, ...]
-    dtypes: tuple[torch.dtype, torch.dtype]
-    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    single: bool
+    parts: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
 
     @staticmethod
-    def of(split: Split) -> "_Form":
-        tensors = split.inputs, split.targets
-        dtypes, shapes = zip(*((tensor.dtype, tuple(tensor.shape)) for tensor in tensors), strict=True)
-        return _Form(split.name, split.notes, dtypes, shapes)
+    def of(rows: Rows) -> "_Form":
+        parts = tuple((name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors(rows).items())
+        return _Form(isinstance(rows, Tensor), parts)
 
-    def split(self, inputs: NDArray[np.uint8], targets: NDArray[np.uint8]) -> Split:
-        parts = [
-            torch.from_numpy(raw).view(dtype).reshape(shape)
-            for raw, dtype, shape in zip((inputs, targets), self.dtypes, self.shapes, strict=True)
-        ]
-        return Split(self.name, parts[0], parts[1], self.notes)
+    def rows(self, raw: Iterator[NDArray[np.uint8]]) -> Rows:
+        """Take as many runs of bytes as there are tensors."""
+        made = {name: torch.from_numpy(next(raw)).view(dtype).reshape(shape) for name, dtype, shape in self.parts}
+        return made[""] if self.single else made
 
 
 def share_splits(made: list[Split], world: World) -> list[Split]:
     """Return the splits that local rank 0 of each node made, held once in the node's memory; collective."""
-    raw = [_bytes(tensor) for split in made for tensor in (split.inputs, split.targets)]
-    shared = world.share(raw)
-    forms = next(found for found in world.everywhere([_Form.of(split) for split in made]) if found)
-    return [form.split(*pair) for form, pair in zip(forms, zip(shared[::2], shared[1::2], strict=True), strict=True)]
+    raw = [_bytes(tensor) for split in made for rows in _both(split) for tensor in tensors(rows).values()]
+    shared = iter(world.share(raw))
+    forms = [(split.name, split.notes, tuple(map(_Form.of, _both(split)))) for split in made]
+    known = next(found for found in world.everywhere(forms) if found)
+    return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]
+
+
+def _both(split: Split) -> tuple[Rows, Rows]:
+    return split.inputs, split.targets
 
 
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:

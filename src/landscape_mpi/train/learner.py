@@ -1,19 +1,20 @@
 """Learns an epoch at a time and measures it; knows no file and no job."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.data import Normalisation, Split
+from landscape_mpi.data import Normalisation, Rows, Split
+from landscape_mpi.data.rows import each, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import Task, is_classes
+from landscape_mpi.evaluate.evaluator import Task, call, is_classes
+from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.values import Train
 from landscape_mpi.train.augment import augment
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 EVALUATION_BATCH = 128
 
 
@@ -41,7 +42,7 @@ class Learner:
         self.settings = settings
         self._task = Task(splits, normalisation, loss, like.dtype, like.device)
         self._inputs, self._targets = (
-            part.to(like.device) for part in (splits["train"].inputs, splits["train"].targets)
+            to(rows, like.device) for rows in (splits["train"].inputs, splits["train"].targets)
         )
         self._dtype = like.dtype
         self._optimizer = _optimizer(network, settings)
@@ -56,7 +57,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, epoch)
         self.network.train()
-        steps = [self._step(which.to(self._targets.device)) for which in self._batches()]
+        steps = [self._step(which.to(self._task.device)) for which in self._batches()]
         losses, hits = (torch.cat(parts).double() for parts in zip(*steps, strict=True))
         means = Means(losses.mean().item(), 100 * hits.mean().item())
         if not math.isfinite(means.loss):
@@ -71,26 +72,26 @@ class Learner:
         if split not in self._task.splits:
             return Means()
         self.network.eval()
-        everything = slice(0, len(self._task.splits[split].targets))
+        everything = slice(0, len(self._task.splits[split]))
         found = self._task.evaluate(self.network, split, everything, EVALUATION_BATCH)
         return Means(float(found.losses.mean()), math.nan if found.hits is None else 100 * float(found.hits.mean()))
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the indices of each step in a new order; batch norm cannot learn from a remainder of one."""
-        order = torch.randperm(len(self._targets), generator=self._generator)
+        order = torch.randperm(len(self._task.splits["train"]), generator=self._generator)
         for which in torch.split(order, self.settings.batch):
             if len(which) > 1 or self.settings.batch == 1 or len(order) == 1:
                 yield which
 
     def _step(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""
-        targets = self._targets[which]
-        outputs = self.network(self._prepare(self._inputs[which]))
+        targets = each(self._targets, lambda tensor: tensor[which])
+        outputs = call(self.network, each(self._inputs, lambda tensor: self._prepare(tensor[which])))
         losses = self._task.losses(outputs, targets)
         self._optimizer.zero_grad()
         torch.autograd.backward(losses.mean())
         self._optimizer.step()
-        return losses.detach(), _hits(outputs.detach(), targets)
+        return losses.detach(), _hits(outputs, targets, losses)
 
     def _prepare(self, inputs: Tensor) -> Tensor:
         if self.settings.augment:
@@ -119,7 +120,8 @@ def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
     )
 
 
-def _hits(outputs: Tensor, targets: Tensor) -> Tensor:
-    if outputs.ndim != 2 or not is_classes(targets):
-        return torch.full((len(targets),), math.nan, device=outputs.device)
+def _hits(outputs: Any, targets: Rows, losses: Tensor) -> Tensor:
+    """Return 1 or 0 [n] for right or wrong; NaN where there is no such thing."""
+    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        return torch.full_like(losses, math.nan)
     return (outputs.argmax(1) == targets).float()

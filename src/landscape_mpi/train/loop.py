@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from landscape_mpi.data import Normalisation, Split
+from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.values import Train
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.train.checkpoints import HISTORY, prepare_folder, save_checkpoint
-from landscape_mpi.train.learner import Learner, Loss, Means, learning_rate
+from landscape_mpi.train.learner import Learner, Means, learning_rate
 from landscape_mpi.train.weights import weight_histogram, weight_norm
 
 
