@@ -205,6 +205,21 @@ def _read_history(folder: Path) -> object:
     return read_history(folder / "history.h5")
 
 
+def _standing(folder: Path) -> None:
+    import torch
+
+    from landscape_mpi.train.standing import Standing, write_standing
+
+    tensors = {"optimizer.0.momentum_buffer": torch.zeros(2, 3), "random.cpu": torch.get_rng_state()[:64]}
+    write_standing(folder, Standing(JOB, {"train": "00" * 32}, 1, "11" * 32, tensors))
+
+
+def _read_standing(folder: Path) -> object:
+    from landscape_mpi.train.standing import read_standing
+
+    return read_standing(folder)
+
+
 def _pickled(folder: Path) -> None:
     place = folder / "cifar-10-batches-py"
     place.mkdir(exist_ok=True)
@@ -302,6 +317,7 @@ SUBJECTS = {
     "shard, merged first": Subject("surface.h5", _shards, _merge("surface.h5", "other.h5")),
     "shard, merged second": Subject("other.h5", _shards, _merge("surface.h5", "other.h5")),
     "training history": Subject("history.h5", _history, _read_history),
+    "state of a training": Subject("resume.safetensors", _standing, _read_standing, JSON),
     "CIFAR-10, pickled": Subject("cifar-10-batches-py/data_batch_1", _pickled, _cifar, PICKLE),
     "CIFAR-10, binary": Subject("cifar-10-batches-bin/data_batch_1.bin", _binary, _cifar),
     "checkpoint .pt": Subject("net.pt", _checkpoint("net.pt"), _load("net.pt"), PICKLE),

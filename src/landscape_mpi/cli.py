@@ -73,12 +73,7 @@ def _add_sweep(commands: _Commands) -> None:
         default="stop",
         help="continue: a point that raises is tried once more and then marked failed; the sweep goes on",
     )
-    parser.add_argument(
-        "--time-limit",
-        type=_seconds,
-        metavar="SECONDS",
-        help="stop by itself, with exit code 75; run again to go on",
-    )
+    _add_time_limit(parser)
     parser.set_defaults(command=_sweep)
 
 
@@ -96,11 +91,14 @@ def _add_init(commands: _Commands) -> None:
 
 
 def _add_train(commands: _Commands) -> None:
-    parser = commands.add_parser("train", help="train theta* and keep a checkpoint of every epoch")
-    parser.add_argument("job", type=Path)
+    parser = commands.add_parser(
+        "train", help="train theta* and keep a checkpoint of every epoch; run again to go on where it stopped"
+    )
+    parser.add_argument("jobs", type=Path, nargs="+", metavar="job", help="several: each is trained by one rank")
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    _add_time_limit(parser)
     parser.set_defaults(command=_train)
 
 
@@ -140,6 +138,15 @@ def _seconds(text: str) -> float:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
+
+
+def _add_time_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop by itself, with exit code 75; run again to go on",
+    )
 
 
 # Each command imports what it needs: `info` starts without torch, `fetch` without MPI.
@@ -212,12 +219,11 @@ def _init(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     with _heavy_imports():
-        from landscape_mpi.train.run import train_job
+        from landscape_mpi.ranks import open_world
+        from landscape_mpi.train import Options, train_jobs
 
-    report = _ignore if options.quiet else _note
-    place = train_job(options.job, options.device, overwrite=options.overwrite, report=report)
-    sys.stdout.write(f"{place}\n")
-    return Exit.COMPLETE
+    flags = Options(options.device, options.overwrite, options.quiet, options.time_limit)
+    return train_jobs(options.jobs, flags, open_world())
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -244,7 +250,3 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
-
-
-def _ignore(text: str) -> None:
-    pass

@@ -17,7 +17,7 @@ IN_A_TRIAL = ("surface", "surface of another tool", "directions", "training hist
 SYNCED = ("shard, merged first", "shard, merged second")
 AT_ONCE = (
     *("job", "CIFAR-10, pickled", "CIFAR-10, binary"),
-    *("checkpoint .pt", "checkpoint of old torch", "checkpoint .safetensors"),
+    *("checkpoint .pt", "checkpoint of old torch", "checkpoint .safetensors", "state of a training"),
     *("journal", "journal, checksum mended", "plan", "plan, checksum mended"),
 )
 EXAMPLES = dict.fromkeys(AT_ONCE, 300) | dict.fromkeys(IN_A_TRIAL, 150) | dict.fromkeys(SYNCED, 60)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Small networks on a busy machine: two threads would wait for each other."""
     threads = torch.get_num_threads()

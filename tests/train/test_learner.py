@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from training import CPU, cross_entropy, run, settings, squares
+from training import run, squares
 
-from landscape_mpi.data import DEFAULT_NORMALISATION, Split, load_split
+from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Train
 from landscape_mpi.networks.resnet import resnet
-from landscape_mpi.train import initialise, train
+from landscape_mpi.train import initialise
 from landscape_mpi.train.learner import learning_rate
 
 
@@ -99,9 +99,8 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path, changes, message):
 def test_a_small_network_learns_shapes10(tmp_path):
     splits = [load_split("shapes10", None, name, {"images": 2000}, None) for name in ("train", "test")]
     network = initialise(lambda: resnet(8, width=8), 0)
-    chosen = settings(epochs=3, lr=0.02, momentum=0.9, nesterov=True, batch=16, drops=[2])
-    normalisation = DEFAULT_NORMALISATION["shapes10"]
-    records = train(network, *splits, normalisation, cross_entropy, chosen, tmp_path, CPU, lambda _: None)
+    chosen = {"epochs": 3, "lr": 0.02, "momentum": 0.9, "nesterov": True, "batch": 16, "drops": [2]}
+    _, records, _ = run(tmp_path, network, *splits, **chosen)
     assert records[0].test_acc < 25
     assert 50 < records[3].test_acc < 95
     assert records[3].train_loss < records[1].train_loss

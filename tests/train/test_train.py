@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
-from training import images, run, small_network, squares
+from training import bits, images, run, small_network, squares
 
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
@@ -18,13 +18,15 @@ from landscape_mpi.networks.checkpoint import load_checkpoint
 from landscape_mpi.surface.history import EDGES, EpochRecord, read_history
 from landscape_mpi.train import initialise
 
+RESUME = ("resume.safetensors", "resume.safetensors.lock")
+
 
 def test_there_is_a_checkpoint_for_each_epoch_and_the_initial_state(tmp_path):
     network = initialise(small_network, 3)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     run(tmp_path, network, epochs=3)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [*(f"epoch-000{epoch}.safetensors" for epoch in range(4)), "history.h5"]
+    assert names == [*(f"epoch-000{epoch}.safetensors" for epoch in range(4)), "history.h5", *RESUME]
     first, last = (load_file(tmp_path / name) for name in (names[0], names[3]))
     assert first.keys() == before.keys()
     assert all(torch.equal(first[name], before[name]) for name in before)
@@ -114,10 +116,6 @@ def test_a_histogram_of_another_shape_is_no_history(tmp_path):
         read_history(tmp_path / "history.h5")
 
 
-def bits(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-
-
 def test_a_seed_gives_the_same_bits_whatever_else_draws_random_numbers(tmp_path):
     changes = {"augment": True, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
     run(tmp_path / "a", seed=5, **changes)
@@ -141,17 +139,6 @@ def test_initialising_is_seeded():
     one, same, other = (initialise(small_network, seed)[0].weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-
-
-def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path):
-    run(tmp_path, epochs=4)
-    kept = bits(tmp_path)
-    with pytest.raises(UserError, match=r"train\.output: .* already holds 5 checkpoints of a run.*--overwrite"):
-        run(tmp_path, epochs=1)
-    assert bits(tmp_path) == kept
-    run(tmp_path, epochs=1, overwrite=True)
-    assert len(bits(tmp_path)) == 2
-    assert len(read_history(tmp_path / "history.h5")) == 2
 
 
 def test_tied_weights_are_saved(tmp_path):

@@ -1,19 +1,24 @@
 """A network, images and settings so small that training them takes a moment."""
 
+from pathlib import Path
+
+import msgspec
 import torch
+import yaml
 from torch import nn
 from torch.nn import functional
 
 from landscape_mpi.data import Normalisation, Split
-from landscape_mpi.job import Train
-from landscape_mpi.train import initialise, train
+from landscape_mpi.job import Data, JobFile, Model, Train, TrainJob
+from landscape_mpi.train import initialise
+from landscape_mpi.train.learner import Learner
+from landscape_mpi.train.run import Lesson, train_into
 
-CPU = torch.device("cpu")
 PLAIN = {"epochs": 2, "lr": 0.05, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "augment": False}
 
 
 def settings(**changes):
-    return Train(output="unused", **(PLAIN | {"batch": 8} | changes))
+    return msgspec.convert({"output": "unused", **PLAIN, "batch": 8, **changes}, Train)
 
 
 def cross_entropy(outputs, targets):
@@ -37,13 +42,27 @@ def small_network():
     )
 
 
-def run(folder, network=None, split=None, test=None, loss=cross_entropy, overwrite=False, **changes):
-    """Train, and return the network, the records and the lines."""
+def lesson(network=None, split=None, test=None, loss=cross_entropy, pause=lambda: None, **changes):
+    """A network at its initial weights and all that it learns from, with a job that says what of it a file knows."""
     network = initialise(small_network, 0) if network is None else network
     split = images() if split is None else split
     normalisation = Normalisation((0.5,) * 3, (0.25,) * 3) if split.inputs.dtype == torch.uint8 else None
-    lines = []
-    records = train(
-        network, split, test, normalisation, loss, settings(**changes), folder, CPU, lines.append, overwrite=overwrite
-    )
-    return network, records, lines
+    splits = {one.name: one for one in (split, test) if one is not None}
+    chosen = settings(**changes)
+    learner = Learner(network, splits, normalisation, loss, chosen, pause)
+    values = TrainJob(model=Model(build="here:network"), data=Data(build="here:data"), train=chosen)
+    text = yaml.safe_dump(msgspec.to_builtins(values))
+    job = JobFile(path=Path("job.yaml"), text=text, values=values)
+    return Lesson(job, learner, {name: one.fingerprint() for name, one in splits.items()})
+
+
+def run(folder, *args, overwrite=False, **changes):
+    """Train, and return the network, the records and the lines."""
+    taught, lines = lesson(*args, **changes), []
+    records = train_into(folder, taught, lines.append, overwrite=overwrite)
+    return taught.learner.network, records, lines
+
+
+def bits(folder):
+    """The checkpoints of a folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("epoch-*.safetensors")}

@@ -1,6 +1,6 @@
 """job.yaml -> frozen, checked values; knows nothing of torch, MPI or HDF5."""
 
-from landscape_mpi.job.compare import difference, experiment
+from landscape_mpi.job.compare import difference, experiment, training_difference
 from landscape_mpi.job.load import load_job, read_job
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
@@ -37,4 +37,5 @@ __all__ = [
     "experiment",
     "load_job",
     "read_job",
+    "training_difference",
 ]

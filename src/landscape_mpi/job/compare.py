@@ -5,25 +5,47 @@ from typing import Any
 
 import msgspec
 
-from landscape_mpi.job.values import Axis, SweepJob
+from landscape_mpi.job.values import Axis, SweepJob, TrainJob
 
 PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "plane.to", "plane.via", "plane.repeats"}
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
+UNTRAINED = {"train.output", "train.epochs"}
+"""Keys of `train` that no step of a training depends on."""
 
 
 def difference(old: SweepJob, new: SweepJob) -> str | None:
     """Return the first key in which two jobs differ, with both values; None for the same experiment."""
     before, after = experiment(old), experiment(new)
-    for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
-            finer = _finer(old, new) if key.startswith("grid.") else ""
-            return f"{key}: the file has {before.get(key)} and the job says {after.get(key)}{finer}"
-    return None
+    key = _first(before, after)
+    if key is None:
+        return None
+    finer = _finer(old, new) if key.startswith("grid.") else ""
+    return f"{key}: the file has {before.get(key)} and the job says {after.get(key)}{finer}"
+
+
+def training_difference(old: TrainJob, new: TrainJob) -> str | None:
+    """Return the first key in which two jobs train differently, with both values; None where one goes on as the other.
+
+    More or fewer epochs are no difference: no epoch depends on how many follow.
+    """
+    before, after = _training(old), _training(new)
+    key = _first(before, after)
+    return None if key is None else f"{key}: it was begun with {before.get(key)} and the job says {after.get(key)}"
 
 
 def experiment(job: SweepJob) -> dict[str, Any]:
     """Return the dotted keys that make two jobs the same experiment, with their values."""
     return dict(_flat(msgspec.to_builtins(job)))
+
+
+def _training(job: TrainJob) -> dict[str, Any]:
+    train = dict(_flat(msgspec.to_builtins(job.train), "train."))
+    sections = {name: msgspec.to_builtins(getattr(job, name)) for name in ("model", "data", "loss")}
+    return {key: value for key, value in (dict(_flat(sections)) | train).items() if key not in UNTRAINED}
+
+
+def _first(before: dict[str, Any], after: dict[str, Any]) -> str | None:
+    return next((key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)), None)
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

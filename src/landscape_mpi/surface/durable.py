@@ -61,3 +61,14 @@ def make_durable(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_durably(aside: Path, path: Path) -> None:
+    """Give a file that was written aside its own name, which always leads to all of this file or all of the one before.
+
+    Raises:
+        OSError: the file system could not do it.
+    """
+    make_durable(aside)
+    aside.replace(path)
+    make_durable(path.parent)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
+from landscape_mpi.surface.durable import replace_durably
 
 EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
 """Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
@@ -70,7 +71,7 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
                 values = [getattr(record, column.name) for record in records]
                 file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))
             _write_histograms(file, [record.weight_histogram for record in records])
-        aside.replace(path)
+        replace_durably(aside, path)
     except OSError as error:
         raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
 

@@ -1,4 +1,4 @@
-"""One sweep a surface: an fcntl lock that the kernel releases when its holder dies."""
+"""One writer a file: an fcntl lock that the kernel releases when its holder dies."""
 
 import fcntl
 import os
@@ -14,21 +14,27 @@ from landscape_mpi.surface.refusal import in_words
 
 PATIENCE = 20.0
 """Seconds to wait for the ranks of a killed sweep to be gone."""
+SWEEPING = "is sweeping into it; wait for its end, or name another output.file."
 
 
 @contextmanager
-def lock_surface(path: Path, patience: float = PATIENCE) -> Iterator[None]:
+def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -> Iterator[None]:
     """Hold `PATH.lock` for as long as the block runs.
 
     Host and process id in the file are for the message alone; a lock file without a living holder is free.
 
+    Args:
+        path: a surface, or another file that only one process may write.
+        patience: seconds to wait for another holder's end.
+        busy: what the message says of that holder.
+
     Raises:
-        UserError: another sweep holds it for longer than `patience` seconds, or there can be no lock here.
+        UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
     """
     place = path.with_name(f"{path.name}.lock")
     with _opened(place) as stream:
         with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
-            _acquire(stream, path, time.monotonic() + patience)
+            _acquire(stream, path, time.monotonic() + patience, busy)
         with suppress(OSError):  # a full disk keeps nobody from holding a lock
             stream.truncate(0)
             os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -43,7 +49,7 @@ def _opened(place: Path) -> IO[str]:
         return os.fdopen(file, "a+")
 
 
-def _acquire(stream: IO[str], path: Path, deadline: float) -> None:
+def _acquire(stream: IO[str], path: Path, deadline: float, busy: str) -> None:
     while True:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +58,5 @@ def _acquire(stream: IO[str], path: Path, deadline: float) -> None:
             if time.monotonic() > deadline:
                 stream.seek(0)
                 holder = stream.read().strip() or "another process"
-                raise UserError(
-                    f"{path}: {holder} is sweeping into it; wait for its end, or name another output.file."
-                ) from None
+                raise UserError(f"{path}: {holder} {busy}") from None
             time.sleep(0.1)

@@ -1,5 +1,6 @@
-"""Trains theta* and leaves its trajectory of checkpoints; knows no MPI, no plane and no job file."""
+"""Trains theta* and leaves its trajectory of checkpoints, each job whole on one rank; knows no plane."""
 
 from landscape_mpi.train.loop import initialise, train
+from landscape_mpi.train.many import Options, train_jobs
 
-__all__ = ["initialise", "train"]
+__all__ = ["Options", "initialise", "train", "train_jobs"]

@@ -1,21 +1,23 @@
 """The folder of a training run: epoch-0000.safetensors and so on, each whole or not at all; knows no training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.durable import replace_durably
 
 HISTORY = "history.h5"
 
 
-def prepare_folder(folder: Path, overwrite: bool) -> None:
-    """Make the folder; checkpoints of an earlier run are removed if `overwrite`, else refused.
+def prepare_folder(folder: Path) -> None:
+    """Make the folder where there is none.
 
     Raises:
-        UserError: The folder holds a run already, or cannot be made.
+        UserError: It cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,14 +25,16 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(
             f"train.output: {folder} cannot be made ({error.strerror}); expected a folder to write in."
         ) from None
-    earlier = sorted(folder.glob("epoch-*.safetensors"))
-    if earlier and not overwrite:
-        raise UserError(
-            f"train.output: {folder} already holds {len(earlier)} checkpoints of a run; remove them, name another "
-            "folder, or say --overwrite."
-        )
-    for path in (*earlier, folder / HISTORY):
-        path.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the first epoch first."""
+    return sorted(folder.glob("epoch-*.safetensors"))
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Return where the checkpoint of an epoch is."""
+    return folder / f"epoch-{epoch:04d}.safetensors"
 
 
 def save_checkpoint(network: nn.Module, folder: Path, epoch: int) -> Path:
@@ -39,15 +43,24 @@ def save_checkpoint(network: nn.Module, folder: Path, epoch: int) -> Path:
     Raises:
         UserError: The file cannot be written.
     """
-    path = folder / f"epoch-{epoch:04d}.safetensors"
-    aside = folder / f".{path.name}.writing"
-    state = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
+    path = checkpoint_path(folder, epoch)
+    write_tensors(path, network.state_dict())
+    return path
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors and texts as a safetensors file, which replaces an older one whole and survives a power cut.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.writing")
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     try:
-        aside.write_bytes(save(state))  # save_file leaves a file that only its owner can read
-        aside.replace(path)
+        # save_file leaves a file that only its owner can read
+        aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
+        replace_durably(aside, path)
     except OSError as error:
         raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
-    return path

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from landscape_mpi.data import Normalisation, Split
-from landscape_mpi.evaluate.losses import Loss
-from landscape_mpi.job.values import Train
-from landscape_mpi.surface.history import EpochRecord, write_history
-from landscape_mpi.train.checkpoints import HISTORY, prepare_folder, save_checkpoint
+from landscape_mpi.errors import UserError
+from landscape_mpi.networks import load_checkpoint
+from landscape_mpi.surface.history import EpochRecord, read_history, write_history
+from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, save_checkpoint
 from landscape_mpi.train.learner import Learner, Means, learning_rate
+from landscape_mpi.train.standing import AFRESH, Standing, write_standing
+from landscape_mpi.train.state import capture, restore
 from landscape_mpi.train.weights import weight_histogram, weight_norm
 
 
@@ -25,53 +26,43 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def train(
-    network: nn.Module,
-    train_split: Split,
-    test_split: Split | None,
-    normalisation: Normalisation | None,
-    loss: Loss,
-    settings: Train,
-    output: Path,
-    device: torch.device,
-    report: Callable[[str], None],
-    *,
-    overwrite: bool = False,
-) -> list[EpochRecord]:
-    """Train the network in place; write `epoch-0000.safetensors` (as it came) and so on, and `history.h5`.
+def train(learner: Learner, folder: Path, start: Standing, report: Callable[[str], None]) -> list[EpochRecord]:
+    """Train a network in place; write `epoch-0000.safetensors` (as it came) and so on, `history.h5`, where it stands.
 
-    With the same number of threads on the same kind of device, the same seed gives the same bits.
+    With the same number of threads on the same kind of device, the same seed gives the same bits, whether it is done at
+    once or goes on from where it was stopped.
 
     Args:
-        network: Initialised; it ends on the device.
-        train_split: What it learns from.
-        test_split: What it is evaluated on after each epoch, if anything.
-        normalisation: Of the inputs of both; None leaves them as they are.
-        loss: (outputs, targets) -> one loss per example, [n].
-        settings: How it is trained; `output` in it is ignored.
-        output: The folder to write to.
-        device: Where to compute.
+        learner: The network, initialised, with what it learns from.
+        folder: The folder to write to, which exists.
+        start: Where the run in it stands.
         report: Gets one line an epoch.
-        overwrite: Whether checkpoints of an earlier run in the folder are removed first.
 
     Returns:
         A record for each checkpoint.
 
     Raises:
-        UserError: The folder cannot be used, the loss is not one per example, or the training diverges.
+        UserError: A file cannot be read or written, the loss is not one per example, or the training diverges.
+        Interrupted: There is a reason to stop; what is complete is kept.
     """
-    splits = {"train": train_split} | ({} if test_split is None else {"test": test_split})
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    learner = Learner(network, splits, normalisation, loss, settings)
-    prepare_folder(output, overwrite=overwrite)
-    records: list[EpochRecord] = []
-    with _repeatable(settings.seed, device):
-        for epoch in range(settings.epochs + 1):
+    with _repeatable(learner.settings.seed, learner.device):
+        records = _go_on(learner, folder, start) if start.epoch >= 0 else []
+        for epoch in range(start.epoch + 1, learner.settings.epochs + 1):
             records.append(_run_epoch(learner, epoch))
-            save_checkpoint(network, output, epoch)
-            write_history(output / HISTORY, records)
-            report(_line(records[-1], settings.epochs))
+            path = save_checkpoint(learner.network, folder, epoch)
+            write_history(folder / HISTORY, records)
+            write_standing(folder, start.after(epoch, path, capture(learner)))  # last: now the epoch counts
+            report(_line(records[-1], learner.settings.epochs))
+    return records
+
+
+def _go_on(learner: Learner, folder: Path, start: Standing) -> list[EpochRecord]:
+    """Put the learner where the run stands, and return the records up to there."""
+    records = read_history(folder / HISTORY)[: start.epoch + 1]
+    if [record.epoch for record in records] != list(range(start.epoch + 1)):
+        raise UserError(f"{folder / HISTORY}: expected a row for each of the epochs 0 to {start.epoch}; {AFRESH}")
+    load_checkpoint(learner.network, checkpoint_path(folder, start.epoch))
+    restore(learner, start.tensors)
     return records
 
 

@@ -1,43 +1,99 @@
-"""The `train` command: from a job file to a folder of checkpoints."""
+"""One training job: from its job file to a folder of checkpoints, or on from where it was stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
-from landscape_mpi.device import choose_device
+from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import build_loss
-from landscape_mpi.job import TrainJob, load_job
+from landscape_mpi.job import JobFile, TrainJob
+from landscape_mpi.stop import NEVER, Stop
+from landscape_mpi.surface import lock_surface
+from landscape_mpi.surface.history import EpochRecord
+from landscape_mpi.train.checkpoints import checkpoint_path, prepare_folder
+from landscape_mpi.train.learner import Learner
 from landscape_mpi.train.loop import initialise, train
+from landscape_mpi.train.standing import RESUME, Standing, begin, find_standing
+
+TRAINING = "is training into it; wait for its end, or name another train.output."
 
 
-def train_job(path: Path, device: str, *, overwrite: bool, report: Callable[[str], None]) -> Path:
-    """Train the network of a job and return the last checkpoint; `report` gets a line an epoch.
+@dataclass(frozen=True)
+class Lesson:
+    """A job to be trained: the learner at its initial weights, and what identifies the run."""
+
+    job: JobFile[TrainJob]
+    learner: Learner
+    data: Mapping[str, str]
+
+    def standing(self, folder: Path) -> Standing:
+        """Return where the run in a folder stands, and see that it is this one; touches nothing."""
+        return find_standing(folder, self.job, self.data)
+
+
+def train_job(
+    job: JobFile[TrainJob], device: str, report: Callable[[str], None], *, stop: Stop = NEVER, overwrite: bool = False
+) -> Path:
+    """Train the network of a job and return the last checkpoint.
+
+    Args:
+        job: What to train.
+        device: `cpu` or `cuda:K`.
+        report: Gets a line an epoch.
+        stop: Asked before every batch.
+        overwrite: Whether an earlier run in the folder is removed first.
 
     Raises:
         UserError: a mistake in the job, its data or its output folder.
+        Interrupted: there was a reason to stop.
     """
-    job = load_job(path, TrainJob)
+    folder = job.resolve(job.values.train.output)
+    train_into(folder, prepare(job, device, stop), report, overwrite=overwrite)
+    return checkpoint_path(folder, job.values.train.epochs)
+
+
+def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
+    """Build the network at its initial weights and load the data; writes nothing.
+
+    Raises:
+        UserError: a mistake in the job or its data.
+    """
     values = job.values
     if "train" not in values.data.splits:
         raise UserError(f"data.splits: found {list(values.data.splits)}; training needs the train split.")
-    chosen = use_device(choose_device(device, 0, torch.cuda.device_count()))
-    network = initialise(lambda: build_model(job), values.train.seed)
-    splits = {name: open_split(job, name) for name in values.data.splits}
-    loss = build_loss(values.loss, path.parent)
-    output = job.resolve(values.train.output)
-    train(
-        network,
-        splits["train"],
-        splits.get("test"),
-        normalisation(values.data),
-        loss,
-        values.train,
-        output,
-        chosen,
-        report,
-        overwrite=overwrite,
-    )
-    return output / f"epoch-{values.train.epochs:04d}.safetensors"
+    network = initialise(lambda: build_model(job), values.train.seed).to(use_device(device))
+    splits: dict[str, Split] = {name: open_split(job, name) for name in values.data.splits}
+    loss = build_loss(values.loss, job.path.parent)
+    learner = Learner(network, splits, normalisation(values.data), loss, values.train, stop.check)
+    return Lesson(job, learner, {name: split.fingerprint() for name, split in splits.items()})
+
+
+def train_into(
+    folder: Path, lesson: Lesson, report: Callable[[str], None], *, overwrite: bool = False
+) -> list[EpochRecord]:
+    """Train in a folder, on from where an earlier run of the same job was stopped; one process a folder.
+
+    Returns:
+        A record for each checkpoint; none where there was nothing to do.
+
+    Raises:
+        UserError: the folder holds another run, is used by another process or cannot be written.
+        Interrupted: there was a reason to stop.
+    """
+    new = Standing(lesson.job.text, lesson.data)
+    if not overwrite:
+        lesson.standing(folder)  # another run is refused before a lock lies beside it
+    prepare_folder(folder)
+    with lock_surface(folder / RESUME, busy=TRAINING):
+        start = new if overwrite else lesson.standing(folder)
+        if start.epoch < 0:
+            begin(folder, new)
+        epochs = lesson.learner.settings.epochs
+        if start.epoch >= epochs:
+            report(f"{folder}: all {epochs} epochs are there; nothing to do.")
+            return []
+        if start.epoch >= 0:
+            report(f"{folder}: goes on after epoch {start.epoch}.")
+        return train(lesson.learner, folder, start, report)
