@@ -48,6 +48,23 @@ def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     assert worst < SINGLE
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("build", "options", "fused"),
+    [
+        ("vgg9", {"width": 4}, 7),
+        ("densenet121", {"growth": 2}, 120),
+        ("wrn56_2", {"width": 2}, 57),
+    ],
+)
+def test_the_other_networks_of_the_paper_run_fused(engine, build, options, fused, tmp_path):
+    """Narrow ones: the same layers in the same order."""
+    network = settled(build_network(build, options, tmp_path))
+    description, worst = deviation(network, engine, POINTS[:2])
+    assert description.startswith(f"{fused} fused convolutions")
+    assert worst < SINGLE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_torchvisions_resnet18_runs_fused(engine, torchvision_models):

@@ -30,10 +30,49 @@ def count(network):
         ("resnet110", "pad", 1_727_962),
         ("resnet56", "projection", 855_770),
         ("resnet56", "none", 853_018),
+        ("wrn56_1", "projection", 855_770),
+        ("wrn56_1", "none", 853_018),
     ],
 )
 def test_parameter_counts_are_the_published_ones(tmp_path, name, shortcut, parameters):
     assert count(build_network(name, {"shortcut": shortcut}, tmp_path)) == parameters
+
+
+@pytest.mark.parametrize("shortcut", ["projection", "none"])
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_wide_resnets_are_those_of_the_paper(tmp_path, k, shortcut):
+    """WRN-56-k: no table has their counts, but those of k = 1 are published; WResNet_cifar in the authors' code."""
+    w = 16 * k
+    sizes = [(3, w, 1), (w, w, 18), (w, 2 * w, 1), (2 * w, 2 * w, 17), (2 * w, 4 * w, 1), (4 * w, 4 * w, 17)]
+    expected = sum(times * (9 * into * out + 2 * out) for into, out, times in sizes) + 10 * (4 * w + 1)
+    if shortcut == "projection":
+        expected += sum(into * out + 2 * out for into, out in ((w, 2 * w), (2 * w, 4 * w)))
+    with torch.device("meta"):
+        network = build_network(f"wrn56_{k}", {"shortcut": shortcut}, tmp_path)
+    assert count(network) == expected
+    assert expected == {"projection": 855_770, "none": 853_018}[shortcut] or k > 1
+
+
+def test_densenet121_is_the_papers(tmp_path):
+    """The count of kuangliu/pytorch-cifar's DenseNet121, whose names of tensors the authors' code has too."""
+    network = build_network("densenet121", {}, tmp_path)
+    assert count(network) == 6_956_298
+    names = set(network.state_dict())
+    layer = ["bn1.weight", "bn1.running_mean", "conv1.weight", "bn2.bias", "conv2.weight"]
+    for number, layers in enumerate((6, 12, 24, 16), 1):
+        assert {f"dense{number}.{layers - 1}.{name}" for name in layer} <= names
+        assert f"dense{number}.{layers}.conv1.weight" not in names
+    assert {"conv1.weight", "trans1.bn.weight", "trans3.conv.weight", "bn.running_var", "linear.bias"} <= names
+    assert network.dense2[0].conv1.weight.shape == (128, 128, 1, 1)
+    assert network.linear.weight.shape == (10, 1024)
+
+
+def test_a_dense_layer_puts_what_is_new_in_front(tmp_path):
+    """As the authors' checkpoints expect it."""
+    network = build_network("densenet121", {"growth": 2, "classes": 7}, tmp_path)
+    x = torch.randn(1, 4, 8, 8)
+    assert torch.equal(network.dense1[0](x)[:, 2:], x)
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_vgg9_is_the_papers(tmp_path):
@@ -78,7 +117,8 @@ def test_the_shortcut_is_there_unless_it_is_none(tmp_path):
 def test_an_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(UserError, match=r"model.build: found 'resnt56' \(did you mean `resnet56`\?\)"):
         build_network("resnt56", {}, tmp_path)
-    assert sorted(ZOO) == ["resnet110", "resnet20", "resnet32", "resnet44", "resnet56", "vgg9"]
+    resnets = [*(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)), *(f"wrn56_{k}" for k in (1, 2, 4, 8))]
+    assert set(ZOO) == {*resnets, "vgg9", "densenet121"}
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,16 @@ from typing import Any
 from torch import nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.networks.densenet import densenet121
+from landscape_mpi.networks.resnet import resnet, wide_resnet
 from landscape_mpi.networks.vgg import vgg9
 from landscape_mpi.plugin import is_plugin, load_plugin
 
 ZOO: Mapping[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"wrn56_{k}": partial(wide_resnet, 56, k) for k in (1, 2, 4, 8)},
     "vgg9": vgg9,
+    "densenet121": densenet121,
 }
 
 

@@ -1,4 +1,4 @@
-"""The CIFAR-10 ResNets of He et al. (2016), with and without shortcuts; knows no checkpoint and no data."""
+"""The CIFAR-10 ResNets of He et al. (2016), also wide, with and without shortcuts; knows no checkpoint, no data."""
 
 from typing import Literal
 
@@ -85,6 +85,19 @@ def resnet(depth: int, shortcut: Shortcut = "projection", width: int = 16, class
         raise UserError(f"model.options.shortcut: found {shortcut!r}; expected one of {', '.join(SHORTCUTS)}.")
     check_counts(width=width, classes=classes)
     return ResNet((depth - 2) // 6, shortcut, width, classes)
+
+
+def wide_resnet(depth: int, k: int, shortcut: Shortcut = "projection", width: int = 16, classes: int = 10) -> ResNet:
+    """Build the paper's WRN-`depth`-`k`: the ResNet with `k` times the channels in every layer, the first one too.
+
+    `width` is the channels of the first stage where k is 1. In the network of Zagoruyko and Komodakis (2016) batch norm
+    comes before each convolution; here, as in the authors' code, after it.
+
+    Raises:
+        UserError: as `resnet`.
+    """
+    check_counts(width=width)
+    return resnet(depth, shortcut, k * width, classes)
 
 
 def _stage(channels_in: int, channels: int, blocks: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
