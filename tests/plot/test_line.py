@@ -34,6 +34,25 @@ def test_two_axes_with_their_units(line):
     assert left.get_xlabel().endswith("(0: θ*, 1: large_batch)")
 
 
+def test_the_ends_of_an_interpolation_are_named_in_the_caption(line, make):
+    figure = compose([line], Wish())
+    assert any("interpolation from resnet56 to large_batch" in text.get_text() for text in figure.texts)
+    job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: nets/b.pt}")
+    moved = make({"train_loss": np.ones(9)}, beta=None, job=job + "evaluate: {batchnorm: move}\n")
+    assert any("running statistics moved along" in text.get_text() for text in compose([moved], Wish()).texts)
+
+
+def test_captions_take_the_place_of_the_titles_of_panels(line, make):
+    other = make({"train_loss": np.linspace(5, 9, 9)}, beta=None)
+    figure = compose([line, other], Wish(captions=("batch 128, 7.4 %", "$2^{13}$"), title="both"))
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["batch 128, 7.4 %", "$2^{13}$"]
+    assert figure.get_suptitle() == "both"
+    alone = compose([line], Wish(captions=("batch 128",), title="above"))
+    assert (alone.axes[0].get_title(), alone.get_suptitle()) == ("batch 128", "above")
+    alone = compose([line], Wish(title="mine"))
+    assert (alone.axes[0].get_title(), alone.get_suptitle()) == ("mine", "")
+
+
 def test_one_metric_alone(line):
     figure = compose([line], Wish(metric="test_acc"))
     assert list(curves(figure)) == ["test accuracy"]

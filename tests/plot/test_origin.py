@@ -43,6 +43,20 @@ def test_an_interpolation_names_both_ends(origin):
     job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: a/big.t7, via: b/third.pt}")
     found = origin(job)
     assert (found.kind, found.to, found.via, found.normalise, found.seed) == ("interpolate", "big", "third", None, None)
+    assert found.start == "resnet56"
+
+
+def test_ends_of_one_name_are_told_apart_by_their_folders(origin):
+    job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: nets/large/epoch-0300.safetensors}")
+    found = origin(job.replace("nets/resnet56.t7", "nets/small/epoch-0300.safetensors"))
+    assert (found.start, found.to, found.via) == ("small/epoch-0300", "large/epoch-0300", None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"), [("move", "move"), ("recompute", "recompute"), ("keep", None), ("x", None)]
+)
+def test_statistics_that_are_not_those_of_theta_are_told(origin, policy, said):
+    assert origin(JOB + f"evaluate: {{batchnorm: {policy}}}\n").batchnorm == said
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ def test_moved_statistics_are_those_of_the_averaged_state_dict(tmp_path):
     assert abs(kept["train_loss"][2] / found["train_loss"][2] - 1) > 1e-3
 
 
+def test_keeping_them_between_checkpoints_is_warned_of(tmp_path, capsys):
+    for policy, warned in [("keep", True), ("move", False), ("recompute", False)]:
+        check(tiny_job(tmp_path, **LINE, evaluate={"batchnorm": policy}), "cpu")
+        assert ("note: evaluate.batchnorm is keep: plane.to" in capsys.readouterr().err) == warned
+
+
 def test_on_a_plane_they_move_both_ways(tmp_path):
     found = run(tiny_job(tmp_path, **SQUARE, evaluate=exactly("move")))
     for iy, beta in enumerate([0.0, 0.5, 1.0]):

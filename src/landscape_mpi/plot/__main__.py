@@ -38,7 +38,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="landscape-plot",
         description="Draw surfaces of landscape_mpi or tomgoldstein/loss-landscape, or training histories, as figures "
         "for a paper.",
-        epilog="Several surfaces become the panels of one figure, on one scale. Write negative numbers with an "
+        epilog="Several surfaces become the panels of one figure, on one scale; lines of one job along several random "
+        "directions (plane.repeats) become one band. Write negative numbers with an "
         "equals sign: --levels=-1:1:0.25.",
     )
     parser.add_argument("surface", nargs="+", type=Path, help="surface.h5, finished or not; or history.h5 of train")
@@ -55,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vmin", type=_finite, metavar="VALUE", help="the lower end of the colour scale")
     parser.add_argument("--vmax", type=_finite, metavar="VALUE", help="the upper end of the colour scale")
     parser.add_argument("--title", help="replaces the title")
+    parser.add_argument(
+        "--caption",
+        action="append",
+        metavar="TEXT",
+        help="replaces the title of a panel; once for each panel, in the order of the surfaces",
+    )
     parser.add_argument(
         "-o",
         "--output",

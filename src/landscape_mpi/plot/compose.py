@@ -6,7 +6,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from landscape_mpi.plot import labels, line, panels, style
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot import labels, line, panels, repeats, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.frame import alike, frame
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
@@ -41,8 +42,8 @@ def _planes(surfaces: Sequence[Surface], wish: Wish, kind: Kind) -> Figure:
     if kind.colours:
         panels.bar(figure, axes, kind.colours(scale), scale, fields[0].quantity.label)
     facts = [*labels.scale_facts(fields, scale), *([] if kind.colours else labels.cut_facts(scale))]
-    shown = [[field] for field in fields]
-    panels.write(figure, axes, _texts(shown, wish, facts))
+    titles = labels.panel_titles(fields)
+    panels.write(figure, axes, _texts(titles, [labels.facts([field]) for field in fields], facts, wish))
     panels.settle(figure, drawn)
     for panel, picture in zip(axes, drawn, strict=True):
         if kind.label:
@@ -51,12 +52,16 @@ def _planes(surfaces: Sequence[Surface], wish: Wish, kind: Kind) -> Figure:
 
 
 def _lines(surfaces: Sequence[Surface], wish: Wish) -> Figure:
-    shown = [[field_of(surface, metric) for metric in _metrics(surface, wish)] for surface in surfaces]
+    groups = repeats.grouped(surfaces)
+    shown = [
+        [[field_of(surface, metric) for surface in group] for metric in _metrics(group[0], wish)] for group in groups
+    ]
     sides = line.sides_of(shown, wish)
     figure, axes = panels.panels(len(shown), style.LINE_PANEL, 0, None)
-    for panel, fields in zip(axes, shown, strict=True):
-        line.draw(panel, fields, sides)
-    panels.write(figure, axes, _texts(shown, wish, []))
+    for panel, metrics in zip(axes, shown, strict=True):
+        line.draw(panel, metrics, sides)
+    titles = labels.panel_titles([metrics[0][0] for metrics in shown], [repeats.stem(group) for group in groups])
+    panels.write(figure, axes, _texts(titles, [labels.line_facts(metrics) for metrics in shown], [], wish))
     panels.settle(figure, [])
     return figure
 
@@ -78,10 +83,20 @@ def _panel_size(field: Field, kind: Kind) -> tuple[float, float]:
     return width, rest + (width * ranges[1] / ranges[0] if alike(*ranges) else 0.8 * width)
 
 
-def _texts(shown: Sequence[Sequence[Field]], wish: Wish, more: Sequence[str]) -> panels.Texts:
-    """Return titles and facts: those that hold for all panels go into the caption."""
-    titles = labels.panel_titles([fields[0] for fields in shown])
-    each = [labels.facts(fields) for fields in shown]
-    shared = labels.shared(each)
-    own = [[fact for fact in facts if fact not in shared] for facts in each]
-    return panels.Texts(titles, own, [*shared, *more], wish.title and labels.checked(wish.title))
+def _texts(titles: Sequence[str], facts: Sequence[Sequence[str]], more: Sequence[str], wish: Wish) -> panels.Texts:
+    """Return titles and facts: those that hold for all panels go into the caption.
+
+    Raises:
+        UserError: there is not one caption a panel, or mathematics in a text is not readable.
+    """
+    if wish.captions and len(wish.captions) != len(titles):
+        count = f"{len(titles)} panel{'s' if len(titles) > 1 else ''}"
+        raise UserError(f"--caption: found {len(wish.captions)} for {count}; expected one a panel, in their order.")
+    title = labels.checked(wish.title) if wish.title else None
+    if wish.captions:
+        titles = [labels.checked(caption, "--caption") for caption in wish.captions]
+    elif title and len(titles) == 1:
+        titles, title = [title], None
+    shared = labels.shared(facts)
+    own = [[fact for fact in panel if fact not in shared] for panel in facts]
+    return panels.Texts(titles, own, [*shared, *more], title)

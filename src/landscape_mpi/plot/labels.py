@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.mathtext import MathTextParser
 
@@ -11,6 +12,7 @@ from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale
+from landscape_mpi.surface.read import Surface
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"
 
@@ -27,6 +29,7 @@ _KINDS = {
     "hessian": "Hessian eigenvectors",
     "file": "directions from a file",
 }
+_BATCHNORM = {"move": "running statistics moved along", "recompute": "running statistics estimated at every point"}
 _ALPHA = {"pca": "1st component", "hessian": "largest eigenvalue"}
 _BETA = {"pca": "2nd component", "hessian": "most negative"}
 
@@ -45,9 +48,12 @@ def beta_label(origin: Origin) -> str:
     return f"β ({_BETA.get(origin.kind or '', 'η direction')})"
 
 
-def panel_titles(fields: Sequence[Field]) -> list[str]:
-    """Return one title a panel: the network, and the file where that alone does not tell panels apart."""
-    stems = [plain(field.surface.path.stem) for field in fields]
+def panel_titles(fields: Sequence[Field], stems: Sequence[str] = ()) -> list[str]:
+    """Return one title a panel: the network, and the file where that alone does not tell panels apart.
+
+    `stems`: what to call the files, if not by their names without ending.
+    """
+    stems = [plain(stem) for stem in stems or [field.surface.path.stem for field in fields]]
     names = [field.origin.network for field in fields]
     return [
         stem if name is None else f"{name} ({stem})" if names.count(name) > 1 else name
@@ -55,8 +61,8 @@ def panel_titles(fields: Sequence[Field]) -> list[str]:
     ]
 
 
-def checked(title: str) -> str:
-    """Return the user's title, which may hold mathematics between dollar signs.
+def checked(title: str, flag: str = "--title") -> str:
+    """Return the user's title, which may hold mathematics between dollar signs; `flag` is where it was given.
 
     Raises:
         UserError: the mathematics is not readable.
@@ -64,15 +70,49 @@ def checked(title: str) -> str:
     try:
         MathTextParser("path").parse(title)
     except ValueError as error:
-        raise UserError(f"--title: found {title!r}, whose mathematics is not readable; write \\$ for a $.") from error
+        raise UserError(f"{flag}: found {title!r}, whose mathematics is not readable; write \\$ for a $.") from error
     return title
 
 
 def facts(fields: Sequence[Field]) -> list[str]:
     """Return what a caption says of one panel, which shows some metrics of one surface."""
     first = fields[0]
-    every = [_directions(first.origin), first.origin.data, _progress(first), *_bars(fields), *map(_gaps, fields)]
-    return [fact for fact in every if fact]
+    return _facts(_directions(first.origin), _progress([first.surface]), fields)
+
+
+def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
+    """Return what a caption says of a panel with a line, some metrics of one surface or of its repeats."""
+    first = metrics[0]
+    if len(first) == 1:
+        return facts([fields[0] for fields in metrics])
+    seeds = sorted(field.origin.seed for field in first if field.origin.seed is not None)
+    together = replace(first[0].origin, seed=None)
+    directions = f"median and range of {len(first)} {_directions(together)}, {_seeds(seeds)}"
+    return _facts(directions, _progress([field.surface for field in first]), [_pooled(fields) for fields in metrics])
+
+
+def _facts(directions: str | None, progress: str | None, fields: Sequence[Field]) -> list[str]:
+    origin = fields[0].origin
+    every = [directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, progress]
+    return [fact for fact in [*every, *_bars(fields), *map(_gaps, fields)] if fact]
+
+
+def _pooled(fields: Sequence[Field]) -> Field:
+    """Return a field that counts and promises for all repeats; its values are those of the first."""
+    widest = [field.widest for field in fields if math.isfinite(field.widest)]
+    return replace(
+        fields[0],
+        widest=max(widest, default=math.nan),
+        infinite=sum(field.infinite for field in fields),
+        undefined=sum(field.undefined for field in fields),
+    )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Return e.g. `seeds 0 to 9`, or all of them where they have gaps."""
+    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}"
 
 
 def shared(panels: Sequence[Sequence[str]]) -> list[str]:
@@ -99,6 +139,9 @@ def _directions(origin: Origin) -> str | None:
     if origin.kind is None:
         return None
     words = [_KINDS.get(origin.kind, origin.kind)]
+    if origin.start and origin.to:
+        ends = f"{origin.to} and {origin.via}" if origin.via else origin.to
+        words = [f"interpolation from {origin.start} to {ends}"]
     if origin.normalise and not (origin.kind != "random" and origin.normalise == "none"):
         words.append(_NORMALISED.get(origin.normalise, f"normalised: {origin.normalise}"))
     if origin.seed is not None:
@@ -106,14 +149,14 @@ def _directions(origin: Origin) -> str | None:
     return ", ".join(words)
 
 
-def _progress(field: Field) -> str | None:
-    surface = field.surface
-    if surface.complete:
+def _progress(surfaces: Sequence[Surface]) -> str | None:
+    if all(surface.complete for surface in surfaces):
         return None
-    if surface.filled:
+    if all(surface.filled for surface in surfaces):
         return "error bars still to narrow"
-    failed = f", {surface.failed} failed" if surface.failed else ""
-    return f"{surface.done} of {_points(surface.points)}{failed}"
+    done, failed = sum(surface.done for surface in surfaces), sum(surface.failed for surface in surfaces)
+    points = sum(surface.points for surface in surfaces)
+    return f"{done} of {_points(points)}{f', {failed} failed' if failed else ''}"
 
 
 def _bars(fields: Sequence[Field]) -> list[str]:

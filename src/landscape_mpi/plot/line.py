@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from landscape_mpi.plot import band
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale, scale_of
-from landscape_mpi.plot.style import BLUE, GREY, RED
+from landscape_mpi.plot.style import BLUE, FAINT, GREY, RED
 from landscape_mpi.plot.wish import Wish
 
 _FEW = 30
@@ -32,9 +33,13 @@ class Side:
     scale: Scale
 
 
-def sides_of(panels: Sequence[Sequence[Field]], wish: Wish) -> list[Side]:
+Repeats = Sequence[Field]
+"""One metric along a line; several where the line was repeated along other random directions."""
+
+
+def sides_of(panels: Sequence[Sequence[Repeats]], wish: Wish) -> list[Side]:
     """Return the left axis and, where losses and accuracies are shown together, the right one."""
-    every = [field for fields in panels for field in fields]
+    every = [field for metrics in panels for fields in metrics for field in fields]
     accuracies = [field for field in every if is_accuracy(field.quantity.metric)]
     others = [field for field in every if field not in accuracies]
     if not others:
@@ -43,21 +48,24 @@ def sides_of(panels: Sequence[Sequence[Field]], wish: Wish) -> list[Side]:
     return [*sides, _side(accuracies, Wish(low=0, high=100), RED)] if accuracies else sides
 
 
-def draw(axes: Axes, fields: Sequence[Field], sides: Sequence[Side]) -> list[Line2D]:
-    """Draw metrics of one surface along its line; a second side gets a twin of the axes.
+def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[Line2D]:
+    """Draw metrics along a line; a second side gets a twin of the axes.
 
     Returns:
-        The curves, side by side in the order of the fields.
+        The curves, side by side in the order of the metrics.
     """
-    axes.set_xlabel(alpha_label(fields[0].origin))
+    first = metrics[0][0]
+    axes.set_xlabel(alpha_label(first.origin))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlim(_stretched(float(fields[0].alpha.min()), float(fields[0].alpha.max()), 0))
+    axes.set_xlim(_stretched(float(first.alpha.min()), float(first.alpha.max()), 0))
+    axes.set_axisbelow(True)
+    axes.grid(color=FAINT, linewidth=0.5)
     curves = []
     for index, side in enumerate(sides):
         own = axes.twinx() if index else axes
         _dress(own, side)
-        curves += [_curve(own, field, side) for field in fields if field.quantity.metric in side.metrics]
-    if len(splits := _splits(fields)) > 1:
+        curves += [_curve(own, fields, side) for fields in metrics if fields[0].quantity.metric in side.metrics]
+    if len(splits := _splits(fields[0] for fields in metrics)) > 1:
         _legend(axes, splits)
     return curves
 
@@ -69,8 +77,11 @@ def _side(fields: Sequence[Field], wish: Wish, colour: str) -> Side:
     return Side(frozenset(metrics), colour, label, scale_of(fields, wish))
 
 
-def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
+def _curve(axes: Axes, fields: Repeats, side: Side) -> Line2D:
     """Draw one metric, over points not done yet but not over NaN or inf; a band where it has error bars."""
+    field = fields[0]
+    if len(fields) > 1:
+        return band.draw(axes, fields, side.scale, side.colour, _dash(field.quantity.split))
     marked = field.surface.points <= _FEW or not field.surface.filled
     if field.bars is not None:
         _band(axes, field, field.bars, side)

@@ -4,7 +4,7 @@ The job text may be absent or nonsense: it is only a caption, so whatever is not
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -30,8 +30,10 @@ class Origin:
         kind: random, interpolate, pca, hessian or file.
         normalise: filter, layer, weight or none.
         seed: of random directions.
-        to: the name of the checkpoint at alpha = 1 of an interpolation.
+        start: the name of the checkpoint at alpha = 0 of an interpolation.
+        to: the name of the checkpoint at alpha = 1.
         via: the name of the checkpoint at beta = 1.
+        batchnorm: move or recompute, where running statistics are not those of theta*.
     """
 
     network: str | None = None
@@ -40,16 +42,21 @@ class Origin:
     kind: str | None = None
     normalise: str | None = None
     seed: int | None = None
+    start: str | None = None
     to: str | None = None
     via: str | None = None
+    batchnorm: str | None = None
 
 
 def origin_of(surface: Surface) -> Origin:
     """Return what the surface's job and attributes say about where it came from."""
-    job = _Job(_document(surface))
+    job = _Job(document_of(surface))
     if not job.document:
         return Origin()
     kind = job.word("plane", "kind")
+    batchnorm = job.word("evaluate", "batchnorm")
+    ends = (("model", "checkpoint"), ("plane", "to"), ("plane", "via"))
+    start, to, via = _names([job.word(*key) for key in ends]) if kind == "interpolate" else (None, None, None)
     return Origin(
         network=_network(job),
         loss=job.word("loss") or "cross_entropy",
@@ -57,8 +64,10 @@ def origin_of(surface: Surface) -> Origin:
         kind=kind,
         normalise=job.word("plane", "normalize") or ("filter" if kind == "random" else None),
         seed=_seed(surface, job) if kind == "random" else None,
-        to=_stem(job.word("plane", "to")),
-        via=_stem(job.word("plane", "via")),
+        start=start,
+        to=to,
+        via=via,
+        batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
     )
 
 
@@ -90,7 +99,8 @@ def plain(text: str) -> str:
     return short.replace("$", r"\$")
 
 
-def _document(surface: Surface) -> Mapping[str, Any]:
+def document_of(surface: Surface) -> Mapping[str, Any]:
+    """Return the surface's job as it was written, unchecked; nothing where there is none that can be read."""
     if surface.job is None or len(surface.job) > LARGEST:
         return {}
     try:
@@ -125,5 +135,9 @@ def _seed(surface: Surface, job: _Job) -> int | None:
     return job.whole("plane", "seed") or 0
 
 
-def _stem(name: str | None) -> str | None:
-    return PurePath(name).stem if name else None
+def _names(files: Sequence[str | None]) -> list[str | None]:
+    """Return what to call files: without folder and ending, but with the folder where that alone tells them apart."""
+    paths = [PurePath(file) for file in files if file]
+    alike = len({path.stem for path in paths}) < len(paths)
+    names = iter(f"{path.parent.name}/{path.stem}".lstrip("/") if alike else path.stem for path in paths)
+    return [next(names) if file else None for file in files]

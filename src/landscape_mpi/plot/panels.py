@@ -35,7 +35,7 @@ class Texts:
         titles: one a panel.
         own: the facts that hold for one panel alone, for each panel.
         shared: the facts of the caption.
-        title: what the user wants as the title.
+        title: stands above all panels.
     """
 
     titles: Sequence[str]
@@ -66,10 +66,9 @@ def bar(figure: Figure, axes: Sequence[Axes], mappable: ScalarMappable, scale: S
 
 def write(figure: Figure, axes: Sequence[Axes], texts: Texts) -> None:
     """Write titles above the panels and the caption below them."""
-    lone = texts.title if len(axes) == 1 else None
     for panel, title, facts in zip(axes, texts.titles, texts.own, strict=True):
-        _head(panel, lone or title, _wrapped(facts, _width(panel)))
-    if texts.title and not lone:
+        _head(panel, title, _wrapped(facts, _width(panel)))
+    if texts.title:
         figure.suptitle(_folded(texts.title, float(figure.get_figwidth())))
     caption = _wrapped(texts.shared, float(figure.get_figwidth()))
     if caption:

@@ -60,6 +60,7 @@ def _wish(options: argparse.Namespace) -> Wish:
         low=options.vmin,
         high=options.vmax,
         title=options.title,
+        captions=tuple(options.caption or ()),
     )
 
 

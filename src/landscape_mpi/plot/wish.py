@@ -21,6 +21,7 @@ class Wish:
         low: the lower end of the colour scale.
         high: the upper end of the colour scale.
         title: replaces the title.
+        captions: replace the titles of the panels, one each; none where there are none.
     """
 
     kind: str | None = None
@@ -30,3 +31,4 @@ class Wish:
     low: float | None = None
     high: float | None = None
     title: str | None = None
+    captions: tuple[str, ...] = ()

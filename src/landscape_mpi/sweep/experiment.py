@@ -67,7 +67,8 @@ def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Sto
     chosen = together(world, lambda: _device(device, world, tf32))
     theta = together(world, lambda: prepare.load_theta(job, chosen))
     splits = prepare.load_data(job, world)
-    for note in [note for split in splits.values() for note in split.notes]:
+    notes = planes.notes(job.values, theta)
+    for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
         tell(world, f"note: {note}")
     calibration = prepare.load_calibration(job, world, splits)
     task = together(world, lambda: prepare.build_task(job, splits, calibration, chosen, stop))

@@ -27,6 +27,14 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
             return _random_plane(plane, seed(job.values, repeat), theta, line)
 
 
+def notes(job: SweepJob, theta: Theta) -> list[str]:
+    """Return what a user should know of the planes before they are swept."""
+    if not (isinstance(job.plane, InterpolatedPlane) and job.evaluate.batchnorm == "keep" and theta.statistics):
+        return []
+    text = "evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes its own."
+    return [text]
+
+
 def repeats(job: SweepJob) -> int:
     """Return how many planes the job asks for."""
     return job.plane.repeats if isinstance(job.plane, RandomPlane) else 1
