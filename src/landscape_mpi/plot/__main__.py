@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         help=".png, .pdf or .svg; may be given several times; default: NAME_METRIC_KIND.png beside the surface",
     )
     parser.add_argument("--vtk", type=Path, metavar="FILE.vts", help="no figure, but the surface for ParaView")
+    parser.add_argument(
+        "--movie", type=Path, metavar="FILM", help="film.gif or film.mp4 instead of a figure: a frame a surface"
+    )
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second of the film, default: 4")
     parser.add_argument("--version", action="version", version=f"landscape_mpi {__version__}")
     return parser
 
@@ -79,6 +83,13 @@ def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a finite number")
+    return value
+
+
+def _rate(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 50:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected 1 to 50 frames a second")
     return value
 
 

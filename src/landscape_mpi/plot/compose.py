@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
@@ -12,7 +14,7 @@ from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.frame import alike, frame
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
 from landscape_mpi.plot.quantity import is_accuracy, is_loss
-from landscape_mpi.plot.scale import scale_of
+from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
@@ -32,23 +34,32 @@ def compose(surfaces: Sequence[Surface], wish: Wish) -> Figure:
 def _planes(surfaces: Sequence[Surface], wish: Wish, kind: Kind) -> Figure:
     fields = [field_of(surface, wish.metric) for surface in surfaces]
     scale = scale_of(fields, wish)
-    width, height = _panel_size(fields[0], kind)
+    width, height = panel_size(fields[0], kind)
     spare = style.BAR if kind.colours else 0
     figure, axes = panels.panels(len(fields), (width, height), spare, kind.projection)
-    drawn = [kind.draw(panel, field, scale) for panel, field in zip(axes, fields, strict=True)]
-    if kind.projection is None:
-        for panel, field in zip(axes, fields, strict=True):
-            frame(panel, field)
+    drawn = [draw_plane(panel, field, kind, scale) for panel, field in zip(axes, fields, strict=True)]
     if kind.colours:
         panels.bar(figure, axes, kind.colours(scale), scale, fields[0].quantity.label)
-    facts = [*labels.scale_facts(fields, scale), *([] if kind.colours else labels.cut_facts(scale))]
-    titles = labels.panel_titles(fields)
-    panels.write(figure, axes, _texts(titles, [labels.facts([field]) for field in fields], facts, wish))
+    panels.write(figure, axes, plane_texts(fields, wish, kind, scale))
     panels.settle(figure, drawn)
     for panel, picture in zip(axes, drawn, strict=True):
         if kind.label:
             kind.label(panel, picture)
     return figure
+
+
+def draw_plane(panel: Axes, field: Field, kind: Kind, scale: Scale) -> Artist:
+    """Draw a plane with all its marks; return the picture, to be labelled once the layout is settled."""
+    picture = kind.draw(panel, field, scale)
+    if kind.projection is None:
+        frame(panel, field)
+    return picture
+
+
+def plane_texts(fields: Sequence[Field], wish: Wish, kind: Kind, scale: Scale) -> panels.Texts:
+    """Return titles and facts of planes on one scale."""
+    facts = [*labels.scale_facts(fields, scale), *([] if kind.colours else labels.cut_facts(scale))]
+    return _texts(labels.panel_titles(fields), [labels.facts([field]) for field in fields], facts, wish)
 
 
 def _lines(surfaces: Sequence[Surface], wish: Wish) -> Figure:
@@ -74,7 +85,7 @@ def _metrics(surface: Surface, wish: Wish) -> list[str | None]:
     return [*sorted(shown, key=lambda name: not name.startswith("train"))] or [None]
 
 
-def _panel_size(field: Field, kind: Kind) -> tuple[float, float]:
+def panel_size(field: Field, kind: Kind) -> tuple[float, float]:
     """Return width and height of a panel in inches; equal aspects decide the height."""
     if kind.projection:
         return style.RELIEF_PANEL

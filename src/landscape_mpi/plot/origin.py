@@ -34,6 +34,7 @@ class Origin:
         to: the name of the checkpoint at alpha = 1.
         via: the name of the checkpoint at beta = 1.
         batchnorm: move or recompute, where running statistics are not those of theta*.
+        epoch: of theta*, where its file has the name that `train` gives checkpoints.
     """
 
     network: str | None = None
@@ -46,6 +47,7 @@ class Origin:
     to: str | None = None
     via: str | None = None
     batchnorm: str | None = None
+    epoch: int | None = None
 
 
 def origin_of(surface: Surface) -> Origin:
@@ -68,6 +70,7 @@ def origin_of(surface: Surface) -> Origin:
         to=to,
         via=via,
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
+        epoch=_epoch(job.word("model", "checkpoint")),
     )
 
 
@@ -141,3 +144,8 @@ def _names(files: Sequence[str | None]) -> list[str | None]:
     alike = len({path.stem for path in paths}) < len(paths)
     names = iter(f"{path.parent.name}/{path.stem}".lstrip("/") if alike else path.stem for path in paths)
     return [next(names) if file else None for file in files]
+
+
+def _epoch(checkpoint: str | None) -> int | None:
+    match = re.fullmatch(r"epoch-(\d{1,9})", PurePath(checkpoint or "").stem, re.ASCII)
+    return int(match[1]) if match else None

@@ -67,7 +67,7 @@ def bar(figure: Figure, axes: Sequence[Axes], mappable: ScalarMappable, scale: S
 def write(figure: Figure, axes: Sequence[Axes], texts: Texts) -> None:
     """Write titles above the panels and the caption below them."""
     for panel, title, facts in zip(axes, texts.titles, texts.own, strict=True):
-        _head(panel, title, _wrapped(facts, _width(panel)))
+        head(panel, title, facts)
     if texts.title:
         figure.suptitle(_folded(texts.title, float(figure.get_figwidth())))
     caption = _wrapped(texts.shared, float(figure.get_figwidth()))
@@ -93,12 +93,13 @@ def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
         picture.set_visible(True)
 
 
-def _head(axes: Axes, title: str, facts: Sequence[str]) -> None:
+def head(axes: Axes, title: str, facts: Sequence[str]) -> None:
     """Write a panel's title and, smaller below it, its own facts; both above a legend, if there is one."""
     above = _LEGEND if axes.get_legend() else 0.0
-    if facts:
+    lines = _wrapped(facts, _width(axes))
+    if lines:
         axes.annotate(
-            "\n".join(facts),
+            "\n".join(lines),
             (0.5, 1),
             xytext=(0, above + 2.5),
             xycoords="axes fraction",
@@ -108,7 +109,7 @@ def _head(axes: Axes, title: str, facts: Sequence[str]) -> None:
             fontsize=SMALL,
             color=GREY,
         )
-    axes.set_title(_folded(title, _width(axes)), pad=above + 4 + len(facts) * _POINTS_A_LINE)
+    axes.set_title(_folded(title, _width(axes)), pad=above + 4 + len(lines) * _POINTS_A_LINE)
 
 
 def _width(axes: Axes) -> float:

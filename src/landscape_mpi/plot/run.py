@@ -4,12 +4,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import default_metric
+from landscape_mpi.plot.film import compose_film
 from landscape_mpi.plot.histories import DEFAULT, are_histories, compose_histories
 from landscape_mpi.plot.history import read_histories
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
+from landscape_mpi.plot.movie import DEFAULT_FPS, FORMATS, check_format, save_film
 from landscape_mpi.plot.save import check_target, save
 from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.plot.wish import Wish
@@ -24,6 +27,10 @@ def draw(options: argparse.Namespace) -> list[Path]:
     """
     if options.vtk:
         return [_grid(options)]
+    if options.movie:
+        return [_movie(options)]
+    if options.fps is not None:
+        raise UserError("--fps: is for films; expected --movie as well.")
     return _figures(options)
 
 
@@ -49,6 +56,20 @@ def _grid(options: argparse.Namespace) -> Path:
     check_vtk(options)
     write_grid(read_surface(options.surface[0]), _wish(options), options.vtk)
     return Path(options.vtk)
+
+
+def _movie(options: argparse.Namespace) -> Path:
+    """Write a film of the surfaces; return its path."""
+    if options.output:
+        raise UserError("-o: --movie writes a film and no figure; leave one of the two out.")
+    check_target(options.movie, FORMATS, "--movie")
+    check_format(options.movie)
+    wish = _wish(options)
+    if are_histories(options.surface, wish.kind):
+        raise UserError(f"--movie: {options.surface[0]} is a training history; expected surfaces.")
+    film = compose_film([read_surface(path) for path in options.surface], wish)
+    save_film(film, options.movie, options.fps or DEFAULT_FPS)
+    return Path(options.movie)
 
 
 def _wish(options: argparse.Namespace) -> Wish:

@@ -1,6 +1,6 @@
-"""Figures -> image files; knows nothing of surfaces."""
+"""Figures -> image files, and where files may be written; knows nothing of surfaces."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,17 @@ _FORMATS: Mapping[str, Any] = {
 }
 
 
-def check_target(path: Path) -> None:
-    """Refuse a path that no figure can be written to, before any work is done.
+def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: str = "-o") -> None:
+    """Refuse a path that nothing can be written to, before any work is done.
 
     Raises:
-        UserError: its ending names no known format, or its folder does not exist.
+        UserError: its ending is none of those of the flag, or its folder does not exist.
     """
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in endings:
         found = f"the ending {path.suffix!r}" if path.suffix else "no ending"
-        raise UserError(f"-o: {path}: found {found}; expected one of {', '.join(_FORMATS)}.")
+        raise UserError(f"{flag}: {path}: found {found}; expected one of {', '.join(endings)}.")
     if not path.parent.is_dir():
-        raise UserError(f"-o: {path}: there is no folder {path.parent}; create it or choose another.")
+        raise UserError(f"{flag}: {path}: there is no folder {path.parent}; create it or choose another.")
 
 
 def save(figure: Figure, path: Path) -> None:
