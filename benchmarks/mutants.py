@@ -167,6 +167,24 @@ def _foreign(folder: Path) -> None:
             file.create_dataset(name, data=np.ones((5, 3)), chunks=(2, 2), compression="gzip", shuffle=True)
 
 
+def _losscape(folder: Path) -> None:
+    """Write a plane as losscape does."""
+    columns, rows = np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 3))
+    with h5py.File(folder / "surface.h5", "w") as file:
+        file["X"], file["Y"], file["losses"] = columns, rows, columns**2 + rows
+
+
+def _landscaper(folder: Path) -> None:
+    """Write a plane as landscaper does."""
+    np.savez(folder / "plane.npz", loss=np.ones((5, 5)), coordinates=[np.linspace(-1, 1, 5)] * 2)
+
+
+def _read_plane(folder: Path) -> object:
+    from landscape_mpi.surface import read_surface
+
+    return read_surface(folder / "plane.npz")
+
+
 def _describe(folder: Path) -> object:
     from landscape_mpi.plot.origin import origin_of
     from landscape_mpi.surface import read_surface
@@ -313,6 +331,8 @@ SUBJECTS = {
     "job": Subject("job.yaml", _job, _read_job, YAML + NUMBERS),
     "surface": Subject("surface.h5", _whole, _describe),
     "surface of another tool": Subject("surface.h5", _foreign, _describe),
+    "plane of losscape": Subject("surface.h5", _losscape, _describe),
+    "plane of landscaper": Subject("plane.npz", _landscaper, _read_plane, (b"|O", b"<f8", b"PK\x01\x02", b"(5, 5)")),
     "directions": Subject("surface.h5", _whole, _directions),
     "shard, merged first": Subject("surface.h5", _shards, _merge("surface.h5", "other.h5")),
     "shard, merged second": Subject("other.h5", _shards, _merge("surface.h5", "other.h5")),

@@ -79,6 +79,27 @@ def write_foreign(path: Path, alpha: Values, beta: Values, metrics: Mapping[str,
     return path
 
 
+def write_losscape(path: Path, alpha: Values, beta: Values, losses: Values) -> Path:
+    """Write a plane as losscape's create_3D_losscape does: a mesh, and losses[i, j] at X[i, j], Y[i, j]."""
+    columns, rows = np.meshgrid(alpha, beta)
+    with h5py.File(path, "w") as file:
+        for name, values in (("X", columns), ("Y", rows), ("losses", losses)):
+            file.create_dataset(name, data=values)
+    return path
+
+
+def write_landscaper(path: Path, axis: Values, losses: Values) -> Path:
+    """Write a plane [ny, nx] or a line as landscaper's compute and save do: each direction has the same coordinates.
+
+    The cube of losses is filled by grid points (i, j), i steps along the first direction, j along the second.
+    """
+    cube = np.zeros((axis.size,) * losses.ndim)
+    for point in np.ndindex(cube.shape):
+        cube[point] = losses[point[::-1]]
+    np.savez(path, loss=cube, coordinates=[axis] * losses.ndim)
+    return path
+
+
 def coarse(shape: tuple[int, int], stride: int) -> NDArray[np.uint8]:
     """Return the status of a plane of which only every `stride`-th row and column is done."""
     status = np.zeros(shape, np.uint8)

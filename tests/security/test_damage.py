@@ -13,7 +13,14 @@ from landscape_mpi.errors import UserError
 
 NUMBER = st.integers(0, 2**32 - 1)
 EDITS = st.lists(st.tuples(NUMBER, NUMBER, NUMBER), min_size=1, max_size=8)
-IN_A_TRIAL = ("surface", "surface of another tool", "directions", "training history")
+IN_A_TRIAL = (
+    "surface",
+    "surface of another tool",
+    "plane of losscape",
+    "plane of landscaper",
+    "directions",
+    "training history",
+)
 SYNCED = ("shard, merged first", "shard, merged second")
 AT_ONCE = (
     *("job", "CIFAR-10, pickled", "CIFAR-10, binary"),

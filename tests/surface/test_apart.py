@@ -89,7 +89,7 @@ def test_a_surface_comes_back_whole(way, surface):
     ],
 )
 def test_how_it_ended_is_said(way, surface, fate, words):
-    with pytest.raises(UserError, match=rf"s.h5: the file is damaged: reading it {words}; expected a sound HDF5 file"):
+    with pytest.raises(UserError, match=rf"s.h5: the file is damaged: reading it {words}; expected a sound file"):
         apart([surface], fate)
 
 

@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="landscape-plot",
-        description="Draw surfaces of landscape_mpi or tomgoldstein/loss-landscape, or training histories, as figures "
-        "for a paper.",
+        description="Draw surfaces of landscape_mpi or of other tools (docs/formats.md), or training histories, as "
+        "figures for a paper.",
         epilog="Several surfaces become the panels of one figure, on one scale; lines of one job along several random "
         "directions (plane.repeats) become one band. Write negative numbers with an "
         "equals sign: --levels=-1:1:0.25.",

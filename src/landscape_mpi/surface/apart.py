@@ -46,7 +46,7 @@ def apart(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> 
     code, answer = run(seconds, read, arguments)
     if code or not answer:
         names = ", ".join(map(str, files))
-        raise UserError(f"{names}: the file is damaged: reading it {_ending(code)}; expected a sound HDF5 file.")
+        raise UserError(f"{names}: the file is damaged: reading it {_ending(code)}; expected a sound file.")
     value, error = pickle.loads(answer)  # noqa: S301 - from a process of our own
     if error is not None:
         raise error

@@ -64,7 +64,7 @@ def describe(path: Path) -> str:
         "",
         *_results(surface),
         *_sharpness(surface),
-        *_work(path),
+        *_work(surface),
         *_provenance(surface),
     ]
     return printable("\n".join(lines) + "\n" + _job(surface))
@@ -135,11 +135,11 @@ def _number(found: Sharpness, attribute: str) -> str:
     return "beyond" if math.isinf(value) else f"{value:.6g}"
 
 
-def _work(path: Path) -> Iterator[str]:
+def _work(surface: Surface) -> Iterator[str]:
     """Say how long the points took, how many each rank computed, and what was noted of some."""
-    if (work := apart([path], _read_work, path)) is None:
+    if not {"seconds", "rank"} <= set(surface.kinds):
         return
-    seconds, ranks, notes = work
+    seconds, ranks, notes = apart([surface.path], _read_work, surface.path)
     timed = seconds[np.isfinite(seconds)]
     if timed.size:
         yield ""
@@ -149,11 +149,9 @@ def _work(path: Path) -> Iterator[str]:
         yield _line("notes", f"of {len(notes)} point{'s' if len(notes) > 1 else ''}, such as: {notes[0]}")
 
 
-def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]] | None:
+def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
     with untrusted.open_file(path) as file:
         found = untrusted.datasets(file)
-        if not {"seconds", "rank"} <= set(found):
-            return None
         notes = _notes(found["error"]) if "error" in found else []
         return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"]), notes
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import foreign, untrusted
+from landscape_mpi.surface import foreign, others, untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, Audit
 
@@ -97,17 +97,23 @@ class Surface:
 
 
 def read_surface(path: Path) -> Surface:
-    """Read a surface of ours or of tomgoldstein/loss-landscape, also while it is being written.
+    """Read a surface of ours, also while it is being written, or of tomgoldstein/loss-landscape, losscape, landscaper.
 
     Raises:
         UserError: the file is missing, no HDF5 file, no surface, contradicts itself, or points at other files.
     """
-    return apart([path], _read, path)
+    return apart([path], _read_archive if path.suffix.lower() == others.ARCHIVE else _read, path)
+
+
+def _read_archive(path: Path) -> Surface:
+    return _of_losses(path, others.read_landscaper(path))
 
 
 def _read(path: Path) -> Surface:
     with untrusted.open_file(path) as file:
         datasets = untrusted.datasets(file)
+        if others.is_losscape(datasets):
+            return _of_losses(path, others.read_losscape(datasets))
         alpha = _coordinates(datasets, "xcoordinates", path)
         beta = _coordinates(datasets, "ycoordinates", path) if "ycoordinates" in datasets else None
         shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
@@ -124,10 +130,22 @@ def _read(path: Path) -> Surface:
         return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job, sealed, audit, kinds)
 
 
+def _of_losses(path: Path, found: others.Losses) -> Surface:
+    """Return the surface of a file without a status: every point is done."""
+    alpha = _axis(found.alpha, "the first coordinate", path)
+    beta = None if found.beta is None else _axis(found.beta, "the second coordinate", path)
+    (losses,) = found.metrics.values()
+    return Surface(path, alpha, beta, found.metrics, np.full(losses.shape, DONE, np.uint8), {}, None)
+
+
 def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:
     if name not in datasets:
         raise UserError(f"{path}: expected a surface, found no {name} in it.")
-    axis = untrusted.numbers(datasets[name]).astype(np.float64)
+    return _axis(untrusted.numbers(datasets[name]), name, path)
+
+
+def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
+    axis = values.astype(np.float64)
     steps = np.diff(axis) if axis.ndim == 1 else np.zeros(1)
     if axis.size == 0 or not np.isfinite(axis).all() or not ((steps > 0).all() or (steps < 0).all()):
         raise UserError(f"{path}: {name} is not a row of finite numbers in ascending or descending order.")
