@@ -16,7 +16,7 @@ PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first poin
 CALLS = {
     "network, checkpoint": ("landscape_mpi.sweep.prepare", "load_theta"),
     "data": ("landscape_mpi.sweep.prepare", "load_data"),
-    "directions": ("landscape_mpi.sweep.prepare", "build_plane"),
+    "directions": ("landscape_mpi.sweep.experiment", "lay_plane"),
     "engine, centre check": ("landscape_mpi.sweep.run", "choose_engine"),
     "surface file": ("landscape_mpi.sweep.full", "open_writer"),
     POINT: ("landscape_mpi.sweep.points", "measure"),

@@ -56,7 +56,7 @@ def test_the_reference_job_holds_every_key_and_the_defaults():
         assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
     assert set(written) == set(SweepJob.__struct_fields__)
     assert job.evaluate == values.Evaluate()
-    assert job.plane == planes.RandomPlane(only=("*",))
+    assert job.plane == planes.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
     assert job.sampling == values.Sampling(error=0.02)
     assert job.train == values.Train(output="nets/resnet56")
 
@@ -67,8 +67,9 @@ def test_every_key_of_a_job_is_documented():
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    sections = (values.Model, values.Data, planes.RandomPlane, planes.FilePlane, values.Grid, values.Evaluate)
-    for section in (*sections, planes.InterpolatedPlane, values.Sampling, values.Output, values.Train):
+    kinds = (planes.RandomPlane, planes.InterpolatedPlane, planes.PcaPlane, planes.FilePlane)
+    sections = (values.Model, values.Data, *kinds, values.Grid, values.Evaluate)
+    for section in (*sections, values.Sampling, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
 
 

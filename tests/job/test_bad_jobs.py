@@ -109,7 +109,7 @@ def retrained(folder):
 BAD = {
     "unknown key": (keys(plane__sead=3), "plane.sead: unknown key (did you mean `seed`?)"),
     "unknown section": (keys(modle=3), "modle: unknown key (did you mean `model`?)"),
-    "missing section": (keys(grid=None), "grid: the key is missing"),
+    "missing section": (keys(grid=None), "grid: the key is missing; it is required, as only the path of"),
     "missing checkpoint key": (keys(model__checkpoint=None), "model.checkpoint: the key is missing"),
     "wrong type": (keys(data__limit="many"), "data.limit: found 'many'; expected a whole number"),
     "true is no number": (keys(plane__seed=True), "plane.seed: found True; expected a whole number"),

@@ -2,9 +2,10 @@
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
 from landscape_mpi.job.load import load_job, read_job
-from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, Plane, RandomPlane
+from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.values import (
+    TO_BE_CHOSEN,
     Axis,
     ChannelNormalisation,
     Data,
@@ -19,6 +20,7 @@ from landscape_mpi.job.values import (
 
 __all__ = [
     "TEMPLATE",
+    "TO_BE_CHOSEN",
     "Axis",
     "ChannelNormalisation",
     "Data",
@@ -27,6 +29,7 @@ __all__ = [
     "InterpolatedPlane",
     "JobFile",
     "Model",
+    "PcaPlane",
     "Plane",
     "RandomPlane",
     "Sampling",

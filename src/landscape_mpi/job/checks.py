@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, Plane
-from landscape_mpi.job.values import Axis, Data, Evaluate, Grid, SweepJob, Train, TrainJob
+from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
+from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, Train, TrainJob
 
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
@@ -12,7 +12,9 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
     yield from _data(job.data)
     if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
         yield f"metrics: found {list(job.metrics)}; expected `loss`, and each metric once."
-    if job.grid is not None:
+    if isinstance(job, SweepJob) and job.grid == TO_BE_CHOSEN:
+        yield from _no_grid(job.plane)
+    elif job.grid is not None:
         yield from _grid(job.grid)
         if isinstance(job.plane, InterpolatedPlane):
             yield from _ends(job.plane, job.grid)
@@ -32,6 +34,11 @@ def _data(data: Data) -> Iterator[str]:
         )
     if data.build == "cifar10" and data.root is None:
         yield "data.root: the key is missing; cifar10 needs the folder that holds its batches."
+
+
+def _no_grid(plane: Plane) -> Iterator[str]:
+    if not isinstance(plane, PcaPlane):
+        yield "grid: the key is missing; it is required, as only the path of `plane.kind: pca` can choose one."
 
 
 def _grid(grid: Grid) -> Iterator[str]:

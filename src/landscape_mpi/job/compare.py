@@ -7,7 +7,10 @@ import msgspec
 
 from landscape_mpi.job.values import Axis, SweepJob, TrainJob
 
-PLACES = {"output", "train", "model.checkpoint", "data.root", "plane.path", "plane.to", "plane.via", "plane.repeats"}
+PLACES = {
+    *("output", "train", "model.checkpoint", "data.root"),
+    *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
+}
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
 UNTRAINED = {"train.output", "train.epochs"}
 """Keys of `train` that no step of a training depends on."""

@@ -19,6 +19,16 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
     ignore: Ignore = "biasbn"
     only: Only | None = None
     repeats: Positive = 1
+    trajectory: str | None = None
+
+
+class PcaPlane(Values, tag="pca", tag_field="kind", frozen=True, kw_only=True):
+    """The principal components of a training run's checkpoints, seen from theta*."""
+
+    trajectory: str
+    normalize: Normalise = "none"
+    ignore: Ignore = "biasbn"
+    only: Only | None = None
 
 
 class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True, kw_only=True):
@@ -35,6 +45,7 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     """Directions stored in a direction file or a surface file, used as they are."""
 
     path: str
+    trajectory: str | None = None
 
 
-Plane = RandomPlane | InterpolatedPlane | FilePlane
+Plane = RandomPlane | InterpolatedPlane | PcaPlane | FilePlane

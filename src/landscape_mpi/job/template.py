@@ -22,7 +22,7 @@ data:
 loss: cross_entropy                 # or mse, or "package.module:callable"
 
 plane:
-  kind: random                      # random, interpolate (with `to:` and `via:`), or file (with `path:`)
+  kind: random                      # random, interpolate (with `to:`, `via:`), pca (`trajectory:`) or file (`path:`)
   seed: 0
   normalize: filter                 # filter, layer, weight or none
   ignore: biasbn                    # leave biases and batch norm alone; or none, or name patterns

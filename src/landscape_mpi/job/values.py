@@ -1,10 +1,11 @@
 """The values of a job file as frozen structs with their defaults; knows no file, no YAML, no torch."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 from numpy.typing import NDArray
 
 from landscape_mpi.job.planes import Plane
@@ -79,6 +80,11 @@ class Grid(Values, frozen=True, kw_only=True):
         return (self.alpha.points,) if self.beta is None else (self.beta.points, self.alpha.points)
 
 
+_NOWHERE = Axis(math.inf, -math.inf, 0)
+TO_BE_CHOSEN = Grid(alpha=_NOWHERE, beta=_NOWHERE)
+"""The grid of a job that leaves it to the trajectory: it has no point until the checkpoints have been seen."""
+
+
 class Evaluate(Values, frozen=True, kw_only=True):
     """How a point is evaluated.
 
@@ -147,8 +153,8 @@ class SweepJob(Values, frozen=True, kw_only=True):
     model: TrainedModel
     data: Data
     plane: Plane
-    grid: Grid
     output: Output
+    grid: Grid = TO_BE_CHOSEN
     loss: str = "cross_entropy"
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
     evaluate: Evaluate = field(default_factory=Evaluate)
@@ -165,6 +171,10 @@ class JobFile(Struct, Generic[AnyJob], frozen=True):
     path: Path
     text: str
     values: AnyJob
+
+    def with_grid(self: "JobFile[SweepJob]", grid: Grid) -> "JobFile[SweepJob]":
+        """Return the job with a grid that has been chosen for it; the text stays."""
+        return JobFile(self.path, self.text, structs.replace(self.values, grid=grid))
 
     def resolve(self, name: str) -> Path:
         """Return a path of the job; relative ones start at the job file's folder.

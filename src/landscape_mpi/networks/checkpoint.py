@@ -33,12 +33,21 @@ def load_checkpoint(network: nn.Module, path: Path, key: str = "model.checkpoint
     Raises:
         UserError: no such file, not a file of weights, or tensors missing, unexpected or of another shape.
     """
-    state = _without_prefix(read_state(path, key))
+    network.load_state_dict(open_checkpoint(network, path, key), strict=False)
+
+
+def open_checkpoint(network: nn.Module, path: Path, key: str, *, mapped: bool = False) -> dict[str, Tensor]:
+    """Return the state dict of a file, once all of it fits the network; `key` and Raises as for `load_checkpoint`.
+
+    The tensors of a `.safetensors` file, and with `mapped` those of a torch file, are views of the file: only what is
+    looked at is read, and it counts as memory of the process only until the tensors are dropped.
+    """
+    state = _without_prefix(read_state(path, key, mapped=mapped))
     _check_fit(network.state_dict(), state, f"{key}: {path}")
-    network.load_state_dict(state, strict=False)
+    return state
 
 
-def read_state(path: Path, key: str) -> dict[str, Tensor]:
+def read_state(path: Path, key: str, *, mapped: bool = False) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors` file or of a torch file read with `weights_only=True`.
 
     Raises:
@@ -50,7 +59,8 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         _refuse_compressed(path, key)
-        return _tensors(torch.load(path, map_location="cpu", weights_only=True), f"{key}: {path}")
+        views = mapped and _is_stored(path)
+        return _tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=views), f"{key}: {path}")
     except UserError:
         raise
     except SafetensorError as error:
@@ -72,6 +82,14 @@ def _refuse_compressed(path: Path, key: str) -> None:
                 f"{key}: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
                 "that torch.save wrote, which is not compressed."
             )
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether a file is an archive whose members lie in it as they are, and may be mapped."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def _reason(error: Exception) -> str:

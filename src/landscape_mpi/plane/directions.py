@@ -65,14 +65,25 @@ def scale_direction(
     Raises:
         UserError: a pattern matches no parameter, or nothing is left to perturb.
     """
-    moves = _chooser(theta, ignore, only)
-    if not any(moves(name, tensor) for name, tensor in theta.items()):
-        raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
+    names = moved(theta, ignore, only)
     scale = NORMALISERS[normalise]
     return {
-        name: scale(d[name], tensor.float()) if moves(name, tensor) else torch.zeros_like(d[name])
+        name: scale(d[name], tensor.float()) if name in names else torch.zeros_like(d[name])
         for name, tensor in theta.items()
     }
+
+
+def moved(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the names of the parameters that do not stay; arguments as for `scale_direction`.
+
+    Raises:
+        UserError: a pattern matches no parameter, or nothing is left to perturb.
+    """
+    moves = _chooser(theta, ignore, only)
+    names = tuple(name for name, tensor in theta.items() if moves(name, tensor))
+    if not names:
+        raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
+    return names
 
 
 def _chooser(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | None) -> Callable[[str, Tensor], bool]:

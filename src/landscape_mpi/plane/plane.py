@@ -58,15 +58,20 @@ class Plane:
         digest = hashlib.sha256()
         for part in self._parts():
             digest.update(b"|")
-            for name, tensor in (part or {}).items():
-                digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+            feed(digest, part or {})
         if self.statistics is not None:
             digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()
 
     def _parts(self) -> tuple[Parameters, Parameters, Parameters | None]:
         return self.theta, self.delta, self.eta
+
+
+def feed(digest: "hashlib._Hash", parameters: Mapping[str, Tensor]) -> None:
+    """Give names, shapes and bytes of parameters to a digest."""
+    for name, tensor in parameters.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

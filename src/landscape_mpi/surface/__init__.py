@@ -8,6 +8,7 @@ from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, disc
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
 from landscape_mpi.surface.shards import Shard, parse_shard
+from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.visits import coarse_to_fine
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
 
@@ -26,6 +27,7 @@ __all__ = [
     "Record",
     "Shard",
     "Surface",
+    "Trajectory",
     "WholeWriter",
     "Writer",
     "begin_plan",

@@ -14,6 +14,7 @@ from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import reason
 from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
+from landscape_mpi.surface.trajectory import write_trajectory
 
 
 def create_surface(path: Path, new: NewSurface) -> None:
@@ -81,6 +82,8 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
     for group, direction in directions.items():
         if direction is not None:
             _direction(file, group, direction)
+    if new.trajectory is not None:
+        write_trajectory(file, new.trajectory)
     _attributes(file, {"schema": SCHEMA, **new.attributes})
 
 

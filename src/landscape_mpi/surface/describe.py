@@ -36,6 +36,7 @@ PROVENANCE = (
     ("test_size", "test images"),
     ("data_sha256", "data"),
     ("plane_sha256", "plane"),
+    ("trajectory_sha256", "checkpoints of it"),
     ("git", "git"),
 )
 SHARPNESS = (
@@ -60,6 +61,7 @@ def describe(path: Path) -> str:
     lines = [
         str(path),
         *_grid(surface),
+        *_trajectory(surface),
         *_sampling(surface),
         "",
         *_results(surface),
@@ -79,6 +81,17 @@ def _grid(surface: Surface) -> Iterator[str]:
     yield _line("points", state(surface))
     for command in remedies(surface):
         yield _line("to go on", command)
+
+
+def _trajectory(surface: Surface) -> Iterator[str]:
+    """Say of the path of a training run how long it is and how much of it the plane shows."""
+    path = surface.trajectory
+    if path is None or not path.epoch.size:
+        return
+    yield _line("trajectory", f"{path.epoch.size} checkpoints, epochs {path.epoch.min()} to {path.epoch.max()}")
+    yield _line("off the plane", f"{np.median(path.residual):.4g} (median), {path.residual.max():.4g} (farthest)")
+    if path.explained:
+        yield _line("variance", ", ".join(f"{share:.2%}" for share in path.explained) + " by component")
 
 
 def _sampling(surface: Surface) -> Iterator[str]:

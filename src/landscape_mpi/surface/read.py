@@ -15,6 +15,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, others, untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, Audit
+from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
 _BOOKKEEPING = {
     *("xcoordinates", "ycoordinates", "job", "status", "complete"),
@@ -42,6 +43,7 @@ class Surface:
         sealed: whether the sweep has come to its end; where images are sampled, estimates move until then.
         audit: what an audit of the error bars found; None where there was none.
         kinds: dtype and shape of every dataset at the root, by name.
+        trajectory: the path of a training run on the plane; None where the file has none.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Surface:
     sealed: bool = True
     audit: Audit | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    trajectory: Trajectory | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,7 +130,8 @@ def _read(path: Path) -> Surface:
         sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
         audit = _audit(datasets["audit"]) if "audit" in datasets else None
         kinds = {name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()}
-        return Surface(path, alpha, beta, metrics, status, untrusted.attributes(file), job, sealed, audit, kinds)
+        attributes, path_on_it = untrusted.attributes(file), read_trajectory(file)
+        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, path_on_it)
 
 
 def _of_losses(path: Path, found: others.Losses) -> Surface:

@@ -2,26 +2,39 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import JobFile, SweepJob, difference, read_job
+from landscape_mpi.job import TO_BE_CHOSEN, Axis, Grid, JobFile, SweepJob, difference, read_job
 from landscape_mpi.surface.read import Surface
 
 FINGERPRINTS = {
     "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
     "data_sha256": ("data", "other images or targets"),
     "plane_sha256": ("plane", "other directions"),
+    "trajectory_sha256": ("plane.trajectory", "other checkpoints, or none"),
 }
 
 
 def job_of(surface: Surface) -> JobFile[SweepJob]:
-    """Return the job that a surface was begun with.
+    """Return the job that a surface was begun with; a grid that was left to the trajectory is the one chosen then.
 
     Raises:
         UserError: it holds no job, or none that this version reads.
     """
     if surface.job is None:
         raise UserError(f"{surface.path} was not written by landscape_mpi; name another file.")
-    return read_job(surface.job, surface.path, SweepJob)
+    job = read_job(surface.job, surface.path, SweepJob)
+    return job.with_grid(_grid(surface)) if job.values.grid == TO_BE_CHOSEN else job
+
+
+def _grid(surface: Surface) -> Grid:
+    return Grid(alpha=_axis(surface.alpha), beta=None if surface.beta is None else _axis(surface.beta))
+
+
+def _axis(coordinates: NDArray[np.float64]) -> Axis:
+    return Axis(float(coordinates[0]), float(coordinates[-1]), len(coordinates))
 
 
 def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> str | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.surface.trajectory import Trajectory
+
 SCHEMA = 1
 NOT_YET, DONE, FAILED = 0, 1, 2
 IMAGES, BAR = "_images", "_bar"
@@ -23,7 +25,8 @@ class NewSurface:
 
     `alpha` and `beta` are float64 coordinates, `results` the names of the result datasets, `attributes` what goes
     to the root: provenance and everything that fixes the numbers. `xbuffers` and `ybuffers` say which way delta and eta
-    take the running statistics of batch norm; None where these do not move along.
+    take the running statistics of batch norm; None where these do not move along. `trajectory` is
+    the path of a training run.
     """
 
     alpha: NDArray[np.float64]
@@ -35,6 +38,7 @@ class NewSurface:
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
     xbuffers: Direction | None = None
     ybuffers: Direction | None = None
+    trajectory: Trajectory | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -4,21 +4,24 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.data.rows import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
-from landscape_mpi.job import Sampling, SweepJob, load_job
+from landscape_mpi.job import Grid, Sampling, SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import Solo
 from landscape_mpi.sampling import prefixes
-from landscape_mpi.surface import check_writable
+from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweep import planes
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import find_surface
 from landscape_mpi.sweep.progress import clock_time
+
+AXES = ("alpha", "beta")
 
 
 def check(path: Path, device: str) -> str:
@@ -39,15 +42,18 @@ def check(path: Path, device: str) -> str:
         surface = find_surface(output, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(_line("output", f"{output}, {state}"))
-    return "\n".join([*lines, *_description(experiment, plane)]) + "\n"
+    return "\n".join([*lines, *_description(replace(experiment, job=identity.job), plane, identity.trajectory)]) + "\n"
 
 
-def _description(experiment: Experiment, plane: Plane) -> Iterator[str]:
+def _description(experiment: Experiment, plane: Plane, path: Trajectory | None) -> Iterator[str]:
     job = experiment.job.values
     points = math.prod(job.grid.shape)
     yield _line("device", str(experiment.device))
     yield _line("network", f"{job.model.build}, {_count(plane):,} parameters in {len(plane.theta)} tensors")
     yield _line("plane", f"{job.plane.__struct_config__.tag}, cosine of delta and eta {plane.cosine:.4g}")
+    if path is not None:
+        yield _line("trajectory", _trajectory(path))
+        yield _line("grid", ", ".join(f"{name} {axis}" for name, axis in _axes(job.grid)))
     yield _line("points", f"{points:,} ({' x '.join(map(str, job.grid.shape))})")
     images = {name: len(split) for name, split in experiment.splits.items()}
     yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
@@ -80,6 +86,20 @@ def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int) -
         return f"about {each:.3g} s a point, {total} on one rank like this one"
     least = _least(job.sampling, images, math.prod(job.grid.shape)) * planes.repeats(job) + anew * points
     return f"{clock_time(seconds * least)} at the least, {total} at the most, on one rank like this one"
+
+
+def _trajectory(path: Trajectory) -> str:
+    shares = "".join(
+        f", {share:.1%} of the variance along {name}" for name, share in zip(AXES, path.explained, strict=False)
+    )
+    return f"{path.epoch.size} checkpoints, epochs {path.epoch.min()} to {path.epoch.max()}{shares}"
+
+
+def _axes(grid: Grid) -> Iterator[tuple[str, str]]:
+    """Name the axes of the grid, which the trajectory may have chosen, with their ranges."""
+    for name, axis in zip(AXES, (grid.alpha, grid.beta), strict=True):
+        if axis is not None:
+            yield name, f"{axis.first:g} to {axis.last:g} in {axis.points} points"
 
 
 def _sampling(sampling: Sampling, images: Mapping[str, int]) -> str:

@@ -16,6 +16,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, tell, together
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.sweep import planes, prepare
+from landscape_mpi.sweep.lay import lay_plane
 from landscape_mpi.sweep.output import Identity
 from landscape_mpi.sweep.precision import PRECISIONS, Precision
 
@@ -43,18 +44,20 @@ class Experiment:
         return 0 if self.task.calibration is None else count(self.task.calibration)
 
     def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
-        """Return the plane of a repeat and what identifies its surface; collective.
+        """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
 
         Raises:
             UserError: the plane cannot be built, or the ranks hold different ones.
         """
-        plane = together(world, lambda: planes.build_plane(self.job, self.theta, repeat))
+        laid = lay_plane(world, self.job, self.theta, repeat, self.stop)
         fingerprints = {
             "checkpoint_sha256": self.theta.checkpoint_sha256,
             "data_sha256": self.data_sha256,
-            "plane_sha256": agreed(world, "plane", plane.fingerprint),
+            "plane_sha256": agreed(world, "plane", laid.plane.fingerprint),
+            **laid.fingerprints,
         }
-        return plane, Identity(self.job, planes.seed(self.job.values, repeat), fingerprints)
+        seed = planes.seed(self.job.values, repeat)
+        return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory)
 
 
 def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Stop = NEVER) -> Experiment:

@@ -13,6 +13,7 @@ from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface, result_names
 from landscape_mpi.surface.shards import Shard, recorded_shard
+from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.whole import check_whole
 
 
@@ -20,13 +21,14 @@ from landscape_mpi.surface.whole import check_whole
 class Identity:
     """What fixes every number of a surface: the job's keys and the fingerprints of what they point at.
 
-    `shard`: which share of the points the file is for; None for all.
+    `shard`: which share of the points the file is for; None for all. `trajectory`: the path of a run on the plane.
     """
 
     job: JobFile[SweepJob]
     seed: int
     fingerprints: Mapping[str, str]
     shard: Shard | None = None
+    trajectory: Trajectory | None = None
 
 
 def find_surface(path: Path, identity: Identity) -> Surface | None:
@@ -74,6 +76,7 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
         job=identity.job.text,
         attributes={"seed": identity.seed, **identity.fingerprints, **attributes, **_place(identity)},
+        trajectory=identity.trajectory,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import FilePlane, InterpolatedPlane, JobFile, RandomPlane, SweepJob
+from landscape_mpi.job import FilePlane, InterpolatedPlane, JobFile, PcaPlane, RandomPlane, SweepJob
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
 from landscape_mpi.sweep.prepare import Theta, load_end
@@ -25,6 +25,8 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
             return _interpolated_plane(job, plane, theta, moving)
         case RandomPlane():
             return _random_plane(plane, seed(job.values, repeat), theta, line)
+        case PcaPlane():
+            raise TypeError("its checkpoints are read once, not by every rank: lay_plane builds it")
 
 
 def notes(job: SweepJob, theta: Theta) -> list[str]:

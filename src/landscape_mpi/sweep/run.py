@@ -70,7 +70,8 @@ def _sweep(path: Path, options: Options, world: World, stop: Stop) -> Exit:
     for repeat in range(repeats(job.values)):
         plane, identity = experiment.plane(world, repeat)
         identity = replace(identity, shard=shard)
-        codes.append(_PlaneSweep(experiment, output_path(job, repeat), plane, identity, options, world).run())
+        there = replace(experiment, job=identity.job)
+        codes.append(_PlaneSweep(there, output_path(job, repeat), plane, identity, options, world).run())
         if codes[-1] == Exit.RUN_AGAIN:
             break
     return max(codes)

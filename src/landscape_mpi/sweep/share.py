@@ -1,6 +1,6 @@
-"""One copy of the data a node: splits in memory that its ranks share; knows no data set."""
+"""What one rank has made and others need too: splits, held once a node, and directions; knows no data set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape_mpi.data import Rows, Split
 from landscape_mpi.data.rows import tensors
+from landscape_mpi.plane import Parameters
 from landscape_mpi.ranks import World
 
 
@@ -42,6 +43,11 @@ def share_splits(made: list[Split], world: World) -> list[Split]:
 
 def _both(split: Split) -> tuple[Rows, Rows]:
     return split.inputs, split.targets
+
+
+def share_parameters(mine: Parameters | None, names: Sequence[str], world: World) -> Parameters:
+    """Return the parameters that rank 0 holds, on every rank, one at a time: a message has at most 2 GB; collective."""
+    return {name: world.from_root(mine[name] if mine else torch.empty(0)) for name in names}
 
 
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:

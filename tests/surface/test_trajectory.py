@@ -1,0 +1,118 @@
+"""The path of a training run in a surface file: written, read back, and refused where it is no path."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.surface import NewSurface, Trajectory, create_surface, read_surface
+from landscape_mpi.surface.describe import describe
+
+COLUMNS = ("alpha", "beta", "residual", "epoch", "train_loss", "lr")
+
+
+def path(beta=True, explained=(0.75, 0.125)):
+    values = np.array([2.0, 1.0, 0.5, 0.0])
+    rates = np.array([math.nan, 0.1, 0.1, 0.01])
+    return Trajectory(values, -values if beta else None, values / 4, np.arange(4), values, rates, explained)
+
+
+def written(folder, trajectory):
+    alpha = np.linspace(-1, 1, 3)
+    beta = None if trajectory and trajectory.beta is None else alpha
+    new = NewSurface(alpha, beta, ("train_loss",), [], None, "job", {}, trajectory)
+    create_surface(folder / "surface.h5", new)
+    return folder / "surface.h5"
+
+
+@pytest.mark.parametrize("beta", [True, False])
+@pytest.mark.parametrize("explained", [(0.75, 0.125), (0.75,), ()])
+def test_a_path_comes_back_as_it_was_written(tmp_path, beta, explained):
+    wanted = path(beta, explained)
+    found = read_surface(written(tmp_path, wanted)).trajectory
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    assert found.epoch.dtype == np.int64
+    assert found.explained == explained
+
+
+def test_a_surface_without_a_path(tmp_path):
+    surface = written(tmp_path, None)
+    assert read_surface(surface).trajectory is None
+    assert "off the plane" not in describe(surface)
+
+
+def test_info_says_how_much_of_it_the_plane_shows(tmp_path):
+    said = describe(written(tmp_path, path()))
+    assert "4 checkpoints, epochs 0 to 3" in said
+    assert "0.1875 (median), 0.5 (farthest)" in said
+    assert "75.00%, 12.50% by component" in said
+
+
+@pytest.mark.parametrize(
+    ("rates", "drops"),
+    [
+        ([math.nan, 0.1, 0.1, 0.01, 0.01, 0.001], [2, 4]),
+        ([math.nan, 0.1, math.nan, 0.01], [1]),
+        ([0.1, 0.1, 0.1], []),
+        ([math.nan] * 3, []),
+        ([], []),
+    ],
+)
+def test_a_drop_is_at_the_last_checkpoint_before_it(rates, drops):
+    values = np.zeros(len(rates))
+    assert Trajectory(values, None, values, np.arange(len(rates)), values, np.array(rates)).drops.tolist() == drops
+
+
+def missing(file):
+    del file["trajectory/residual"]
+
+
+def uneven(file):
+    del file["trajectory/beta"]
+    file["trajectory/beta"] = np.zeros(3)
+
+
+def square(file):
+    del file["trajectory"]
+    for name in COLUMNS:
+        file[f"trajectory/{name}"] = np.zeros((2, 2))
+
+
+def text(file):
+    del file["trajectory/alpha"]
+    file["trajectory/alpha"] = np.array([b"x"] * 4)
+
+
+def no_group(file):
+    del file["trajectory"]
+    file["trajectory"] = np.zeros(3)
+
+
+def elsewhere(file):
+    del file["trajectory"]
+    file["trajectory"] = h5py.ExternalLink("other.h5", "/trajectory")
+
+
+def linked(file):
+    del file["trajectory/lr"]
+    file["trajectory/lr"] = h5py.SoftLink("/trajectory/alpha")
+
+
+@pytest.mark.parametrize("spoil", [missing, uneven, square, text, no_group, elsewhere, linked])
+def test_what_is_no_path_is_refused(tmp_path, spoil):
+    surface = written(tmp_path, path())
+    with h5py.File(surface, "r+") as file:
+        spoil(file)
+    with pytest.raises(UserError, match=r"trajectory|lr is a link"):
+        read_surface(surface)
+
+
+@pytest.mark.parametrize("value", ["text", np.array(["a", "b"], "S1"), np.arange(3), np.full((2, 2), 0.5)])
+def test_shares_that_are_none_are_left_out(tmp_path, value):
+    surface = written(tmp_path, path())
+    with h5py.File(surface, "r+") as file:
+        file["trajectory"].attrs["explained_variance_ratio"] = value
+    assert len(read_surface(surface).trajectory.explained) <= 2
