@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot import labels, line, panels, repeats, style
+from landscape_mpi.plot import labels, line, panels, path, repeats, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.frame import alike, frame
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
@@ -53,6 +53,9 @@ def draw_plane(panel: Axes, field: Field, kind: Kind, scale: Scale) -> Artist:
     picture = kind.draw(panel, field, scale)
     if kind.projection is None:
         frame(panel, field)
+        path.draw(panel, field)
+    else:
+        path.draw_raised(panel, field, scale)
     return picture
 
 

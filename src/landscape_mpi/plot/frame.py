@@ -1,5 +1,7 @@
 """What all pictures of a plane share: axes, aspect, marks and the points computed so far; draws no values."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -14,13 +16,19 @@ from landscape_mpi.plot.style import GAP, SMALL
 Values = NDArray[np.float64]
 
 _MOST_DOTS = 2500
+_CHARACTERS_A_WIDTH = 42
+"""How long a label may be, in widths of the panel."""
 
 
 def frame(axes: Axes, field: Field) -> None:
     """Label the axes, set their limits and aspect, and mark theta* and, on unfinished planes, the done points."""
     axes.set_xlabel(alpha_label(field.origin))
-    axes.set_ylabel(beta_label(field.origin))
-    if alike(float(np.ptp(field.alpha)), float(np.ptp(field.beta))):
+    width, height = float(np.ptp(field.alpha)), float(np.ptp(field.beta))
+    equal = alike(width, height)
+    axes.set_ylabel(
+        textwrap.fill(beta_label(field.origin), int(_CHARACTERS_A_WIDTH * (height / width if equal else 1)))
+    )
+    if equal:
         axes.set_aspect("equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))

@@ -10,6 +10,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.origin import Origin, plain
+from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.surface.read import Surface
@@ -30,22 +31,27 @@ _KINDS = {
     "file": "directions from a file",
 }
 _BATCHNORM = {"move": "running statistics moved along", "recompute": "running statistics estimated at every point"}
-_ALPHA = {"pca": "1st component", "hessian": "largest eigenvalue"}
-_BETA = {"pca": "2nd component", "hessian": "most negative"}
+_ALPHA = {"pca": "1st PCA component", "hessian": "largest eigenvalue"}
+_BETA = {"pca": "2nd PCA component", "hessian": "most negative"}
 
 
 def alpha_label(origin: Origin) -> str:
     """Return the label of the alpha axis."""
     if origin.kind == "interpolate" and origin.to:
         return f"{_A} (0: θ*, 1: {origin.to})"
-    return f"{_A} ({_ALPHA.get(origin.kind or '', 'δ direction')})"
+    return f"{_A} ({_ALPHA.get(origin.kind or '', 'δ direction')}{_explained(origin, 0)})"
 
 
 def beta_label(origin: Origin) -> str:
     """Return the label of the beta axis."""
     if origin.kind == "interpolate" and origin.via:
         return f"β (1: {origin.via})"
-    return f"β ({_BETA.get(origin.kind or '', 'η direction')})"
+    return f"β ({_BETA.get(origin.kind or '', 'η direction')}{_explained(origin, 1)})"
+
+
+def _explained(origin: Origin, axis: int) -> str:
+    """Return how much of a trajectory's variance lies along a component, where that is known."""
+    return f": {100 * origin.explained[axis]:.1f} %" if axis < len(origin.explained) else ""
 
 
 def panel_titles(fields: Sequence[Field], stems: Sequence[str] = ()) -> list[str]:
@@ -77,7 +83,7 @@ def checked(title: str, flag: str = "--title") -> str:
 def facts(fields: Sequence[Field]) -> list[str]:
     """Return what a caption says of one panel, which shows some metrics of one surface."""
     first = fields[0]
-    return _facts(_directions(first.origin), _progress([first.surface]), fields)
+    return _facts([_directions(first.origin), _path(first)], _progress([first.surface]), fields)
 
 
 def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
@@ -88,12 +94,12 @@ def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
     seeds = sorted(field.origin.seed for field in first if field.origin.seed is not None)
     together = replace(first[0].origin, seed=None)
     directions = f"median and range of {len(first)} {_directions(together)}, {_seeds(seeds)}"
-    return _facts(directions, _progress([field.surface for field in first]), [_pooled(fields) for fields in metrics])
+    return _facts([directions], _progress([field.surface for field in first]), [_pooled(fields) for fields in metrics])
 
 
-def _facts(directions: str | None, progress: str | None, fields: Sequence[Field]) -> list[str]:
+def _facts(directions: Sequence[str | None], progress: str | None, fields: Sequence[Field]) -> list[str]:
     origin = fields[0].origin
-    every = [directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, progress]
+    every = [*directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, progress]
     return [fact for fact in [*every, *_bars(fields), *map(_gaps, fields)] if fact]
 
 
@@ -147,6 +153,17 @@ def _directions(origin: Origin) -> str | None:
     if origin.seed is not None:
         words.append(f"seed {origin.seed}")
     return ", ".join(words)
+
+
+def _path(field: Field) -> str | None:
+    """Return how far a training run comes from theta*, within the plane and off it, in the norm of parameter space."""
+    path = field.surface.trajectory
+    if path is None or path.beta is None:
+        return None
+    off, within = f"{path.residual.max():.3g} off", reach(field)
+    where = f"{off} the plane" if within is None else f"{within:.3g} from θ* in the plane, {off} it"
+    beyond = f", {count} beyond the picture" if (count := outside(field)) else ""
+    return f"path of {path.epoch.size} checkpoints: up to {where}{beyond}"
 
 
 def _progress(surfaces: Sequence[Surface]) -> str | None:

@@ -35,6 +35,7 @@ class Origin:
         via: the name of the checkpoint at beta = 1.
         batchnorm: move or recompute, where running statistics are not those of theta*.
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
+        explained: shares of a trajectory's variance along principal components.
     """
 
     network: str | None = None
@@ -48,6 +49,7 @@ class Origin:
     via: str | None = None
     batchnorm: str | None = None
     epoch: int | None = None
+    explained: tuple[float, ...] = ()
 
 
 def origin_of(surface: Surface) -> Origin:
@@ -71,6 +73,7 @@ def origin_of(surface: Surface) -> Origin:
         via=via,
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
         epoch=_epoch(job.word("model", "checkpoint")),
+        explained=surface.trajectory.explained if surface.trajectory else (),
     )
 
 

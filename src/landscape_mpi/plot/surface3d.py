@@ -113,4 +113,7 @@ def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:
 
 def _brief(label: str) -> str:
     """Return a label short enough for a slanting axis: the caption explains the rest."""
-    return label if len(label) <= _LONGEST else label.split()[0]
+    if len(label) <= _LONGEST:
+        return label
+    words = label.split()
+    return f"{words[0]} ({words[-2]} %)" if words[-1] == "%)" else words[0]

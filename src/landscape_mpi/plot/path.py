@@ -1,0 +1,159 @@
+"""The path of a training run over the picture of a plane; knows nothing of files or of what lies below it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from mpl_toolkits.mplot3d import Axes3D  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from landscape_mpi.plot.field import Field
+from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.style import RED, SMALL
+from landscape_mpi.surface.trajectory import Trajectory
+
+Values = NDArray[np.float64]
+_ABOVE = 4.0
+"""zorder: above the lines of levels and their labels, below the star of theta*."""
+_WIDTH = 0.9
+_HALO = withStroke(linewidth=2.2, foreground="white")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How some of the checkpoints are marked; without a name they are in no legend."""
+
+    gid: str
+    where: NDArray[np.intp]
+    marker: str
+    face: str
+    size: float
+    name: str = ""
+
+
+def marks(path: Trajectory) -> list[Mark]:
+    """Return the marks of a path: its checkpoints, its start and end, and where the learning rate drops."""
+    last = path.epoch.size - 1
+    found = [
+        Mark("epochs", np.arange(1, last), "o", "black", 1.8),
+        Mark("start", np.arange(1), "s", "white", 4.2, f"epoch {path.epoch[0]}"),
+        Mark("end", np.arange(last, last + 1), "o", "white", 7.5, f"epoch {path.epoch[-1]}"),
+        Mark("drops", path.drops, "D", RED, 4.2, "learning rate drops"),
+    ]
+    return [mark for mark in found if mark.where.size]
+
+
+def draw(axes: Axes, field: Field) -> None:
+    """Draw the path of a surface, if it has one, over a flat picture, whose limits stay."""
+    path = field.surface.trajectory
+    if path is None or path.beta is None:
+        return
+    axes.autoscale(enable=False)
+    points = np.column_stack([path.alpha, path.beta])
+    # no line of the axes: labels of levels keep off the boxes around those, and this one's box is most of the picture
+    axes.add_collection(
+        LineCollection([points], colors="black", linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"),
+        autolim=False,
+    )
+    for mark in marks(path):
+        x, y = points[mark.where].T
+        axes.scatter(
+            x,
+            y,
+            s=mark.size**2,
+            marker=mark.marker,
+            c=mark.face,
+            edgecolors="black",
+            linewidths=0.6,
+            zorder=_ABOVE + 0.1,
+            gid=mark.gid,
+        )
+    _legend(axes, path)
+
+
+def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
+    """Draw the path of a surface, if it has one, on the surface in three dimensions, with a gap where that has one.
+
+    It is drawn over the surface everywhere, also behind a ridge.
+    """
+    path = field.surface.trajectory
+    if path is None or path.beta is None:
+        return
+    z = _between(scale.height(linear(field)), field, path.alpha, path.beta)
+    axes.plot(path.alpha, path.beta, z, color="black", linewidth=_WIDTH, zorder=20, path_effects=[_HALO], gid="path")
+    for mark in marks(path):
+        place = (values[mark.where] for values in (path.alpha, path.beta, z))
+        axes.plot(*place, zorder=21, gid=mark.gid, **_style(mark))
+    _legend(axes, path)
+
+
+def outside(field: Field) -> int:
+    """Return how many checkpoints of the path lie outside the grid."""
+    path = field.surface.trajectory
+    if path is None or path.beta is None:
+        return 0
+    inside = [
+        (axis.min() <= at) & (at <= axis.max()) for axis, at in ((field.alpha, path.alpha), (field.beta, path.beta))
+    ]
+    return int(np.count_nonzero(~(inside[0] & inside[1])))
+
+
+def reach(field: Field) -> float | None:
+    """Return how far from theta* the path comes within the plane; None where the file lacks the directions' lengths."""
+    path, attributes = field.surface.trajectory, field.surface.attributes
+    delta, eta, cosine = (attributes.get(name) for name in ("delta_norm", "eta_norm", "cosine"))
+    if path is None or path.beta is None or not all(isinstance(value, float) for value in (delta, eta, cosine)):
+        return None
+    x, y = path.alpha * delta, path.beta * eta  # type: ignore[operator]
+    return float(np.sqrt(np.max(x * x + y * y + 2 * cosine * x * y)))  # type: ignore[operator]
+
+
+def _between(heights: Values, field: Field, x: Values, y: Values) -> Values:
+    """Interpolate heights [ny, nx] bilinearly at some places; NaN beyond the grid and beside a gap."""
+    column, row = _index(field.alpha, x), _index(field.beta, y)
+    known = np.isfinite(column) & np.isfinite(row)
+    left = np.clip(np.floor(column[known]), 0, field.alpha.size - 2).astype(int)
+    low = np.clip(np.floor(row[known]), 0, field.beta.size - 2).astype(int)
+    across, up = column[known] - left, row[known] - low
+    below = heights[low, left] * (1 - across) + heights[low, left + 1] * across
+    above = heights[low + 1, left] * (1 - across) + heights[low + 1, left + 1] * across
+    found = np.full(x.shape, np.nan)
+    found[known] = below * (1 - up) + above * up
+    return found
+
+
+def _index(axis: Values, values: Values) -> Values:
+    """Return where values lie on an axis, ascending or descending, in steps from its first coordinate; NaN beyond."""
+    sign = 1.0 if axis[-1] > axis[0] else -1.0
+    return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)
+
+
+def _style(mark: Mark) -> dict[str, object]:
+    return {
+        "linestyle": "none",
+        "marker": mark.marker,
+        "markersize": mark.size,
+        "markerfacecolor": mark.face,
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.6,
+    }
+
+
+def _legend(axes: Axes, path: Trajectory) -> None:
+    """Say above the axes what the marks are."""
+    handles = [Line2D([], [], label=mark.name, **_style(mark)) for mark in marks(path) if mark.name]  # type: ignore[arg-type]
+    axes.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=len(handles),
+        frameon=False,
+        borderaxespad=0.1,
+        fontsize=SMALL,
+        handletextpad=0.1,
+        columnspacing=0.9,
+    )

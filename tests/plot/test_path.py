@@ -1,0 +1,129 @@
+"""The path of a training run over pictures of a plane."""
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.kinds import PLANES
+from landscape_mpi.plot.path import outside
+from landscape_mpi.plot.wish import Wish
+from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
+from plot.made_surfaces import JOB, bowl
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+PCA = JOB.replace("{kind: random, seed: 3}", '{kind: pca, trajectory: "run/epoch-*"}')
+FLAT = [kind for kind in PLANES if kind != "surface"]
+NORMS = {"delta_norm": 2.0, "eta_norm": 3.0, "cosine": 0.5}
+ALPHA = np.array([1.0, 0.7, 0.35, 0.1, 0.0])
+BETA = np.array([-0.7, -0.9, -0.4, -0.15, 0.0])
+RATES = np.array([math.nan, 0.1, 0.1, 0.01, 0.01])
+
+
+def with_path(make, *, job=PCA, explained=(0.721, 0.103), alpha=ALPHA, beta=BETA, name="made.h5", **others):
+    x, y = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
+    made = make({"train_loss": bowl(x, y)}, job=job, attributes=NORMS, name=name, **others)
+    path = Trajectory(alpha, beta, np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, explained)
+    with h5py.File(made.path, "r+") as file:
+        write_trajectory(file, path)
+    return read_surface(made.path)
+
+
+def gids(axes):
+    return {artist.get_gid(): artist for artist in axes.get_children() if artist.get_gid()}
+
+
+def words(figure):
+    return " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+
+
+@pytest.mark.parametrize("kind", FLAT)
+def test_the_path_runs_through_its_checkpoints(make, kind):
+    axes = compose([with_path(make)], Wish(kind=kind)).axes[0]
+    found = gids(axes)
+    np.testing.assert_array_equal(found["path"].get_segments()[0], np.column_stack([ALPHA, BETA]))
+    for gid, where in {"start": [0], "end": [4], "epochs": [1, 2, 3], "drops": [2]}.items():
+        np.testing.assert_array_equal(found[gid].get_offsets(), np.column_stack([ALPHA, BETA])[where])
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_axes_legend_and_caption_say_what_is_shown(make, kind):
+    figure = compose([with_path(make)], Wish(kind=kind))
+    said = words(figure)
+    for text in ("epoch 0", "epoch 40", "learning rate drops", "principal components of the trajectory"):
+        assert text in said
+    # ||alpha delta + beta eta|| of the first checkpoint: 2^2 + 2.1^2 - 2 * 0.5 * 2 * 2.1
+    assert f"path of 5 checkpoints: up to {math.sqrt(4.21):.3g} from θ* in the plane, 4.5 off it" in said
+    assert "72.1 %" in figure.axes[0].get_xlabel()
+    assert "10.3 %" in figure.axes[0].get_ylabel()
+    if kind != "surface":
+        assert figure.axes[0].get_xlabel().endswith("(1st PCA component: 72.1 %)")
+
+
+def test_the_path_on_a_relief_stands_as_high_as_the_surface(make):
+    surface = with_path(make)
+    axes = compose([surface], Wish(kind="surface", log=False)).axes[0]
+    x, y, z = gids(axes)["path"].get_data_3d()
+    np.testing.assert_array_equal((x, y), (ALPHA, BETA))
+    column, row = np.searchsorted(surface.alpha, x) - 1, np.searchsorted(surface.beta, y) - 1
+    loss = surface.metrics["train_loss"]
+    for k in range(5):
+        corners = loss[row[k] : row[k] + 2, column[k] : column[k] + 2]
+        assert corners.min() <= z[k] <= corners.max()
+    exact = np.array([bowl(x[k : k + 1], y[k : k + 1])[0, 0] for k in range(5)])
+    np.testing.assert_allclose(z, exact, atol=0.09)
+
+
+@pytest.mark.parametrize("kind", FLAT)
+def test_a_path_that_leaves_the_picture_moves_no_limit_and_is_counted(make, kind):
+    here = with_path(make)
+    far = with_path(make, alpha=ALPHA * [5, 1, 1, 1, 1], beta=BETA * [1, 5, 1, 1, 1], name="far.h5")
+    panels = [compose([surface], Wish(kind=kind)) for surface in (here, far)]
+    limits = [(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in panels]
+    assert limits[0] == limits[1]
+    assert "beyond the picture" not in words(panels[0])
+    assert "4.5 off it, 2 beyond the picture" in words(panels[1])
+
+
+def test_a_relief_has_the_path_only_where_it_has_a_height(make):
+    far = with_path(make, alpha=ALPHA * [5, 1, 1, 1, 1])
+    z = gids(compose([far], Wish(kind="surface")).axes[0])["path"].get_data_3d()[2]
+    assert np.isnan(z).tolist() == [True, False, False, False, False]
+
+
+def test_a_random_plane_shows_a_path_without_components(make):
+    figure = compose([with_path(make, job=JOB, explained=())], Wish())
+    assert figure.axes[0].get_xlabel().endswith("(δ direction)")
+    assert "path of 5 checkpoints" in words(figure)
+
+
+def test_labels_of_levels_may_lie_beside_the_path(make):
+    """The box around the path is most of the picture: labels keep off the path's points, not off its box."""
+    axes = compose([with_path(make)], Wish()).axes[0]
+    places = np.array([text.get_position() for text in axes.texts if text.get_text() != "θ*"])
+    inside = (places > [0, BETA.min()]) & (places < [ALPHA.max(), 0])
+    assert inside.all(axis=1).any()
+
+
+def test_surfaces_without_a_path_are_drawn_as_ever(make, rectangle, line):
+    assert not {"path", "start", "end"} & set(gids(compose([rectangle], Wish()).axes[0]))
+    assert outside(field_of(rectangle)) == 0
+    assert compose([rectangle], Wish()).axes[0].get_legend() is None
+    compose([line], Wish())
+
+
+def test_a_long_label_of_a_low_panel_is_broken(make):
+    """A panel half as high as wide has no room for the whole label of its beta axis."""
+    x, y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 7)
+    label = compose([with_path(make, alpha=ALPHA, name="low.h5")], Wish()).axes[0].get_ylabel()
+    assert "\n" not in label
+    made = make({"train_loss": bowl(x, y)}, alpha=x, beta=y, job=PCA)
+    with h5py.File(made.path, "r+") as file:
+        write_trajectory(file, Trajectory(ALPHA, BETA, ALPHA, np.arange(5), RATES, RATES, (0.9, 0.05)))
+    assert compose([read_surface(made.path)], Wish()).axes[0].get_ylabel() == "β (2nd PCA component:\n5.0 %)"
