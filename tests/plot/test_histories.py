@@ -15,6 +15,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.histories import compose_histories
 from landscape_mpi.plot.history import read_histories
+from landscape_mpi.plot.style import GREY
 from landscape_mpi.plot.weights import MOST_BARS, TAIL, bars_of
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
@@ -108,8 +109,9 @@ def test_a_drop_stands_after_the_last_epoch_at_the_old_rate(make):
 def test_drops_are_grey_where_all_files_share_them_and_of_the_colour_of_their_file_elsewhere(make):
     same = [make("a", 9, drops=[4]), make("b", 9, drops=[4])]
     (axes,) = figure(same, "norm").axes
-    assert len({colour for _, colour in drops(axes)} & {line.get_color() for line in curves(axes)}) == 0
-    assert [epoch for epoch, _ in drops(axes)] == [4]
+    assert drops(axes) == [(4, GREY)]
+    (axes,) = figure([same[0], make("begun", 3, drops=[4])], "norm").axes
+    assert drops(axes) == [(4, GREY)]
     (axes,) = figure([same[0], make("c", 9, drops=[6])], "norm").axes
     assert drops(axes) == [(4, curves(axes)[0].get_color()), (6, curves(axes)[1].get_color())]
 

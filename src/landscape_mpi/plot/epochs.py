@@ -72,13 +72,20 @@ def _names(histories: Sequence[History]) -> list[Line2D]:
 
 def _drops(axes: Sequence[Axes], histories: Sequence[History]) -> list[str]:
     """Mark where learning rates drop: in grey where all do so together, else in the colours of the files."""
-    together = len({history.drops for history in histories}) == 1
-    colours = [GREY] if together else series_colours(len(histories))
-    for history, colour in zip(histories, colours, strict=False):
-        for epoch in history.drops:
+    schedule = max((history.drops for history in histories), key=len)
+    together = all(history.drops == _so_far(schedule, history) for history in histories)
+    colours = series_colours(len(histories))
+    marked = [(schedule, GREY)] if together else [(h.drops, c) for h, c in zip(histories, colours, strict=True)]
+    for drops, colour in marked:
+        for epoch in drops:
             for panel in axes:
                 panel.axvline(epoch, color=colour, linestyle=":", linewidth=0.8, zorder=0, gid="drop")
-    return ["dotted: the learning rate drops"] if any(history.drops for history in histories) else []
+    return ["dotted: the learning rate drops"] if schedule else []
+
+
+def _so_far(schedule: Sequence[float], history: History) -> tuple[float, ...]:
+    """Return the drops that a run has come to."""
+    return tuple(epoch for epoch in schedule if epoch < history.epoch[-1])
 
 
 def _finite(histories: Sequence[History], columns: Sequence[Values]) -> Values:

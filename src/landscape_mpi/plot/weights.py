@@ -93,9 +93,11 @@ def _counts(history: History) -> NDArray[np.int64]:
 
 
 def _facts(histories: Sequence[History], bars: Bars) -> list[str]:
+    """Return after how many epochs each histogram was taken, and how much of it lies beyond the axis."""
     facts = []
     for history, share in zip(histories, bars.shares, strict=True):
-        beyond = max(0.0, 100 - share.sum())
+        beyond = 100 - share.sum()
         name = f"{history.label.strip()}: " if len(histories) > 1 else ""
-        facts.append(f"{name}{history.epoch[-1]:.0f} epochs, {beyond:.2g} % of the weights beyond the axis")
+        tail = f", {beyond:.2g} % of the weights beyond the axis" if beyond > 1e-9 else ""
+        facts.append(f"{name}{history.epoch[-1]:.0f} epochs{tail}")
     return facts
