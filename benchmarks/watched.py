@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from landscape_mpi.keeper import Keeper
+
 PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first point"
 CALLS = {
     "network, checkpoint": ("landscape_mpi.sweep.prepare", "load_theta"),
@@ -57,9 +59,9 @@ def watch(moments: Moments) -> None:
 
     opened = ranks.open_world
 
-    def open_world() -> ranks.World:
+    def open_world(keeper: Keeper | None = None) -> ranks.World:
         moments.note(IMPORTS)
-        world = opened()
+        world = opened(keeper)
         moments.note(MPI)
         for step, (module, function) in CALLS.items():
             moments.watch(step, module, function)

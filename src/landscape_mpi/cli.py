@@ -3,6 +3,7 @@
 import argparse
 import gc
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import TypeAlias
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.keeper import Keeper, keep
+from landscape_mpi.stop import Stop
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,7 +74,7 @@ def _add_sweep(commands: _Commands) -> None:
         "--on-failure",
         choices=["stop", "continue"],
         default="stop",
-        help="continue: a point that raises is tried once more and then marked failed; the sweep goes on",
+        help="continue: a point that raises, or whose rank dies, is tried once more and then marked failed",
     )
     _add_time_limit(parser)
     parser.set_defaults(command=_sweep)
@@ -168,11 +171,19 @@ def _heavy_imports() -> Iterator[None]:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    tolerant = options.on_failure == "continue"
+    stop = Stop()
+    with stop.listening():  # from here on, because what comes next takes seconds
+        keeper = keep(os.environ) if tolerant else None
+        return _sweep_on_rank(options, keeper, stop)
+
+
+def _sweep_on_rank(options: argparse.Namespace, keeper: Keeper | None, stop: Stop) -> int:
     with _heavy_imports():
         from landscape_mpi.ranks import open_world
         from landscape_mpi.sweep import Options, guarded, sweep
 
-    world = open_world()
+    world = open_world(keeper)
     flags = Options(
         options.device,
         options.overwrite,
@@ -181,7 +192,7 @@ def _sweep(options: argparse.Namespace) -> int:
         options.time_limit,
         tolerant=options.on_failure == "continue",
     )
-    return guarded(world, lambda: sweep(options.job, flags, world))
+    return guarded(world, lambda: sweep(options.job, flags, world, stop))
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -2,14 +2,13 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LEAD = 5.0
 """Seconds before the limit at which to stop, for closing the file; a twentieth of a limit below 100 seconds."""
-SLURM_END = "SLURM_JOB_END_TIME"
 
 
 class Interrupted(BaseException):
@@ -23,6 +22,10 @@ class Stop:
         """Take the time of the clock, in seconds since 1970, from which on to stop; None for never."""
         self._until, self._clock = until, clock
         self._signal = ""
+
+    def limit(self, until: float | None) -> None:
+        """Set the time from which on to stop; None for never."""
+        self._until = until
 
     @property
     def reason(self) -> str:
@@ -58,15 +61,13 @@ NEVER = Stop()
 """No reason, ever."""
 
 
-def stop_time(limit: float | None, environment: Mapping[str, str], now: float) -> float | None:
+def stop_time(limit: float | None, job_end: float | None, now: float) -> float | None:
     """Return when to stop, in seconds since 1970: before the limit, or before SLURM ends the job, whichever is sooner.
 
     Args:
         limit: of this run in seconds; None for none.
-        environment: where SLURM says when the job ends, if it does.
+        job_end: when SLURM ends the job, in seconds since 1970; None where it does not.
         now: when the run began.
     """
-    ends = [] if limit is None else [now + limit]
-    if environment.get(SLURM_END, "").isdecimal():
-        ends.append(float(environment[SLURM_END]))
+    ends = [end for end in (None if limit is None else now + limit, job_end) if end is not None]
     return min(end - min(LEAD, (end - now) / 20) for end in ends) if ends else None

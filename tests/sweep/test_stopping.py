@@ -131,12 +131,11 @@ def test_a_sampled_sweep_stops_and_goes_on(tmp_path):
 
 
 def test_slurms_own_end_and_the_limit_are_kept_whichever_comes_first():
-    assert stop_time(None, {}, 1000.0) is None
-    assert stop_time(3600, {}, 1000.0) == 4600 - LEAD
-    assert stop_time(10, {}, 1000.0) == 1009.5
-    assert stop_time(3600, {"SLURM_JOB_END_TIME": "2000"}, 1000.0) == 2000 - LEAD
-    assert stop_time(60, {"SLURM_JOB_END_TIME": "2000"}, 1000.0) == 1057
-    assert stop_time(None, {"SLURM_JOB_END_TIME": "nonsense"}, 1000.0) is None
+    assert stop_time(None, None, 1000.0) is None
+    assert stop_time(3600, None, 1000.0) == 4600 - LEAD
+    assert stop_time(10, None, 1000.0) == 1009.5
+    assert stop_time(3600, 2000.0, 1000.0) == 2000 - LEAD
+    assert stop_time(60, 2000.0, 1000.0) == 1057
 
 
 def test_a_stop_has_a_reason_only_once_its_time_has_come():

@@ -1,7 +1,9 @@
 """Ranks, messages, and who does which piece of work; the only package that knows MPI, and all that it knows."""
 
+from landscape_mpi.ranks.company import alone, begin_watch, finish_alone, leave
 from landscape_mpi.ranks.coordinate import PieceError
-from landscape_mpi.ranks.loop import HEARD, Handlers, share_out
+from landscape_mpi.ranks.dispenser import Handlers
+from landscape_mpi.ranks.loop import HEARD, share_out
 from landscape_mpi.ranks.mpi import library_version, open_world
 from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, together
 
@@ -12,7 +14,11 @@ __all__ = [
     "RankError",
     "Solo",
     "World",
+    "alone",
+    "begin_watch",
     "failure_text",
+    "finish_alone",
+    "leave",
     "library_version",
     "on_root",
     "open_world",

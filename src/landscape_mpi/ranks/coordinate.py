@@ -1,14 +1,14 @@
 """Who does which piece of work: rank 0 hands pieces out while it works too; what a piece is only its callers know."""
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 
+from landscape_mpi.ranks.dispenser import LATER, Dispenser, Handlers
 from landscape_mpi.ranks.messages import Ask, Failed, Failure, Leave, Piece, Report, Result
-from landscape_mpi.ranks.world import World, wait_for
-from landscape_mpi.stop import NEVER, Interrupted, Stop
+from landscape_mpi.ranks.world import World, tell, wait_for
+from landscape_mpi.stop import Interrupted
 
+PieceOut = TypeVar("PieceOut", covariant=True)
 ResultIn = TypeVar("ResultIn", contravariant=True)
 
 
@@ -16,69 +16,20 @@ class PieceError(Exception):
     """A piece of work raised on this rank alone; the text names rank, host and piece."""
 
 
-class Dispenser(Generic[Piece, Result]):
-    """The pieces still to do, in order, handed out one by one; every result that comes back is passed on.
-
-    A piece that failed is handed out once more; one that fails again is passed on too.
-    """
-
-    def __init__(
-        self,
-        order: Iterable[Piece],
-        on_result: Callable[[Result], None],
-        on_failed: Callable[[Piece, str], None] | None = None,
-        stop: Stop = NEVER,
-    ) -> None:
-        self._order = iter(order)
-        self._on_result, self._on_failed = on_result, on_failed
-        self._stop = stop
-        self._failed: set[Piece] = set()
-        self._again: deque[Piece] = deque()
-        self._lock = threading.Lock()
-        self.stopped = False
-
-    def next(self) -> Piece | None:
-        """Return the next piece, or None when all are handed out or some rank has been told to stop."""
-        with self._lock:
-            self.stopped = self.stopped or bool(self._stop.reason)
-            if self.stopped:
-                return None
-            piece = next(self._order, None)
-            return self._again.popleft() if piece is None and self._again else piece
-
-    def failed(self, piece: Piece, text: str) -> None:
-        """Take back a piece that raised, to be handed out again; pass it on where that is the second time."""
-        with self._lock:
-            if piece not in self._failed:
-                self._failed.add(piece)
-                self._again.append(piece)
-            elif self._on_failed is not None:
-                self._on_failed(piece, text)
-
-    def halt(self) -> None:
-        """Hand out nothing more."""
-        self.stopped = True
-
-    def arrived(self, result: Result) -> None:
-        """Pass on a result, one at a time."""
-        with self._lock:
-            self._on_result(result)
-
-
-class Source(Protocol[Piece, ResultIn]):
+class Source(Protocol[PieceOut, ResultIn]):
     """Where a rank gets its pieces from and reports to."""
 
     def ask(self) -> None:
         """Ask for a piece without waiting for it."""
 
-    def take(self) -> Piece | None:
+    def take(self) -> PieceOut | None:
         """Return the piece asked for, None when there is none left."""
 
     def report(self, result: ResultIn) -> None:
         """Tell rank 0 what was found."""
 
-    def fail(self, piece: Piece, text: str) -> None:
-        """Give a piece back that raised."""
+    def fail(self, text: str) -> None:
+        """Give the piece back that raised."""
 
     def leave(self, stopped: bool) -> None:
         """Tell rank 0 that nothing more comes, and whether because this rank was told to stop."""
@@ -87,28 +38,37 @@ class Source(Protocol[Piece, ResultIn]):
 class LocalSource(Generic[Piece, Result]):
     """The dispenser in the same process."""
 
-    def __init__(self, dispenser: Dispenser[Piece, Result]) -> None:
-        self._dispenser = dispenser
+    def __init__(self, dispenser: Dispenser[Piece, Result], note: Callable[[Piece], None]) -> None:
+        """Take the dispenser; `note` hears of every piece that is taken."""
+        self._dispenser, self._note = dispenser, note
 
     def ask(self) -> None:
-        """Do nothing: taking is instant here."""
+        """Do nothing: nobody needs to be asked early here."""
 
     def take(self) -> Piece | None:
-        """Return the next piece."""
-        return self._dispenser.next()
+        """Return the next piece, asleep until there is one."""
+        piece = wait_for(self._look)[0]
+        if piece is not None:
+            self._note(piece)
+        return piece
 
     def report(self, result: Result) -> None:
         """Hand the result over."""
-        self._dispenser.arrived(result)
+        self._dispenser.arrived(0, result)
 
-    def fail(self, piece: Piece, text: str) -> None:
+    def fail(self, text: str) -> None:
         """Hand the piece back."""
-        self._dispenser.failed(piece, text)
+        self._dispenser.failed(0, text)
 
     def leave(self, stopped: bool) -> None:
-        """Say so where this rank was told to stop; the dispenser counts remote ranks only."""
+        """Say so where this rank was told to stop."""
         if stopped:
             self._dispenser.halt()
+
+    def _look(self) -> tuple[Piece | None] | None:
+        self._dispenser.refill()
+        piece = self._dispenser.next(0)
+        return None if piece is LATER else (piece,)
 
 
 class RemoteSource(Generic[Piece, Result]):
@@ -130,9 +90,9 @@ class RemoteSource(Generic[Piece, Result]):
         """Send the result."""
         self._world.send(Report(result), 0)
 
-    def fail(self, piece: Piece, text: str) -> None:
-        """Send the piece back."""
-        self._world.send(Failed(piece, text), 0)
+    def fail(self, text: str) -> None:
+        """Send word."""
+        self._world.send(Failed(text), 0)
 
     def leave(self, stopped: bool) -> None:
         """Send word."""
@@ -142,16 +102,9 @@ class RemoteSource(Generic[Piece, Result]):
 class Worker(Generic[Piece, Result]):
     """Does pieces until there are none left; the next one is asked for before this one is done."""
 
-    def __init__(
-        self,
-        source: Source[Piece, Result],
-        do: Callable[[Piece], Result],
-        keep: Callable[[Result], None],
-        tolerant: bool,
-    ) -> None:
-        """Take where pieces come from and what is done with them; `tolerant`: whether one that raises is given back."""
-        self._source, self._do, self._keep, self._tolerant = source, do, keep, tolerant
-        self._gave_back = False
+    def __init__(self, source: Source[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
+        """Take where pieces come from and what is done with them."""
+        self._source, self._handlers = source, handlers
 
     def work(self) -> None:
         """Do them. A piece that is interrupted is dropped, and the one asked for with it.
@@ -161,51 +114,88 @@ class Worker(Generic[Piece, Result]):
         """
         self._source.ask()
         try:
-            while (piece := self._next()) is not None:
+            while (piece := self._source.take()) is not None:
                 self._source.ask()
                 self._try(piece)
         except Interrupted:
-            self._source.take()
             self._source.leave(stopped=True)
+            self._source.take()
         else:
             self._source.leave(stopped=False)
 
-    def _next(self) -> Piece | None:
-        """Return the piece asked for; a piece given back since then may be there by now where that is none."""
-        piece = self._source.take()
-        if piece is None and self._gave_back:
-            self._gave_back = False
-            self._source.ask()
-            return self._source.take()
-        return piece
-
     def _try(self, piece: Piece) -> None:
         try:
-            result = self._do(piece)
+            result = self._handlers.do(piece)
         except PieceError as error:
-            if not self._tolerant:
+            if self._handlers.failed is None:
                 raise
-            self._gave_back = True
-            self._source.fail(piece, str(error))
+            self._source.fail(str(error))
         else:
-            self._keep(result)
+            self._handlers.keep(result)
             self._source.report(result)
 
 
-def serve(world: World, dispenser: Dispenser[Piece, Result], on_failure: Callable[[Failure], None]) -> None:
-    """Answer the other ranks until all have left; runs in a thread of rank 0."""
-    present = world.size - 1
-    while present:
-        rank, message = wait_for(world.poll)
+class Server(Generic[Piece, Result]):
+    """Answers the other ranks until all have left or died; runs in a thread of rank 0, or where rank 0 only serves."""
+
+    def __init__(
+        self, world: World, dispenser: Dispenser[Piece, Result], fail: Callable[[Failure], None], refills: bool
+    ) -> None:
+        """Take who is served with what; `fail` ends the job, `refills`: whether nobody else asks for more pieces."""
+        self._world, self._dispenser, self._fail, self._refills = world, dispenser, fail, refills
+        self.present = set(range(1, world.size))
+        self._waiting: list[int] = []
+        self._dead: set[int] = set()
+
+    def serve(self) -> None:
+        """Answer."""
+        while self.present:
+            wait_for(self._step)
+
+    def _step(self) -> bool | None:
+        """Do one thing; None where there is nothing to do."""
+        if found := self._world.poll():
+            self._hear(*found)
+        elif dead := self._newly_dead():
+            self._lose(dead[0])
+        elif self._refills:
+            self._dispenser.refill()
+        return self._answer() or bool(found) or None
+
+    def _hear(self, rank: int, message: Any) -> None:
+        if rank in self._dead:  # its work has been handed out again
+            return
         if isinstance(message, Ask):
-            world.send(dispenser.next(), rank)
+            self._waiting.append(rank)
         elif isinstance(message, Report):
-            dispenser.arrived(message.result)
+            self._dispenser.arrived(rank, message.result)
         elif isinstance(message, Failed):
-            dispenser.failed(message.piece, message.text)
+            self._dispenser.failed(rank, message.text)
         elif isinstance(message, Failure):
-            on_failure(message)
-        else:
-            present -= 1
+            self._fail(message)
+        elif isinstance(message, Leave):
+            self.present.discard(rank)
+            self._dispenser.left()
             if message.stopped:
-                dispenser.halt()
+                self._dispenser.halt()
+
+    def _answer(self) -> bool:
+        """Hand out what there is for those that wait; return whether anybody got something."""
+        answers = [(rank, self._dispenser.next(rank)) for rank in self._waiting]
+        for rank, piece in answers:
+            if piece is not LATER:
+                self._waiting.remove(rank)
+                self._world.send(piece, rank)
+        return any(piece is not LATER for _, piece in answers)
+
+    def _newly_dead(self) -> list[int]:
+        watch = self._world.watch
+        return [rank for rank in watch.lost if rank not in self._dead] if watch else []
+
+    def _lose(self, rank: int) -> None:
+        """Go on without a rank; what it had sent before it died has been heard."""
+        self._dead.add(rank)
+        self._waiting = [one for one in self._waiting if one != rank]
+        if self._world.watch and rank in self.present:
+            self.present.discard(rank)
+            tell(self._world, self._dispenser.lost(self._world.watch.who(rank), rank))

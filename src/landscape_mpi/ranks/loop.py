@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic
+from collections.abc import Iterable
+from typing import Any
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.ranks.coordinate import Dispenser, LocalSource, PieceError, RemoteSource, Worker, serve
-from landscape_mpi.ranks.messages import Failure, Piece, Result
-from landscape_mpi.ranks.world import NAP, World, failure_text, tell
+from landscape_mpi.ranks.coordinate import LocalSource, PieceError, RemoteSource, Server, Worker
+from landscape_mpi.ranks.dispenser import Dispenser, Handlers
+from landscape_mpi.ranks.messages import Failure, Parting, Piece, Result
+from landscape_mpi.ranks.world import NAP, World, failure_text, tell, wait_for
 from landscape_mpi.stop import NEVER, Stop
 
 GRACE = 10.0
@@ -18,65 +18,77 @@ HEARD = 0.2
 """Seconds that a launcher gets to pass a message on before it ends all ranks, and with them what it has not read."""
 
 
-@dataclass(frozen=True)
-class Handlers(Generic[Piece, Result]):
-    """What is done with every piece.
-
-    Attributes:
-        do: Turns a piece into a result, on any rank.
-        keep: Takes a result on the rank that made it, before anyone hears of it.
-        arrived: Takes every result on rank 0, one at a time.
-        failed: Takes every piece that raised a PieceError twice, with its text, on rank 0; None where none may.
-    """
-
-    do: Callable[[Piece], Result]
-    keep: Callable[[Result], None]
-    arrived: Callable[[Result], None]
-    failed: Callable[[Piece, str], None] | None = None
-
-
 def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
     """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
 
     A piece that raises is tried once more, on whichever rank asks next, where `handlers.failed` takes those that raise
-    twice; otherwise it ends every rank.
+    twice; otherwise it ends every rank. The same goes for a piece whose rank dies, where `world.watch` sees that: then
+    `world.watch.alone` is set afterwards, and nothing collective may be called any more.
 
     Returns:
         On rank 0, whether they were done to the end: False where some rank had a reason to stop. True on the others.
 
     Raises:
-        PieceError: on rank 0, when a piece raised there and nobody takes it; elsewhere it ends every rank at once.
+        PieceError: a piece raised in a world of one, and nobody takes it; elsewhere it ends every rank at once.
     """
+    if world.watch and handlers.failed is not None:
+        world.watch.tolerate()
+        world.meet()  # from the first piece on, any rank may die
     if world.rank != 0:
         _work_remotely(world, handlers)
+        _hear_parting(world)
         return True
-    dispenser = Dispenser(pieces, handlers.arrived, handlers.failed, stop)
+    blamed = world.watch.blamed if world.watch and handlers.failed else ()
+    dispenser = Dispenser(pieces, handlers, world.size, stop, blamed)
     _work_at_root(world, dispenser, handlers, _Ending(world))
+    _part(world)
     return not dispenser.stopped
+
+
+def _part(world: World) -> None:
+    """Tell all others whether some have died: the answer is the same everywhere, whatever happens from now on."""
+    if world.watch:
+        parting = Parting(world.watch.settle())
+        for rank in range(1, world.size):
+            world.send(parting, rank)
+        world.watch.part(parting.alone)
+
+
+def _hear_parting(world: World) -> None:
+    if world.watch:
+        world.watch.part(wait_for(world.poll)[1].alone)
 
 
 def _work_at_root(
     world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result], end: "_Ending"
 ) -> None:
-    local: LocalSource[Piece, Result] = LocalSource(dispenser)
-    worker = Worker(local, handlers.do, handlers.keep, tolerant=handlers.failed is not None)
+    local: LocalSource[Piece, Result] = LocalSource(dispenser, lambda piece: _note(world, handlers.place(piece)))
+    worker = Worker(local, handlers)
     if world.size == 1:
         worker.work()
     elif not world.threads:
-        _serve(world, dispenser, end)
+        _serve(world, dispenser, end, alone=True)
     else:
         server = threading.Thread(target=_serve, args=(world, dispenser, end), name="coordinator", daemon=True)
         server.start()
         try:
             worker.work()
-        except UserError as error:  # the other ranks are in the middle of their work and would wait for this one
+        except Exception as error:  # the other ranks are in the middle of their work and would wait for this one
             end(_failure(world, error))
         server.join()
 
 
-def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending") -> None:
+def _note(world: World, place: str) -> None:
+    if world.watch:
+        world.watch.note(place)
+
+
+def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending", alone: bool = False) -> None:
+    """Serve the others; `alone`: this rank does no pieces, so what is left when all others have died stays undone."""
     try:
-        serve(world, dispenser, end)
+        Server(world, dispenser, end, alone).serve()
+        if alone and dispenser.next(0) is not None:
+            dispenser.halt()
     except Exception as error:
         end(_failure(world, error))
 
@@ -84,7 +96,7 @@ def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending") -> None
 def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
     source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
-        Worker(source, handlers.do, handlers.keep, tolerant=handlers.failed is not None).work()
+        Worker(source, handlers).work()
     except Exception as error:
         world.send(_failure(world, error), 0)
         _linger(world)

@@ -24,10 +24,9 @@ class Report(Generic[Result]):
 
 
 @dataclass(frozen=True)
-class Failed(Generic[Piece]):
-    """A piece raised, and its rank goes on; the text as in `Failure`."""
+class Failed:
+    """The piece in hand raised, and its rank goes on; the text as in `Failure`."""
 
-    piece: Piece
     text: str
 
 
@@ -44,3 +43,10 @@ class Failure:
 
     text: str
     code: int = Exit.INTERNAL
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Rank 0 has heard of every rank that it hears no more; `alone`: some of them by their death."""
+
+    alone: bool

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.keeper import Keeper, recovers
+from landscape_mpi.ranks.watch import Watch
 from landscape_mpi.ranks.world import Solo, World, check_launcher, wait_for
 
 T = TypeVar("T")
@@ -17,8 +19,11 @@ KEPT = 32
 """Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
 
 
-def open_world() -> World:
+def open_world(keeper: Keeper | None = None) -> World:
     """Return the world that this process was started in; a single one where there is no MPI library.
+
+    Args:
+        keeper: of this process, where it has one.
 
     Raises:
         UserError: the launcher does not fit the MPI library.
@@ -29,7 +34,7 @@ def open_world() -> World:
         check_launcher(1, os.environ)
         return Solo()
     check_launcher(MPI.COMM_WORLD.size, os.environ)
-    return MpiWorld(MPI, MPI.COMM_WORLD)
+    return MpiWorld(MPI, MPI.COMM_WORLD, keeper)
 
 
 def library_version() -> str:
@@ -44,10 +49,14 @@ def library_version() -> str:
 class MpiWorld:
     """The ranks of an MPI communicator."""
 
-    def __init__(self, mpi: Any, communicator: Any) -> None:
+    def __init__(self, mpi: Any, communicator: Any, keeper: Keeper | None = None) -> None:
         """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
         self._mpi = mpi
-        self.communicator = communicator
+        self.communicator, self.itself = communicator, mpi.COMM_SELF
+        self._recovers = recovers(os.environ)
+        self.survives = communicator.size > 1 and (self._recovers or keeper is not None)
+        self.keeper = keeper
+        self.watch: Watch | None = None
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
@@ -100,6 +109,10 @@ class MpiWorld:
 
     def abort(self, code: int) -> None:
         """End every rank at once."""
+        if self._recovers:  # where Open MPI's own way may leave mpirun hanging; the others see that this rank is gone
+            if self.watch:
+                self.watch.stop()
+            os._exit(code)
         self.communicator.Abort(code)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from landscape_mpi.device import local_rank_from
 from landscape_mpi.errors import UserError
+from landscape_mpi.keeper import Keeper
+from landscape_mpi.ranks.watch import Watch
 from landscape_mpi.stop import Interrupted
 
 T = TypeVar("T")
@@ -32,6 +34,14 @@ class World(Protocol):
     host: str
     communicator: Any
     """For parallel HDF5; None where there is no MPI."""
+    itself: Any
+    """The communicator of this rank alone; None where there is no MPI."""
+    survives: bool
+    """Whether the launcher lets the other ranks live when one dies."""
+    keeper: Keeper | None
+    """Who hides this rank's death from the launcher, where it does not survive one by itself."""
+    watch: Watch | None
+    """Who sees ranks die, once that has begun."""
     threads: bool
     """Whether rank 0 may send and receive in a thread while it computes."""
 
@@ -65,6 +75,10 @@ class Solo:
         self.local_rank = local_rank_from(os.environ)
         self.host = socket.gethostname()
         self.communicator: Any = None
+        self.itself: Any = None
+        self.survives = False
+        self.keeper: Keeper | None = None
+        self.watch: Watch | None = None
 
     def meet(self) -> None:
         """Return: there is nobody to wait for."""

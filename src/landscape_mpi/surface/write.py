@@ -38,14 +38,14 @@ class Writer(Protocol):
 
 
 def open_writer(path: Path, communicator: Any, root: bool) -> Writer:
-    """Open an existing surface to write into; collective.
+    """Open an existing surface to write into; collective on the communicator.
 
     Through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The environment
     variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work.
     """
     parallel = h5py.get_config().mpi and communicator is not None
     if parallel and os.environ.get("LANDSCAPE_WRITER") != "root":
-        return ParallelWriter(path, communicator)
+        return ParallelWriter(path, communicator, root)
     return RootWriter(path, root)
 
 
@@ -57,9 +57,9 @@ def hdf5_version() -> str:
 class ParallelWriter:
     """Every rank writes its own results into the shared file: raw, independent, values first, status last."""
 
-    def __init__(self, path: Path, communicator: Any) -> None:
-        """Open the file collectively on an mpi4py communicator."""
-        self._root = communicator.rank == 0
+    def __init__(self, path: Path, communicator: Any, root: bool) -> None:
+        """Open the file collectively on an mpi4py communicator; `root`: whether this is rank 0 of the sweep."""
+        self._root = root
         self._path = path
         with in_words(path):
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
@@ -92,7 +92,7 @@ class ParallelWriter:
             self._disk.hand_over()
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Meet all ranks without spinning, mark a complete file on rank 0, and close it collectively."""
+        """Meet all ranks without spinning, mark a complete file on rank 0, and close it as it was opened."""
         meet()
         with in_words(self._path):
             try:

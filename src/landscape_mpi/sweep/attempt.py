@@ -62,9 +62,14 @@ class Attempts:
         try:
             found = step(point)
         except Exception as error:
-            raise PieceError(self._failure(index, point, error)) from error
+            raise PieceError(self._failure(index, error)) from error
         self._tell()
         return found
+
+    def name(self, index: Index) -> str:
+        """Return where an index is, in words."""
+        point = self.grid.point(index)
+        return f"alpha {point.alpha:g}, beta {point.beta:g} (index {index})"
 
     @property
     def note(self) -> str:
@@ -83,8 +88,6 @@ class Attempts:
             self._told = self.evaluator.batch
             sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.\n")
 
-    def _failure(self, index: Index, point: Point, error: Exception) -> str:
-        return (
-            f"rank {self.world.rank} on {self.world.host} failed at alpha {point.alpha:g}, beta {point.beta:g} "
-            f"(index {index}) with {type(error).__name__}: {error}\n{traceback.format_exc()}"
-        )
+    def _failure(self, index: Index, error: Exception) -> str:
+        who, what = f"rank {self.world.rank} on {self.world.host}", f"{type(error).__name__}: {error}"
+        return f"{who} failed at {self.name(index)} with {what}\n{traceback.format_exc()}"

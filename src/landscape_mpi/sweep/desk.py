@@ -22,11 +22,11 @@ OFTEN, SHARE = 10.0, 0.02
 
 
 class Desk:
-    """The books, the file and the plan's log of one surface; `pieces` is what is to be handed out now."""
+    """The books, the file and the plan's log of one surface."""
 
     def __init__(self, ready: Ready, books: Books, writer: WholeWriter, log: PlanLog | None, identity: bytes) -> None:
         """Take what `sampled` has opened; `identity` is that of the ranks' journals, and a shard has no log."""
-        self.pieces: list[Piece] = []
+        self._begun = False
         self.identity = identity
         self._ready, self._books, self._writer, self._log = ready, books, writer, log
         self._work = {name: writer.read(name).reshape(-1) for name in ("seconds", "rank", "error")}
@@ -51,17 +51,18 @@ class Desk:
         before = f"{stored} slices of images are there; " if stored else ""
         tell(self._ready.world, f"{self._ready.path}: {before}{points} points to bars of {error:.3g}, on {ranks}.")
 
-    def turn(self) -> int:
-        """Write what is known, decide what is next, and return how many pieces that is; 0 at the end."""
-        if self.pieces:
+    def turn(self) -> list[Piece]:
+        """Write what is known, decide what is next and return it; nothing at the end."""
+        if self._begun:
             self._write()
             self._line.show(self._text, last=True)
-        self.pieces = self._books.first_level() if self._log is None else self._books.next(self._log.add)
-        self._waiting = sum(piece.stop - piece.start for piece in self.pieces)
+        pieces = self._books.first_level() if self._log is None else self._books.next(self._log.add)
+        self._waiting = sum(piece.stop - piece.start for piece in pieces)
         self._later = self._images_later()
         for book in self._books.books:
             self._say_why_all(book)
-        return len(self.pieces)
+        self._begun = True
+        return pieces
 
     def arrived(self, found: Found) -> None:
         """Take what a piece gave, from whichever rank."""
@@ -79,9 +80,11 @@ class Desk:
         self._books.lose(piece)
         self._failures[piece.point] = text
 
-    def finish(self) -> Exit:
-        """Write the last estimates and what the audit found, and mark the surface complete."""
+    def end(self, complete: bool) -> Exit:
+        """Write the last estimates, and where all is done what the audit found, and mark the surface complete."""
         self._write()
+        if not complete:
+            return Exit.RUN_AGAIN
         if self._failures:
             return self._ready.some_failed(list(self._failures.values()))
         verdict = self._books.verdict
@@ -90,10 +93,6 @@ class Desk:
         for sentence in self._closing(audit):
             tell(self._ready.world, sentence)
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
-
-    def rest(self) -> None:
-        """Write what is known by now, because the sweep stops here."""
-        self._write()
 
     def _closing(self, audit: Audit | None) -> Iterator[str]:
         path, used = self._ready.path, self._books.used

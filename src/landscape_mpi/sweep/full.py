@@ -1,9 +1,9 @@
 """A surface filled with every image at every point: each rank takes points, coarse to fine, and writes them."""
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.ranks import Handlers, share_out, tell, together
+from landscape_mpi.ranks import Handlers, World, alone, finish_alone, share_out, tell, together
 from landscape_mpi.sampling import all_images_because
-from landscape_mpi.surface import Record, open_writer
+from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweep.attempt import Index
 from landscape_mpi.sweep.points import Computer
 from landscape_mpi.sweep.progress import Progress
@@ -13,7 +13,9 @@ from landscape_mpi.sweep.ready import Ready
 def fill(ready: Ready) -> Exit:
     """Compute the points that a surface lacks; collective."""
     world, job, order = ready.world, ready.job, ready.missing
-    writer = together(world, lambda: open_writer(ready.path, world.communicator, world.rank == 0))
+    # where a rank may be lost, each has to be able to close the file by itself
+    communicator = world.itself if world.watch and ready.tolerant else world.communicator
+    writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
     if job.sampling:
         for name, split in ready.experiment.splits.items():
             ready.tell_whole(name, all_images_because(job.sampling.error, len(split)))
@@ -32,17 +34,29 @@ def fill(ready: Ready) -> Exit:
         failed.append(Record.failure(index, text))
         writer.at_rest(failed[-1])
 
-    handlers = Handlers(compute, writer.at_source, arrived, given_up if ready.tolerant else None)
-    complete = world.from_root(share_out(world, order, handlers, ready.experiment.stop))
-    failures = world.from_root(failed)
-    together(world, writer.settle)
-    together(world, lambda: writer.finish(world.meet, complete and not failures))
+    give_up = given_up if ready.tolerant else None
+    handlers = Handlers(compute, writer.at_source, arrived, give_up, place=ready.attempts.name)
+    complete = share_out(world, order, handlers, ready.experiment.stop)
+    complete = _close(world, writer, complete, failed)
     if not complete:
         return ready.stopped()
-    if failures:
-        return ready.some_failed([record.note for record in failures])
+    if failed:
+        return ready.some_failed([record.note for record in failed])
     tell(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
     return Exit.COMPLETE
+
+
+def _close(world: World, writer: Writer, complete: bool, failed: list[Record]) -> bool:
+    """Close the file, marked where no point is missing; return on every rank that comes back what rank 0 says."""
+    if alone(world):
+        finish_alone(world, writer.settle)
+        writer.finish(lambda: None, complete and not failed)
+        return complete
+    complete = world.from_root(complete)
+    failed[:] = world.from_root(failed)
+    together(world, writer.settle)
+    together(world, lambda: writer.finish(world.meet, complete and not failed))
+    return complete
 
 
 def ranks(count: int) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, tell
+from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, leave, tell
 from landscape_mpi.stop import Interrupted
 from landscape_mpi.sweep.ready import GO_ON
 
@@ -17,9 +17,7 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
     one rank alone, while the others may wait for it, and ends them at once.
     """
     try:
-        code = action()
-        world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
-        return code
+        return leave(world, action())
     except Interrupted as reason:
         return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
     except UserError as error:
@@ -34,8 +32,7 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
 
 def _leave(world: World, text: str, code: Exit) -> Exit:
     tell(world, text)
-    world.meet()
-    return code
+    return leave(world, code)
 
 
 def _end(world: World, text: str) -> Exit:

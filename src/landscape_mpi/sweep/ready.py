@@ -6,7 +6,7 @@ from typing import TextIO
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob
-from landscape_mpi.ranks import World, tell
+from landscape_mpi.ranks import World, alone, tell
 from landscape_mpi.surface import DONE, Surface, coarse_to_fine
 from landscape_mpi.sweep.attempt import Attempts, Grid, Index
 from landscape_mpi.sweep.engine import Engine
@@ -74,9 +74,10 @@ class Ready:
         return [index for index in self.visits if self.found is None or self.found.status[index] != DONE]
 
     def stopped(self) -> Exit:
-        """Say that the surface is not complete and how to go on; collective."""
-        reasons = [reason for reason in self.world.everywhere(self.experiment.stop.reason) if reason]
-        tell(self.world, f"{self.path}: stopped by {reasons[0]}; {GO_ON}")
+        """Say that the surface is not complete and how to go on; collective, but where a rank is lost."""
+        mine = self.experiment.stop.reason
+        reasons = [reason for reason in ([mine] if alone(self.world) else self.world.everywhere(mine)) if reason]
+        tell(self.world, f"{self.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
         return Exit.RUN_AGAIN
 
     def some_failed(self, texts: list[str]) -> Exit:

@@ -11,7 +11,8 @@ from pathlib import Path
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, on_root, tell
+from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell
+from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
     DONE,
@@ -32,7 +33,12 @@ from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
 from landscape_mpi.sweep.planes import output_path, repeats
 from landscape_mpi.sweep.provenance import attributes
-from landscape_mpi.sweep.ready import Ready, visits
+from landscape_mpi.sweep.ready import GO_ON, Ready, visits
+
+UNKEPT = (
+    "a rank that dies ends this sweep, because that is what its launcher does; start it by the mpirun of Open MPI or "
+    "MPICH, and the other ranks go on without it."
+)
 
 
 @dataclass(frozen=True)
@@ -47,24 +53,23 @@ class Options:
     tolerant: bool = False
 
 
-def sweep(path: Path, options: Options, world: World) -> Exit:
+def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:
     """Compute every point of a job that its surface files do not hold yet; collective.
 
     Raises:
         UserError: a mistake in the job or in what it points at; nothing has been written.
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
-    stop = Stop(stop_time(options.time_limit, os.environ, time.time()))
-    with stop.listening():
-        return _sweep(path, options, world, stop)
-
-
-def _sweep(path: Path, options: Options, world: World, stop: Stop) -> Exit:
+    stop = stop or Stop()
+    began = time.time()
+    end = on_root(world, lambda: job_end(os.environ))  # the same for all, and one question for all
+    stop.limit(stop_time(options.time_limit, end, began))
     job = on_root(world, lambda: load_job(path, SweepJob))
     shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
         on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
+    _watch(world, output_path(job, 0), options.tolerant)
     experiment = load_experiment(job, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
@@ -74,7 +79,17 @@ def _sweep(path: Path, options: Options, world: World, stop: Stop) -> Exit:
         codes.append(_PlaneSweep(there, output_path(job, repeat), plane, identity, options, world).run())
         if codes[-1] == Exit.RUN_AGAIN:
             break
+        if alone(world) and repeat + 1 < repeats(job.values):
+            tell(world, f"a rank is lost, and {repeats(job.values) - repeat - 1} more surfaces are to do; {GO_ON}")
+            return Exit.RUN_AGAIN
     return max(codes)
+
+
+def _watch(world: World, surface: Path, tolerant: bool) -> None:
+    """Look out for ranks that die where the others live on; say so where they are wanted to live on and cannot."""
+    if tolerant and world.size > 1 and not world.survives:
+        tell(world, f"note: {UNKEPT}")
+    begin_watch(world, surface)
 
 
 @dataclass(frozen=True)

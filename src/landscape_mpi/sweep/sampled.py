@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
-from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
+from landscape_mpi.ranks import Handlers, World, alone, finish_alone, on_root, share_out, tell, together
 from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
 from landscape_mpi.surface import (
     THETA,
@@ -31,7 +31,7 @@ from landscape_mpi.sweep.books import Book, Books, frame_of
 from landscape_mpi.sweep.desk import Desk
 from landscape_mpi.sweep.full import ranks
 from landscape_mpi.sweep.ready import Ready
-from landscape_mpi.sweep.slices import Found, Piece, SliceComputer
+from landscape_mpi.sweep.slices import Found, Piece, SliceComputer, index_of
 
 
 def can_save(ready: Ready) -> bool:
@@ -81,17 +81,37 @@ def fill(ready: Ready) -> Exit:
         journal = together(world, lambda: Journal(ready.folder, world.rank, identity, ready.identity.shard))
         held.enter_context(journal)
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
-        given_up = (desk.failed if desk else _given_up) if ready.tolerant else None
-        arrived = desk.arrived if desk else _nowhere
-        handlers = Handlers(compute, lambda found: journal.add(found.evaluated), arrived, given_up)
-        while on_root(world, lambda: desk.turn() if desk else 0):
-            if not world.from_root(share_out(world, desk.pieces if desk else [], handlers, ready.experiment.stop)):
-                together(world, lambda: desk.rest() if desk else None)
-                together(world, held.close)
-                return ready.stopped()
-        code = on_root(world, lambda: desk.finish() if desk else Exit.COMPLETE)
+        complete = share_out(world, [], _handlers(ready, compute, journal, desk), ready.experiment.stop)
+        return _end(ready, desk, complete, held)
+
+
+def _handlers(ready: Ready, compute: SliceComputer, journal: Journal, desk: Desk | None) -> Handlers[Piece, Found]:
+    def keep(found: Found) -> None:
+        journal.add(found.evaluated)
+
+    def place(piece: Piece) -> str:
+        return ready.attempts.name(index_of(piece.point, compute.shape))
+
+    given_up = (desk.failed if desk else _given_up) if ready.tolerant else None
+    arrived, more = (desk.arrived, desk.turn) if desk else (_nowhere, list[Piece])
+    return Handlers(compute, keep, arrived, given_up, more, place)
+
+
+def _end(ready: Ready, desk: Desk | None, complete: bool, held: ExitStack) -> Exit:
+    """Write how it ended and close all files; collective, but where a rank is lost: then rank 0 alone comes back."""
+    world = ready.world
+
+    def write() -> Exit:
+        return desk.end(complete) if desk else Exit.COMPLETE
+
+    if alone(world):
+        finish_alone(world, lambda: None if desk else held.close())  # the desk is written before it is closed
+        code = write()
+        held.close()
+    else:
+        code = on_root(world, write)
         together(world, held.close)
-        return code
+    return ready.stopped() if code == Exit.RUN_AGAIN else code
 
 
 def identity_of(ready: Ready) -> bytes:

@@ -14,6 +14,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.job import JobFile, TrainJob, load_job
 from landscape_mpi.plugin import is_plugin
 from landscape_mpi.ranks import World, failure_text, on_root, tell
+from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Interrupted, Stop, stop_time
 from landscape_mpi.train.run import train_job
 
@@ -37,7 +38,8 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
 
     A job that fails keeps none of the others from being trained.
     """
-    stop = Stop(stop_time(options.time_limit, os.environ, time.time()))
+    began, end = time.time(), on_root(world, lambda: job_end(os.environ))
+    stop = Stop(stop_time(options.time_limit, end, began))
     with stop.listening():
         try:
             jobs = on_root(world, lambda: _load(paths))
