@@ -50,12 +50,13 @@ def test_the_reference_job_holds_every_key_and_the_defaults():
     job = load_job(path, SweepJob).values
     sections = {"model": values.Model, "data": values.Data, "plane": planes.RandomPlane, "grid": values.Grid}
     sections |= {"evaluate": values.Evaluate, "sampling": values.Sampling, "output": values.Output}
-    sections |= {"train": values.Train}
+    sections |= {"hessian": values.Hessian, "train": values.Train}
     written = yaml.safe_load(path.read_text())
     for name, section in sections.items():
         assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
     assert set(written) == set(SweepJob.__struct_fields__)
     assert job.evaluate == values.Evaluate()
+    assert job.hessian == values.Hessian()
     assert job.plane == planes.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
     assert job.sampling == values.Sampling(error=0.02)
     assert job.train == values.Train(output="nets/resnet56")
@@ -67,8 +68,8 @@ def test_every_key_of_a_job_is_documented():
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    kinds = (planes.RandomPlane, planes.InterpolatedPlane, planes.PcaPlane, planes.FilePlane)
-    sections = (values.Model, values.Data, *kinds, values.Grid, values.Evaluate)
+    kinds = (planes.RandomPlane, planes.InterpolatedPlane, planes.PcaPlane, planes.HessianPlane, planes.FilePlane)
+    sections = (values.Model, values.Data, *kinds, values.Grid, values.Evaluate, values.Hessian)
     for section in (*sections, values.Sampling, values.Output, values.Train):
         assert set(section.__struct_fields__) <= keys, section
 

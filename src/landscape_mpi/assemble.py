@@ -3,6 +3,8 @@
 import ctypes
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -77,6 +79,19 @@ def allow_tf32(allowed: bool) -> None:
         warnings.simplefilter("ignore")
         torch.backends.cudnn.allow_tf32 = allowed
         torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+@contextmanager
+def without_tf32(allowed: bool) -> Iterator[None]:
+    """Forbid TF32 for a while, where it is allowed."""
+    if not allowed:
+        yield
+        return
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        allow_tf32(True)
 
 
 def keep_memory() -> None:

@@ -134,11 +134,22 @@ BAD = {
     "no split": (keys(data__splits=[]), "data.splits: found []"),
     "a split twice": (keys(data__splits=["train", "train"]), "data.splits: found ['train', 'train']"),
     "metrics without loss": (keys(metrics=["accuracy"]), "metrics: found ['accuracy']"),
-    "planned key": (keys(hessian={"images": 100}), "hessian: this version cannot do that yet"),
-    "planned metric": (keys(metrics=["loss", "hessian"]), "metrics[1]: found 'hessian', which this version cannot"),
-    "planned metric, sampled": (
+    "eigenvalues, sampled": (
         keys(metrics=["loss", "hessian"], sampling={"error": 0.02}),
-        "and which could not be sampled: error bars are those of means, and an eigenvalue is no mean",
+        "metrics: found hessian beside `sampling`, which is for means: its error bars are those of means, and an eigen",
+    ),
+    "a Hessian of no image": (keys(hessian={"images": 0}), "hessian.images: found 0; expected a whole number >= 1"),
+    "a tolerance of 0": (keys(hessian={"tolerance": 0}), "hessian.tolerance: found 0; expected a number > 0.0"),
+    "a tolerance of 1": (keys(hessian={"tolerance": 1}), "hessian.tolerance: found 1; expected a number < 1.0"),
+    "unknown key of the Hessian": (keys(hessian={"image": 1}), "hessian.image: unknown key (did you mean `images`?)"),
+    "key of no eigenvectors": (keys(plane={"kind": "hessian", "seed": 1}), "plane.seed: unknown key"),
+    "eigenvectors over no parameter": (
+        keys(plane={"kind": "hessian", "ignore": ["*"]}),
+        "plane: `ignore` and `only` leave no parameter to perturb",
+    ),
+    "a loss with one derivative": (
+        keys(metrics=["loss", "hessian"], loss="tiny:once"),
+        "hessian: the network or its loss cannot be differentiated twice (RuntimeError",
     ),
     "sampling without a target": (keys(sampling={"seed": 1}), "sampling.error: the key is missing; it is required"),
     "a negative target": (keys(sampling={"error": -0.01}), "sampling.error: found -0.01; expected a number >= 0.0"),

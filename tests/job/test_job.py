@@ -27,6 +27,14 @@ def test_defaults_are_the_contracts():
     assert (evaluate.batch, evaluate.dtype, evaluate.batchnorm, evaluate.engine) == ("auto", "float32", "keep", "auto")
 
 
+def test_the_hessians_keys_make_another_experiment_only_where_something_asks_for_it():
+    five = {"images": 5}
+    assert difference(job(), job(hessian=five)) is None
+    for asked in ({"metrics": ["loss", "hessian"]}, {"plane": {"kind": "hessian"}}):
+        assert difference(job(**asked), job(**asked, hessian={"tolerance": 1e-3})) is None
+        assert difference(job(**asked), job(**asked, hessian=five)).startswith("hessian.images: the file has 2000 and")
+
+
 def test_values_are_frozen():
     with pytest.raises(AttributeError):
         job().loss = "mse"

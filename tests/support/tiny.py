@@ -66,6 +66,24 @@ def fails_later(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
+class _Once(torch.autograd.Function):
+    """The identity, with a first derivative alone."""
+
+    @staticmethod
+    def forward(_, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(_, gradient):
+        return gradient
+
+
+def once(outputs, targets):
+    """Cross entropy that cannot be differentiated twice."""
+    return nn.functional.cross_entropy(_Once.apply(outputs), targets, reduction="none")
+
+
 def one_value(outputs, targets):
     """A loss that forgot reduction='none'."""
     return nn.functional.cross_entropy(outputs, targets)

@@ -19,7 +19,8 @@ class EagerEvaluator:
     def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
         """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
         # channels last in memory are faster to convolve, on CPUs and GPUs alike
-        self._network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        laid = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: nn.Module = laid
         self._plane = plane.to(task.device, task.dtype)
         self._task = task
         self._batch = Batch(batch)
@@ -30,6 +31,11 @@ class EagerEvaluator:
         """Return the losses and hits of some of a split's images at a point of the plane."""
         self._move(point)
         return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
+
+    def network_at(self, point: Point) -> nn.Module:
+        """Return the network at a point of the plane, in eval mode; it stays this evaluator's own."""
+        self._move(point)
+        return self._network
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""

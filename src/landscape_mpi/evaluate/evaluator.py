@@ -138,6 +138,14 @@ class Task:
             lanes.join()
             return PerImage.of(losses, hits)
 
+    def losses_of(self, network: Network, split: str, images: Images) -> Tensor:
+        """Return the loss of each of some images of a split, float64 [n] on the device; gradients flow through it.
+
+        Raises:
+            UserError: the loss does not return one value per example.
+        """
+        return self._batch(network, split, images)[0]
+
     def forward(self, network: Network, inputs: Rows) -> Any:
         """Return the outputs of a network; in the task's dtype where autocast takes them down."""
         if self.autocast is None:

@@ -2,7 +2,7 @@
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
 from landscape_mpi.job.load import load_job, read_job
-from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane, RandomPlane
+from landscape_mpi.job.planes import FilePlane, HessianPlane, InterpolatedPlane, PcaPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.values import (
     TO_BE_CHOSEN,
@@ -10,6 +10,7 @@ from landscape_mpi.job.values import (
     ChannelNormalisation,
     Data,
     Grid,
+    Hessian,
     JobFile,
     Model,
     Sampling,
@@ -26,6 +27,8 @@ __all__ = [
     "Data",
     "FilePlane",
     "Grid",
+    "Hessian",
+    "HessianPlane",
     "InterpolatedPlane",
     "JobFile",
     "Model",

@@ -12,6 +12,11 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
     yield from _data(job.data)
     if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
         yield f"metrics: found {list(job.metrics)}; expected `loss`, and each metric once."
+    if job.sampling is not None and "hessian" in job.metrics:
+        yield (
+            "metrics: found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
+            "eigenvalue is no mean; leave out one of the two."
+        )
     if isinstance(job, SweepJob) and job.grid == TO_BE_CHOSEN:
         yield from _no_grid(job.plane)
     elif job.grid is not None:

@@ -38,7 +38,10 @@ def training_difference(old: TrainJob, new: TrainJob) -> str | None:
 
 def experiment(job: SweepJob) -> dict[str, Any]:
     """Return the dotted keys that make two jobs the same experiment, with their values."""
-    return dict(_flat(msgspec.to_builtins(job)))
+    sections = msgspec.to_builtins(job)
+    if not job.curved:
+        del sections["hessian"]
+    return dict(_flat(sections))
 
 
 def _training(job: TrainJob) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-PLANNED = {"hessian"}
 _PATH = re.compile(r" - at `(key in )?\$?(?P<path>[^`]*)`$")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _WORDS = {
@@ -37,8 +36,6 @@ def explain(error: msgspec.ValidationError, document: Mapping[str, Any], kind: t
 
 def _unknown(path: str, name: str, known: Sequence[str]) -> str:
     key = _join(path, name)
-    if not path and name in PLANNED:
-        return f"{key}: this version cannot do that yet; leave the key out."
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f" (did you mean `{near[0]}`?)" if near else ""
     return f"{key}: unknown key{hint}; expected one of {', '.join(known)}."
@@ -49,8 +46,6 @@ def _wrong_value(path: str, complaint: str, document: Mapping[str, Any], kind: t
     shown = f"{path or 'the job'}: found {_show(found)}"
     if isinstance(found, str) and _NUMBER.fullmatch(found) and re.search(r"`(int|float)", complaint):
         return f"{shown}, which YAML reads as text; expected a number: write {_as_number(found)}."
-    if found == "hessian" and path.startswith("metrics["):
-        return f"{shown}, {_no_hessian(document)}; leave it out."
     choices = _choices(kind, path, document)
     if choices and complaint.startswith("Invalid"):
         near = difflib.get_close_matches(str(found), choices, n=1)
@@ -58,13 +53,6 @@ def _wrong_value(path: str, complaint: str, document: Mapping[str, Any], kind: t
         return f"{shown}; expected one of {', '.join(choices)}{hint}."
     axis = "; an axis is [first, last, number of points]" if re.fullmatch(r"grid\.(alpha|beta)(\[.*)?", path) else ""
     return f"{shown}; expected {_expected(complaint)}{axis}."
-
-
-def _no_hessian(document: Mapping[str, Any]) -> str:
-    why = "which this version cannot compute yet"
-    if "sampling" not in document:
-        return why
-    return f"{why}, and which could not be sampled: error bars are those of means, and an eigenvalue is no mean"
 
 
 def _as_number(text: str) -> str:

@@ -41,6 +41,14 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
     only: Only | None = None
 
 
+class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only=True):
+    """Eigenvectors of the Hessian at theta*: of its largest eigenvalue, and of the most negative one."""
+
+    normalize: Normalise = "none"
+    ignore: Ignore = "none"
+    only: Only | None = None
+
+
 class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
     """Directions stored in a direction file or a surface file, used as they are."""
 
@@ -48,4 +56,4 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     trajectory: str | None = None
 
 
-Plane = RandomPlane | InterpolatedPlane | PcaPlane | FilePlane
+Plane = RandomPlane | InterpolatedPlane | PcaPlane | HessianPlane | FilePlane

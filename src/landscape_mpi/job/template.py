@@ -22,7 +22,7 @@ data:
 loss: cross_entropy                 # or mse, or "package.module:callable"
 
 plane:
-  kind: random                      # random, interpolate (with `to:`, `via:`), pca (`trajectory:`) or file (`path:`)
+  kind: random                      # or interpolate (with `to:`, `via:`), pca (`trajectory:`), hessian, file (`path:`)
   seed: 0
   normalize: filter                 # filter, layer, weight or none
   ignore: biasbn                    # leave biases and batch norm alone; or none, or name patterns
@@ -31,7 +31,7 @@ grid:
   alpha: [-1, 1, 25]                # first, last, number of points
   beta: [-1, 1, 25]                 # leave it out for a line
 
-metrics: [loss, accuracy]
+metrics: [loss, accuracy]           # and hessian: the extreme eigenvalues at every point (docs/curvature.md)
 evaluate: {batch: auto, dtype: float32, batchnorm: keep, engine: auto}
 # sampling: {error: 0.02}           # some images a point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {file: surface.h5}

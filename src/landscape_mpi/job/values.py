@@ -8,11 +8,11 @@ import numpy as np
 from msgspec import Meta, Struct, field, structs
 from numpy.typing import NDArray
 
-from landscape_mpi.job.planes import Plane
+from landscape_mpi.job.planes import HessianPlane, Plane
 from landscape_mpi.job.section import Positive, Seed, Values
 
 SplitName = Literal["train", "test"]
-Metric = Literal["loss", "accuracy"]
+Metric = Literal["loss", "accuracy", "hessian"]
 
 
 class Model(Values, frozen=True, kw_only=True):
@@ -98,6 +98,16 @@ class Evaluate(Values, frozen=True, kw_only=True):
     engine: Literal["auto", "eager", "fused", "winograd", "compiled", "cudnn"] = "auto"
 
 
+class Hessian(Values, frozen=True, kw_only=True):
+    """How the extreme eigenvalues of the Hessian are found: on the first images of the first split, to a residual.
+
+    `images`: how many, None for all. `tolerance`: ||H v - lambda v|| relative to the larger |lambda| of both ends.
+    """
+
+    images: Positive | None = 2000
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 1.0e-3
+
+
 class Sampling(Values, frozen=True, kw_only=True):
     """Some images a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
 
@@ -142,6 +152,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
     plane: Plane | None = None
     grid: Grid | None = None
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
     output: Output | None = None
@@ -157,9 +168,15 @@ class SweepJob(Values, frozen=True, kw_only=True):
     grid: Grid = TO_BE_CHOSEN
     loss: str = "cross_entropy"
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
     train: Train | None = None
+
+    @property
+    def curved(self) -> bool:
+        """Whether anything asks for the Hessian: the metric at every point, or the plane."""
+        return "hessian" in self.metrics or isinstance(self.plane, HessianPlane)
 
 
 AnyJob = TypeVar("AnyJob", SweepJob, TrainJob)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,12 @@ class Plane:
     delta: Parameters
     eta: Parameters | None = None
     statistics: "Plane | None" = None
+
+    @staticmethod
+    def along(theta: Parameters, directions: Iterable[Parameters]) -> "Plane":
+        """Return the line along one direction, or the plane along two."""
+        delta, *others = directions
+        return Plane(theta, delta, others[0] if others else None)
 
     def at(self, alpha: float, beta: float = 0.0) -> Parameters:
         """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""

@@ -10,14 +10,16 @@ from pathlib import Path
 from landscape_mpi.data.rows import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
-from landscape_mpi.job import Grid, Sampling, SweepJob, load_job
+from landscape_mpi.job import Grid, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import Solo
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweep import planes
 from landscape_mpi.sweep.batch import choose_batch
+from landscape_mpi.sweep.eigenplane import stand_in
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
+from landscape_mpi.sweep.forecast import NO_SEARCH, forecast
 from landscape_mpi.sweep.output import find_surface
 from landscape_mpi.sweep.progress import clock_time
 
@@ -37,20 +39,24 @@ def check(path: Path, device: str) -> str:
     experiment = load_experiment(job, device, world)
     lines: list[str] = [f"{path}: the job is sound."]
     for repeat in range(planes.repeats(job.values)):
-        plane, identity = experiment.plane(world, repeat)
         output = planes.output_path(job, repeat)
+        made = stand_in(experiment, output)
+        plane, identity = experiment.plane(world, repeat, made)
         surface = find_surface(output, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(_line("output", f"{output}, {state}"))
-    return "\n".join([*lines, *_description(replace(experiment, job=identity.job), plane, identity.trajectory)]) + "\n"
+    described = _description(replace(experiment, job=identity.job), plane, identity.trajectory, surface is not None)
+    return "\n".join([*lines, *described]) + "\n"
 
 
-def _description(experiment: Experiment, plane: Plane, path: Trajectory | None) -> Iterator[str]:
+def _description(experiment: Experiment, plane: Plane, path: Trajectory | None, begun: bool) -> Iterator[str]:
     job = experiment.job.values
     points = math.prod(job.grid.shape)
     yield _line("device", str(experiment.device))
     yield _line("network", f"{job.model.build}, {_count(plane):,} parameters in {len(plane.theta)} tensors")
-    yield _line("plane", f"{job.plane.__struct_config__.tag}, cosine of delta and eta {plane.cosine:.4g}")
+    to_find = isinstance(job.plane, HessianPlane) and not begun
+    angle = "eigenvectors still to be found" if to_find else f"cosine of delta and eta {plane.cosine:.4g}"
+    yield _line("plane", f"{job.plane.__struct_config__.tag}, {angle}")
     if path is not None:
         yield _line("trajectory", _trajectory(path))
         yield _line("grid", ", ".join(f"{name} {axis}" for name, axis in _axes(job.grid)))
@@ -61,10 +67,17 @@ def _description(experiment: Experiment, plane: Plane, path: Trajectory | None) 
     batch = choose_batch(Solo(), experiment)
     evaluator = _evaluator(experiment, plane, batch)
     yield _line("engine", evaluator.description)
+    search = forecast(experiment, plane, batch) if "hessian" in job.metrics or to_find else NO_SEARCH
+    if search.text:
+        yield _line("hessian", search.text)
+    if to_find:
+        yield _line("plane takes", f"about {clock_time(search.seconds)}, before the first point; all ranks share it")
     if job.sampling is not None:
         yield _line("sampling", _sampling(job.sampling, images))
-    yield _line("time", _time(job, images, _seconds_an_image(evaluator, job.data.splits[0], batch), experiment.anew))
-    memory = _megabytes(plane, evaluator)
+    curved = search.seconds if "hessian" in job.metrics else 0.0
+    seconds = _seconds_an_image(evaluator, job.data.splits[0], batch)
+    yield _line("time", _time(job, images, seconds, experiment.anew, curved))
+    memory = _megabytes(plane, evaluator) + search.megabytes
     yield _line("memory", f"about {memory:,.0f} MB a rank, {_data(experiment):,.0f} MB a node for data")
 
 
@@ -77,10 +90,13 @@ def _batchnorm(experiment: Experiment) -> str:
     }[experiment.job.values.evaluate.batchnorm]
 
 
-def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int) -> str:
-    """Estimate how long the sweep takes, from the seconds of an image; `anew` more go to running statistics a point."""
+def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int, curved: float) -> str:
+    """Estimate how long the sweep takes, from the seconds of an image and those of the curvature of a point.
+
+    `anew` more images go to running statistics at every point.
+    """
     points = math.prod(job.grid.shape) * planes.repeats(job)
-    each = seconds * (sum(images.values()) + anew)
+    each = seconds * (sum(images.values()) + anew) + curved
     total = clock_time(each * points)
     if job.sampling is None:
         return f"about {each:.3g} s a point, {total} on one rank like this one"

@@ -1,10 +1,8 @@
 """What a precision below float32 costs: mean losses beside those of float32 at two points; writes nothing."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
-from landscape_mpi.assemble import allow_tf32
+from landscape_mpi.assemble import without_tf32
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, together
@@ -24,20 +22,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     deviations = []
     for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.grid), FAR_IMAGES)):
         ours = evaluate_all(world, experiment, at(evaluator, point), evaluator.batch, limit)
-        with _float32(experiment):
+        with without_tf32(experiment.precision.tf32):
             plain = evaluate_all(world, experiment, at(exact, point), evaluator.batch, limit)
         deviations.append(deviation(*(means(found, experiment.job.values.metrics) for found in (plain, ours))))
     return max(deviations)
-
-
-@contextmanager
-def _float32(experiment: Experiment) -> Iterator[None]:
-    """Forbid TF32 for a while."""
-    if not experiment.precision.tf32:
-        yield
-        return
-    allow_tf32(False)
-    try:
-        yield
-    finally:
-        allow_tf32(True)

@@ -43,13 +43,15 @@ class Experiment:
         """From how many images running statistics are estimated anew at every point; 0 where they are not."""
         return 0 if self.task.calibration is None else count(self.task.calibration)
 
-    def plane(self, world: World, repeat: int) -> tuple[Plane, Identity]:
+    def plane(self, world: World, repeat: int, made: Plane | None = None) -> tuple[Plane, Identity]:
         """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
+
+        `made`: the plane, where it is made already.
 
         Raises:
             UserError: the plane cannot be built, or the ranks hold different ones.
         """
-        laid = lay_plane(world, self.job, self.theta, repeat, self.stop)
+        laid = lay_plane(world, self.job, self.theta, repeat, self.stop, made)
         fingerprints = {
             "checkpoint_sha256": self.theta.checkpoint_sha256,
             "data_sha256": self.data_sha256,

@@ -21,7 +21,7 @@ def fill(ready: Ready) -> Exit:
             ready.tell_whole(name, all_images_because(job.sampling.error, len(split)))
     done = ready.found.done if ready.found else 0
     tell(world, f"{ready.path}: {_plan(done, len(order))}, on {ranks(world.size)}.")
-    compute = Computer(ready.attempts, job.data.splits, job.metrics, _constants(ready))
+    compute = Computer(ready.attempts, job.data.splits, job.metrics, _constants(ready), ready.curvature)
     progress = Progress(done + len(order), done, ready.stream)
 
     def arrived(record: Record) -> None:

@@ -26,14 +26,18 @@ class Laid:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
-def lay_plane(world: World, job: JobFile[SweepJob], theta: Theta, repeat: int, stop: Stop) -> Laid:
+def lay_plane(
+    world: World, job: JobFile[SweepJob], theta: Theta, repeat: int, stop: Stop, made: Plane | None = None
+) -> Laid:
     """Return the plane of a repeat, the same on every rank; rank 0 alone reads checkpoints of a trajectory.
+
+    `made`: the plane, where it is made already.
 
     Raises:
         UserError: the plane cannot be built, or the checkpoints do not fit it.
     """
     run = together(world, lambda: find_run(job, theta, stop) if world.rank == 0 else None)
-    plane, explained = _plane(world, job, theta, repeat, run)
+    plane, explained = (made, ()) if made else _plane(world, job, theta, repeat, run)
     found = on_root(world, lambda: (place(run, plane, explained), run.sha256) if run else None)
     if found is None:
         return Laid(job, plane)
@@ -54,8 +58,7 @@ def _plane(
     made = together(world, lambda: _components(kind, theta, run, count) if run else None)
     names = list(theta.parameters)
     directions = [share_parameters(made.directions[axis] if made else None, names, world) for axis in range(count)]
-    plane = Plane(theta.parameters, directions[0], None if count == 1 else directions[1])
-    return plane, made.explained if made else ()
+    return Plane.along(theta.parameters, directions), made.explained if made else ()
 
 
 def _components(kind: PcaPlane, theta: Theta, run: Run, count: int) -> Components:

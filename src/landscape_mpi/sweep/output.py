@@ -1,7 +1,7 @@
 """The surface file a sweep goes on with: created, or found to be of the same experiment; rank 0 alone calls this."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
@@ -22,6 +22,7 @@ class Identity:
     """What fixes every number of a surface: the job's keys and the fingerprints of what they point at.
 
     `shard`: which share of the points the file is for; None for all. `trajectory`: the path of a run on the plane.
+    `facts` are recorded of how the plane was found.
     """
 
     job: JobFile[SweepJob]
@@ -29,6 +30,7 @@ class Identity:
     fingerprints: Mapping[str, str]
     shard: Shard | None = None
     trajectory: Trajectory | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 def find_surface(path: Path, identity: Identity) -> Surface | None:
@@ -75,7 +77,7 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         xbuffers=_direction(plane.statistics.delta) if plane.statistics else None,
         ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
         job=identity.job.text,
-        attributes={"seed": identity.seed, **identity.fingerprints, **attributes, **_place(identity)},
+        attributes={"seed": identity.seed, **identity.fingerprints, **identity.facts, **attributes, **_place(identity)},
         trajectory=identity.trajectory,
     )
 

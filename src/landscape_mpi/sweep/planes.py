@@ -4,7 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import FilePlane, InterpolatedPlane, JobFile, PcaPlane, RandomPlane, SweepJob
+from landscape_mpi.job import (
+    FilePlane,
+    HessianPlane,
+    InterpolatedPlane,
+    JobFile,
+    PcaPlane,
+    RandomPlane,
+    SweepJob,
+)
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
 from landscape_mpi.sweep.prepare import Theta, load_end
@@ -23,6 +31,8 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
             return _stored_plane(job.resolve(plane.path), theta, line, moving)
         case InterpolatedPlane():
             return _interpolated_plane(job, plane, theta, moving)
+        case HessianPlane():
+            raise TypeError("all ranks look for its eigenvectors together: eigenplane makes it")
         case RandomPlane():
             return _random_plane(plane, seed(job.values, repeat), theta, line)
         case PcaPlane():

@@ -4,28 +4,40 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from landscape_mpi.evaluate import measure
+from landscape_mpi.evaluate import Point, measure
 from landscape_mpi.surface import Record
 from landscape_mpi.sweep.attempt import Attempts, Index
+from landscape_mpi.sweep.curvature import Curvature, Curved
 
 
 @dataclass(frozen=True)
 class Computer:
-    """Turns a grid index into a record; `constants` are results that are the same at every point."""
+    """Turns a grid index into a record.
+
+    `constants` are results that are the same at every point; `curvature` is None where nothing asks for the Hessian.
+    """
 
     attempts: Attempts
     splits: tuple[str, ...]
     metrics: tuple[str, ...]
     constants: Mapping[str, float] = field(default_factory=dict)
+    curvature: Curvature | None = None
 
     def __call__(self, index: Index) -> Record:
-        """Evaluate every split at the point.
+        """Evaluate every split at the point, and the Hessian where it is asked for.
 
         Raises:
             PieceError: the evaluation raised; the text names rank, host and point.
         """
         started = time.perf_counter()
-        evaluator = self.attempts.evaluator
-        values = self.attempts.at(index, lambda point: measure(evaluator, point, self.splits, self.metrics))
+        values, note = self.attempts.at(index, self._at)
         seconds = time.perf_counter() - started
-        return Record(index, {**values, **self.constants}, self.attempts.world.rank, seconds, self.attempts.note)
+        notes = "; ".join(filter(None, [self.attempts.note, note]))
+        return Record(index, {**values, **self.constants}, self.attempts.world.rank, seconds, notes)
+
+    def _at(self, point: Point) -> Curved:
+        values = measure(self.attempts.evaluator, point, self.splits, self.metrics)
+        if self.curvature is None:
+            return Curved(values, "")
+        curved = self.curvature.at(point)
+        return Curved({**values, **curved.values}, curved.note)

@@ -9,6 +9,7 @@ from landscape_mpi.job import SweepJob
 from landscape_mpi.ranks import World, alone, tell
 from landscape_mpi.surface import DONE, Surface, coarse_to_fine
 from landscape_mpi.sweep.attempt import Attempts, Grid, Index
+from landscape_mpi.sweep.curvature import Curvature
 from landscape_mpi.sweep.engine import Engine
 from landscape_mpi.sweep.experiment import Experiment
 from landscape_mpi.sweep.output import Identity
@@ -40,6 +41,7 @@ class Ready:
         batch: Images at a time, fixed with the file.
         stream: Where progress is shown; None for nowhere.
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
+        curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
     """
 
     world: World
@@ -52,6 +54,7 @@ class Ready:
     batch: int
     stream: TextIO | None
     tolerant: bool
+    curvature: Curvature | None = None
 
     @property
     def job(self) -> SweepJob:

@@ -11,7 +11,7 @@ from pathlib import Path
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell
+from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell, together
 from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
@@ -28,6 +28,8 @@ from landscape_mpi.surface import (
 from landscape_mpi.sweep import full, sampled
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.cost import precision_error
+from landscape_mpi.sweep.curvature import Curvature
+from landscape_mpi.sweep.eigenplane import make_plane
 from landscape_mpi.sweep.engine import Engine, choose_engine
 from landscape_mpi.sweep.experiment import Experiment, load_experiment
 from landscape_mpi.sweep.output import Identity, find_surface, new_surface
@@ -73,8 +75,10 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
     experiment = load_experiment(job, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
-        plane, identity = experiment.plane(world, repeat)
-        identity = replace(identity, shard=shard)
+        known = None if options.overwrite else _place(output_path(job, repeat), shard)
+        made = make_plane(world, experiment, known)
+        plane, identity = experiment.plane(world, repeat, made.plane)
+        identity = replace(identity, shard=shard, facts=made.facts)
         there = replace(experiment, job=identity.job)
         codes.append(_PlaneSweep(there, output_path(job, repeat), plane, identity, options, world).run())
         if codes[-1] == Exit.RUN_AGAIN:
@@ -149,6 +153,7 @@ class _PlaneSweep:
             batch,
             stream,
             self.options.tolerant,
+            self._curvature(batch),
         )
         if self.options.overwrite:
             on_root(self.world, lambda: sampled.clear(ready))
@@ -165,6 +170,14 @@ class _PlaneSweep:
         anew = ", running statistics estimated anew in both" if self.experiment.anew else ""
         tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
         return engine
+
+    def _curvature(self, batch: int) -> Curvature | None:
+        """Return what finds the Hessian's eigenvalues at every point, once a product is known to be possible."""
+        if "hessian" not in self.experiment.job.values.metrics:
+            return None
+        curvature = together(self.world, lambda: Curvature.of(self.experiment, self.plane, batch))
+        together(self.world, curvature.rehearse)
+        return curvature
 
     def _cost(self, engine: Engine) -> dict[str, float]:
         """Return what is recorded of a precision below float32; nothing of the others."""

@@ -1,0 +1,6 @@
+"""Curvature of a loss: Hessian-vector products, and both ends of the spectrum; knows nothing of grids, MPI or files."""
+
+from landscape_mpi.curvature.lanczos import Extremes, Product, Search, basis_size, extremes, start_vector
+from landscape_mpi.curvature.product import Hessian
+
+__all__ = ["Extremes", "Hessian", "Product", "Search", "basis_size", "extremes", "start_vector"]
