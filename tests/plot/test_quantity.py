@@ -15,6 +15,7 @@ from landscape_mpi.plot.quantity import quantity
         ("train_images", "training images used"),
         ("test_loss_relbar", "relative 95 % error bar of the test loss (%)"),
         ("min_eig", "smallest Hessian eigenvalue"),
+        ("hessian_iterations", "products for the Hessian eigenvalues"),
         ("hold_out_loss", "hold_out loss (nats)"),
         ("something_new", "something new"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.plot.curvature import RATIO, has_ratio, ratio
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.plot.quantity import Quantity, is_loss, quantity
 from landscape_mpi.surface.bars import has_bars, relative, widest
@@ -67,7 +68,8 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     Args:
         surface: what was read.
         metric: its name; left out: train_loss, else the first loss, else the first metric. Beside those in the file
-            there is NAME_relbar for what has error bars: the bars in percent of the values.
+            there is NAME_relbar for what has error bars: the bars in percent of the values; and eig_ratio for
+            surfaces with both ends of the Hessian's spectrum.
 
     Raises:
         UserError: the surface has no such metric, or nothing to draw in it.
@@ -101,11 +103,14 @@ def default_metric(surface: Surface) -> str:
 def _results(surface: Surface, name: str) -> NDArray[np.float64]:
     if name in surface.metrics:
         return surface.metrics[name]
+    if name == RATIO:
+        return ratio(surface)
     return relative(surface, name.removesuffix(RELATIVE))
 
 
 def _named(surface: Surface, metric: str) -> str:
     names = [*surface.metrics, *(name + RELATIVE for name in surface.metrics if has_bars(surface, name))]
+    names += [RATIO] if has_ratio(surface) else []
     if metric in names:
         return metric
     near = difflib.get_close_matches(metric, names, n=1)

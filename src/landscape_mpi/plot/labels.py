@@ -11,7 +11,7 @@ from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
-from landscape_mpi.plot.quantity import is_accuracy
+from landscape_mpi.plot.quantity import CURVATURE, is_accuracy
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.surface.read import Surface
 
@@ -99,7 +99,8 @@ def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
 
 def _facts(directions: Sequence[str | None], progress: str | None, fields: Sequence[Field]) -> list[str]:
     origin = fields[0].origin
-    every = [*directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, progress]
+    curved = origin.hessian if any(field.quantity.metric in CURVATURE for field in fields) else None
+    every = [*directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
     return [fact for fact in [*every, *_bars(fields), *map(_gaps, fields)] if fact]
 
 

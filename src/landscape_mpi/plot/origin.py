@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+import msgspec
+
 from landscape_mpi.errors import UserError
+from landscape_mpi.job import Hessian
 from landscape_mpi.job.text import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
@@ -36,6 +39,7 @@ class Origin:
         batchnorm: move or recompute, where running statistics are not those of theta*.
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
+        hessian: which images the Hessian is of and how exact, such as "Hessian of 500 images, tolerance 0.001".
     """
 
     network: str | None = None
@@ -50,6 +54,7 @@ class Origin:
     batchnorm: str | None = None
     epoch: int | None = None
     explained: tuple[float, ...] = ()
+    hessian: str | None = None
 
 
 def origin_of(surface: Surface) -> Origin:
@@ -74,6 +79,7 @@ def origin_of(surface: Surface) -> Origin:
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
         epoch=_epoch(job.word("model", "checkpoint")),
         explained=surface.trajectory.explained if surface.trajectory else (),
+        hessian=_hessian(job),
     )
 
 
@@ -90,6 +96,10 @@ class _Job:
     def whole(self, *keys: str) -> int | None:
         value = self._value(keys)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        value = self._value((name,))
+        return value if isinstance(value, Mapping) else {}
 
     def _value(self, keys: tuple[str, ...]) -> object:
         value: object = self.document
@@ -131,6 +141,19 @@ def _data(job: _Job) -> str | None:
     limit = job.whole("data", "limit")
     images = f", first {limit} images" if limit else ""
     return _DATA.get(build, build.rpartition(":")[2]) + images
+
+
+def _hessian(job: _Job) -> str | None:
+    metrics = job.document.get("metrics")
+    if not isinstance(metrics, list) or "hessian" not in metrics:
+        return None
+    try:
+        asked = msgspec.convert(dict(job.section("hessian")), Hessian)
+    except msgspec.ValidationError:
+        return None
+    most = [count for count in (asked.images, job.whole("data", "limit")) if count]
+    images = f"{min(most)} images" if most else "all images"
+    return f"Hessian of {images}, tolerance {asked.tolerance:g}"
 
 
 def _seed(surface: Surface, job: _Job) -> int | None:

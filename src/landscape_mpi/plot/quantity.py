@@ -14,9 +14,12 @@ _SPREADS = {
 _OTHERS = {
     "min_eig": "smallest Hessian eigenvalue",
     "max_eig": "largest Hessian eigenvalue",
+    "eig_ratio": r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$",
     "hessian_residual": "residual of the Hessian eigenvalues",
-    "hessian_iterations": "iterations for the Hessian eigenvalues",
+    "hessian_iterations": "products for the Hessian eigenvalues",
 }
+CURVATURE = frozenset(_OTHERS)
+"""Metrics of the Hessian."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot.curvature import as_usual
 from landscape_mpi.plot.field import default_metric
 from landscape_mpi.plot.film import compose_film
 from landscape_mpi.plot.histories import DEFAULT, are_histories, compose_histories
@@ -43,6 +44,7 @@ def _figures(options: argparse.Namespace) -> list[Path]:
         default = _beside(options.surface, wish.kind or DEFAULT)
     else:
         surfaces = [read_surface(path) for path in options.surface]
+        wish = as_usual(wish, surfaces)
         figure = compose(surfaces, wish)
         default = _default_target(surfaces, wish)
     targets = options.output or [default]
@@ -67,7 +69,8 @@ def _movie(options: argparse.Namespace) -> Path:
     wish = _wish(options)
     if are_histories(options.surface, wish.kind):
         raise UserError(f"--movie: {options.surface[0]} is a training history; expected surfaces.")
-    film = compose_film([read_surface(path) for path in options.surface], wish)
+    surfaces = [read_surface(path) for path in options.surface]
+    film = compose_film(surfaces, as_usual(wish, surfaces))
     save_film(film, options.movie, options.fps or DEFAULT_FPS)
     return Path(options.movie)
 

@@ -1,0 +1,44 @@
+"""The map of |lambda_min / lambda_max|, as in the paper's Figure 7: its values and its usual scale; draws nothing."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.plot.wish import Wish
+from landscape_mpi.surface.read import Surface
+
+RATIO = "eig_ratio"
+"""The name of the metric, which is in no file."""
+ENDS = ("min_eig", "max_eig")
+HIGHEST = 0.5
+"""The upper end of the paper's colour scale."""
+
+
+def has_ratio(surface: Surface) -> bool:
+    """Return whether a surface knows both ends of the spectrum."""
+    return all(name in surface.metrics for name in ENDS)
+
+
+def ratio(surface: Surface) -> NDArray[np.float64]:
+    """Return |lambda_min / lambda_max| (Li et al., section 6) at every point, the shape of the surface.
+
+    NaN where nothing is done, inf where lambda_max is 0.
+    """
+    smallest, largest = (surface.metrics[name] for name in ENDS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(smallest / largest)
+
+
+def as_usual(wish: Wish, surfaces: Sequence[Surface]) -> Wish:
+    """Return a wish for the ratio with the paper's filled map and its scale, where nothing else is asked for."""
+    if wish.metric != RATIO or not all(map(has_ratio, surfaces)):
+        return wish
+    every = np.concatenate([ratio(surface).ravel() for surface in surfaces])
+    finite = every[np.isfinite(every)]
+    kind = wish.kind or (None if surfaces[0].is_line else "filled")
+    asked = wish.log or wish.levels or wish.low is not None or wish.high is not None
+    if asked or not finite.size or finite.min() > HIGHEST:
+        return replace(wish, kind=kind)
+    return replace(wish, kind=kind, log=False, low=0.0, high=HIGHEST)

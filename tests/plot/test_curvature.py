@@ -1,0 +1,76 @@
+"""Maps of the ratio of the Hessian's extreme eigenvalues, as in Figure 7 of the paper."""
+
+import numpy as np
+import pytest
+from matplotlib.contour import ContourSet
+from matplotlib.text import Text
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.__main__ import main
+from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot.curvature import as_usual, ratio
+from landscape_mpi.plot.wish import Wish
+from landscape_mpi.surface.read import read_surface
+from plot.conftest import ALPHA, BETA
+from plot.made_surfaces import JOB, bowl, write_foreign
+
+pytestmark = pytest.mark.filterwarnings("error")
+SMALLEST = -bowl(ALPHA, BETA) / 50 + 0.005
+LARGEST = np.ones((7, 9))
+
+
+@pytest.fixture
+def curved(make):
+    return make({"train_loss": bowl(ALPHA, BETA), "min_eig": SMALLEST, "max_eig": LARGEST})
+
+
+def test_the_ratio_is_that_of_magnitudes(make):
+    smallest, largest = np.array([[-1.0, -4, 0], [1, np.nan, -1]]), np.array([[4.0, -2, 2], [2, np.nan, 0]])
+    surface = make({"min_eig": smallest, "max_eig": largest}, alpha=np.arange(3.0), beta=np.arange(2.0))
+    np.testing.assert_array_equal(ratio(surface), [[0.25, 2, 0], [0.5, np.nan, np.inf]])
+
+
+def test_it_is_a_filled_map_from_0_to_a_half_unless_asked_otherwise(curved):
+    wish = as_usual(Wish(metric="eig_ratio"), [curved])
+    assert wish == Wish(kind="filled", metric="eig_ratio", log=False, low=0.0, high=0.5)
+    for asked in (Wish(metric="eig_ratio", kind="heat", log=True), Wish(metric="eig_ratio", kind="heat", high=0.2)):
+        assert as_usual(asked, [curved]) == asked
+    assert as_usual(Wish(metric="max_eig"), [curved]) == Wish(metric="max_eig")
+    figure = compose([curved], wish)
+    lines = [artist for artist in figure.axes[0].get_children() if isinstance(artist, ContourSet)]
+    assert (lines[0].norm.vmin, lines[0].norm.vmax) == (0, 0.5)
+
+
+def test_values_beyond_a_half_alone_get_a_scale_of_their_own(make):
+    surface = make({"min_eig": -0.8 - bowl(ALPHA, BETA), "max_eig": LARGEST})
+    wish = as_usual(Wish(metric="eig_ratio"), [surface])
+    assert wish == Wish(kind="filled", metric="eig_ratio")
+    compose([surface], wish)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("", "Hessian of 500 images, tolerance 0.001"),
+        ("hessian: {images: 200, tolerance: 0.01}\n", "Hessian of 200 images, tolerance 0.01"),
+        ("hessian: {images: null}\n", "Hessian of 500 images, tolerance 0.001"),
+    ],
+)
+def test_the_caption_says_of_which_images_and_how_exact(make, section, said):
+    surface = make({"min_eig": SMALLEST, "max_eig": LARGEST}, job=JOB + "metrics: [loss, hessian]\n" + section)
+    texts = [text.get_text() for text in compose([surface], Wish(metric="min_eig")).findobj(Text)]
+    assert any(said in text for text in texts)
+
+
+def test_files_of_another_tool(tmp_path):
+    smallest = SMALLEST.copy()
+    smallest[0, 0] = 1.0  # not yet
+    path = write_foreign(tmp_path / "g.h5", ALPHA, BETA, {"min_eig": smallest, "max_eig": LARGEST})
+    assert np.isnan(ratio(read_surface(path))[0, 0])
+    assert main([str(path), "--metric", "eig_ratio"]) == 0
+    assert (tmp_path / "g_eig_ratio_filled.png").exists()
+
+
+def test_a_surface_without_eigenvalues_has_no_ratio(rectangle):
+    with pytest.raises(UserError, match=r"has no eig_ratio"):
+        compose([rectangle], as_usual(Wish(metric="eig_ratio"), [rectangle]))
