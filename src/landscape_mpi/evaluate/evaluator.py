@@ -172,7 +172,7 @@ class Task:
         """Return the network, or a copy with the statistics that the task's images give at its parameters."""
         if self.calibration is None:
             return network
-        network = copy.deepcopy(network)
+        network = fast_copy(network)  # laid out as at every point: what estimates round differently adds up with depth
         self.calibrate(network)
         return network
 
@@ -217,6 +217,11 @@ def _hits(outputs: Any, targets: Rows) -> Tensor | None:
     if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.dim() != 2:
         return None
     return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
+
+
+def fast_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network with channels last in memory: faster to convolve, on CPUs and GPUs alike."""
+    return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def is_classes(targets: Rows) -> TypeGuard[Tensor]:
