@@ -11,6 +11,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from landscape_mpi.presence import Presence
@@ -62,10 +63,15 @@ def keep(environment: Mapping[str, str]) -> Keeper | None:
         return Keeper(its)
     os.close(its)
     for number in SIGNALS:
-        signal.signal(number, lambda number, _: os.kill(child, number))  # waited for or not, it is there until then
+        signal.signal(number, lambda number, _: _pass_on(child, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     _watch(child, ours)
     raise RuntimeError("a keeper came back; expected it to end with its rank.")
+
+
+def _pass_on(child: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, number)
 
 
 def _watch(child: int, line: int) -> None:
@@ -85,15 +91,20 @@ def _watch(child: int, line: int) -> None:
 
 
 def _end(status: int, place: bytes, launcher: int) -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
     if os.WIFEXITED(status):
         os._exit(os.WEXITSTATUS(status))
     if place:
+        _heed(signal.SIG_IGN)  # what the launcher passes on is for the ranks that live
         _stay(Path(os.fsdecode(place)), launcher)
+    _heed(signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one core dump of a crash is enough
     os.kill(os.getpid(), os.WTERMSIG(status))
     os._exit(1)
+
+
+def _heed(how: signal.Handlers) -> None:
+    for number in SIGNALS:
+        signal.signal(number, how)
 
 
 def _stay(place: Path, launcher: int) -> None:
