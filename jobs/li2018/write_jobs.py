@@ -1,0 +1,340 @@
+"""Writes the jobs of the paper's figures: `paper/` at the paper's size, `laptop/` small enough for a few cores.
+
+    python jobs/li2018/write_jobs.py
+
+The files are kept beside this script; it is what says how they hang together.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+TOP = "../../.."
+AUTHORS_PIXELS = {"mean": [0.49137255, 0.48235294, 0.44666667], "std": [0.24705882, 0.24352941, 0.26156863]}
+"""Mean (125.3, 123.0, 113.9) / 255 and standard deviation (63.0, 62.1, 66.7) / 255, as the authors normalised."""
+Job = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What differs between the two folders.
+
+    Attributes:
+        folder: Where the jobs go, and the folder of their networks and surfaces.
+        width: Channels of VGG-9's first stage.
+        limit: Images to train on; None for all.
+        looked_at: Images of each split at every point of a surface; None for all.
+        path: The same for the plane of a trajectory.
+        epochs: Of training; the learning rate drops after a half, three quarters and eleven twelfths.
+        small: The small batch.
+        large: The large batch of VGG-9.
+        decay: Weight decay, where there is any: with a twentieth of the steps, it takes more to shrink weights alike.
+        line: Points of a line between networks, on [-0.5, 1.5].
+        side: Points of a side of a plane, on [-1, 1].
+        figure1: The same for Figure 1, and the images of its points.
+        figure7: The same for Figure 7.
+        repeats: Random directions of a band.
+    """
+
+    folder: str
+    width: int
+    limit: int | None
+    looked_at: int | None
+    path: int | None
+    epochs: int
+    small: int
+    large: int
+    decay: float
+    line: int
+    side: int
+    figure1: tuple[int, int | None]
+    figure7: tuple[int, int | None]
+    repeats: int
+
+
+PAPER = Size("paper", 64, None, None, None, 300, 128, 8192, 5.0e-4, 401, 51, (251, None), (51, None), 10)
+LAPTOP = Size("laptop", 8, 10_000, 2000, 500, 60, 32, 1024, 2.0e-3, 41, 21, (25, 500), (9, 100), 5)
+
+
+def main() -> None:
+    """Write every job of both sizes."""
+    for size in (PAPER, LAPTOP):
+        folder = HERE / size.folder
+        folder.mkdir(exist_ok=True)
+        for name, (title, job) in jobs(size).items():
+            (folder / f"{name}.yaml").write_text(render(size, name, title, job))
+
+
+def render(size: Size, name: str, title: str, job: Job) -> str:
+    """Return a job file: what it is, how it is run, and the job."""
+    command = "train" if "train" in job else "sweep"
+    ranks = "" if command == "train" else "mpirun -n 2 "
+    lines = (
+        f"# {title}",
+        "#",
+        f"#   {ranks}python -m landscape_mpi {command} jobs/li2018/{size.folder}/{name}.yaml",
+        "",
+    )
+    return "\n".join(lines) + "\n" + yaml.safe_dump(job, sort_keys=False, default_flow_style=None, width=110)
+
+
+def jobs(size: Size) -> dict[str, tuple[str, Job]]:
+    """Return title and job by name."""
+    found = {**figure1(size), **vgg_training(size), **figure2(size), **figure3(size), **figure7(size)}
+    found |= {**figure8(size), **figure9(size), **optimizers(size), **rescaled(size)}
+    return found | (figures_4_to_6() if size is PAPER else laptop_figure4())
+
+
+def figure1(size: Size) -> dict[str, tuple[str, Job]]:
+    """The authors' own ResNet-56 without and with shortcuts."""
+    points, limit = size.figure1
+    return {
+        f"figure1_{name}": (
+            f"Figure 1: the training loss of the authors' {title}.",
+            sweep(
+                size, f"figure1_{name}", authors(name), images(limit, AUTHORS_PIXELS), random_plane(), square(points)
+            ),
+        )
+        for name, title in AUTHORS.items()
+    }
+
+
+AUTHORS = {
+    "resnet56": "ResNet-56 (300 epochs of SGD, test error 6.34 %): a smooth bowl",
+    "resnet56_noshort": "ResNet-56 without shortcuts (test error 13.31 %): chaos",
+}
+
+
+def figure7(size: Size) -> dict[str, tuple[str, Job]]:
+    """Maps of |lambda_min / lambda_max| over the planes of Figure 1."""
+    points, limit = size.figure7
+    found = {}
+    for name, title in AUTHORS.items():
+        job = sweep(
+            size, f"figure7_{name}", authors(name), images(limit, AUTHORS_PIXELS), random_plane(), square(points)
+        )
+        job |= {"metrics": ["loss", "hessian"], "hessian": {"images": limit, "tolerance": 0.01}}
+        found[f"figure7_{name}"] = (f"Figure 7: curvature around {title.split(' (')[0]}.", job)
+    return found
+
+
+def vgg_nets(size: Size) -> Mapping[str, tuple[str, Job]]:
+    """Return how each VGG-9 is trained, and in words."""
+    small, large, decay = size.small, size.large, size.decay
+    adam = {"optimizer": "adam", "lr": 0.001, "weight_decay": 0.0, "batch": small}
+    return {
+        "small_wd0": (f"batch {small}, no weight decay", {"batch": small, "weight_decay": 0.0}),
+        "large_wd0": (f"batch {large}, no weight decay", {"batch": large, "weight_decay": 0.0}),
+        "small_wd": (f"batch {small}, weight decay {decay}", {"batch": small, "weight_decay": decay}),
+        "large_wd": (f"batch {large}, weight decay {decay}", {"batch": large, "weight_decay": decay}),
+        "start1": (f"batch {small}, no weight decay, other start", {"batch": small, "weight_decay": 0.0, "seed": 1}),
+        "adam": (f"Adam, batch {small}, no weight decay", adam),
+    }
+
+
+def vgg_training(size: Size) -> dict[str, tuple[str, Job]]:
+    """The VGG-9 of Figures 2, 3, 8 and 9."""
+    return {
+        f"train_vgg9_{name}": (
+            f"VGG-9 of Figures 2, 3, 8 and 9: {words}.",
+            {
+                "model": vgg(size),
+                "data": images(size.limit, splits=("train", "test")),
+                "train": training(size, f"vgg9_{name}", how),
+            },
+        )
+        for name, (words, how) in vgg_nets(size).items()
+    }
+
+
+def figure2(size: Size) -> dict[str, tuple[str, Job]]:
+    """The lines from the small batch's minimum to the large batch's."""
+    return {
+        f"figure2_{decay}": (
+            f"Figure 2: from batch {size.small} (at 0) to batch {size.large} (at 1), {words} weight decay.",
+            between(size, f"figure2_{decay}", f"small_{decay}", f"large_{decay}"),
+        )
+        for decay, words in {"wd0": "without", "wd": "with"}.items()
+    }
+
+
+def figure3(size: Size) -> dict[str, tuple[str, Job]]:
+    """Lines and planes around the four minima, filter-normalised."""
+    found = {}
+    for name, (words, _) in list(vgg_nets(size).items())[:4]:
+        data = images(size.looked_at, splits=("train", "test"))
+        plane = sweep(size, f"figure3_{name}", trained(size, name), data, random_plane(), square(size.side))
+        band = {**random_plane(), "repeats": size.repeats}
+        line = sweep(size, f"figure3_line_{name}", trained(size, name), data, band, {"alpha": [-1, 1, size.side]})
+        found[f"figure3_{name}"] = (f"Figure 3: the plane around VGG-9, {words}.", plane)
+        found[f"figure3_line_{name}"] = (f"Figure 3: {size.repeats} random lines through VGG-9, {words}.", line)
+    return found
+
+
+def figure8(size: Size) -> dict[str, tuple[str, Job]]:
+    """A trajectory along random directions, which shows nothing."""
+    plane = {**random_plane(), "trajectory": trajectory(size, "small_wd")}
+    job = sweep(size, "figure8", trained(size, "small_wd"), images(size.path), plane, square(size.side))
+    return {"figure8": ("Figure 8: the trajectory along two random directions, where it hardly moves.", job)}
+
+
+def figure9(size: Size) -> dict[str, tuple[str, Job]]:
+    """The trajectories in the planes of their own principal components; the grid holds the path."""
+    found = {}
+    for name, (words, _) in vgg_nets(size).items():
+        plane = {"kind": "pca", "trajectory": trajectory(size, name)}
+        job = sweep(size, f"figure9_{name}", trained(size, name), images(size.path), plane, None)
+        found[f"figure9_{name}"] = (f"Figure 9: the trajectory of VGG-9, {words}.", job)
+    return found
+
+
+def optimizers(size: Size) -> dict[str, tuple[str, Job]]:
+    """Between minima of two optimizers and of two random starts."""
+    via = between(size, "plane_optimizers", "small_wd0", "adam")
+    via["plane"]["via"] = checkpoint(size, "start1")
+    via["grid"] = {axis: [-0.5, 1.5, size.side] for axis in ("alpha", "beta")}
+    return {
+        "line_optimizers": (
+            "From the minimum of SGD (0) to that of Adam (1).",
+            between(size, "line_optimizers", "small_wd0", "adam"),
+        ),
+        "line_starts": (
+            "From the minimum of one random start (0) to another's (1).",
+            between(size, "line_starts", "small_wd0", "start1"),
+        ),
+        "plane_optimizers": ("The plane through SGD (0, 0), Adam (1, 0) and SGD from another start (0, 1).", via),
+    }
+
+
+def rescaled(size: Size) -> dict[str, tuple[str, Job]]:
+    """Two networks that compute the same function, along raw and along filter-normalised directions."""
+    found = {}
+    for net in ("small_wd", "rescaled"):
+        for kind, normalise in (("raw", "none"), ("filter", "filter")):
+            plane = {"kind": "random", "seed": 0, "normalize": normalise, "ignore": "biasbn"}
+            # raw directions are as long as the square root of the number of weights, so their range is short
+            reach = 0.05 if kind == "raw" else 1
+            grid = {"alpha": [-reach, reach, size.side], "beta": [-reach, reach, size.side]}
+            name = f"scale_{net}_{kind}"
+            words = "rescaled by rescale.py" if net == "rescaled" else "as trained"
+            found[name] = (
+                f"Scale invariance: VGG-9 {words}, {kind} directions.",
+                sweep(size, name, trained(size, net), images(size.looked_at), plane, grid),
+            )
+    return found
+
+
+def figures_4_to_6() -> dict[str, tuple[str, Job]]:
+    """Depth, shortcuts, width, DenseNet: training and planes."""
+    nets: dict[str, tuple[str, Job]] = {"densenet121": ("Figure 4: DenseNet-121", {"build": "densenet121"})}
+    for depth in (20, 56, 110):
+        nets[f"resnet{depth}"] = (f"Figure 5: ResNet-{depth}", {"build": f"resnet{depth}"})
+        nets[f"resnet{depth}_noshort"] = (
+            f"Figure 5: ResNet-{depth}-NS",
+            {"build": f"resnet{depth}", "options": {"shortcut": "none"}},
+        )
+    for k in (2, 4, 8):
+        nets[f"wrn56_{k}"] = (f"Figure 6: Wide ResNet-56, k = {k}", {"build": f"wrn56_{k}"})
+        nets[f"wrn56_{k}_noshort"] = (
+            f"Figure 6: Wide ResNet-56-NS, k = {k}",
+            {"build": f"wrn56_{k}", "options": {"shortcut": "none"}},
+        )
+    return {name: job for net, (title, model) in nets.items() for name, job in pair(PAPER, net, title, model)}
+
+
+def laptop_figure4() -> dict[str, tuple[str, Job]]:
+    """The two extremes of Figure 4, thin and briefly trained."""
+    nets = {
+        "resnet110_noshort": (
+            "Figure 4: a thin ResNet-110-NS",
+            {"build": "resnet110", "options": {"shortcut": "none", "width": 4}},
+        ),
+        "densenet121": ("Figure 4: a thin DenseNet-121", {"build": "densenet121", "options": {"growth": 4}}),
+    }
+    return {name: job for net, (title, model) in nets.items() for name, job in pair(LAPTOP, net, title, model)}
+
+
+def pair(size: Size, net: str, title: str, model: Job) -> Iterator[tuple[str, tuple[str, Job]]]:
+    """Yield the training of a network and the plane around it."""
+    data = images(size.limit, splits=("train", "test"))
+    how = {"batch": size.small, "weight_decay": size.decay}
+    yield f"train_{net}", (f"{title}: training.", {"model": model, "data": data, "train": training(size, net, how)})
+    last = {**model, "checkpoint": checkpoint(size, net, "")}
+    yield (
+        f"plane_{net}",
+        (
+            f"{title}: the plane.",
+            sweep(size, f"plane_{net}", last, images(size.looked_at), random_plane(), square(size.side)),
+        ),
+    )
+
+
+def vgg(size: Size) -> Job:
+    """VGG-9 of a size."""
+    return {"build": "vgg9", "options": {"width": size.width}}
+
+
+def trained(size: Size, net: str) -> Job:
+    """A trained VGG-9."""
+    return {**vgg(size), "checkpoint": checkpoint(size, net)}
+
+
+def checkpoint(size: Size, net: str, family: str = "vgg9_") -> str:
+    """Where the last checkpoint of a training is."""
+    return f"{TOP}/nets/{size.folder}/{family}{net}/epoch-{size.epochs:04d}.safetensors"
+
+
+def trajectory(size: Size, net: str) -> str:
+    """Where all checkpoints of a training are."""
+    return f"{TOP}/nets/{size.folder}/vgg9_{net}/epoch-*.safetensors"
+
+
+def authors(name: str) -> Job:
+    """A network of the paper's authors."""
+    shortcut = "none" if name.endswith("noshort") else "projection"
+    path = f"{TOP}/nets/li2018-{name.replace('_', '-')}.t7"
+    return {"build": "resnet56", "options": {"shortcut": shortcut}, "checkpoint": path}
+
+
+def images(limit: int | None, normalize: Job | None = None, splits: tuple[str, ...] = ("train",)) -> Job:
+    """CIFAR-10; the paper draws the training loss."""
+    data: Job = {"build": "cifar10", "root": f"{TOP}/data", "splits": list(splits)}
+    return data | ({"normalize": normalize} if normalize else {}) | ({"limit": limit} if limit else {})
+
+
+def training(size: Size, name: str, how: Job) -> Job:
+    """The paper's training, over a size's epochs."""
+    drops = [size.epochs // 2, size.epochs * 3 // 4, size.epochs * 11 // 12]
+    return {"output": f"{TOP}/nets/{size.folder}/{name}", "epochs": size.epochs, "drops": drops, **how}
+
+
+def random_plane() -> Job:
+    """Filter-normalised random directions."""
+    return {"kind": "random", "seed": 0, "normalize": "filter", "ignore": "biasbn"}
+
+
+def square(points: int) -> Job:
+    """[-1, 1]^2."""
+    return {"alpha": [-1, 1, points], "beta": [-1, 1, points]}
+
+
+def between(size: Size, name: str, start: str, end: str) -> Job:
+    """The line from one VGG-9 to another, batch norm statistics moving along."""
+    plane = {"kind": "interpolate", "to": checkpoint(size, end)}
+    data = images(size.looked_at, splits=("train", "test"))
+    job = sweep(size, name, trained(size, start), data, plane, {"alpha": [-0.5, 1.5, size.line]})
+    return job | {"evaluate": {"batchnorm": "move"}}
+
+
+def sweep(size: Size, name: str, model: Job, data: Job, plane: Job, grid: Job | None) -> Job:
+    """A sweep into `surfaces/`."""
+    output = {"file": f"{TOP}/surfaces/{size.folder}/{name}.h5"}
+    return {"model": model, "data": data, "plane": plane, **({"grid": grid} if grid else {}), "output": output}
+
+
+if __name__ == "__main__":
+    main()
