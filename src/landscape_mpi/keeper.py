@@ -91,11 +91,11 @@ def _watch(child: int, line: int) -> None:
 
 
 def _end(status: int, place: bytes, launcher: int) -> None:
-    if os.WIFEXITED(status):
-        os._exit(os.WEXITSTATUS(status))
     if place:
         _heed(signal.SIG_IGN)  # what the launcher passes on is for the ranks that live
         _stay(Path(os.fsdecode(place)), launcher)
+    if os.WIFEXITED(status):
+        os._exit(os.WEXITSTATUS(status))
     _heed(signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one core dump of a crash is enough
     os.kill(os.getpid(), os.WTERMSIG(status))
