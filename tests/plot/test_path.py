@@ -58,8 +58,8 @@ def test_axes_legend_and_caption_say_what_is_shown(make, kind):
     said = words(figure)
     for text in ("epoch 0", "epoch 40", "learning rate drops", "principal components of the trajectory"):
         assert text in said
-    # ||alpha delta + beta eta|| of the first checkpoint: 2^2 + 2.1^2 - 2 * 0.5 * 2 * 2.1
-    assert f"path of 5 checkpoints: up to {math.sqrt(4.21):.3g} from θ* in the plane, 4.5 off it" in said
+    # ||alpha delta + beta eta||^2 of the second checkpoint: 1.4^2 + 2.7^2 - 2 * 0.5 * 1.4 * 2.7
+    assert f"path of 5 checkpoints: up to {math.sqrt(5.47):.3g} from θ* in the plane, 4.5 off it" in said
     assert "72.1 %" in figure.axes[0].get_xlabel()
     assert "10.3 %" in figure.axes[0].get_ylabel()
     if kind != "surface":
