@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.plot.__main__ import main
+from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
 from plot.made_surfaces import bowl, coarse, write, write_foreign
 
 pytest.importorskip("vtkmodules.vtkIOXML", reason="vtk is not installed")
@@ -82,6 +83,28 @@ def test_files_of_others_and_names_that_are_no_xml(tmp_path):
     )
     np.testing.assert_array_equal(points[..., 2], LOSS)
     np.testing.assert_array_equal(data['a"<b>&\\x1b'], LOSS)
+
+
+def test_a_training_run_is_a_line_on_the_surface(gaps, capsys):
+    """Each checkpoint at the height of the plane there; beyond the grid and beside a gap at the lowest."""
+    alpha, beta = np.array([2.0, 0.3, -0.2, 0.1]), np.array([0.0, -1.0, -0.8, -0.07])
+    nothing = np.full(4, np.nan)
+    run = Trajectory(alpha, beta, np.arange(4.0), np.array([0, 5, 10, 20]), np.arange(4.0) + 7, nothing)
+    with h5py.File(gaps, "r+") as file:
+        write_trajectory(file, run)
+    converted(gaps, "--linear")
+    assert capsys.readouterr().out.split() == [str(gaps.with_suffix(ending)) for ending in (".vts", ".vtp")]
+    data, points, order = vtk_views.read_line(gaps.with_suffix(".vtp"))
+    np.testing.assert_array_equal(points[:, :2], np.column_stack([alpha, beta]))
+    lowest = np.delete(LOSS.ravel(), [1 * 9 + 2, 4 * 9 + 6]).min()
+    row = (beta[3] - BETA[3]) / (BETA[4] - BETA[3])
+    assert (points[0, 2], points[2, 2]) == (lowest, lowest)
+    assert points[1, 2] == pytest.approx(LOSS[0, 4])
+    assert points[3, 2] == pytest.approx(LOSS[3, 3] + row * (LOSS[4, 3] - LOSS[3, 3]))
+    assert order == [0, 1, 2, 3]
+    np.testing.assert_array_equal(data["epoch"], [0, 5, 10, 20])
+    np.testing.assert_array_equal(data["train_loss"], run.train_loss)
+    np.testing.assert_array_equal(data["zvalue"], points[:, 2])
 
 
 def test_mistakes_write_nothing(gaps, tmp_path, capsys):

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 from vtkmodules.util.numpy_support import vtk_to_numpy
-from vtkmodules.vtkIOXML import vtkXMLStructuredGridReader
+from vtkmodules.vtkIOXML import vtkXMLPolyDataReader, vtkXMLStructuredGridReader
 
 PIXELS, NOTHING, CANNOT = 400, 77, 77
 
@@ -32,6 +32,18 @@ def arrays(grid):
         data.GetArrayName(i): vtk_to_numpy(data.GetArray(i)).reshape(shape) for i in range(data.GetNumberOfArrays())
     }
     return found, vtk_to_numpy(grid.GetPoints().GetData()).reshape(*shape, 3)
+
+
+def read_line(path):
+    """Return the point data of a .vtp file by name, its points [n, 3], and the order in which the line joins them."""
+    reader = vtkXMLPolyDataReader()
+    reader.SetFileName(str(path))
+    reader.Update()
+    line = reader.GetOutput()
+    every = [line.GetPointData().GetArray(i) for i in range(line.GetPointData().GetNumberOfArrays())]
+    ids = line.GetCell(0).GetPointIds()
+    order = [ids.GetId(i) for i in range(ids.GetNumberOfIds())]
+    return {array.GetName(): vtk_to_numpy(array) for array in every}, vtk_to_numpy(line.GetPoints().GetData()), order
 
 
 def picture(grid):

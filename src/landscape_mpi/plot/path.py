@@ -83,7 +83,7 @@ def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
     path = field.surface.trajectory
     if path is None or path.beta is None:
         return
-    z = _between(scale.height(linear(field)), field, path.alpha, path.beta)
+    z = between(scale.height(linear(field)), field, path.alpha, path.beta)
     axes.plot(path.alpha, path.beta, z, color="black", linewidth=_WIDTH, zorder=20, path_effects=[_HALO], gid="path")
     for mark in marks(path):
         place = (values[mark.where] for values in (path.alpha, path.beta, z))
@@ -112,7 +112,7 @@ def reach(field: Field) -> float | None:
     return float(np.sqrt(np.max(x * x + y * y + 2 * cosine * x * y)))  # type: ignore[operator]
 
 
-def _between(heights: Values, field: Field, x: Values, y: Values) -> Values:
+def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
     """Interpolate heights [ny, nx] bilinearly at some places; NaN beyond the grid and beside a gap."""
     column, row = _index(field.alpha, x), _index(field.beta, y)
     known = np.isfinite(column) & np.isfinite(row)

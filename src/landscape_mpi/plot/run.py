@@ -27,7 +27,7 @@ def draw(options: argparse.Namespace) -> list[Path]:
         UserError: a file cannot be read or drawn as asked, or a file cannot be written.
     """
     if options.vtk:
-        return [_grid(options)]
+        return _grid(options)
     if options.movie:
         return [_movie(options)]
     if options.fps is not None:
@@ -53,11 +53,10 @@ def _figures(options: argparse.Namespace) -> list[Path]:
     return targets
 
 
-def _grid(options: argparse.Namespace) -> Path:
-    """Write a grid for ParaView; return its path."""
+def _grid(options: argparse.Namespace) -> list[Path]:
+    """Write a grid for ParaView, and the path on it if there is one; return the files."""
     check_vtk(options)
-    write_grid(read_surface(options.surface[0]), _wish(options), options.vtk)
-    return Path(options.vtk)
+    return write_grid(read_surface(options.surface[0]), _wish(options), options.vtk)
 
 
 def _movie(options: argparse.Namespace) -> Path:

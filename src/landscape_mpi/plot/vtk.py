@@ -1,4 +1,4 @@
-"""A plane as a structured grid for ParaView (.vts), in VTK's own XML format; knows nothing of figures.
+"""A plane as a structured grid for ParaView (.vts), a path on it as a line (.vtp), in VTK's XML; knows no figures.
 
 The format: https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html
 """
@@ -16,16 +16,20 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.path import between
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.refusal import whole
+from landscape_mpi.surface.trajectory import Trajectory
 
 Values = NDArray[np.float64]
 
-ENDING = ".vts"
+ENDING, PATH_ENDING = ".vts", ".vtp"
 HIDDEN = 2
 """The bit of `vtkGhostType` that hides a point and every cell around it."""
+TYPES = {np.dtype(np.uint8): ("UInt8", "u1"), np.dtype(np.int64): ("Int64", "<i8")}
+"""How VTK calls a type, and how it is stored; every other one is stored as float64."""
 OF_FIGURES = ("kind", "levels", "title", "output")
 
 
@@ -47,35 +51,66 @@ def check_vtk(options: argparse.Namespace) -> None:
             raise UserError(f"--vtk: found --{flag} as well, which is for figures; leave one of them out.")
 
 
-def write_grid(surface: Surface, wish: Wish, path: Path) -> None:
+def write_grid(surface: Surface, wish: Wish, path: Path) -> list[Path]:
     """Write a plane whose height is a metric, on the scale of a 3-D figure, with every result as point data.
 
+    A training run's path on it becomes a line of its own, beside it.
+
+    Returns:
+        The files.
+
     Raises:
-        UserError: the surface is a line, has no such metric or nothing to show, or the file cannot be written.
+        UserError: the surface is a line, has no such metric or nothing to show, or a file cannot be written.
     """
     if surface.beta is None or min(surface.shape) < 2:
         found = "a line" if surface.beta is None else f"{surface.shape[1]} x {surface.shape[0]} points"
         raise UserError(f"--vtk: {surface.path}: found {found}, which has no area; expected a plane.")
     field = field_of(surface, wish.metric)
-    scale = scale_of([field], wish)
-    heights = scale.height(linear(field))
-    grid = "\n".join(_grid(surface, heights)) + "\n"
-    with whole(path, "choose another place with --vtk") as aside:
-        aside.write_text(grid, encoding="utf-8")
+    heights = scale_of([field], wish).height(linear(field))
+    files = {path: _grid(surface, heights)}
+    if (run := surface.trajectory) is not None and run.beta is not None:
+        places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)
+        files[path.with_suffix(PATH_ENDING)] = _line(run, places)
+    for target, lines in files.items():
+        with whole(target, "choose another place with --vtk") as aside:
+            aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [*files]
 
 
 def _grid(surface: Surface, heights: Values) -> Iterator[str]:
     """Yield the lines of the file; x runs along alpha, y along beta."""
     rows, columns = surface.shape
     extent = f'"0 {columns - 1} 0 {rows - 1} 0 0"'
-    yield '<VTKFile type="StructuredGrid" version="1.0" byte_order="LittleEndian" header_type="UInt64">'
+    yield _opening("StructuredGrid")
     yield f"<StructuredGrid WholeExtent={extent}><Piece Extent={extent}>"
+    alpha, beta = np.meshgrid(surface.alpha, np.asarray(surface.beta))
+    yield from _points(_point_data(surface, heights), _places(alpha, beta, heights, heights))
+    yield "</Piece></StructuredGrid></VTKFile>"
+
+
+def _line(run: Trajectory, places: Values) -> Iterator[str]:
+    """Yield the lines of the file of a path, a point a checkpoint."""
+    count = run.alpha.size
+    data = {name: getattr(run, name) for name in ("epoch", "residual", "train_loss", "lr")}
+    yield _opening("PolyData")
+    yield f'<PolyData><Piece NumberOfPoints="{count}" NumberOfLines="1">'
+    yield from _points({**data, "zvalue": places[..., 2]}, places)
+    yield f"<Lines>{_array('connectivity', np.arange(count))}{_array('offsets', np.array([count]))}</Lines>"
+    yield "</Piece></PolyData></VTKFile>"
+
+
+def _opening(kind: str) -> str:
+    return f'<VTKFile type="{kind}" version="1.0" byte_order="LittleEndian" header_type="UInt64">'
+
+
+def _points(data: Mapping[str, NDArray[Any]], places: Values) -> Iterator[str]:
+    """Yield what belongs to the points of either file, and where they are."""
     yield '<PointData Scalars="zvalue">'
-    for name, values in _point_data(surface, heights).items():
+    for name, values in data.items():
         yield _array(name, values)
     yield "</PointData><Points>"
-    yield _array("Points", _points(surface, heights))
-    yield "</Points></Piece></StructuredGrid></VTKFile>"
+    yield _array("Points", places, components=3)
+    yield "</Points>"
 
 
 def _point_data(surface: Surface, heights: Values) -> Mapping[str, NDArray[Any]]:
@@ -84,17 +119,15 @@ def _point_data(surface: Surface, heights: Values) -> Mapping[str, NDArray[Any]]
     return {**surface.metrics, "status": surface.status, "zvalue": heights, "vtkGhostType": hidden}
 
 
-def _points(surface: Surface, heights: Values) -> Values:
-    """Return the places of the points [ny, nx, 3]; a gap, which is hidden, lies lowest: NaN is no place."""
-    alpha, beta = np.meshgrid(surface.alpha, np.asarray(surface.beta))
-    return np.stack([alpha, beta, np.where(np.isnan(heights), np.nanmin(heights), heights)], axis=-1)
+def _places(alpha: Values, beta: Values, height: Values, heights: Values) -> Values:
+    """Return where points are [..., 3]; those without a height lie as low as any: NaN is no place."""
+    return np.stack([alpha, beta, np.where(np.isnan(height), np.nanmin(heights), height)], axis=-1)
 
 
-def _array(name: str, values: NDArray[Any]) -> str:
-    """Return an array element: the number of bytes and the bytes, in base64, of [ny, nx] or [ny, nx, components]."""
-    kind, dtype = ("UInt8", "u1") if values.dtype == np.uint8 else ("Float64", "<f8")
+def _array(name: str, values: NDArray[Any], components: int = 1) -> str:
+    """Return an array element: the number of bytes and the bytes, in base64."""
+    kind, dtype = TYPES.get(values.dtype, ("Float64", "<f8"))
     raw = values.astype(dtype).tobytes()
     content = base64.b64encode(len(raw).to_bytes(8, "little") + raw).decode()
-    components = values.shape[2] if values.ndim == 3 else 1
     layout = f'type="{kind}" NumberOfComponents="{components}" format="binary"'
     return f"<DataArray Name={quoteattr(printable(name))} {layout}>{content}</DataArray>"
