@@ -58,7 +58,7 @@ def test_panels_of_one_network_are_told_apart_by_their_files(make):
     ("origin", "along_alpha", "along_beta"),
     [
         (Origin(), "α (δ direction)", "β (η direction)"),  # noqa: RUF001
-        (Origin(kind="pca"), "α (1st component)", "β (2nd component)"),  # noqa: RUF001
+        (Origin(kind="pca"), "α (1st PCA component)", "β (2nd PCA component)"),  # noqa: RUF001
         (Origin(kind="interpolate", to="big", via="third"), "α (0: θ*, 1: big)", "β (1: third)"),  # noqa: RUF001
     ],
 )
