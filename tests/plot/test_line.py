@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.plot import panels, style
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.wish import Wish
 from plot.made_surfaces import JOB
@@ -98,3 +99,11 @@ def test_a_line_of_one_point(make):
 def test_a_mean_squared_error_has_no_unit(make):
     figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=JOB + "loss: mse\n")], Wish())
     assert figure.axes[0].get_ylabel() == "training loss"
+
+
+def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels():
+    figure, axes = panels.panels(2, style.LINE_PANEL, 0, None)
+    facts = ["interpolation from vgg9_small_wd0/epoch-0060 to vgg9_large_wd0/epoch-0060"] * 2
+    panels.write(figure, axes, panels.Texts(["left", "right"], [facts[:1], facts[1:]], [], None))
+    panels.settle(figure, [])
+    assert all(panel.get_position().width > 0.35 for panel in axes)

@@ -21,6 +21,8 @@ from landscape_mpi.plot.style import GREY, SMALL
 _MOST_COLUMNS = 4
 _POINTS_A_LINE = 1.35 * SMALL
 _CHARACTERS_AN_INCH = 22
+_BESIDE = 0.5
+"""Inches of a column that small print above a panel leaves free: text as wide as the column would squeeze the panel."""
 _TITLE_CHARACTERS_AN_INCH = 11.5
 _LEGEND = 11.0
 _MARGIN = 0.04
@@ -96,7 +98,7 @@ def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
 def head(axes: Axes, title: str, facts: Sequence[str]) -> None:
     """Write a panel's title and, smaller below it, its own facts; both above a legend, if there is one."""
     above = _LEGEND if axes.get_legend() else 0.0
-    lines = _wrapped(facts, _width(axes))
+    lines = _wrapped(facts, _width(axes) - _BESIDE)
     if lines:
         axes.annotate(
             "\n".join(lines),
