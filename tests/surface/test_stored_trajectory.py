@@ -22,7 +22,7 @@ def path(beta=True, explained=(0.75, 0.125)):
 def written(folder, trajectory):
     alpha = np.linspace(-1, 1, 3)
     beta = None if trajectory and trajectory.beta is None else alpha
-    new = NewSurface(alpha, beta, ("train_loss",), [], None, "job", {}, trajectory)
+    new = NewSurface(alpha, beta, ("train_loss",), [], None, "job", trajectory=trajectory)
     create_surface(folder / "surface.h5", new)
     return folder / "surface.h5"
 
