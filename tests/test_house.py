@@ -39,7 +39,7 @@ def test_no_bare_assert_and_no_shell_in_the_package():
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_every_example_job_is_sound(path):
     sections = yaml.safe_load(path.read_text())
-    kinds = [kind for section, kind in (("train", TrainJob), ("grid", SweepJob)) if section in sections]
+    kinds = [kind for section, kind in (("train", TrainJob), ("plane", SweepJob)) if section in sections]
     assert kinds
     for kind in kinds:
         load_job(path, kind)

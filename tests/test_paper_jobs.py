@@ -1,4 +1,4 @@
-"""The jobs of the paper's figures: what their script writes, each of them sound; and what rescaling leaves alone."""
+"""The jobs of the paper's figures: what their script writes, and complete; and what rescaling leaves alone."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from landscape_mpi.job import SweepJob, TrainJob, load_job
-
 FOLDER = Path(__file__).resolve().parents[1] / "jobs" / "li2018"
-JOBS = sorted(FOLDER.glob("*/*.yaml"))
 
 
 @pytest.fixture
@@ -29,12 +26,6 @@ def test_the_files_are_what_the_script_writes(scripts):
         written = {f"{name}.yaml": write_jobs.render(size, name, *job) for name, job in write_jobs.jobs(size).items()}
         kept = {path.name: path.read_text() for path in (FOLDER / size.folder).glob("*.yaml")}
         assert kept == written
-
-
-@pytest.mark.parametrize("path", JOBS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_job_is_sound(path):
-    kind = TrainJob if path.name.startswith("train_") else SweepJob
-    load_job(path, kind)
 
 
 def test_what_a_sweep_needs_a_training_leaves(scripts):
