@@ -13,8 +13,9 @@ from landscape_mpi.sweep.ready import Ready
 def fill(ready: Ready) -> Exit:
     """Compute the points that a surface lacks; collective."""
     world, job, order = ready.world, ready.job, ready.missing
-    # where a rank may be lost, each has to be able to close the file by itself
-    communicator = world.itself if world.watch and ready.tolerant else world.communicator
+    # where the launcher lets ranks live on, each opens the file by itself: the others would wait for a dead one within
+    # HDF5, where no thread of theirs could see that it is dead
+    communicator = world.itself if world.watch else world.communicator
     writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
     if job.sampling:
         for name, split in ready.experiment.splits.items():
