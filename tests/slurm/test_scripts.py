@@ -2,7 +2,7 @@
 
 import pytest
 
-THAT_SWEEP = ("sweep", "array", "many-jobs")
+THAT_RUN = ("sweep", "array", "many-jobs", "train")
 SHARED = "# --- from here on the same in "
 
 
@@ -13,18 +13,18 @@ def text(checkout):
 
 
 def test_what_the_scripts_share_is_the_same(text):
-    shared = {text(name).partition(SHARED)[2] for name in THAT_SWEEP}
+    shared = {text(name).partition(SHARED)[2] for name in THAT_RUN}
     assert len(shared) == 1
     assert "scontrol requeue" in shared.pop()
 
 
-@pytest.mark.parametrize("name", THAT_SWEEP)
-def test_a_script_that_sweeps_is_warned_requeued_and_keeps_its_log(text, name):
+@pytest.mark.parametrize("name", THAT_RUN)
+def test_a_script_that_runs_something_is_warned_requeued_and_keeps_its_log(text, name):
     options = {line.removeprefix("#SBATCH ") for line in text(name).splitlines() if line.startswith("#SBATCH ")}
     assert {"--requeue", "--signal=B:USR1@120", "--open-mode=append"} <= options
 
 
-@pytest.mark.parametrize("name", [*THAT_SWEEP, "merge"])
+@pytest.mark.parametrize("name", [*THAT_RUN, "merge"])
 def test_what_the_user_fills_in_is_marked_and_off(text, name):
     for option in ("##SBATCH --account=ACCOUNT", "##SBATCH --partition=PARTITION", "# module load"):
         assert f"\n{option}" in text(name)
