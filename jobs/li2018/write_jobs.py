@@ -6,7 +6,7 @@ The files are kept beside this script; it is what says how they hang together.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class Size:
 
 PAPER = Size("paper", 64, None, None, None, 300, 128, 8192, 5.0e-4, 401, 51, (251, None), (51, None), 10)
 LAPTOP = Size("laptop", 8, 10_000, 2000, 500, 60, 32, 1024, 2.0e-3, 41, 21, (25, 500), (9, 100), 5)
+LAPTOP_DEEP = replace(LAPTOP, limit=5000, looked_at=500, epochs=15, side=15)
+"""The deep networks of Figures 4 to 6, whose epochs take a minute."""
 
 
 def main() -> None:
@@ -86,7 +88,9 @@ def jobs(size: Size) -> dict[str, tuple[str, Job]]:
     """Return title and job by name."""
     found = {**figure1(size), **vgg_training(size), **figure2(size), **figure3(size), **figure7(size)}
     found |= {**figure8(size), **figure9(size), **optimizers(size), **rescaled(size)}
-    return found | (figures_4_to_6() if size is PAPER else laptop_figure4())
+    if size is PAPER:
+        return found | figures_4_to_6(PAPER, 16, {k: {} for k in (2, 4, 8)})
+    return found | figures_4_to_6(LAPTOP_DEEP, 4, {k: {"width": 2} for k in (1, 4)})
 
 
 def figure1(size: Size) -> dict[str, tuple[str, Job]]:
@@ -228,34 +232,31 @@ def rescaled(size: Size) -> dict[str, tuple[str, Job]]:
     return found
 
 
-def figures_4_to_6() -> dict[str, tuple[str, Job]]:
-    """Depth, shortcuts, width, DenseNet: training and planes."""
-    nets: dict[str, tuple[str, Job]] = {"densenet121": ("Figure 4: DenseNet-121", {"build": "densenet121"})}
+def figures_4_to_6(size: Size, channels: int, wide: Mapping[int, Job]) -> dict[str, tuple[str, Job]]:
+    """Depth, shortcuts, width, DenseNet: training and planes.
+
+    Args:
+        size: Of training and planes.
+        channels: Of the first stage of the ResNets of Figure 5; thin ones make DenseNet grow by as many.
+        wide: Options of the Wide ResNet-56 of Figure 6, by k.
+    """
+    thin = {} if channels == 16 else {"width": channels}
+    dense = {} if channels == 16 else {"options": {"growth": channels}}
+    nets: dict[str, tuple[str, Job]] = {"densenet121": ("Figure 4: DenseNet-121", {"build": "densenet121", **dense})}
     for depth in (20, 56, 110):
-        nets[f"resnet{depth}"] = (f"Figure 5: ResNet-{depth}", {"build": f"resnet{depth}"})
-        nets[f"resnet{depth}_noshort"] = (
-            f"Figure 5: ResNet-{depth}-NS",
-            {"build": f"resnet{depth}", "options": {"shortcut": "none"}},
-        )
-    for k in (2, 4, 8):
-        nets[f"wrn56_{k}"] = (f"Figure 6: Wide ResNet-56, k = {k}", {"build": f"wrn56_{k}"})
-        nets[f"wrn56_{k}_noshort"] = (
-            f"Figure 6: Wide ResNet-56-NS, k = {k}",
-            {"build": f"wrn56_{k}", "options": {"shortcut": "none"}},
-        )
-    return {name: job for net, (title, model) in nets.items() for name, job in pair(PAPER, net, title, model)}
+        nets |= with_and_without(f"resnet{depth}", f"Figure 5: ResNet-{depth}", "", thin)
+    for k, options in wide.items():
+        nets |= with_and_without(f"wrn56_{k}", "Figure 6: Wide ResNet-56", f", k = {k}", options)
+    return {name: job for net, (title, model) in nets.items() for name, job in pair(size, net, title, model)}
 
 
-def laptop_figure4() -> dict[str, tuple[str, Job]]:
-    """The two extremes of Figure 4, thin and briefly trained."""
-    nets = {
-        "resnet110_noshort": (
-            "Figure 4: a thin ResNet-110-NS",
-            {"build": "resnet110", "options": {"shortcut": "none", "width": 4}},
-        ),
-        "densenet121": ("Figure 4: a thin DenseNet-121", {"build": "densenet121", "options": {"growth": 4}}),
+def with_and_without(build: str, title: str, more: str, options: Job) -> dict[str, tuple[str, Job]]:
+    """Return a ResNet and the same without shortcuts."""
+    bare = {"shortcut": "none", **options}
+    return {
+        build: (f"{title}{more}", {"build": build} | ({"options": options} if options else {})),
+        f"{build}_noshort": (f"{title}-NS{more}", {"build": build, "options": bare}),
     }
-    return {name: job for net, (title, model) in nets.items() for name, job in pair(LAPTOP, net, title, model)}
 
 
 def pair(size: Size, net: str, title: str, model: Job) -> Iterator[tuple[str, tuple[str, Job]]]:
