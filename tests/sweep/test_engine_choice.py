@@ -9,11 +9,20 @@ import torch
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.networks.resnet import resnet
 from landscape_mpi.ranks import RankError, Solo
 from landscape_mpi.sweep import engine
 from landscape_mpi.sweep.batch import choose_batch
 from landscape_mpi.sweep.experiment import load_experiment
 from support.jobs import tiny_job
+
+NOISE = """
+import torch
+
+def images(root, split):
+    random = torch.Generator().manual_seed(3)
+    return torch.randn(24, 3, 32, 32, generator=random), torch.arange(24) % 10
+"""
 
 
 class Failing:
@@ -94,3 +103,15 @@ def test_an_engine_has_to_agree_with_the_plain_network_to_1e_5(tmp_path, monkeyp
 
 def test_the_batch_of_a_cpu_is_fixed(prepared):
     assert choose_batch(Solo(), prepared[0]) == 64
+
+
+def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = {"build": "resnet20", "options": {"width": 8, "shortcut": "none"}, "checkpoint": "net.pt"}
+    torch.manual_seed(0)
+    torch.save(resnet(20, "none", 8).state_dict(), tmp_path / "net.pt")
+    job = load_job(tiny_job(tmp_path, model=model, data__build="noise:images", evaluate__engine="eager"), SweepJob)
+    (tmp_path / "noise.py").write_text(NOISE)
+    experiment = load_experiment(job, "cpu", Solo())
+    found = engine.choose_engine(Solo(), experiment, experiment.plane(Solo(), 0)[0], 8, None)
+    assert engine.means(found.images, job.values.metrics) == found.centre

@@ -52,6 +52,8 @@ def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
             f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
             "statistics; leave the key out."
         )
+    # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = PRECISIONS[evaluate.dtype].dtype
     return Theta(network.to(device, dtype), parameters, statistics, sha256(checkpoint))
 
