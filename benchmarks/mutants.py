@@ -179,6 +179,18 @@ def _landscaper(folder: Path) -> None:
     np.savez(folder / "plane.npz", loss=np.ones((5, 5)), coordinates=[np.linspace(-1, 1, 5)] * 2)
 
 
+def _projection(folder: Path) -> None:
+    """Write a projected path as tomgoldstein/loss-landscape does."""
+    with h5py.File(folder / "proj_cos.h5", "w") as file:
+        file["proj_xcoord"], file["proj_ycoord"] = np.linspace(-1, 0, 5), np.linspace(1, 0, 5) ** 2
+
+
+def _read_path(folder: Path) -> object:
+    from landscape_mpi.surface.projection import read_projection
+
+    return read_projection(folder / "proj_cos.h5")
+
+
 def _read_plane(folder: Path) -> object:
     from landscape_mpi.surface import read_surface
 
@@ -333,6 +345,7 @@ SUBJECTS = {
     "surface of another tool": Subject("surface.h5", _foreign, _describe),
     "plane of losscape": Subject("surface.h5", _losscape, _describe),
     "plane of landscaper": Subject("plane.npz", _landscaper, _read_plane, (b"|O", b"<f8", b"PK\x01\x02", b"(5, 5)")),
+    "path of another tool": Subject("proj_cos.h5", _projection, _read_path),
     "directions": Subject("surface.h5", _whole, _directions),
     "shard, merged first": Subject("surface.h5", _shards, _merge("surface.h5", "other.h5")),
     "shard, merged second": Subject("other.h5", _shards, _merge("surface.h5", "other.h5")),

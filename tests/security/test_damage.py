@@ -18,6 +18,7 @@ IN_A_TRIAL = (
     "surface of another tool",
     "plane of losscape",
     "plane of landscaper",
+    "path of another tool",
     "directions",
     "training history",
 )

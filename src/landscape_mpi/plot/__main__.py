@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         help="replaces the title of a panel; once for each panel, in the order of the surfaces",
     )
     parser.add_argument(
+        "--trajectory",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="the path of a training run, projected by tomgoldstein/loss-landscape; once for each surface",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         action="append",

@@ -161,10 +161,15 @@ def _path(field: Field) -> str | None:
     path = field.surface.trajectory
     if path is None or path.beta is None:
         return None
-    off, within = f"{path.residual.max():.3g} off", reach(field)
-    where = f"{off} the plane" if within is None else f"{within:.3g} from θ* in the plane, {off} it"
-    beyond = f", {count} beyond the picture" if (count := outside(field)) else ""
-    return f"path of {path.epoch.size} checkpoints: up to {where}{beyond}"
+    parts = [f"path of {path.epoch.size} checkpoints"]
+    if not math.isnan(farthest := path.residual.max()):  # a path of another tool does not know
+        off, within = f"{farthest:.3g} off", reach(field)
+        parts[0] += (
+            f": up to {off} the plane" if within is None else f": up to {within:.3g} from θ* in the plane, {off} it"
+        )
+    if count := outside(field):
+        parts.append(f"{count} beyond the picture")
+    return ", ".join(parts)
 
 
 def _progress(surfaces: Sequence[Surface]) -> str | None:

@@ -9,6 +9,7 @@ from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual
 from landscape_mpi.plot.field import default_metric
 from landscape_mpi.plot.film import compose_film
+from landscape_mpi.plot.given import read_given
 from landscape_mpi.plot.histories import DEFAULT, are_histories, compose_histories
 from landscape_mpi.plot.history import read_histories
 from landscape_mpi.plot.kinds import LINE, kind_of
@@ -17,7 +18,7 @@ from landscape_mpi.plot.movie import DEFAULT_FPS, FORMATS, check_format, save_fi
 from landscape_mpi.plot.save import check_target, save
 from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.plot.wish import Wish
-from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.read import Surface
 
 
 def draw(options: argparse.Namespace) -> list[Path]:
@@ -40,10 +41,11 @@ def _figures(options: argparse.Namespace) -> list[Path]:
         check_target(path)
     wish = _wish(options)
     if are_histories(options.surface, wish.kind):
+        _without_paths(options)
         figure = compose_histories(read_histories(options.surface), wish)
         default = _beside(options.surface, wish.kind or DEFAULT)
     else:
-        surfaces = [read_surface(path) for path in options.surface]
+        surfaces = read_given(options.surface, options.trajectory)
         wish = as_usual(wish, surfaces)
         figure = compose(surfaces, wish)
         default = _default_target(surfaces, wish)
@@ -53,10 +55,16 @@ def _figures(options: argparse.Namespace) -> list[Path]:
     return targets
 
 
+def _without_paths(options: argparse.Namespace) -> None:
+    if options.trajectory:
+        raise UserError(f"--trajectory: {options.surface[0]} is a training history; expected surfaces.")
+
+
 def _grid(options: argparse.Namespace) -> list[Path]:
     """Write a grid for ParaView, and the path on it if there is one; return the files."""
     check_vtk(options)
-    return write_grid(read_surface(options.surface[0]), _wish(options), options.vtk)
+    (surface,) = read_given(options.surface, options.trajectory)
+    return write_grid(surface, _wish(options), options.vtk)
 
 
 def _movie(options: argparse.Namespace) -> Path:
@@ -68,7 +76,7 @@ def _movie(options: argparse.Namespace) -> Path:
     wish = _wish(options)
     if are_histories(options.surface, wish.kind):
         raise UserError(f"--movie: {options.surface[0]} is a training history; expected surfaces.")
-    surfaces = [read_surface(path) for path in options.surface]
+    surfaces = read_given(options.surface, options.trajectory)
     film = compose_film(surfaces, as_usual(wish, surfaces))
     save_film(film, options.movie, options.fps or DEFAULT_FPS)
     return Path(options.movie)
