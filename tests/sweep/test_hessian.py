@@ -1,6 +1,8 @@
 """Curvature by the real command: eigenvalues at every point and planes of eigenvectors, on any number of ranks."""
 
 import math
+import signal
+import time
 
 import h5py
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from landscape_mpi.plot.__main__ import main as plot
 from support import tiny
 from support.jobs import done, results, tiny_job
-from support.launch import kill_session, launch, start
+from support.launch import finish, kill_session, launch, start
 from support.waiting import wait_for
 
 METRICS = ["loss", "accuracy", "hessian"]
@@ -151,3 +153,33 @@ def test_losses_that_are_not_finite_have_no_curvature_and_end_no_sweep(tmp_path)
         assert math.isfinite(file["max_eig"][0])
         assert math.isnan(file["max_eig"][1])
         assert file["error"][1] == b"the Hessian is not finite"
+
+
+def test_shards_merge_to_the_surface_of_one_run(tmp_path):
+    changes = {"metrics": METRICS, "grid": GRID, "plane": {"kind": "hessian"}}
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for folder in (alone, shared):
+        folder.mkdir()
+    assert launch("sweep", tiny_job(alone, **changes)).returncode == 0
+    job = tiny_job(shared, **changes)
+    for index in range(2):
+        assert launch("sweep", job, "--shard", f"{index}/2").returncode == 0
+    surface = shared / "surface.h5"
+    merged = launch("merge", surface, *(shared / f"surface.shard-{index}-of-2.h5" for index in range(2)))
+    assert merged.returncode == 0, merged.stderr
+    assert results(surface) == results(alone / "surface.h5")
+
+
+@pytest.mark.parametrize("plane", ["random", "hessian"])
+def test_a_signal_stops_it_between_two_products(tmp_path, plane):
+    # a point takes 30 products and more, of five batches each: some 8 s of sleep, which the signal must not wait for
+    job = tiny_job(tmp_path, metrics=METRICS, grid=GRID, plane={"kind": plane}, evaluate={"batch": 8})
+    process = start("sweep", job, env={"TINY_SLEEP": "0.05"})
+    time.sleep(5)
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process, 60)
+    assert ended.returncode == 75, ended.stderr
+    assert "stopped by SIGTERM" in ended.stderr
+    assert done(tmp_path / "surface.h5") == 0
+    assert launch("sweep", job).returncode == 0
+    assert done(tmp_path / "surface.h5") == 12
