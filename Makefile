@@ -13,7 +13,7 @@ shell_files := .ci/run $(wildcard tools/*.sh slurm/*.sh slurm/*.sbatch)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-fast lint format bench clean
+.PHONY: help setup demo test test-fast lint format bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: setup ## let ruff mend style and layout
 bench: setup ## the benchmarks, five minutes on two free cores: benchmarks/results/ and docs/performance.md
 	$(run) python benchmarks/report.py $(ARGS)
 
+docs: setup ## the documentation as a site: docs/_build/html/index.html
+	$(run) sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
 clean: ## remove what was built, measured and cached; keeps .venv
-	rm -rf build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf build dist demo docs/_build docs/examples docs/sg_execution_times.rst .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
 	find src tests tools -name __pycache__ -type d -exec rm -rf {} +
