@@ -13,7 +13,7 @@ shell_files := .ci/run $(wildcard tools/*.sh slurm/*.sh slurm/*.sbatch)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-fast lint format bench docs clean
+.PHONY: help setup demo test test-fast lint format bench docs reference clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ format: setup ## let ruff mend style and layout
 
 bench: setup ## the benchmarks, five minutes on two free cores: benchmarks/results/ and docs/performance.md
 	$(run) python benchmarks/report.py $(ARGS)
+
+reference: setup ## the tables of docs/job.md and docs/commands.md, from the code
+	$(run) python tools/reference.py
 
 docs: setup ## the documentation as a site: docs/_build/html/index.html
 	$(run) sphinx-build -W --keep-going -n -q -b html docs docs/_build/html

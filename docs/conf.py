@@ -11,6 +11,7 @@ author = "the authors of landscape_mpi"
 extensions = ["myst_parser", "sphinx_copybutton", "site_sections", "site_repository"]
 exclude_patterns = ["_build", "gallery", "sg_execution_times.rst"]
 nitpicky = True
+smartquotes = False  # two dashes are a flag
 
 myst_heading_anchors = 4
 

@@ -63,7 +63,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 
 def _add_sweep(commands: _Commands) -> None:
     parser = commands.add_parser("sweep", help="compute a surface; run again to go on where it stopped")
-    parser.add_argument("job", type=Path)
+    parser.add_argument("job", type=Path, help="the job file")
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -82,14 +82,14 @@ def _add_sweep(commands: _Commands) -> None:
 
 def _add_check(commands: _Commands) -> None:
     parser = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
-    parser.add_argument("job", type=Path)
+    parser.add_argument("job", type=Path, help="the job file")
     _add_device(parser)
     parser.set_defaults(command=_check)
 
 
 def _add_init(commands: _Commands) -> None:
     parser = commands.add_parser("init", help="write a commented job to start from")
-    parser.add_argument("job", type=Path)
+    parser.add_argument("job", type=Path, help="the name of a new file")
     parser.set_defaults(command=_init)
 
 
@@ -97,7 +97,9 @@ def _add_train(commands: _Commands) -> None:
     parser = commands.add_parser(
         "train", help="train theta* and keep a checkpoint of every epoch; run again to go on where it stopped"
     )
-    parser.add_argument("jobs", type=Path, nargs="+", metavar="job", help="several: each is trained by one rank")
+    parser.add_argument(
+        "jobs", type=Path, nargs="+", metavar="job", help="a job file; each of several is trained by one rank"
+    )
     _add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -107,20 +109,20 @@ def _add_train(commands: _Commands) -> None:
 
 def _add_merge(commands: _Commands) -> None:
     parser = commands.add_parser("merge", help="put shards together into one surface, as many as there are")
-    parser.add_argument("surface", type=Path)
+    parser.add_argument("surface", type=Path, help="the file to put them into; may hold some of them already")
     parser.add_argument("shard", type=Path, nargs="+", help="files that `sweep --shard` wrote")
     parser.set_defaults(command=_merge)
 
 
 def _add_info(commands: _Commands) -> None:
     parser = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
-    parser.add_argument("surface", type=Path)
+    parser.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
     parser.set_defaults(command=_info)
 
 
 def _add_export(commands: _Commands) -> None:
     parser = commands.add_parser("export", help="write a surface as .npz, .csv or .nc (netCDF-4)")
-    parser.add_argument("surface", type=Path)
+    parser.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
     parser.add_argument("target", type=Path, help="its ending names the format; a file that is there is replaced")
     parser.set_defaults(command=_export)
 

@@ -4,6 +4,7 @@ from landscape_mpi.job.compare import difference, experiment, training_differenc
 from landscape_mpi.job.load import load_job, read_job
 from landscape_mpi.job.planes import FilePlane, HessianPlane, InterpolatedPlane, PcaPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
+from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import (
     TO_BE_CHOSEN,
     Axis,
@@ -15,7 +16,6 @@ from landscape_mpi.job.values import (
     Model,
     Sampling,
     SweepJob,
-    Train,
     TrainJob,
 )
 

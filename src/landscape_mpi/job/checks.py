@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
-from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, Train, TrainJob
+from landscape_mpi.job.training import Train
+from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, TrainJob
 
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:

@@ -12,7 +12,17 @@ Only = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=True):
-    """Directions drawn from a Gaussian, one generator each, then normalised."""
+    """Directions drawn from a Gaussian, one generator each, then normalised.
+
+    Attributes:
+        seed: of the generators
+        normalize: what a direction's filters, layers or weights are rescaled to
+        ignore: what stays where it is: `biasbn` (tensors of one dimension: biases and batch norm), `none`, or name
+            patterns such as `["*.bias"]`
+        only: name patterns of the parameters to perturb, such as `["layer3.*"]`; none stands for all
+        repeats: k planes with seeds `seed` to `seed + k - 1`, in files `NAME.r0.h5`, `NAME.r1.h5`, ...
+        trajectory: checkpoints of a training run whose path on the plane is kept as well
+    """
 
     seed: Seed = 0
     normalize: Normalise = "filter"
@@ -23,7 +33,15 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
 
 
 class PcaPlane(Values, tag="pca", tag_field="kind", frozen=True, kw_only=True):
-    """The principal components of a training run's checkpoints, seen from theta*."""
+    """The principal components of a training run's checkpoints, seen from theta*.
+
+    Attributes:
+        trajectory: the checkpoints: a pattern such as `"nets/vgg9/epoch-*.safetensors"` (`*`, `?`, `[0-9]`, `**` for
+            folders), relative to the job file
+        normalize: of the components; as for `random`
+        ignore: as for `random`; left out of the components too
+        only: as for `random`; all others are left out of the components too
+    """
 
     trajectory: str
     normalize: Normalise = "none"
@@ -32,7 +50,15 @@ class PcaPlane(Values, tag="pca", tag_field="kind", frozen=True, kw_only=True):
 
 
 class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True, kw_only=True):
-    """From theta* to other checkpoints: delta = to - theta*, eta = via - theta*, as they are unless normalised."""
+    """From theta* to other checkpoints: delta = to - theta*, eta = via - theta*, as they are unless normalised.
+
+    Attributes:
+        to: the checkpoint at alpha = 1; any file that `model.checkpoint` may be
+        via: the checkpoint at beta = 1: required with `grid.beta`, and refused without it
+        normalize: as for `random`; anything but `none` ends elsewhere than at `to` and `via`
+        ignore: as for `random`; anything but `none` ends elsewhere than at `to` and `via`
+        only: as for `random`; ends elsewhere than at `to` and `via`
+    """
 
     to: str
     via: str | None = None
@@ -42,7 +68,13 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
 
 
 class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only=True):
-    """Eigenvectors of the Hessian at theta*: of its largest eigenvalue, and of the most negative one."""
+    """Eigenvectors of the Hessian at theta*: of its largest eigenvalue, and of the most negative one.
+
+    Attributes:
+        normalize: as for `random`; anything but `none` bends the eigenvectors
+        ignore: as for `random`; the Hessian is that over the parameters that are left
+        only: as for `random`; the Hessian is that over these parameters
+    """
 
     normalize: Normalise = "none"
     ignore: Ignore = "none"
@@ -50,7 +82,12 @@ class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only
 
 
 class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
-    """Directions stored in a direction file or a surface file, used as they are."""
+    """Directions stored in a direction file or a surface file, used as they are.
+
+    Attributes:
+        path: ours, or one that tomgoldstein/loss-landscape wrote
+        trajectory: as for `random`
+    """
 
     path: str
     trajectory: str | None = None

@@ -10,13 +10,22 @@ from numpy.typing import NDArray
 
 from landscape_mpi.job.planes import HessianPlane, Plane
 from landscape_mpi.job.section import Positive, Seed, Values
+from landscape_mpi.job.training import Train
 
 SplitName = Literal["train", "test"]
 Metric = Literal["loss", "accuracy", "hessian"]
 
 
 class Model(Values, frozen=True, kw_only=True):
-    """The network: a name of the zoo or `package.module:callable`, and its keyword arguments."""
+    """The network: a name of the zoo or `package.module:callable`, and its keyword arguments.
+
+    Attributes:
+        build: a network of the paper (below), or `package.module:callable` that returns a `torch.nn.Module`; modules
+            are looked for beside the job file too. **A callable runs your own code.**
+        options: keyword arguments of that callable
+        checkpoint: theta*, the trained weights: a `.safetensors` file, or anything that
+            `torch.load(weights_only=True)` reads
+    """
 
     build: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -30,14 +39,30 @@ class TrainedModel(Model, frozen=True, kw_only=True):
 
 
 class ChannelNormalisation(Values, frozen=True, kw_only=True):
-    """Mean and standard deviation of each channel, for inputs scaled to [0, 1]."""
+    """Mean and standard deviation of each channel, for inputs scaled to [0, 1].
+
+    Attributes:
+        mean: one number a channel
+        std: one number a channel
+    """
 
     mean: Annotated[tuple[float, ...], Meta(min_length=1)]
     std: Annotated[tuple[Annotated[float, Meta(gt=0)], ...], Meta(min_length=1)]
 
 
 class Data(Values, frozen=True, kw_only=True):
-    """The data set, the splits to evaluate and how many of their first images."""
+    """The data set, the splits to evaluate and how many of their first images.
+
+    Attributes:
+        build: `cifar10`, `shapes10` (made on the spot, needs no download), or `package.module:callable`, called as
+            `f(root, split, **options)`
+        root: the folder that holds `cifar-10-batches-py` or `cifar-10-batches-bin`; required for `cifar10`
+        options: keyword arguments of `shapes10` or of the callable
+        normalize: as in training, for images scaled to [0, 1]; none stands for the data set's own; a callable's inputs
+            are left as they are
+        splits: each is evaluated at every point
+        limit: the first n images of each split; `train` learns from no more than these either
+    """
 
     build: str
     root: str | None = None
@@ -69,7 +94,12 @@ class Axis(Values, frozen=True, array_like=True):
 
 
 class Grid(Values, frozen=True, kw_only=True):
-    """The points of the plane; without beta it is a line."""
+    """The points of the plane; without beta it is a line.
+
+    Attributes:
+        alpha: the points along delta
+        beta: the points along eta; left out, the job is a line
+    """
 
     alpha: Axis
     beta: Axis | None = None
@@ -90,6 +120,13 @@ class Evaluate(Values, frozen=True, kw_only=True):
 
     Only `batchnorm` changes what is computed beyond rounding, of which `dtype` says how coarse it is: whether running
     statistics stay those of the checkpoint, move along with the parameters, or are estimated anew at every point.
+
+    Attributes:
+        batch: images at a time; `auto` is 64 on a CPU, and on a CUDA device as many as fit, 64 to 4096. Fixed and
+            recorded when the file is created
+        dtype: what the network computes in; sums are always float64
+        batchnorm: what becomes of the running statistics of batch norm
+        engine: how a point is evaluated; `auto` takes the fastest engine that agrees with the plain network
     """
 
     batch: Literal["auto"] | Positive = "auto"
@@ -101,7 +138,10 @@ class Evaluate(Values, frozen=True, kw_only=True):
 class Hessian(Values, frozen=True, kw_only=True):
     """How the extreme eigenvalues of the Hessian are found: on the first images of the first split, to a residual.
 
-    `images`: how many, None for all. `tolerance`: ||H v - lambda v|| relative to the larger |lambda| of both ends.
+    Attributes:
+        images: the first n images of the first split; null for all
+        tolerance: of the residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
+            lambda_min and lambda_max
     """
 
     images: Positive | None = 2000
@@ -111,7 +151,10 @@ class Hessian(Values, frozen=True, kw_only=True):
 class Sampling(Values, frozen=True, kw_only=True):
     """Some images a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
 
-    `seed` decides which images, `audit` is the number of points that are evaluated on all images in the end.
+    Attributes:
+        error: the largest 95 % error bar of a mean loss, relative to it: 0.02 for 2 %. 0 asks for all images
+        seed: which images
+        audit: points evaluated on all images in the end, to see whether the bars hold; 0 for none
     """
 
     error: Annotated[float, Meta(ge=0, lt=1)]
@@ -120,30 +163,31 @@ class Sampling(Values, frozen=True, kw_only=True):
 
 
 class Output(Values, frozen=True, kw_only=True):
-    """Where the surface goes."""
+    """Where the surface goes.
+
+    Attributes:
+        file: the surface file. It is created whole; run the same command again and a sweep goes on where it stopped
+    """
 
     file: Annotated[str, Meta(min_length=1)]
 
 
-class Train(Values, frozen=True, kw_only=True):
-    """How theta* is trained; the defaults are the paper's."""
-
-    output: str
-    epochs: Annotated[int, Meta(ge=0)] = 300
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: Annotated[float, Meta(gt=0)] = 0.1
-    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
-    nesterov: bool = True
-    weight_decay: Annotated[float, Meta(ge=0)] = 5.0e-4
-    batch: Positive = 128
-    drops: tuple[int, ...] = (150, 225, 275)
-    factor: Annotated[float, Meta(gt=0)] = 0.1
-    augment: bool = True
-    seed: Seed = 0
-
-
 class TrainJob(Values, frozen=True, kw_only=True):
-    """What `train` needs; the sections of a sweep may be there and are checked as well."""
+    """What `train` needs; the sections of a sweep may be there and are checked as well.
+
+    Attributes:
+        model: the network
+        data: the data set
+        train: how theta* is trained, for the `train` command
+        loss: `cross_entropy` (nats), `mse`, or `package.module:callable`
+        plane: where the directions come from
+        grid: which points
+        metrics: what is computed at a point; `loss` is always among it
+        hessian: how eigenvalues are found, where anything asks for them
+        evaluate: how a point is evaluated
+        sampling: some images a point instead of all
+        output: where the surface goes
+    """
 
     model: Model
     data: Data

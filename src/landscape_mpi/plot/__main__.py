@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run landscape-plot; return its exit code."""
     try:
-        options = _parser().parse_args(arguments)
+        options = build_parser().parse_args(arguments)
         from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
 
         for path in draw(options):
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return Exit.COMPLETE
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of landscape-plot."""
     parser = _Parser(
         prog="landscape-plot",
         description="Draw surfaces of landscape_mpi or of other tools (docs/formats.md), or training histories, as "

@@ -12,7 +12,7 @@ from landscape_mpi.data.rows import each, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import Task, call, is_classes
 from landscape_mpi.evaluate.losses import Loss
-from landscape_mpi.job.values import Train
+from landscape_mpi.job.training import Train
 from landscape_mpi.train.augment import augment
 
 EVALUATION_BATCH = 128
