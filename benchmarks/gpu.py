@@ -27,7 +27,7 @@ from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import Point
 from landscape_mpi.ranks import Solo
 from landscape_mpi.surface import read_surface
-from landscape_mpi.sweep import Options, sweep
+from landscape_mpi.sweeping import Options, sweep
 
 POINTS = (Point(0.0, 0.0), Point(0.3, -0.2), Point(-1.0, 1.0))
 LIMIT = 1e-5

@@ -23,7 +23,7 @@ from landscape_mpi.engines.replay import Lane
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, PerImage, Point, Task, build_loss
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections
-from landscape_mpi.sweep.precision import PRECISIONS
+from landscape_mpi.sweeping.precision import PRECISIONS
 
 LANES = (1, 2, 4)
 NORMALISATION = DEFAULT_NORMALISATION["cifar10"]

@@ -12,7 +12,7 @@ import torch
 
 from landscape_mpi.data import Split
 from landscape_mpi.ranks import World, open_world
-from landscape_mpi.sweep.share import share_splits
+from landscape_mpi.sweeping.share import share_splits
 
 
 def made(images: int) -> list[Split]:

@@ -15,10 +15,10 @@ import numpy as np
 
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.ranks import Solo
-from landscape_mpi.sweep.attempt import Grid
-from landscape_mpi.sweep.batch import choose_batch
-from landscape_mpi.sweep.engine import choose_engine
-from landscape_mpi.sweep.experiment import load_experiment
+from landscape_mpi.sweeping.attempt import Grid
+from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.engine import choose_engine
+from landscape_mpi.sweeping.experiment import load_experiment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,8 +26,8 @@ from torch import nn
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.ranks import Solo
 from landscape_mpi.stop import NEVER
-from landscape_mpi.sweep.lay import lay_plane
-from landscape_mpi.sweep.prepare import load_theta
+from landscape_mpi.sweeping.lay import lay_plane
+from landscape_mpi.sweeping.prepare import load_theta
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 ENDINGS = {"safetensors": "safetensors", "torch": "pt"}

@@ -16,12 +16,12 @@ from landscape_mpi.keeper import Keeper
 
 PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first point"
 CALLS = {
-    "network, checkpoint": ("landscape_mpi.sweep.prepare", "load_theta"),
-    "data": ("landscape_mpi.sweep.prepare", "load_data"),
-    "directions": ("landscape_mpi.sweep.experiment", "lay_plane"),
-    "engine, centre check": ("landscape_mpi.sweep.run", "choose_engine"),
-    "surface file": ("landscape_mpi.sweep.full", "open_writer"),
-    POINT: ("landscape_mpi.sweep.points", "measure"),
+    "network, checkpoint": ("landscape_mpi.sweeping.prepare", "load_theta"),
+    "data": ("landscape_mpi.sweeping.prepare", "load_data"),
+    "directions": ("landscape_mpi.sweeping.experiment", "lay_plane"),
+    "engine, centre check": ("landscape_mpi.sweeping.run", "choose_engine"),
+    "surface file": ("landscape_mpi.sweeping.full", "open_writer"),
+    POINT: ("landscape_mpi.sweeping.points", "measure"),
 }
 """The functions that end the steps after MPI, by the module that looks them up."""
 

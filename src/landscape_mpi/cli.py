@@ -51,7 +51,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from landscape_mpi.sweep.provenance import versions
+        from landscape_mpi.sweeping.provenance import versions
 
         lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in versions().items() if n != "landscape_mpi")]
         sys.stdout.write("\n".join(lines) + "\n")
@@ -183,7 +183,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _sweep_on_rank(options: argparse.Namespace, keeper: Keeper | None, stop: Stop) -> int:
     with _heavy_imports():
         from landscape_mpi.ranks import open_world
-        from landscape_mpi.sweep import Options, guarded, sweep
+        from landscape_mpi.sweeping import Options, guarded, sweep
 
     world = open_world(keeper)
     flags = Options(
@@ -210,7 +210,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     with _heavy_imports():
-        from landscape_mpi.sweep.check import check
+        from landscape_mpi.sweeping.check import check
 
     sys.stdout.write(check(options.job, options.device))
     return Exit.COMPLETE

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.sweep.check import check
+from landscape_mpi.sweeping.check import check
 from support import tiny
 from support.jobs import tiny_job
 from support.launch import launch

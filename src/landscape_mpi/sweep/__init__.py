@@ -1,6 +1,0 @@
-"""Many ranks computing one surface, from job to file: the order of the steps, and how a run ends."""
-
-from landscape_mpi.sweep.guard import guarded
-from landscape_mpi.sweep.run import Options, sweep
-
-__all__ = ["Options", "guarded", "sweep"]

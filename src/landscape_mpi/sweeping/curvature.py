@@ -1,0 +1,147 @@
+"""The Hessian at a point: of which images, in which batches, and what is recorded of it; knows no grid and no file."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.assemble import without_tf32
+from landscape_mpi.curvature import Extremes, Hessian, extremes, start_vector
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
+from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.experiment import Experiment
+
+LARGEST = 256
+"""Images of a batch at the most: two passes backwards hold ten times as much as one forward, and win nothing more."""
+PARTS = 16
+"""Parts of the images that are summed alone and then together: the most ranks that can share one product."""
+
+
+class Curved(NamedTuple):
+    """What is recorded of the Hessian at a point: results by the names of their datasets, and a note for `/error`."""
+
+    values: Mapping[str, float]
+    note: str
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The Hessian of the mean loss over the first images of a split, at points of a plane.
+
+    Attributes:
+        evaluator: Puts the network at a point.
+        task: The split, and its loss.
+        split: Its name.
+        parts: Its images in at most 16 parts of whole batches, in order: no bit depends on who sums which of them.
+        batch: Images at a time.
+        tolerance: As for `curvature.Search`.
+        tf32: Whether TF32 is allowed elsewhere; here it is not.
+    """
+
+    evaluator: EagerEvaluator
+    task: Task
+    split: str
+    parts: tuple[slice, ...]
+    batch: Batch
+    tolerance: float
+    tf32: bool
+
+    @staticmethod
+    def of(experiment: Experiment, plane: Plane, batch: int) -> "Curvature":
+        """Return what a job asks for, on this rank; `batch` is the surface's."""
+        job, task = experiment.job.values, replace(experiment.task, autocast=None)
+        evaluator = EagerEvaluator(experiment.theta.network, plane, task, batch)
+        split = job.data.splits[0]
+        images, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
+        parts = _parts(min(images, evaluator.count(split)), held.images)
+        return Curvature(evaluator, task, split, parts, held, job.hessian.tolerance, experiment.precision.tf32)
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        stop: int = self.parts[-1].stop
+        return stop
+
+    def at(self, point: Point) -> Curved:
+        """Return what is recorded of a point."""
+        asked, hessian = self.batch.images, self.hessian(point)
+        start = start_vector(hessian.size, self.task.device)
+        found = extremes(
+            lambda v: self.mean([self.part(hessian, v, part) for part in self.parts]), start, self.tolerance
+        )
+        return Curved(values_of(found), "; ".join(self._notes(found, asked)))
+
+    def hessian(self, point: Point, names: frozenset[str] | None = None) -> Hessian:
+        """Return the Hessian of the SUM at a point, over the parameters of these names that are trained, or over all.
+
+        Raises:
+            UserError: there are none.
+        """
+        network = self.evaluator.network_at(point)
+        named = network.named_parameters()
+        leaves = [leaf for name, leaf in named if leaf.requires_grad and (names is None or name in names)]
+        if not leaves:
+            raise UserError("hessian: no parameter to differentiate by requires a gradient; expected at least one.")
+        return Hessian(leaves, lambda images: self._loss(network, images))
+
+    def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
+        """Return a product with the Hessian of the sum over some of the images, float64 [n]."""
+        with without_tf32(self.tf32):
+            return self.batch.attempt(lambda batch: hessian.times(vector, _cut(part, batch)))
+
+    def mean(self, parts: list[Tensor]) -> Tensor:
+        """Return the mean over all images from the sums over the parts, in their order."""
+        total = torch.zeros_like(parts[0])
+        for part in parts:
+            total += part
+        return total / self.count
+
+    def rehearse(self, images: int = 2) -> None:
+        """Take one product at theta*, of few images.
+
+        Raises:
+            UserError: it is not to be had.
+        """
+        hessian, some = self.hessian(Point(0.0, 0.0)), slice(0, min(images, self.count))
+        try:
+            hessian.check(some)
+            self.part(hessian, start_vector(hessian.size, self.task.device), some)
+        except (RuntimeError, TypeError) as error:
+            raise UserError(
+                f"hessian: the network or its loss cannot be differentiated twice ({type(error).__name__}: {error}); "
+                "leave hessian out, or use operations that have second derivatives."
+            ) from error
+
+    def _loss(self, network: nn.Module, images: slice) -> Tensor:
+        self.task.pause()
+        return self.task.losses_of(network, self.split, images).sum()
+
+    def _notes(self, found: Extremes, batch: int) -> Iterator[str]:
+        if math.isnan(found.residual):
+            yield "the Hessian is not finite"
+        elif not found.converged:
+            yield f"Hessian: residual {found.residual:.2g} after {found.products} products, not {self.tolerance:g}"
+        if self.batch.images < batch:
+            yield f"Hessian: {self.batch.images} images at a time instead of {batch}, for want of memory"
+
+
+def values_of(found: Extremes) -> dict[str, float]:
+    """Return what was found by the names of the surface's datasets."""
+    return {
+        "min_eig": found.smallest,
+        "max_eig": found.largest,
+        "hessian_residual": found.residual,
+        "hessian_iterations": float(found.products),
+    }
+
+
+def _parts(images: int, batch: int) -> tuple[slice, ...]:
+    return tuple(batches(images, batch * math.ceil(math.ceil(images / batch) / PARTS)))
+
+
+def _cut(part: slice, batch: int) -> Iterator[slice]:
+    return (slice(part.start + each.start, part.start + each.stop) for each in batches(part.stop - part.start, batch))

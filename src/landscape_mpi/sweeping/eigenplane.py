@@ -1,0 +1,148 @@
+"""The plane of the Hessian's eigenvectors at theta*: found by all ranks together, or read back from the surface."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.curvature import Extremes, Hessian, Search, start_vector
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Point
+from landscape_mpi.job import HessianPlane
+from landscape_mpi.plane import Parameters, Plane, RandomDirections, fit_direction, moved, scale_direction
+from landscape_mpi.ranks import World, on_root, tell, together
+from landscape_mpi.surface.directions import StoredDirection, read_directions
+from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.shards import recorded_shard
+from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.curvature import Curvature, values_of
+from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.output import Identity, find_surface
+
+CENTRE = Point(0.0, 0.0)
+Stored = tuple[StoredDirection, StoredDirection | None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plane that took work to make, None where the job's is of another kind, and what is recorded of it."""
+
+    plane: Plane | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+def make_plane(world: World, experiment: Experiment, known: Path | None) -> Made:
+    """Return the plane of eigenvectors where the job asks for it; collective, and the same on every rank.
+
+    What a surface to go on with holds at `known` is read back, so that another kind of processor goes on with the same
+    plane; None starts afresh.
+
+    Raises:
+        UserError: the file at `known` is of another experiment, or there are no second derivatives.
+    """
+    if not isinstance(experiment.job.values.plane, HessianPlane):
+        return Made()
+    stored = on_root(world, lambda: _stored(experiment, known))
+    if stored is not None:
+        return Made(together(world, lambda: _fitted(experiment, stored)))
+    return _search(world, experiment, experiment.job.values.plane)
+
+
+def stand_in(experiment: Experiment, known: Path) -> Plane | None:
+    """Return the plane of the surface at `known`, else random directions, which cost nothing; None as `make_plane`."""
+    plane, origin = experiment.job.values.plane, experiment.theta.parameters
+    if not isinstance(plane, HessianPlane):
+        return None
+    stored = _stored(experiment, known)
+    if stored is not None:
+        return _fitted(experiment, stored)
+    drawn = RandomDirections(0, plane.normalize, plane.ignore, plane.only)
+    return Plane.along(origin, (drawn.draw(origin, axis) for axis in range(_axes(experiment))))
+
+
+def _axes(experiment: Experiment) -> int:
+    return 1 if experiment.job.values.grid.beta is None else 2
+
+
+def _stored(experiment: Experiment, known: Path | None) -> Stored | None:
+    """Return the directions of the surface to go on with, if there is one."""
+    if known is None or not known.exists():
+        return None
+    attributes = read_surface(known).attributes
+    same = {
+        "checkpoint_sha256": experiment.theta.checkpoint_sha256,
+        "data_sha256": experiment.data_sha256,
+        "plane_sha256": str(attributes.get("plane_sha256")),
+    }
+    find_surface(known, Identity(experiment.job, -1, same, recorded_shard(attributes.get("shard"))))
+    return read_directions(known, line=_axes(experiment) == 1)
+
+
+def _fitted(experiment: Experiment, stored: Stored) -> Plane:
+    origin, state = experiment.theta.parameters, experiment.theta.network.state_dict()
+    axes = (direction for direction in stored if direction is not None)
+    return Plane.along(origin, (fit_direction(direction, origin, state, "its own surface") for direction in axes))
+
+
+def _search(world: World, experiment: Experiment, plane: HessianPlane) -> Made:
+    """Find the eigenvectors and make a plane of them; collective."""
+    origin = experiment.theta.parameters
+    names = together(world, lambda: moved(origin, plane.ignore, plane.only))
+    batch = choose_batch(world, experiment)
+    curvature = together(world, lambda: Curvature.of(experiment, Plane(origin, origin), batch))
+    together(world, curvature.rehearse)
+    tell(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
+    found = _ends(world, curvature, frozenset(names))
+    tell(world, f"plane: {_in_words(found, curvature.tolerance)}.")
+    vectors = (found.highest, found.lowest)[: _axes(experiment)]
+    directions = (_direction(vector, experiment.theta.network, names) for vector in vectors)
+    scaled = (scale_direction(d, origin, plane.normalize, plane.ignore, plane.only) for d in directions)
+    return Made(Plane.along(origin, scaled), _facts(found))
+
+
+def _ends(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes:
+    """Return both ends of the spectrum at theta*, each product shared by all ranks; collective.
+
+    Raises:
+        UserError: the Hessian is not finite.
+    """
+    hessian = together(world, lambda: curvature.hessian(CENTRE, names))
+    start = start_vector(hessian.size, curvature.task.device)
+    search = together(world, lambda: Search(start, curvature.tolerance) if world.rank == 0 else None)
+    while (vector := world.from_root(search.vector.cpu() if search and not search.found else None)) is not None:
+        product = _shared(world, curvature, hessian, vector.to(curvature.task.device))
+        together(world, lambda product=product: search.take(product) if search else None)  # type: ignore[misc]
+    found = world.from_root(search.found if search else None)
+    if found is None or math.isnan(found.residual):
+        raise UserError("plane.kind: found hessian, and the Hessian at theta* is not finite; name another kind.")
+    return found
+
+
+def _shared(world: World, curvature: Curvature, hessian: Hessian, vector: Tensor) -> Tensor:
+    """Return a product, every rank having summed its parts of the images, the same bits as one rank's; collective."""
+    parts = curvature.parts
+    mine = parts[world.rank :: world.size]
+    sums = world.everywhere(together(world, lambda: [curvature.part(hessian, vector, part).cpu() for part in mine]))
+    return curvature.mean([sums[i % world.size][i // world.size].to(vector.device) for i in range(len(parts))])
+
+
+def _in_words(found: Extremes, tolerance: float) -> str:
+    short = "" if found.converged else f", short of {tolerance:g}"
+    ends = f"eigenvalues {found.smallest:.6g} to {found.largest:.6g}"
+    return f"{ends}, residual {found.residual:.2g}{short}, {found.products} products"
+
+
+def _direction(vector: Tensor, network: nn.Module, names: Sequence[str]) -> Parameters:
+    """Return a vector over the trained parameters of some names as float32 tensors by name; 0 for the others."""
+    direction = {name: torch.zeros(parameter.shape) for name, parameter in network.named_parameters()}
+    chosen = [name for name, parameter in network.named_parameters() if parameter.requires_grad and name in names]
+    cuts = torch.split(vector, [direction[name].numel() for name in chosen])
+    return direction | {name: cut.float().view_as(direction[name]) for name, cut in zip(chosen, cuts, strict=True)}
+
+
+def _facts(found: Extremes) -> dict[str, float]:
+    """Return what is recorded of a plane of eigenvectors, by the names of the surface's attributes."""
+    return {f"hessian_{name.removeprefix('hessian_')}": value for name, value in values_of(found).items()}

@@ -1,0 +1,102 @@
+"""What every plane of a job shares, loaded on every rank and seen to be the same on all; writes nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from landscape_mpi.assemble import use_device
+from landscape_mpi.data import Split
+from landscape_mpi.data.rows import count
+from landscape_mpi.device import choose_device
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Task
+from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, tell, together
+from landscape_mpi.stop import NEVER, Stop
+from landscape_mpi.sweeping import planes, prepare
+from landscape_mpi.sweeping.lay import lay_plane
+from landscape_mpi.sweeping.output import Identity
+from landscape_mpi.sweeping.precision import PRECISIONS, Precision
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Network, data and fingerprints of a job, on this rank's device."""
+
+    job: JobFile[SweepJob]
+    device: torch.device
+    theta: prepare.Theta
+    splits: Mapping[str, Split]
+    task: Task
+    data_sha256: str
+    stop: Stop
+
+    @property
+    def precision(self) -> Precision:
+        """What `evaluate.dtype` stands for."""
+        return PRECISIONS[self.job.values.evaluate.dtype]
+
+    @property
+    def anew(self) -> int:
+        """From how many images running statistics are estimated anew at every point; 0 where they are not."""
+        return 0 if self.task.calibration is None else count(self.task.calibration)
+
+    def plane(self, world: World, repeat: int, made: Plane | None = None) -> tuple[Plane, Identity]:
+        """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
+
+        `made`: the plane, where it is made already.
+
+        Raises:
+            UserError: the plane cannot be built, or the ranks hold different ones.
+        """
+        laid = lay_plane(world, self.job, self.theta, repeat, self.stop, made)
+        fingerprints = {
+            "checkpoint_sha256": self.theta.checkpoint_sha256,
+            "data_sha256": self.data_sha256,
+            "plane_sha256": agreed(world, "plane", laid.plane.fingerprint),
+            **laid.fingerprints,
+        }
+        seed = planes.seed(self.job.values, repeat)
+        return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory)
+
+
+def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Stop = NEVER) -> Experiment:
+    """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
+
+    Raises:
+        UserError: something is missing or does not fit, or differs between ranks.
+    """
+    tf32 = PRECISIONS[job.values.evaluate.dtype].tf32
+    chosen = together(world, lambda: _device(device, world, tf32))
+    theta = together(world, lambda: prepare.load_theta(job, chosen))
+    splits = prepare.load_data(job, world)
+    notes = planes.notes(job.values, theta)
+    for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
+        tell(world, f"note: {note}")
+    calibration = prepare.load_calibration(job, world, splits)
+    task = together(world, lambda: prepare.build_task(job, splits, calibration, chosen, stop))
+    used = splits if calibration is None else {**splits, "calibration": calibration}
+    data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
+    return Experiment(job, chosen, theta, splits, task, data, stop)
+
+
+def _device(requested: str, world: World, tf32: bool) -> torch.device:
+    return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()), tf32)
+
+
+def agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:
+    """Return the fingerprint that all ranks have; a rank other than 0 may pass with None. Collective.
+
+    Raises:
+        UserError: on every rank, where one has another fingerprint than rank 0.
+    """
+    found = world.everywhere(together(world, fingerprint))
+    for rank, one in enumerate(found):
+        if one is not None and one != found[0]:
+            raise UserError(
+                f"{what}: rank {rank} holds another {what} than rank 0 "
+                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files on every node."
+            )
+    return str(found[0])

@@ -1,0 +1,44 @@
+"""How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from landscape_mpi.errors import CentreMismatchError, Exit, UserError
+from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, leave, tell
+from landscape_mpi.stop import Interrupted
+from landscape_mpi.sweeping.ready import GO_ON
+
+
+def guarded(world: World, action: Callable[[], Exit]) -> Exit:
+    """Run a collective action and return the exit code.
+
+    What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
+    one rank alone, while the others may wait for it, and ends them at once.
+    """
+    try:
+        return leave(world, action())
+    except Interrupted as reason:
+        return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
+    except UserError as error:
+        return _leave(world, f"error: {error}", Exit.USER)
+    except (CentreMismatchError, RankError) as error:
+        return _leave(world, f"error: {error}", Exit.INTERNAL)
+    except PieceError as error:
+        return _end(world, f"error: {error}")
+    except Exception:
+        return _end(world, f"error: {failure_text(world)}")
+
+
+def _leave(world: World, text: str, code: Exit) -> Exit:
+    tell(world, text)
+    return leave(world, code)
+
+
+def _end(world: World, text: str) -> Exit:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+    if world.size > 1:
+        time.sleep(HEARD)
+        world.abort(Exit.INTERNAL)
+    return Exit.INTERNAL

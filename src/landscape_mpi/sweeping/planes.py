@@ -1,0 +1,115 @@
+"""A job and theta* -> its planes, one function a `plane.kind`, and where their surfaces go; writes nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import (
+    FilePlane,
+    HessianPlane,
+    InterpolatedPlane,
+    JobFile,
+    PcaPlane,
+    RandomPlane,
+    SweepJob,
+)
+from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
+from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
+from landscape_mpi.sweeping.prepare import Theta, load_end
+
+
+def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
+    """Return the plane of a job; `repeat` counts through `plane.repeats`.
+
+    Raises:
+        UserError: a pattern matches nothing, or another checkpoint or a direction file does not fit the network.
+    """
+    plane, line = job.values.plane, job.values.grid.beta is None
+    moving = job.values.evaluate.batchnorm == "move"
+    match plane:
+        case FilePlane():
+            return _stored_plane(job.resolve(plane.path), theta, line, moving)
+        case InterpolatedPlane():
+            return _interpolated_plane(job, plane, theta, moving)
+        case HessianPlane():
+            raise TypeError("all ranks look for its eigenvectors together: eigenplane makes it")
+        case RandomPlane():
+            return _random_plane(plane, seed(job.values, repeat), theta, line)
+        case PcaPlane():
+            raise TypeError("its checkpoints are read once, not by every rank: lay_plane builds it")
+
+
+def notes(job: SweepJob, theta: Theta) -> list[str]:
+    """Return what a user should know of the planes before they are swept."""
+    if not (isinstance(job.plane, InterpolatedPlane) and job.evaluate.batchnorm == "keep" and theta.statistics):
+        return []
+    text = "evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes its own."
+    return [text]
+
+
+def repeats(job: SweepJob) -> int:
+    """Return how many planes the job asks for."""
+    return job.plane.repeats if isinstance(job.plane, RandomPlane) else 1
+
+
+def seed(job: SweepJob, repeat: int) -> int:
+    """Return the seed of a repeat's plane; -1 where nothing is drawn."""
+    return job.plane.seed + repeat if isinstance(job.plane, RandomPlane) else -1
+
+
+def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
+    """Return where the surface of a repeat goes: NAME.h5, or NAME.rK.h5 where there are several."""
+    path = job.resolve(job.values.output.file)
+    return path if repeats(job.values) == 1 else path.with_name(f"{path.stem}.r{repeat}{path.suffix}")
+
+
+def _random_plane(plane: RandomPlane, seed: int, theta: Theta, line: bool) -> Plane:
+    directions = RandomDirections(seed, plane.normalize, plane.ignore, plane.only)
+    origin = theta.parameters
+    return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
+
+
+def _interpolated_plane(job: JobFile[SweepJob], plane: InterpolatedPlane, theta: Theta, moving: bool) -> Plane:
+    def way(key: str, name: str) -> Parameters:
+        end = load_end(theta, job.resolve(name), key)
+        d = scale_direction(
+            difference(end, theta.parameters), theta.parameters, plane.normalize, plane.ignore, plane.only
+        )
+        d |= difference(end, theta.statistics) if moving else {}
+        if not any(bool(tensor.any()) for tensor in d.values()):
+            raise UserError(f"{key}: {name} holds what model.checkpoint holds; expected another network's weights.")
+        return d
+
+    via = None if plane.via is None else way("plane.via", plane.via)
+    return _plane(theta, way("plane.to", plane.to), via, moving)
+
+
+def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
+    if not path.is_file():
+        raise UserError(f"plane.path: no file {path}; expected a direction file or a surface file.")
+    delta, eta = read_directions(path, line)
+    xbuffers, ybuffers = (moving and read_statistics(path, line)) or (None, None)
+
+    def fitted(axis: str, stored: StoredDirection, buffers: StoredDirection | None) -> Parameters:
+        state, statistics = theta.network.state_dict(), theta.statistics if moving else {}
+        d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
+        if buffers is not None:
+            d |= fit_direction(buffers, statistics, statistics, f"{path}: {axis}buffers")
+        if any(name not in d for name in statistics):
+            raise UserError(
+                f"plane.path: {path} does not say which way the running statistics move, and evaluate.batchnorm is "
+                "move; expected a surface made with move, or keep or recompute."
+            )
+        return d
+
+    along_eta = None if eta is None else fitted("y", eta, ybuffers)
+    return _plane(theta, fitted("x", delta, xbuffers), along_eta, moving)
+
+
+def _plane(theta: Theta, delta: Parameters, eta: Parameters | None, moving: bool) -> Plane:
+    """Return the plane of directions that hold parameters and, where they move along, the running statistics."""
+
+    def part(origin: Parameters) -> Plane:
+        return Plane(origin, {name: delta[name] for name in origin}, eta and {name: eta[name] for name in origin})
+
+    return replace(part(theta.parameters), statistics=part(theta.statistics) if moving else None)

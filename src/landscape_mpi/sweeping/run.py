@@ -1,0 +1,212 @@
+"""The sweep from job to finished surface: the order of the steps, each of which lives elsewhere."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from landscape_mpi.errors import Exit
+from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.plane import Plane
+from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell, together
+from landscape_mpi.slurm import job_end
+from landscape_mpi.stop import Stop, stop_time
+from landscape_mpi.surface import (
+    DONE,
+    Shard,
+    Surface,
+    check_writable,
+    create_surface,
+    journal_folder,
+    lock_surface,
+    parse_shard,
+    seal,
+)
+from landscape_mpi.sweeping import full, sampled
+from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.cost import precision_error
+from landscape_mpi.sweeping.curvature import Curvature
+from landscape_mpi.sweeping.eigenplane import make_plane
+from landscape_mpi.sweeping.engine import Engine, choose_engine
+from landscape_mpi.sweeping.experiment import Experiment, load_experiment
+from landscape_mpi.sweeping.output import Identity, find_surface, new_surface
+from landscape_mpi.sweeping.planes import output_path, repeats
+from landscape_mpi.sweeping.provenance import attributes
+from landscape_mpi.sweeping.ready import GO_ON, Ready, visits
+
+UNKEPT = (
+    "a rank that dies ends this sweep, because that is what its launcher does; start it by the mpirun of Open MPI or "
+    "MPICH, and the other ranks go on without it."
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The operational flags of a sweep; none of them is part of the experiment."""
+
+    device: str = "auto"
+    overwrite: bool = False
+    quiet: bool = False
+    shard: str | None = None
+    time_limit: float | None = None
+    tolerant: bool = False
+
+
+def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:
+    """Compute every point of a job that its surface files do not hold yet; collective.
+
+    Raises:
+        UserError: a mistake in the job or in what it points at; nothing has been written.
+        CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
+    """
+    stop = stop or Stop()
+    began = time.time()
+    end = on_root(world, lambda: job_end(os.environ))  # the same for all, and one question for all
+    stop.limit(stop_time(options.time_limit, end, began))
+    job = on_root(world, lambda: load_job(path, SweepJob))
+    shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
+    for repeat in range(repeats(job.values)):
+        place = _place(output_path(job, repeat), shard)
+        on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
+    _watch(world, output_path(job, 0), options.tolerant)
+    experiment = load_experiment(job, options.device, world, stop)
+    codes = [Exit.COMPLETE]
+    for repeat in range(repeats(job.values)):
+        known = None if options.overwrite else _place(output_path(job, repeat), shard)
+        made = make_plane(world, experiment, known)
+        plane, identity = experiment.plane(world, repeat, made.plane)
+        identity = replace(identity, shard=shard, facts=made.facts)
+        there = replace(experiment, job=identity.job)
+        codes.append(_PlaneSweep(there, output_path(job, repeat), plane, identity, options, world).run())
+        if codes[-1] == Exit.RUN_AGAIN:
+            break
+        if alone(world) and repeat + 1 < repeats(job.values):
+            tell(world, f"a rank is lost, and {repeats(job.values) - repeat - 1} more surfaces are to do; {GO_ON}")
+            return Exit.RUN_AGAIN
+    return max(codes)
+
+
+def _watch(world: World, surface: Path, tolerant: bool) -> None:
+    """Look out for ranks that die where the others live on; say so where they are wanted to live on and cannot."""
+    if tolerant and world.size > 1 and not world.survives:
+        tell(world, f"note: {UNKEPT}")
+    begin_watch(world, surface)
+
+
+@dataclass(frozen=True)
+class _PlaneSweep:
+    """One plane of a job on its way into one surface file."""
+
+    experiment: Experiment
+    output: Path
+    plane: Plane
+    identity: Identity
+    options: Options
+    world: World
+
+    @property
+    def path(self) -> Path:
+        """The file that this run writes."""
+        return _place(self.output, self.identity.shard)
+
+    def run(self) -> Exit:
+        """Compute what the surface file lacks; collective."""
+        self._find()  # another sweep's file is refused before a lock lies beside it
+        with ExitStack() as held:
+            on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
+            surface = self._find()
+            if surface is None or not self._complete(surface):
+                return self._fill(surface)
+            on_root(self.world, lambda: seal(self.path))
+            share = f" of shard {self.identity.shard}" if self.identity.shard else ""
+            tell(self.world, f"{self.path}: all {surface.done} points{share} are there; nothing to do.")
+            return sampled.leave(self.world, surface)
+
+    def _complete(self, surface: Surface) -> bool:
+        """Whether every point of this run has a result that stays."""
+        mine = visits(self.experiment.job.values, self.identity)
+        return all(surface.status[index] == DONE for index in mine) and (surface.sealed or not surface.sampled)
+
+    def _find(self) -> Surface | None:
+        """Return the surface to go on with, the same on every rank."""
+        if self.options.overwrite:
+            return None
+        return on_root(self.world, lambda: find_surface(self.path, self.identity))
+
+    def _fill(self, surface: Surface | None) -> Exit:
+        """Choose the engine, create the file where there is none, and compute what is missing."""
+        batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
+        engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
+        stream = None if self.options.quiet else sys.stderr
+        folder = journal_folder(self.output)
+        ready = Ready(
+            self.world,
+            self.experiment,
+            self.identity,
+            self.path,
+            folder,
+            surface,
+            engine,
+            batch,
+            stream,
+            self.options.tolerant,
+            self._curvature(batch),
+        )
+        if self.options.overwrite:
+            on_root(self.world, lambda: sampled.clear(ready))
+        sampled.admit(ready)
+        if surface is None:
+            cost = self._cost(engine)
+            on_root(self.world, lambda: self._create(batch, engine.name, cost))
+        return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)
+
+    def _engine(self, batch: int, recorded: str | None) -> Engine:
+        """Return the engine, once it has agreed with the plain network."""
+        engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded)
+        tell(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
+        anew = ", running statistics estimated anew in both" if self.experiment.anew else ""
+        tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
+        return engine
+
+    def _curvature(self, batch: int) -> Curvature | None:
+        """Return what finds the Hessian's eigenvalues at every point, once a product is known to be possible."""
+        if "hessian" not in self.experiment.job.values.metrics:
+            return None
+        curvature = together(self.world, lambda: Curvature.of(self.experiment, self.plane, batch))
+        together(self.world, curvature.rehearse)
+        return curvature
+
+    def _cost(self, engine: Engine) -> dict[str, float]:
+        """Return what is recorded of a precision below float32; nothing of the others."""
+        if not self.experiment.precision.reduced:
+            return {}
+        error = precision_error(self.world, self.experiment, self.plane, engine.evaluator)
+        dtype = self.experiment.job.values.evaluate.dtype
+        tell(self.world, f"{dtype}: mean losses deviate from those of float32 by up to {error:.2g} of them.")
+        return {"precision_error": error}
+
+    def _create(self, batch: int, engine: str, cost: Mapping[str, float]) -> None:
+        job, evaluate = self.experiment.job, self.experiment.job.values.evaluate
+        fixed: dict[str, str | int] = {
+            "dtype": evaluate.dtype,
+            "engine": engine,
+            "batch": batch,
+            "batchnorm": evaluate.batchnorm,
+            **({"batchnorm_images": self.experiment.anew} if self.experiment.anew else {}),
+            **{f"{name}_size": len(split) for name, split in self.experiment.splits.items()},
+        }
+        provenance = attributes(self.plane, self.experiment.device, job.path.parent)
+        create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **cost, **provenance}))
+
+
+def _place(surface: Path, shard: Shard | None) -> Path:
+    """Return the file that a run writes for a surface: its shard's own where it is for one."""
+    return shard.path(surface) if shard else surface
+
+
+def _describe(values: Mapping[str, float]) -> str:
+    shown = [f"{name} {value:.6g}" for name, value in values.items() if not name.endswith("_stderr")]
+    return ", ".join(shown).replace("_", " ") + "; the plane and the checkpoint agree"

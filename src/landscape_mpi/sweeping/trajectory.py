@@ -1,0 +1,159 @@
+"""The checkpoints of a training run, found and looked through, and their path on a plane; writes nothing."""
+
+import glob
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import Axis, Grid, JobFile, SweepJob
+from landscape_mpi.networks import open_checkpoint
+from landscape_mpi.plane import Plane, Row, feed, project
+from landscape_mpi.stop import Stop
+from landscape_mpi.surface import Trajectory
+from landscape_mpi.surface.history import EpochRecord, read_history
+from landscape_mpi.sweeping.prepare import Theta
+from landscape_mpi.train.checkpoints import HISTORY
+
+KEY = "plane.trajectory"
+MARGIN, POINTS = 0.15, 51
+"""Of a grid that the path chooses: room on each side, in widths of the path, and points along each axis."""
+_EPOCH = re.compile(r"(?i)epoch\D{0,3}(\d{1,9})")
+_NUMBER = re.compile(r"\d{1,9}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The checkpoints of a training run in its order.
+
+    Attributes:
+        paths: where they lie.
+        epochs: the numbers in their names.
+        rows: what opens each of them.
+        sha256: of the numbers, and of the names, shapes and values of all parameters.
+    """
+
+    paths: Sequence[Path]
+    epochs: Sequence[int]
+    rows: Sequence[Row]
+    sha256: str
+
+
+def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
+    """Return the checkpoints of `plane.trajectory`; None where the job names none.
+
+    Raises:
+        UserError: no file matches, or one does not fit the network or holds NaN or inf.
+    """
+    pattern = getattr(job.values.plane, "trajectory", None)
+    if pattern is None:
+        return None
+    ordered = in_order(_matches(pattern, job.path.parent))
+    paths, epochs = [path for _, path in ordered], [epoch for epoch, _ in ordered]
+    rows = [partial(_open, path, theta, stop) for path in paths]
+    return Run(paths, epochs, rows, _look_through(paths, epochs, rows, list(theta.parameters)))
+
+
+def in_order(paths: Sequence[Path]) -> list[tuple[int, Path]]:
+    """Return epochs and paths, by the number after `epoch` in a name, else by its last number; by place without any."""
+    natural = sorted(paths, key=_natural)
+    epochs = [_epoch(path) for path in natural]
+    if None in epochs:
+        return list(enumerate(natural))
+    return sorted(zip(epochs, natural, strict=True), key=lambda pair: pair[0])  # type: ignore[arg-type]
+
+
+def place(run: Run, plane: Plane, explained: tuple[float, ...]) -> Trajectory:
+    """Return the path of a run on a plane, with what the history beside its checkpoints knows.
+
+    Raises:
+        UserError: the history is none.
+    """
+    found = project(run.rows, plane)
+    records = _records(run)
+    return Trajectory(
+        alpha=found.coordinates[:, 0],
+        beta=None if plane.eta is None else found.coordinates[:, 1],
+        residual=found.residual,
+        epoch=np.array(run.epochs, np.int64),
+        train_loss=np.array([record.train_loss if record else math.nan for record in records]),
+        lr=np.array([record.lr if record else math.nan for record in records]),
+        explained=explained,
+    )
+
+
+def holding(path: Trajectory) -> Grid:
+    """Return the grid that holds a path and the origin, with room around them."""
+    beta = path.alpha if path.beta is None else path.beta
+    return Grid(alpha=_axis(path.alpha.tolist()), beta=_axis(beta.tolist()))
+
+
+def _axis(values: Sequence[float]) -> Axis:
+    """Return round ends beyond the path, the same however its last digits were rounded."""
+    first, last = min(0.0, *values), max(0.0, *values)
+    room = MARGIN * (last - first)
+    unit = 10.0 ** (math.floor(math.log10(last - first)) - 1)
+    low, high = math.floor((first - room) / unit) * unit, math.ceil((last + room) / unit) * unit
+    return Axis(float(f"{low:.12g}"), float(f"{high:.12g}"), POINTS)
+
+
+def _matches(pattern: str, folder: Path) -> list[Path]:
+    # Path.glob takes no absolute patterns
+    found = glob.glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)  # noqa: PTH207
+    paths = [folder / name for name in found if (folder / name).is_file()]
+    if not paths:
+        raise UserError(
+            f"{KEY}: no file matches {pattern!r} in {folder}; expected the checkpoints of a training run, such as "
+            '"nets/vgg9/epoch-*.safetensors".'
+        )
+    return paths
+
+
+def _open(path: Path, theta: Theta, stop: Stop) -> dict[str, torch.Tensor]:
+    stop.check()
+    return open_checkpoint(theta.network, path, KEY, mapped=True)
+
+
+def _look_through(paths: Sequence[Path], epochs: Sequence[int], rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Return the fingerprint of a run, once all its numbers are finite."""
+    digest = hashlib.sha256()
+    for path, epoch, row in zip(paths, epochs, rows, strict=True):
+        state = row()
+        digest.update(f"|{epoch}|".encode())
+        for name in names:
+            if not bool(torch.isfinite(state[name]).all()):
+                raise UserError(
+                    f"{KEY}: {path} holds NaN or inf in `{name}`; expected checkpoints of a run that did not diverge."
+                )
+            feed(digest, {name: state[name]})
+    return digest.hexdigest()
+
+
+def _natural(path: Path) -> list[int | str]:
+    """Return what to sort by, so that 9 comes before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+
+def _epoch(path: Path) -> int | None:
+    if named := _EPOCH.search(path.name):
+        return int(named[1])
+    numbers = _NUMBER.findall(path.stem)
+    return int(numbers[-1]) if numbers else None
+
+
+def _records(run: Run) -> list[EpochRecord | None]:
+    """Return the row of the history beside each checkpoint; None where there is none."""
+    folders = {path.parent for path in run.paths}
+    histories = {
+        folder: {record.epoch: record for record in read_history(folder / HISTORY)}
+        for folder in folders
+        if (folder / HISTORY).is_file()
+    }
+    return [histories.get(path.parent, {}).get(epoch) for path, epoch in zip(run.paths, run.epochs, strict=True)]

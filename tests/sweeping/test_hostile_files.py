@@ -1,0 +1,107 @@
+"""Surfaces and plans that only look like those of the job are refused before anything is computed or written."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import SweepJob, read_job
+from landscape_mpi.surface import NewSurface, create_surface
+from landscape_mpi.surface.planlog import MAGIC, PlanLog
+from landscape_mpi.sweeping.output import Identity, find_surface
+from landscape_mpi.sweeping.sampled import climbs
+from support.jobs import tiny_job
+from support.launch import kill_session, launch, start
+from support.waiting import wait_for
+
+JOB = """\
+model: {build: resnet20, checkpoint: nets/theta.pt}
+data: {build: cifar10, root: data, splits: [train]}
+plane: {kind: random}
+grid: {alpha: [-1, 1, 8]}
+metrics: [loss]
+output: {file: s.h5}
+"""
+
+
+@pytest.fixture
+def identity(tmp_path):
+    return Identity(read_job(JOB, tmp_path / "job.yaml", SweepJob), 0, {})
+
+
+@pytest.fixture
+def path(tmp_path):
+    names = ("train_loss", "train_loss_stderr")
+    fixed = {"seed": 0, "batch": 8, "engine": "eager"}
+    create_surface(tmp_path / "s.h5", NewSurface(np.linspace(-1, 1, 8), None, names, [], None, JOB, fixed))
+    return tmp_path / "s.h5"
+
+
+def test_a_sound_surface_is_found(path, identity):
+    assert find_surface(path, identity).points == 8
+
+
+HOSTILE = {
+    "error": (None, "`error` is missing; expected |S200 [8], as in every surface that a sweep has begun"),
+    "seconds": (np.zeros(8, np.float32), "`seconds` is <f4 [8]; expected <f8 [8]"),
+    "train_loss_stderr": (None, "`train_loss_stderr` is missing"),
+    "complete": (np.zeros(9, np.uint8), "complete has 9 values; expected 1"),
+    "finished": (None, "`finished` is missing"),
+    "rounds": (np.float64(3), "`rounds` is <f8 []; expected <i8 []"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_surface_that_could_not_be_written_into_is_refused(path, identity, name):
+    value, words = HOSTILE[name]
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+    with pytest.raises(UserError, match=re.escape(words)):
+        find_surface(path, identity)
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch", -1), ("batch", "x"), ("engine", "os:system"), ("engine", None)])
+def test_a_surface_that_does_not_say_how_it_goes_on_is_refused(path, identity, name, value):
+    with h5py.File(path, "r+") as file:
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+    with pytest.raises(UserError, match=r"expected a whole number >= 1 and one of .*eager"):
+        find_surface(path, identity)
+
+
+ROUNDS = {
+    "a point beyond the grid": [[(8, 1)]],
+    "a level beyond the last": [[(0, 3)]],
+    "the first level, where every point begins": [[(0, 0)]],
+    "a level twice": [[(0, 1)], [(1, 1), (0, 1)]],
+    "a point twice": [[(0, 1), (0, 2)]],
+    "a round without a point": [[(0, 1)], []],
+}
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_rounds_that_no_sweep_of_eight_points_and_three_levels_has(name):
+    assert climbs([[(0, 1), (7, 2)], [(0, 2)]], points=8, levels=3)
+    assert not climbs(ROUNDS[name], points=8, levels=3)
+
+
+@pytest.mark.slow
+def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
+    sampled = {"data__options": {"images": 4000}, "sampling": {"error": 0.02}}
+    job, folder = tiny_job(tmp_path, **sampled), tmp_path / "surface.h5.images"
+    process = start("sweep", job, env={"TINY_SLEEP": "0.02"})
+    wait_for(lambda: (folder / "plan.journal").exists() or process.poll() is not None)
+    kill_session(process)
+    identity = (folder / "plan.journal").read_bytes()[len(MAGIC) :][:32]
+    with PlanLog(folder, identity) as log:
+        log.add(0, [(10**6, 1)])
+    before = (folder / "plan.journal").read_bytes()
+    run = launch("sweep", job)
+    assert run.returncode == 2
+    assert "surface.h5.images: its plan is not one of this sweep's 35 points and [4000, 4000] images" in run.stderr
+    assert (folder / "plan.journal").read_bytes() == before
