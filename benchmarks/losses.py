@@ -19,6 +19,7 @@ from landscape_mpi.sweeping.attempt import Grid
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.engine import choose_engine
 from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.sources import Named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     world, job = Solo(), load_job(options.job, SweepJob)
-    experiment = load_experiment(job, "auto", world)
+    experiment = load_experiment(job, Named(job), "auto", world)
     plane, _ = experiment.plane(world, 0)
     engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
     (name, split), *_ = experiment.splits.items()

@@ -27,7 +27,8 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.ranks import Solo
 from landscape_mpi.stop import NEVER
 from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.prepare import load_theta
+from landscape_mpi.sweeping.prepare import theta_of
+from landscape_mpi.sweeping.sources import Named
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 ENDINGS = {"safetensors": "safetensors", "torch": "pt"}
@@ -80,7 +81,7 @@ def measure(job: Path) -> dict[str, float]:
     """Lay the plane of a job; return what it took, in seconds of CPU and bytes."""
     torch.set_num_threads(1)
     loaded = load_job(job, SweepJob)
-    theta = load_theta(loaded, torch.device("cpu"))
+    theta = theta_of(*Named(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
     before, begun = _peak(), time.process_time()
     laid = lay_plane(Solo(), loaded, theta, 0, NEVER)
     if laid.trajectory is None or len(laid.trajectory.explained) != 2:

@@ -16,7 +16,7 @@ from landscape_mpi.keeper import Keeper
 
 PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first point"
 CALLS = {
-    "network, checkpoint": ("landscape_mpi.sweeping.prepare", "load_theta"),
+    "network, checkpoint": ("landscape_mpi.sweeping.prepare", "theta_of"),
     "data": ("landscape_mpi.sweeping.prepare", "load_data"),
     "directions": ("landscape_mpi.sweeping.experiment", "lay_plane"),
     "engine, centre check": ("landscape_mpi.sweeping.run", "choose_engine"),

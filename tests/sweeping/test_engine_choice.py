@@ -14,6 +14,7 @@ from landscape_mpi.ranks import RankError, Solo
 from landscape_mpi.sweeping import engine
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.sources import Named
 from support.jobs import tiny_job
 
 NOISE = """
@@ -37,7 +38,8 @@ class Failing:
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    experiment = load_experiment(load_job(tiny_job(tmp_path), SweepJob), "cpu", Solo())
+    job = load_job(tiny_job(tmp_path), SweepJob)
+    experiment = load_experiment(job, Named(job), "cpu", Solo())
     return experiment, experiment.plane(Solo(), 0)[0]
 
 
@@ -88,7 +90,7 @@ class Scaled:
 def test_an_engine_has_to_agree_with_the_plain_network_to_1e_5(tmp_path, monkeypatch, factor, chosen):
     monkeypatch.chdir(tmp_path)
     job = load_job(tiny_job(tmp_path, evaluate={"engine": "fused"}), SweepJob)
-    experiment = load_experiment(job, "cpu", Solo())
+    experiment = load_experiment(job, Named(job), "cpu", Solo())
 
     def build(name, network, plane, task, batch):
         if name == "eager":

@@ -16,7 +16,8 @@ from landscape_mpi.stop import NEVER
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.prepare import load_theta
+from landscape_mpi.sweeping.prepare import theta_of
+from landscape_mpi.sweeping.sources import Named
 from landscape_mpi.sweeping.trajectory import in_order
 from support import tiny
 from support.jobs import done, results, tiny_job
@@ -86,7 +87,8 @@ def rows(folder):
 def laid(job):
     """The plane of a job and the path on it, as one process finds them, without a sweep."""
     loaded = load_job(job, SweepJob)
-    return lay_plane(Solo(), loaded, load_theta(loaded, torch.device("cpu")), 0, NEVER)
+    theta = theta_of(*Named(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
+    return lay_plane(Solo(), loaded, theta, 0, NEVER)
 
 
 def sweep_share(folder, ranks=None):

@@ -5,7 +5,7 @@ from landscape_mpi.ranks.coordinate import PieceError
 from landscape_mpi.ranks.dispenser import Handlers
 from landscape_mpi.ranks.loop import HEARD, share_out
 from landscape_mpi.ranks.mpi import library_version, open_world
-from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, together
+from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, to_stderr, together
 
 __all__ = [
     "HEARD",
@@ -24,5 +24,6 @@ __all__ = [
     "open_world",
     "share_out",
     "tell",
+    "to_stderr",
     "together",
 ]

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.keeper import Keeper, recovers
 from landscape_mpi.ranks.watch import Watch
-from landscape_mpi.ranks.world import Solo, World, check_launcher, wait_for
+from landscape_mpi.ranks.world import Solo, World, check_launcher, to_stderr, wait_for
 
 T = TypeVar("T")
 KEPT = 32
@@ -57,6 +58,7 @@ class MpiWorld:
         self.survives = communicator.size > 1 and (self._recovers or keeper is not None)
         self.keeper = keeper
         self.watch: Watch | None = None
+        self.hear: Callable[[str], None] = to_stderr
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
@@ -93,6 +95,11 @@ class MpiWorld:
                 target[...] = source
         self._sleep_until_all(self._node)
         return shared
+
+    def release(self) -> None:
+        """Let go of all that was shared: no rank may look at it any more; collective."""
+        while self._windows:
+            self._windows.pop().Free()
 
     def send(self, message: Any, to: int) -> None:
         """Send a message; MPI's own wait would spin until the receiver has looked, so its buffer is kept instead."""

@@ -44,6 +44,8 @@ class World(Protocol):
     """Who sees ranks die, once that has begun."""
     threads: bool
     """Whether rank 0 may send and receive in a thread while it computes."""
+    hear: Callable[[str], None]
+    """Where rank 0's lines go; standard error unless somebody else listens."""
 
     def meet(self) -> None:
         """Wait until every rank is here."""
@@ -56,6 +58,9 @@ class World(Protocol):
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays of each node's local rank 0, held once in that node's memory."""
+
+    def release(self) -> None:
+        """Let go of all that was shared: no rank may look at it any more; collective."""
 
     def send(self, message: Any, to: int) -> None:
         """Send a message without waiting for its receipt; a large one leaves during later calls of this world."""
@@ -79,6 +84,7 @@ class Solo:
         self.survives = False
         self.keeper: Keeper | None = None
         self.watch: Watch | None = None
+        self.hear: Callable[[str], None] = to_stderr
 
     def meet(self) -> None:
         """Return: there is nobody to wait for."""
@@ -94,6 +100,9 @@ class Solo:
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays."""
         return arrays
+
+    def release(self) -> None:
+        """Return: nothing is held."""
 
     def send(self, message: Any, to: int) -> None:
         """Refuse: there is nobody to send to."""
@@ -135,17 +144,18 @@ def together(world: World, step: Callable[[], T]) -> T:
     """
     result: T | None = None
     failure: tuple[int, str] | None = None
+    cause: BaseException | None = None  # known on its own rank alone
     try:
         result = step()
     except UserError as error:
-        failure = (0, str(error))
+        failure, cause = (0, str(error)), error.__cause__
     except Interrupted as reason:
         failure = (1, str(reason))
-    except Exception:
-        failure = (2, failure_text(world))
+    except Exception as error:
+        failure, cause = (2, failure_text(world)), error
     failures = [found for found in world.everywhere(failure) if found]
     for kind, text in sorted(failures, key=lambda found: found[0]):
-        raise (UserError, Interrupted, RankError)[kind](text)
+        raise (UserError, Interrupted, RankError)[kind](text) from cause
     return result  # type: ignore[return-value]
 
 
@@ -175,7 +185,12 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
 
 
 def tell(world: World, text: str) -> None:
-    """Print a line on standard error, from rank 0 alone."""
+    """Say a line, from rank 0 alone: on standard error unless somebody else listens."""
     if world.rank == 0:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        world.hear(text)
+
+
+def to_stderr(text: str) -> None:
+    """Print a line on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from landscape_mpi.assemble import keep_memory
 from landscape_mpi.data.rows import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
@@ -22,6 +23,7 @@ from landscape_mpi.sweeping.experiment import Experiment, load_experiment
 from landscape_mpi.sweeping.forecast import NO_SEARCH, forecast
 from landscape_mpi.sweeping.output import find_surface
 from landscape_mpi.sweeping.progress import clock_time
+from landscape_mpi.sweeping.sources import Named
 
 AXES = ("alpha", "beta")
 
@@ -36,7 +38,8 @@ def check(path: Path, device: str) -> str:
     for repeat in range(planes.repeats(job.values)):
         check_writable(planes.output_path(job, repeat))
     world = Solo()
-    experiment = load_experiment(job, device, world)
+    keep_memory()
+    experiment = load_experiment(job, Named(job), device, world)
     lines: list[str] = [f"{path}: the job is sound."]
     for repeat in range(planes.repeats(job.values)):
         output = planes.output_path(job, repeat)

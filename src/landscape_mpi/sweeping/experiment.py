@@ -19,6 +19,7 @@ from landscape_mpi.sweeping import planes, prepare
 from landscape_mpi.sweeping.lay import lay_plane
 from landscape_mpi.sweeping.output import Identity
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
+from landscape_mpi.sweeping.sources import Source
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,24 @@ class Experiment:
         return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory)
 
 
-def load_experiment(job: JobFile[SweepJob], device: str, world: World, stop: Stop = NEVER) -> Experiment:
+def load_experiment(
+    job: JobFile[SweepJob], source: Source, device: str, world: World, stop: Stop = NEVER
+) -> Experiment:
     """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
 
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
     """
-    tf32 = PRECISIONS[job.values.evaluate.dtype].tf32
+    values = job.values
+    tf32 = PRECISIONS[values.evaluate.dtype].tf32
     chosen = together(world, lambda: _device(device, world, tf32))
-    theta = together(world, lambda: prepare.load_theta(job, chosen))
-    splits = prepare.load_data(job, world)
-    notes = planes.notes(job.values, theta)
+    theta = together(world, lambda: prepare.theta_of(*source.network(), values.evaluate, chosen))
+    splits = prepare.load_data(values, source.split, world)
+    notes = planes.notes(values, theta)
     for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
         tell(world, f"note: {note}")
-    calibration = prepare.load_calibration(job, world, splits)
-    task = together(world, lambda: prepare.build_task(job, splits, calibration, chosen, stop))
+    calibration = prepare.load_calibration(values, source.split, world, splits)
+    task = together(world, lambda: prepare.build_task(values, source.loss(), splits, calibration, chosen, stop))
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
     return Experiment(job, chosen, theta, splits, task, data, stop)
@@ -97,6 +101,7 @@ def agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> st
         if one is not None and one != found[0]:
             raise UserError(
                 f"{what}: rank {rank} holds another {what} than rank 0 "
-                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files on every node."
+                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files, or the same arguments, "
+                "everywhere."
             )
     return str(found[0])

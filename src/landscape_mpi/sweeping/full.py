@@ -15,7 +15,8 @@ def fill(ready: Ready) -> Exit:
     world, job, order = ready.world, ready.job, ready.missing
     # where the launcher lets ranks live on, each opens the file by itself: the others would wait for a dead one within
     # HDF5, where no thread of theirs could see that it is dead
-    communicator = world.itself if world.watch else world.communicator
+    shared = world.itself if world.watch else world.communicator
+    communicator = None if ready.through_root else shared
     writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
     if job.sampling:
         for name, split in ready.experiment.splits.items():

@@ -30,6 +30,21 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
         return _end(world, f"error: {failure_text(world)}")
 
 
+def or_none(world: World, action: Callable[[], Exit]) -> Exit:
+    """Run a collective action within a program of somebody else, and return how it ended; that is not told.
+
+    What every rank raises together is raised; anything else ends all ranks where there are several.
+    """
+    try:
+        return action()
+    except (UserError, CentreMismatchError, RankError):
+        raise
+    except Exception as error:
+        if world.size > 1:
+            _end(world, f"error: {error if isinstance(error, PieceError) else failure_text(world)}")
+        raise
+
+
 def _leave(world: World, text: str, code: Exit) -> Exit:
     tell(world, text)
     return leave(world, code)

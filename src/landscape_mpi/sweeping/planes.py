@@ -1,5 +1,6 @@
 """A job and theta* -> its planes, one function a `plane.kind`, and where their surfaces go; writes nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference,
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
 from landscape_mpi.sweeping.prepare import Theta, load_end
 
+EndOf = Callable[[str, str], Parameters]
+"""A job's key and what it says -> parameters and running statistics that lie there, on the CPU."""
+
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
     """Return the plane of a job; `repeat` counts through `plane.repeats`.
@@ -30,7 +34,7 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
         case FilePlane():
             return _stored_plane(job.resolve(plane.path), theta, line, moving)
         case InterpolatedPlane():
-            return _interpolated_plane(job, plane, theta, moving)
+            return interpolated(plane, theta, moving, lambda key, name: load_end(theta, job.resolve(name), key))
         case HessianPlane():
             raise TypeError("all ranks look for its eigenvectors together: eigenplane makes it")
         case RandomPlane():
@@ -69,9 +73,15 @@ def _random_plane(plane: RandomPlane, seed: int, theta: Theta, line: bool) -> Pl
     return Plane(origin, directions.draw(origin, 0), None if line else directions.draw(origin, 1))
 
 
-def _interpolated_plane(job: JobFile[SweepJob], plane: InterpolatedPlane, theta: Theta, moving: bool) -> Plane:
+def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: EndOf) -> Plane:
+    """Return the plane from theta* to other parameters; `moving`: running statistics go there too.
+
+    Raises:
+        UserError: what lies at an end does not fit the network, or is theta* itself.
+    """
+
     def way(key: str, name: str) -> Parameters:
-        end = load_end(theta, job.resolve(name), key)
+        end = end_of(key, name)
         d = scale_direction(
             difference(end, theta.parameters), theta.parameters, plane.normalize, plane.ignore, plane.only
         )

@@ -1,26 +1,30 @@
-"""A job -> the network and the data it speaks of, on this rank's device; writes nothing."""
+"""A job and its source -> network and data, on this rank's device; knows no name of a file. Writes nothing."""
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.assemble import build_model, normalisation, open_split
+from landscape_mpi.assemble import normalisation
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import describe, each, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Task, build_loss, is_classes, statistics_of
+from landscape_mpi.evaluate import Loss, Task, is_classes, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES
-from landscape_mpi.job import JobFile, SweepJob
-from landscape_mpi.networks import load_checkpoint, sha256
+from landscape_mpi.job import SweepJob
+from landscape_mpi.job.values import Evaluate
+from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.ranks import World, together
 from landscape_mpi.stop import Stop
 from landscape_mpi.sweeping.precision import PRECISIONS
 from landscape_mpi.sweeping.share import share_splits
+
+Open = Callable[[str], Split]
+"""The name of a split -> the split."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,13 @@ class Theta:
     checkpoint_sha256: str
 
 
-def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
-    """Build the network and load its checkpoint.
+def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
+    """Return theta* of a network on the CPU, which goes to the device.
 
     Raises:
-        UserError: the network cannot be built, has no batch norm to treat as asked, or the checkpoint does not fit it.
+        UserError: the network has no batch norm to treat as asked.
     """
-    checkpoint = job.resolve(job.values.model.checkpoint)
-    network = build_model(job)
-    load_checkpoint(network, checkpoint)
     parameters, statistics = _parameters(network), statistics_of(network)
-    evaluate = job.values.evaluate
     if evaluate.batchnorm != "keep" and not statistics:
         raise UserError(
             f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
@@ -54,8 +54,7 @@ def load_theta(job: JobFile[SweepJob], device: torch.device) -> Theta:
         )
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = PRECISIONS[evaluate.dtype].dtype
-    return Theta(network.to(device, dtype), parameters, statistics, sha256(checkpoint))
+    return Theta(network.to(device, PRECISIONS[evaluate.dtype].dtype), parameters, statistics, fingerprint)
 
 
 def load_end(theta: Theta, path: Path, key: str) -> dict[str, Tensor]:
@@ -64,30 +63,35 @@ def load_end(theta: Theta, path: Path, key: str) -> dict[str, Tensor]:
     Raises:
         UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
     """
+    return end_of(theta, lambda network: load_checkpoint(network, path, key))
+
+
+def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]:
+    """Return parameters and running statistics that `load` puts into a copy of the network, on the CPU."""
     network = copy.deepcopy(theta.network).cpu()
-    load_checkpoint(network, path, key)
+    load(network)
     return {**_parameters(network), **statistics_of(network)}
 
 
-def load_data(job: JobFile[SweepJob], world: World) -> dict[str, Split]:
+def load_data(job: SweepJob, open_split: Open, world: World) -> dict[str, Split]:
     """Load the splits once a node and share them among its ranks; collective.
 
     Raises:
         UserError: the data are absent, damaged or without the classes that accuracy needs.
     """
-    data = job.values.data
-    made = together(world, lambda: [open_split(job, name) for name in data.splits] if world.local_rank == 0 else [])
+    made = together(world, lambda: [open_split(name) for name in job.data.splits] if world.local_rank == 0 else [])
     splits = {split.name: split for split in share_splits(made, world)}
-    if "accuracy" in job.values.metrics:
+    if "accuracy" in job.metrics:
         _check_classes(splits)
     return splits
 
 
-def load_calibration(job: JobFile[SweepJob], world: World, splits: Mapping[str, Split]) -> Split | None:
+def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapping[str, Split]) -> Split | None:
     """Return the training images from which running statistics are estimated anew at every point; collective.
 
     Args:
         job: The job.
+        open_split: Opens a split by its name.
         world: The ranks.
         splits: What is evaluated; the training images are loaded where they are not among it.
 
@@ -97,12 +101,12 @@ def load_calibration(job: JobFile[SweepJob], world: World, splits: Mapping[str, 
     Raises:
         UserError: the training images are absent, or there is but one.
     """
-    if job.values.evaluate.batchnorm != "recompute":
+    if job.evaluate.batchnorm != "recompute":
         return None
     if "train" in splits:
         split = _first(splits["train"])
     else:
-        made = together(world, lambda: [_first(open_split(job, "train"))] if world.local_rank == 0 else [])
+        made = together(world, lambda: [_first(open_split("train"))] if world.local_rank == 0 else [])
         (split,) = share_splits(made, world)
     if len(split) < 2:
         raise UserError("evaluate.batchnorm: found recompute, and there is one training image; expected at least two.")
@@ -121,25 +125,21 @@ def data_sha256(splits: Mapping[str, Split]) -> str:
 
 
 def build_task(
-    job: JobFile[SweepJob],
+    job: SweepJob,
+    loss: Loss,
     splits: Mapping[str, Split],
     calibration: Split | None,
     device: torch.device,
     stop: Stop,
 ) -> Task:
-    """Return what is evaluated at every point, with the data resident on the device; dropped where there is to stop.
-
-    Raises:
-        UserError: the loss cannot be found.
-    """
+    """Return what is evaluated at every point, with the data resident on the device; dropped where there is to stop."""
     resident = {
         name: replace(split, inputs=to(split.inputs, device), targets=to(split.targets, device))
         for name, split in splits.items()
     }
-    loss = build_loss(job.values.loss, job.path.parent)
-    precision = PRECISIONS[job.values.evaluate.dtype]
-    scaled = normalisation(job.values.data)
+    precision = PRECISIONS[job.evaluate.dtype]
     images = None if calibration is None else to(calibration.inputs, device)
+    scaled = normalisation(job.data)
     return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check, images)
 
 

@@ -42,6 +42,7 @@ class Ready:
         stream: Where progress is shown; None for nowhere.
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
+        through_root: Whether rank 0 alone sees the file and writes for all.
     """
 
     world: World
@@ -55,6 +56,7 @@ class Ready:
     stream: TextIO | None
     tolerant: bool
     curvature: Curvature | None = None
+    through_root: bool = False
 
     @property
     def job(self) -> SweepJob:

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit
-from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell, together
 from landscape_mpi.slurm import job_end
@@ -29,13 +30,14 @@ from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.cost import precision_error
 from landscape_mpi.sweeping.curvature import Curvature
-from landscape_mpi.sweeping.eigenplane import make_plane
+from landscape_mpi.sweeping.eigenplane import Made, make_plane
 from landscape_mpi.sweeping.engine import Engine, choose_engine
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
 from landscape_mpi.sweeping.output import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.planes import output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes
 from landscape_mpi.sweeping.ready import GO_ON, Ready, visits
+from landscape_mpi.sweeping.sources import Named, Source
 
 UNKEPT = (
     "a rank that dies ends this sweep, because that is what its launcher does; start it by the mpirun of Open MPI or "
@@ -45,7 +47,10 @@ UNKEPT = (
 
 @dataclass(frozen=True)
 class Options:
-    """The operational flags of a sweep; none of them is part of the experiment."""
+    """The operational flags of a sweep; none of them is part of the experiment.
+
+    `through_root`: whether rank 0 alone sees the file and writes for all.
+    """
 
     device: str = "auto"
     overwrite: bool = False
@@ -53,30 +58,37 @@ class Options:
     shard: str | None = None
     time_limit: float | None = None
     tolerant: bool = False
+    through_root: bool = False
 
 
 def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:
-    """Compute every point of a job that its surface files do not hold yet; collective.
+    """Compute every point of a job that its surface files do not hold yet, in a process made for it; collective.
 
     Raises:
         UserError: a mistake in the job or in what it points at; nothing has been written.
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
-    stop = stop or Stop()
+    keep_memory()
+    job = on_root(world, lambda: load_job(path, SweepJob))
+    return sweep_job(job, Named(job), options, world, stop or Stop())
+
+
+def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: World, stop: Stop) -> Exit:
+    """Compute every point of a job that its surface files do not hold yet; collective. Raises as `sweep`."""
     began = time.time()
     end = on_root(world, lambda: job_end(os.environ))  # the same for all, and one question for all
     stop.limit(stop_time(options.time_limit, end, began))
-    job = on_root(world, lambda: load_job(path, SweepJob))
     shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
         on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
     _watch(world, output_path(job, 0), options.tolerant)
-    experiment = load_experiment(job, options.device, world, stop)
+    experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
         known = None if options.overwrite else _place(output_path(job, repeat), shard)
-        made = make_plane(world, experiment, known)
+        given = together(world, lambda: source.plane(experiment.theta, job.values))
+        made = Made(given) if given else make_plane(world, experiment, known)
         plane, identity = experiment.plane(world, repeat, made.plane)
         identity = replace(identity, shard=shard, facts=made.facts)
         there = replace(experiment, job=identity.job)
@@ -154,6 +166,7 @@ class _PlaneSweep:
             stream,
             self.options.tolerant,
             self._curvature(batch),
+            self.options.through_root,
         )
         if self.options.overwrite:
             on_root(self.world, lambda: sampled.clear(ready))

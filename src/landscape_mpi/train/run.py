@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
+from landscape_mpi.assemble import build_model, keep_memory, normalisation, open_split, use_device
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import build_loss
@@ -63,6 +63,7 @@ def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
     values = job.values
     if "train" not in values.data.splits:
         raise UserError(f"data.splits: found {list(values.data.splits)}; training needs the train split.")
+    keep_memory()
     network = initialise(lambda: build_model(job), values.train.seed).to(use_device(device))
     splits: dict[str, Split] = {name: open_split(job, name) for name in values.data.splits}
     loss = build_loss(values.loss, job.path.parent)

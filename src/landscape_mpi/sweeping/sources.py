@@ -1,0 +1,60 @@
+"""Where network, data and loss of a sweep come from: what a job's names stand for; objects are for others to give."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from landscape_mpi.assemble import build_model, open_split
+from landscape_mpi.data import Split
+from landscape_mpi.evaluate import Loss, build_loss
+from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.networks import load_checkpoint, sha256
+from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.prepare import Theta
+
+
+class Source(Protocol):
+    """What a sweep is made of; each method is called on every rank, or on one rank a node."""
+
+    def network(self) -> tuple[nn.Module, str]:
+        """Return the network at theta*, on the CPU and in eval mode, the sweep's own; and a fingerprint of theta*."""
+
+    def split(self, name: str) -> Split:
+        """Return a split of the data, in memory of the CPU."""
+
+    def loss(self) -> Loss:
+        """Return the loss."""
+
+    def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
+        """Return the plane where its directions are given; None where the job says how to find them."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The files and modules that a job names.
+
+    Raises:
+        UserError: something is missing or does not fit.
+    """
+
+    job: JobFile[SweepJob]
+
+    def network(self) -> tuple[nn.Module, str]:
+        """Build the network and load its checkpoint."""
+        checkpoint = self.job.resolve(self.job.values.model.checkpoint)
+        network = build_model(self.job)
+        load_checkpoint(network, checkpoint)
+        return network, sha256(checkpoint)
+
+    def split(self, name: str) -> Split:
+        """Return a split of the job's data."""
+        return open_split(self.job, name)
+
+    def loss(self) -> Loss:
+        """Return the loss, which may be the user's own."""
+        return build_loss(self.job.values.loss, self.job.path.parent)
+
+    def plane(self, theta: Theta, job: SweepJob) -> Plane | None:  # noqa: ARG002 - a job's planes are all to be found
+        """Return None: the job says where its directions come from."""
+        return None
