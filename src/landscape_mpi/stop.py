@@ -45,8 +45,12 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one."""
-        before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+        """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one.
+
+        A handler that is not Python's own could not be put back, and stays.
+        """
+        ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
+        before = {number: signal.signal(number, self._heard) for number in ours}
         try:
             yield
         finally:

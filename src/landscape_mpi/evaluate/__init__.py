@@ -13,12 +13,13 @@ from landscape_mpi.evaluate.evaluator import (
     is_classes,
 )
 from landscape_mpi.evaluate.images import Images, batches
-from landscape_mpi.evaluate.losses import Loss, build_loss
+from landscape_mpi.evaluate.losses import OURS, Loss, build_loss
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
 
 __all__ = [
     "ONE_LANE",
+    "OURS",
     "Batch",
     "EagerEvaluator",
     "Evaluator",

@@ -6,6 +6,8 @@ from landscape_mpi.job.planes import FilePlane, HessianPlane, InterpolatedPlane,
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import (
+    FROM_PYTHON,
+    GIVEN,
     TO_BE_CHOSEN,
     Axis,
     ChannelNormalisation,
@@ -20,6 +22,8 @@ from landscape_mpi.job.values import (
 )
 
 __all__ = [
+    "FROM_PYTHON",
+    "GIVEN",
     "TEMPLATE",
     "TO_BE_CHOSEN",
     "Axis",

@@ -110,6 +110,10 @@ class Grid(Values, frozen=True, kw_only=True):
         return (self.alpha.points,) if self.beta is None else (self.beta.points, self.alpha.points)
 
 
+FROM_PYTHON = "landscape_mpi.sweep"
+"""The name of a job that stands in no file: its sections are the arguments of a call."""
+GIVEN = "given"
+"""What stands in a job where a call gives tensors: there is no file of that name."""
 _NOWHERE = Axis(math.inf, -math.inf, 0)
 TO_BE_CHOSEN = Grid(alpha=_NOWHERE, beta=_NOWHERE)
 """The grid of a job that leaves it to the trajectory: it has no point until the checkpoints have been seen."""

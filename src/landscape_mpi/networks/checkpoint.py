@@ -36,6 +36,13 @@ def load_checkpoint(network: nn.Module, path: Path, key: str = "model.checkpoint
     network.load_state_dict(open_checkpoint(network, path, key), strict=False)
 
 
+def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> None:
+    """Load a state dict that is in memory, as `load_checkpoint` does a file's; `key` is named in messages."""
+    found = _without_prefix(dict(state))
+    _check_fit(network.state_dict(), found, f"{key}: the state dict")
+    network.load_state_dict(found, strict=False)
+
+
 def open_checkpoint(network: nn.Module, path: Path, key: str, *, mapped: bool = False) -> dict[str, Tensor]:
     """Return the state dict of a file, once all of it fits the network; `key` and Raises as for `load_checkpoint`.
 

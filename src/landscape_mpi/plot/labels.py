@@ -29,6 +29,7 @@ _KINDS = {
     "pca": "principal components of the trajectory",
     "hessian": "Hessian eigenvectors",
     "file": "directions from a file",
+    "given": "directions given",
 }
 _BATCHNORM = {"move": "running statistics moved along", "recompute": "running statistics estimated at every point"}
 _ALPHA = {"pca": "1st PCA component", "hessian": "largest eigenvalue"}

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import Hessian
+from landscape_mpi.job import GIVEN, Hessian
 from landscape_mpi.job.text import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
@@ -30,7 +30,7 @@ class Origin:
         network: in words, such as "ResNet-56, no shortcuts".
         loss: the key `loss`, "cross_entropy" where the job leaves it out, None without a job.
         data: in words, such as "CIFAR-10, first 500 images".
-        kind: random, interpolate, pca, hessian or file.
+        kind: random, interpolate, pca, hessian or file; given, of tensors that a call gave.
         normalise: filter, layer, weight or none.
         seed: of random directions.
         start: the name of the checkpoint at alpha = 0 of an interpolation.
@@ -62,7 +62,7 @@ def origin_of(surface: Surface) -> Origin:
     job = _Job(document_of(surface))
     if not job.document:
         return Origin()
-    kind = job.word("plane", "kind")
+    kind = GIVEN if job.word("plane", "path") == GIVEN else job.word("plane", "kind")
     batchnorm = job.word("evaluate", "batchnorm")
     ends = (("model", "checkpoint"), ("plane", "to"), ("plane", "via"))
     start, to, via = _names([job.word(*key) for key in ends]) if kind == "interpolate" else (None, None, None)

@@ -38,11 +38,16 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    ending = path.suffix.lower()
-    image = BytesIO()
-    with mpl.rc_context(RC):
-        figure.savefig(image, format=ending[1:], **_FORMATS[ending])
+    image = image_of(figure, path.suffix.lower())
     try:
-        path.write_bytes(image.getvalue())
+        path.write_bytes(image)
     except OSError as error:
         raise UserError(f"-o: {path}: cannot be written ({error.strerror}); choose another place with -o.") from error
+
+
+def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
+    """Return a figure as the bytes of a file of a format; `dpi`: pixels an inch, if not those of files."""
+    image, settings = BytesIO(), {**_FORMATS[ending], **({} if dpi is None else {"dpi": dpi})}
+    with mpl.rc_context(RC):
+        figure.savefig(image, format=ending[1:], **settings)
+    return image.getvalue()

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
+from landscape_mpi.job import FROM_PYTHON
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.shards import Shard, recorded_shard
@@ -35,9 +36,13 @@ def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:
 
 def remedies(surface: Surface) -> Iterator[str]:
     """Yield the commands that compute what a surface lacks, with how much that is; nothing where it is complete."""
-    command = f"python -m landscape_mpi sweep {shlex.quote(str(surface.attributes.get('job_name', 'job.yaml')))}"
+    name = str(surface.attributes.get("job_name", "job.yaml"))
+    command = f"python -m landscape_mpi sweep {shlex.quote(name)}"
     own, count = recorded_shard(surface.attributes.get("shard")), surface.attributes.get("shards")
     if surface.complete or surface.job is None:
+        return
+    if name == FROM_PYTHON:
+        yield f"{FROM_PYTHON}(..., output={str(surface.path)!r}) with the arguments that it was begun with"
         return
     shards = [own] if own else _all_shards(count, surface.points)
     if surface.filled or not shards:

@@ -108,6 +108,11 @@ def read_surface(path: Path) -> Surface:
     return apart([path], _read_archive if path.suffix.lower() == others.ARCHIVE else _read, path)
 
 
+def read_own(path: Path) -> Surface:
+    """Read a surface that this process has just written, in this process. Raises as `read_surface`."""
+    return _read(path)
+
+
 def _read_archive(path: Path) -> Surface:
     return _of_losses(path, others.read_landscaper(path))
 

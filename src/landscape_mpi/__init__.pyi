@@ -1,0 +1,7 @@
+from landscape_mpi.api import Surface as Surface
+from landscape_mpi.api import open_surface as open  # noqa: A004
+from landscape_mpi.api import sweep as sweep
+from landscape_mpi.errors import UserError as UserError
+
+__version__: str
+__all__ = ["Surface", "UserError", "__version__", "open", "sweep"]

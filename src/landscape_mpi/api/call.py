@@ -1,0 +1,85 @@
+"""The arguments of a call -> what a sweep is made of, and the sections of its job; runs nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from landscape_mpi.api.document import RANDOM, Plain, Sections, grid_of
+from landscape_mpi.api.given import Given, directions_of, ends_of, loss_of, name_of, own, splits_of
+from landscape_mpi.data.rows import count
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import GIVEN
+
+OTHERS = {"plane.to": "other", "plane.via": "third"}
+"""What a job calls networks that a call gives."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of `sweep` that are part of the experiment, as they were given; None for the usual."""
+
+    model: object
+    loss: object
+    data: object
+    plane: object
+    grid: object
+    metrics: Sequence[str] | None
+    evaluate: Plain
+    hessian: Plain | None
+    sampling: Plain | None
+    output: str | None
+
+    def given(self) -> Given:
+        """Return the objects, copied where a sweep might change them.
+
+        Raises:
+            UserError: one is not what it should be.
+        """
+        ends = ends_of(self.plane) if isinstance(self.plane, Mapping) else {}
+        directions = directions_of(self.plane)
+        return Given(own(self.model), splits_of(self.data), loss_of(self.loss), ends, directions)
+
+    def sections(self, made: Given) -> Sections:
+        """Return what the job says. Raises as `given`."""
+        plane = self._plane(made)
+        return Sections(
+            model=name_of(self.model),
+            data=(_in_words(made), list(made.data)),
+            loss=self.loss if isinstance(self.loss, str) else name_of(self.loss),
+            plane=plane,
+            grid=grid_of(self.grid, str(plane.get("kind")), _is_line(plane, made)),
+            metrics=self.metrics or self._metrics(made),
+            evaluate={**self.evaluate, "dtype": self.evaluate["dtype"] or _dtype(made)},
+            hessian=self.hessian,
+            sampling=self.sampling,
+            output=self.output,
+        )
+
+    def _plane(self, made: Given) -> Plain:
+        if made.directions:
+            return {"kind": "file", "path": GIVEN}
+        section: dict[str, Any] = {**(self.plane if isinstance(self.plane, Mapping) else RANDOM)}
+        if section.get("repeats", 1) != 1:
+            raise UserError("plane.repeats: is for jobs; call once for each seed.")
+        return {**section, **{key.removeprefix("plane."): OTHERS[key] for key in made.ends}}
+
+    def _metrics(self, made: Given) -> list[str]:
+        return ["loss", "accuracy"] if self.loss == "cross_entropy" and made.classified else ["loss"]
+
+
+def _is_line(plane: Plain, made: Given) -> bool:
+    """Whether there is one direction alone."""
+    return len(made.directions) == 1 or (plane.get("kind") == "interpolate" and plane.get("via") is None)
+
+
+def _in_words(made: Given) -> str:
+    """Return what figures call the data, after the colon."""
+    sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
+    return f"python:{' and '.join(sizes)} examples"
+
+
+def _dtype(made: Given) -> str:
+    dtypes = {parameter.dtype for parameter in made.theta.parameters()}
+    return "float64" if dtypes == {torch.float64} else "float32"

@@ -1,0 +1,226 @@
+"""Objects of a call -> what a sweep is made of: copies of the network, splits, loss, directions; knows no job text."""
+
+import copy
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from landscape_mpi.data import Split, load_split
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import OURS, Loss, is_classes
+from landscape_mpi.job import InterpolatedPlane, SweepJob
+from landscape_mpi.networks import load_state
+from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
+from landscape_mpi.ranks import World, together
+from landscape_mpi.sweeping.planes import interpolated
+from landscape_mpi.sweeping.prepare import Theta, end_of, load_end
+from landscape_mpi.sweeping.share import share_parameters
+
+AXES, SPLITS = ("delta", "eta"), ("train", "test")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+States = Mapping[str, Parameters]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A network, data, a loss and, where they are given, directions; a `Source` of a sweep.
+
+    Attributes:
+        theta: a copy of the network, on the CPU and in eval mode.
+        data: by the names of the splits, as `data.build` of a job may return them.
+        losses: the loss.
+        ends: state dicts that `plane.to` and `plane.via` stand for, by key.
+        directions: delta, or delta and eta; parameters that they do not name stay.
+    """
+
+    theta: nn.Module
+    data: Mapping[str, Any]
+    losses: Loss
+    ends: States = field(default_factory=dict)
+    directions: tuple[Parameters, ...] = ()
+    _splits: dict[str, Split] = field(default_factory=dict)
+
+    def shared(self, world: World) -> "Given":
+        """Return the same with rank 0's weights everywhere, and its ends and directions; collective.
+
+        Raises:
+            UserError: on every rank, where one has another network or other directions.
+        """
+        if world.size == 1:
+            return self
+        self.theta.load_state_dict(_from_root(world, _tensors(self.theta.state_dict()), "model"), strict=False)
+        ends = {key: _from_root(world, state, key) for key, state in self.ends.items()}
+        directions = tuple(_from_root(world, direction, "plane") for direction in self.directions)
+        return replace(self, ends=ends, directions=directions)
+
+    def network(self) -> tuple[nn.Module, str]:
+        """Return the copy of the network, and a fingerprint of its modules and tensors."""
+        digest = hashlib.sha256(_ADDRESS.sub("", repr(self.theta)).encode())
+        feed(digest, _tensors(self.theta.state_dict()))
+        return self.theta, digest.hexdigest()
+
+    def split(self, name: str) -> Split:
+        """Return a split; one that is missing is none of the call's.
+
+        Raises:
+            UserError: the data are not what they should be.
+        """
+        if name not in self.data:
+            raise UserError(f"data: there is no {name} split, which this needs; found {', '.join(self.data)}.")
+        if name not in self._splits:
+            found = self.data[name]
+            self._splits[name] = load_split("what was given", None, name, {}, None, lambda _root, _name: found)
+        return self._splits[name]
+
+    def loss(self) -> Loss:
+        """Return the loss."""
+        return self.losses
+
+    @property
+    def classified(self) -> bool:
+        """Whether the targets of every split are classes."""
+        return all(is_classes(self.split(name).targets) for name in self.data)
+
+    def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
+        """Return the plane along the directions, or to the ends; None where there are none.
+
+        Raises:
+            UserError: they do not fit the network.
+        """
+        if self.directions and job.evaluate.batchnorm == "move":
+            raise UserError("evaluate.batchnorm: found move, and the directions given are of parameters alone.")
+        if self.directions:
+            wanted = self.directions[: 1 if job.grid.beta is None else 2]
+            return Plane.along(theta.parameters, [_fitted(*named, theta) for named in zip(AXES, wanted, strict=False)])
+        if isinstance(job.plane, InterpolatedPlane) and self.ends:
+            return interpolated(job.plane, theta, job.evaluate.batchnorm == "move", partial(self._end, theta))
+        return None
+
+    def _end(self, theta: Theta, key: str, name: str) -> Parameters:
+        if key not in self.ends:
+            return load_end(theta, Path(name).expanduser(), key)
+        return end_of(theta, lambda network: load_state(network, self.ends[key], key))
+
+
+def own(model: object) -> nn.Module:
+    """Return a copy of a network on the CPU, in eval mode; the network stays as it is.
+
+    Raises:
+        UserError: it is no network, or cannot be copied.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model: found a {type(model).__name__}; expected a torch.nn.Module.")
+    try:
+        return copy.deepcopy(model).cpu().eval()
+    except Exception as error:
+        raise UserError(
+            f"model: a {type(model).__name__} cannot be copied ({type(error).__name__}: {error}); expected a network "
+            "of modules and parameters alone."
+        ) from error
+
+
+def splits_of(data: object) -> dict[str, Any]:
+    """Return a call's data by the names of the splits; a pair or a Dataset alone is the train split.
+
+    Raises:
+        UserError: there is no split, or one of another name.
+    """
+    splits = dict(data) if isinstance(data, Mapping) else {"train": data}
+    if not splits or not set(splits) <= set(SPLITS):
+        raise UserError(
+            f"data: found a mapping of {', '.join(map(repr, splits)) or 'nothing'}; expected (inputs, targets), a "
+            'Dataset, or a mapping of "train" and "test" to these.'
+        )
+    for name, found in splits.items():
+        if isinstance(found, DataLoader):
+            raise UserError(f"data: found a DataLoader for the {name} split; expected its data set: loader.dataset.")
+    return splits
+
+
+def loss_of(loss: object) -> Loss:
+    """Return a loss of ours by its name, or the one that was given.
+
+    Raises:
+        UserError: it is no name of ours, and cannot be called.
+    """
+    if isinstance(loss, str) and loss in OURS:
+        return OURS[loss]
+    if isinstance(loss, str) or not callable(loss):
+        raise UserError(
+            f"loss: found {loss!r}; expected {', '.join(OURS)}, or a callable (outputs, targets) -> one loss per "
+            "example."
+        )
+    return loss
+
+
+def directions_of(plane: object) -> tuple[Parameters, ...]:
+    """Return delta, or delta and eta, where a call gives tensors for its plane; else nothing.
+
+    Raises:
+        UserError: it is no plane at all.
+    """
+    if plane is None or isinstance(plane, Mapping):
+        return ()
+    parts = plane if isinstance(plane, tuple | list) else ()
+    if not 1 <= len(parts) <= 2 or not all(map(_is_state, parts)):
+        raise UserError(
+            f'plane: found a {type(plane).__name__}; expected a mapping such as {{"kind": "random", "seed": 0}}, or '
+            "directions as mappings of names to tensors, (delta, eta) or (delta,)."
+        )
+    return tuple(_copies(part) for part in parts)
+
+
+def ends_of(plane: Mapping[str, Any]) -> States:
+    """Return the state dicts that `to` and `via` of a plane hold as networks or mappings, by their keys in a job."""
+    named = ((f"plane.{key}", plane.get(key)) for key in ("to", "via"))
+    states = ((key, end.state_dict() if isinstance(end, nn.Module) else end) for key, end in named)
+    return {key: _copies(state) for key, state in states if isinstance(state, Mapping)}
+
+
+def name_of(thing: object) -> str:
+    """Return what to call a class or a callable: `module:name`."""
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _is_state(part: object) -> bool:
+    return isinstance(part, Mapping) and all(isinstance(value, Tensor) for value in part.values())
+
+
+def _tensors(state: Mapping[str, Any]) -> Parameters:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _copies(state: Mapping[str, Any]) -> Parameters:
+    return {name: tensor.detach().cpu().clone() for name, tensor in _tensors(state).items()}
+
+
+def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
+    """Return rank 0's tensors, once every rank has seen that its own have the same names and shapes; collective."""
+    forms = {name: tuple(tensor.shape) for name, tensor in mine.items()}
+    wanted = world.from_root(forms)
+
+    def check() -> None:
+        if forms != wanted:
+            raise UserError(f"{key}: rank {world.rank} holds other tensors than rank 0; expected the same everywhere.")
+
+    together(world, check)
+    return share_parameters(mine if world.rank == 0 else None, list(wanted), world)
+
+
+def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
+    """Return a direction for every parameter, float32: those that it does not name stay."""
+    for name in direction:
+        if name not in theta.parameters:
+            raise UserError(f"plane: {axis} names `{name}`, which is no parameter of the network.")
+    whole = {name: direction.get(name, torch.zeros(tensor.shape)) for name, tensor in theta.parameters.items()}
+    stored = [(name, tensor.float().numpy()) for name, tensor in whole.items()]
+    return fit_direction(stored, theta.parameters, {}, axis)

@@ -1,0 +1,165 @@
+"""A sweep of objects that are there: the order of the steps, how it is stopped, and that only a surface is left."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NoReturn, TypeAlias
+
+from torch import Tensor, nn
+
+from landscape_mpi.api.call import Call
+from landscape_mpi.api.document import in_arguments
+from landscape_mpi.api.surface import Surface
+from landscape_mpi.api.undisturbed import listening, undisturbed
+from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.ranks import World, on_root, open_world, tell, to_stderr, together
+from landscape_mpi.stop import Interrupted, Stop
+from landscape_mpi.surface.read import read_own
+from landscape_mpi.sweeping import Options, or_none, sweep_job
+
+Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
+PASSED_OVER = "note: not the engine"
+"""How a sweep says that a faster engine does not know a network's layers: usual here."""
+
+
+def sweep(
+    model: nn.Module,
+    loss: str | Callable[[Any, Any], Tensor],
+    data: Any,
+    plane: Mapping[str, Any] | Directions | None = None,
+    grid: Mapping[str, Sequence[float]] | int | Sequence[int] | None = None,
+    *,
+    output: str | Path | None = None,
+    metrics: Sequence[str] | None = None,
+    batch_size: int | str | None = None,
+    device: str = "auto",
+    engine: str | None = None,
+    dtype: str | None = None,
+    batchnorm: str | None = None,
+    hessian: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Surface:
+    """Compute f(alpha, beta) = L(theta* + alpha delta + beta eta) around a network, and return the surface.
+
+    Under mpirun the ranks share the points, all of them call this, and each gets the surface; rank 0's arguments count.
+    Nothing of this process is changed: not the network, not torch's settings or random state, not signal handlers.
+
+    Args:
+        model: the network, whose weights are theta*; it is copied, and evaluated in eval mode.
+        loss: `cross_entropy`, `mse`, or a callable (outputs, targets) -> one loss per example, [n].
+        data: (inputs, targets), each a tensor [n, ...] or a mapping of names to such tensors; a map-style Dataset of
+            such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
+        plane: as the section `plane` of a job, by default {"kind": "random"}; `to` and `via` may be networks or state
+            dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), or (delta,).
+        grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points.
+        output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
+        metrics: "loss", "accuracy" and "hessian"; by default accuracy too where cross entropy has classes.
+        batch_size: examples at a time, or "auto".
+        device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
+        engine: as `evaluate.engine` of a job.
+        dtype: as `evaluate.dtype`; by default float64 where the network is, else float32.
+        batchnorm: "keep", "move" or "recompute", as `evaluate.batchnorm`.
+        hessian: as the section `hessian`.
+        sampling: as the section `sampling`.
+        overwrite: start afresh where `output` holds another sweep.
+        quiet: say nothing but errors on standard error.
+
+    Raises:
+        UserError: an argument does not fit; nothing has been written.
+        CentreMismatchError: f(0, 0) is not the loss of the network, which may draw random numbers in eval mode.
+        KeyboardInterrupt: stopped by SIGINT; what is done is kept in `output`.
+        SystemExit: with code 75, stopped by another signal or before the end of a SLURM job; kept likewise.
+    """
+    evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
+    kept = None if output is None else str(output)
+    call = Call(model, loss, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
+    return _run(call, Options(device, overwrite, quiet, through_root=output is None), _world())
+
+
+def _run(call: Call, options: Options, world: World) -> Surface:
+    """Sweep, and leave this process as it was; collective."""
+    stop = Stop()
+    with listening(stop), undisturbed(), _place(world, call.output) as file, _heard(world, options.quiet, call, file):
+        try:
+            made = together(world, call.given).shared(world)
+            job = on_root(world, lambda: call.sections(made).job(file))
+            code = or_none(world, lambda: sweep_job(job, made, options, world, stop))
+        except UserError as error:
+            raise UserError(in_arguments(str(error))) from error.__cause__
+        except Interrupted as reason:
+            _stopped(world, str(reason), call.output)
+        if code == Exit.RUN_AGAIN:
+            _stopped(world, next(filter(None, world.everywhere(stop.reason)), "a rank"), call.output)
+        surface = _surface(world, file, call.output)
+    world.release()
+    return surface
+
+
+@cache
+def _world() -> World:
+    """Return the world of this process, opened once: each costs MPI something that it never gives back.
+
+    A rank that dies ends all: without a keeper there is nobody to hide its death from the launcher.
+    """
+    world = open_world()
+    world.survives = False
+    return world
+
+
+@contextmanager
+def _place(world: World, output: str | None) -> Iterator[Path]:
+    """Give the surface file: the output, else one in a folder of rank 0's that is gone in the end."""
+    if output is not None:
+        yield Path(output)
+        return
+    folder = Path(on_root(world, lambda: mkdtemp(prefix="landscape_mpi-")))
+    try:
+        yield folder / "surface.h5"
+    finally:
+        if world.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _heard(world: World, quiet: bool, call: Call, file: Path) -> Iterator[None]:
+    """Say in the words of the arguments what a sweep says; nothing of a file that is not kept."""
+
+    def hear(text: str) -> None:
+        hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
+        if text.startswith("error: ") or not (quiet or hidden):
+            to_stderr(in_arguments(text))
+
+    world.hear = hear
+    try:
+        yield
+    finally:
+        world.hear = to_stderr
+
+
+def _surface(world: World, file: Path, output: str | None) -> Surface:
+    """Return the surface that a file holds, on every rank; rank 0's alone knows the bytes of one that is not kept."""
+    found = on_root(world, lambda: read_own(file))
+    content = file.read_bytes() if output is None and world.rank == 0 else None
+    return Surface(found, None if output is None else Path(output), content, world.rank == 0)
+
+
+def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
+    """End as a process does that was told to.
+
+    Raises:
+        KeyboardInterrupt: by SIGINT.
+        SystemExit: by anything else.
+    """
+    kept = f"what is done is kept in {output}: call again with the same arguments to go on"
+    text = f"stopped by {reason}; {kept if output else 'nothing is kept without an output'}."
+    sys.stdout.flush()
+    if reason == "SIGINT":
+        raise KeyboardInterrupt(text)
+    tell(world, text)
+    raise SystemExit(int(Exit.RUN_AGAIN))

@@ -1,0 +1,179 @@
+"""The surface as a notebook has it: arrays by name, numbers, figures, files; computes no loss."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.api.document import in_arguments
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.wish import Wish
+from landscape_mpi.surface import read_surface
+from landscape_mpi.surface.missing import state
+from landscape_mpi.surface.read import Surface as Found
+from landscape_mpi.surface.refusal import whole
+from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.sharpness import Sharpness, sharpness
+
+if TYPE_CHECKING:
+    import xarray
+
+    from landscape_mpi.plot.inline import Figure
+
+Values = NDArray[np.float64]
+ADVICE = "expected a place that can be written, with space for the whole file"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Surface:
+    """Losses and other results over a line or a plane.
+
+    Arrays are float64 [n_beta, n_alpha], or [n_alpha] on a line: the row is beta, the column alpha, as in the file.
+
+    Attributes:
+        found: what the file holds.
+        path: the file; None where none is kept.
+        content: the bytes of a file that is not kept.
+        writes: whether `save` writes: not on ranks other than 0.
+    """
+
+    found: Found
+    path: Path | None = None
+    content: bytes | None = None
+    writes: bool = True
+
+    @property
+    def alpha(self) -> Values:
+        """Coordinates along delta, float64 [n_alpha]."""
+        return self.found.alpha
+
+    @property
+    def beta(self) -> Values | None:
+        """Coordinates along eta, float64 [n_beta]; None on a line."""
+        return self.found.beta
+
+    @property
+    def metrics(self) -> Mapping[str, Values]:
+        """Every result by name, such as `train_loss` (nats) or `test_acc` (percent); NaN where a point is not done."""
+        return self.found.metrics
+
+    @property
+    def attributes(self) -> Mapping[str, object]:
+        """What the file says of itself: engine, dtype, fingerprints, versions, ..."""
+        return self.found.attributes
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point has a result that stays."""
+        return self.found.complete
+
+    def __repr__(self) -> str:
+        """Say in a line what there is."""
+        kind, shape = ("line", "") if self.beta is None else ("plane", f"{self.beta.size} x ")
+        names = ", ".join(name for name in self.metrics if not name.endswith("_stderr"))
+        return f"Surface({kind} of {shape}{self.alpha.size} points: {names}; {state(self.found)})"
+
+    def loss(self, split: str | None = None) -> Values:
+        """Return the mean loss of a split, in nats where it is cross entropy; by default of the training set.
+
+        Raises:
+            UserError: there is none of that split.
+        """
+        return self._metric(split, "loss")
+
+    def accuracy(self, split: str | None = None) -> Values:
+        """Return the accuracy on a split in percent, by default on the training set. Raises as `loss`."""
+        return self._metric(split, "acc")
+
+    def sharpness(self, split: str | None = None) -> Sharpness:
+        """Return what `info` says of the loss of a split: docs/sharpness.md. Raises as `loss`."""
+        return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
+
+    def plot(
+        self,
+        *others: "Surface",
+        kind: str | None = None,
+        metric: str | None = None,
+        log: bool | None = None,
+        levels: str | Sequence[float] | None = None,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        title: str | None = None,
+        caption: str | Sequence[str] = (),
+        output: str | Path | None = None,
+    ) -> "Figure":
+        """Draw this surface, and others beside it on one scale, as landscape-plot does; a notebook shows the figure.
+
+        Args:
+            others: more panels.
+            kind: contour, filled, heat, surface or line.
+            metric: by default the training loss; on a line every loss and accuracy.
+            log: logarithmic (True) or linear (False) colours and heights.
+            levels: of contours, as "FIRST:LAST:STEP" or as numbers.
+            vmin: the lower end of the colour scale.
+            vmax: the upper end.
+            title: replaces the title.
+            caption: replaces the titles of the panels, one each.
+            output: a .png, .pdf or .svg to write as well.
+
+        Raises:
+            UserError: the surfaces cannot be drawn like that, or the file cannot be written.
+        """
+        from landscape_mpi.plot.inline import draw, levels_of  # matplotlib, for those who draw alone
+
+        captions = (caption,) if isinstance(caption, str) else tuple(caption)
+        try:
+            wish = Wish(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
+            return draw([self.found, *(other.found for other in others)], wish, output if self.writes else None)
+        except UserError as error:
+            raise UserError(in_arguments(str(error))) from error.__cause__
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return every result with named axes, `beta` and `alpha`.
+
+        Raises:
+            UserError: xarray is not installed.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise UserError("to_xarray: xarray is not installed; pip install xarray.") from None
+        axes = {"alpha": self.alpha} if self.beta is None else {"beta": self.beta, "alpha": self.alpha}
+        results: dict[str, Any] = {"status": self.found.status, **self.metrics}
+        named = {name: (tuple(axes), values) for name, values in results.items()}
+        return xarray.Dataset(named, coords=axes, attrs=dict(self.attributes))
+
+    def save(self, path: str | Path) -> "Surface":
+        """Write the surface file, with job and directions, and return the surface of that path; under MPI on rank 0.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        target = Path(path)
+        if self.writes:
+            with whole(target, ADVICE) as aside:
+                if self.content is not None:
+                    aside.write_bytes(self.content)
+                else:
+                    shutil.copyfile(self.found.path, aside)
+        return replace(self, found=replace(self.found, path=target), path=target, content=None)
+
+    def _metric(self, split: str | None, name: str) -> Values:
+        known = sorted((m for m in self.metrics if m.endswith(f"_{name}")), key=lambda m: not m.startswith("train"))
+        wanted = f"{split}_{name}" if split else next(iter(known), "")
+        if wanted not in known:
+            raise UserError(f"found no {wanted or name} in the surface; expected one of {', '.join(self.metrics)}.")
+        return self.metrics[wanted]
+
+
+def open_surface(path: str | Path) -> Surface:
+    """Return the surface that a file holds, finished or not, ours or of another tool that landscape-plot reads.
+
+    Raises:
+        UserError: it is none.
+    """
+    return Surface(read_surface(Path(path)), Path(path))
