@@ -80,7 +80,7 @@ def python_files() -> set[str]:
 
 def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert {name for name in names_in(wheel) if not name.endswith(".so")} == python_files()
-    assert "landscape_mpi/py.typed" in names_in(wheel)
+    assert {"landscape_mpi/py.typed", "landscape_mpi/__init__.pyi"} <= names_in(wheel)
 
 
 @pytest.mark.kernel
