@@ -93,3 +93,5 @@ numbers = surface.sharpness("train")
 print(f"f(0, 0) = {numbers.centre:.4f}, curvature {numbers.curvature_alpha:.2f} and {numbers.curvature_beta:.2f}")
 print(f"a loss of one nat more begins at a distance of {numbers.radius_above:.2f}")
 print("lowest loss on the grid:", surface.loss("train").min().round(4))
+
+# sphinx_gallery_thumbnail_path = "images/gallery_first_landscape.png"

@@ -100,3 +100,5 @@ for seed in range(3):
         curvature = (numbers.curvature_alpha + numbers.curvature_beta) / 2
         print(f"seed {seed}, {name:9}: f(0, 0) {numbers.centre:.3f}, curvature {curvature:5.1f}, ", end="")
         print(f"{100 * numbers.area_above:.0f} % of the plane below f(0, 0) + 1")
+
+# sphinx_gallery_thumbnail_path = "images/gallery_sharp_and_flat.png"

@@ -114,6 +114,21 @@ def test_threads_other_than_the_main_one_may_sweep(network):
     assert found[0].loss().tolist() == sweep(network, quiet=True).loss().tolist()
 
 
+def test_a_handler_that_python_cannot_put_back_stays(network, monkeypatch):
+    """As of a program that has Python within it: there `getsignal` knows none."""
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGUSR1 else signal.SIG_DFL)
+    seen = []
+
+    def loss(outputs, targets):
+        monkeypatch.undo()
+        seen.append(signal.getsignal(signal.SIGUSR1))
+        return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+    sweep(network, loss, quiet=True)
+    assert set(seen) == {before}
+
+
 class Stopping:
     """Cross entropy that sends a signal to its own process at a call."""
 

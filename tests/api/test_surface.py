@@ -90,6 +90,14 @@ def test_a_page_shows_the_figure(line):
     assert page.endswith('alt="Sequential">')
 
 
+def test_directions_that_were_given_are_said_to_be():
+    plane = ({"0.weight": torch.ones(8, 4)},)
+    surface = landscape_mpi.sweep(tiny.network(), "cross_entropy", tiny.data(None, "train"), plane, 3, quiet=True)
+    figure = surface.plot()
+    assert any(text.get_text().startswith("directions given") for text in figure.texts)
+    assert figure.axes[0].get_xlabel() == "\N{GREEK SMALL LETTER ALPHA} (δ direction)"
+
+
 def test_several_surfaces_are_panels_of_one_figure(plane, tmp_path):
     figure = plane.plot(plane, caption=["one", "two"], levels=[1.0, 1.2], vmin=0.5, output=tmp_path / "f.png")
     assert [axes.get_title() for axes in figure.axes][:2] == ["one", "two"]

@@ -86,7 +86,7 @@ class Sections:
             "output": {"file": self.output or "surface.h5"},
         }
         said = {key: plain(value, key) for key, value in document.items() if value is not None}
-        return yaml.dump(said, Dumper=_WrittenOut, sort_keys=False, default_flow_style=None, allow_unicode=True)
+        return yaml.dump(said, Dumper=_WrittenOut, sort_keys=False, default_flow_style=None)
 
 
 class _WrittenOut(yaml.SafeDumper):

@@ -85,7 +85,7 @@ def sweep(
 def _run(call: Call, options: Options, world: World) -> Surface:
     """Sweep, and leave this process as it was; collective."""
     stop = Stop()
-    with listening(stop), undisturbed(), _place(world, call.output) as file, _heard(world, options.quiet, call, file):
+    with listening(stop), undisturbed(), _place(world, call) as file, _heard(world, options.quiet, call, file):
         try:
             made = together(world, call.given).shared(world)
             job = on_root(world, lambda: call.sections(made).job(file))
@@ -113,11 +113,17 @@ def _world() -> World:
 
 
 @contextmanager
-def _place(world: World, output: str | None) -> Iterator[Path]:
-    """Give the surface file: the output, else one in a folder of rank 0's that is gone in the end."""
-    if output is not None:
-        yield Path(output)
+def _place(world: World, call: Call) -> Iterator[Path]:
+    """Give the surface file: the output, else one in a folder of rank 0's that is gone in the end.
+
+    Raises:
+        UserError: every node needs the folder, for what each image gave.
+    """
+    if call.output is not None:
+        yield Path(call.output)
         return
+    if call.sampling is not None and len(set(world.everywhere(world.host))) > 1:
+        raise UserError("output: is missing; sampling on several nodes needs a file that all of them see.")
     folder = Path(on_root(world, lambda: mkdtemp(prefix="landscape_mpi-")))
     try:
         yield folder / "surface.h5"

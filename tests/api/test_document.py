@@ -1,0 +1,92 @@
+"""Arguments of a call -> a job that says the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape_mpi.api.document import Sections, in_arguments
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import FROM_PYTHON, SweepJob, read_job
+
+ENDS = st.floats(-1e6, 1e6, allow_subnormal=False)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+def sections(**changes):
+    usual = {
+        "model": "m:N",
+        "data": ("python:3 train examples", ["train"]),
+        "loss": "mse",
+        "plane": {"kind": "random"},
+        "grid": {"alpha": [0, 1, 2]},
+        "metrics": ["loss"],
+        "evaluate": {"batch": None, "dtype": "float32"},
+        "hessian": None,
+        "sampling": None,
+        "output": None,
+    }
+    return Sections(**usual | changes)
+
+
+def job(**changes):
+    return sections(**changes).job(Path("/there/s.h5"))
+
+
+@given(
+    low=ENDS, width=st.floats(1e-3, 1e6), points=st.integers(2, 99), seed=st.integers(0, 2**62), name=TEXTS, path=TEXTS
+)
+def test_the_text_of_the_job_says_what_the_arguments_say(low, width, points, seed, name, path):
+    axis = [low, np.float64(low + width), np.int64(points)]
+    made = job(
+        grid={"alpha": axis, "beta": axis},  # the same list twice: jobs have no aliases
+        plane={"kind": "random", "seed": seed, "trajectory": Path(path.replace("\0", "0"))},
+        loss=name,
+        sampling={"error": 0.1},
+    )
+    again = read_job(made.text, Path("job.yaml"), SweepJob).values
+    assert (again.grid, again.plane, again.loss, again.sampling) == (
+        made.values.grid,
+        made.values.plane,
+        name,
+        made.values.sampling,
+    )
+    assert (again.grid.beta.first, again.grid.beta.last, again.grid.beta.points) == (low, low + width, points)
+    assert again.plane.seed == seed
+
+
+def test_a_file_that_is_not_kept_is_not_named_in_the_text():
+    assert job().values.output.file == "/there/s.h5"
+    assert "/there" not in job().text
+    assert "file: /else/t.h5" in job(output="/else/t.h5").text
+
+
+def test_what_is_left_out_has_the_defaults_of_a_job():
+    text = "{model: {build: m:N, checkpoint: c}, data: {build: d, splits: [train]}, plane: {kind: random}, loss: mse,"
+    text += " grid: {alpha: [0, 1, 2]}, metrics: [loss], output: {file: f}}"
+    written, made = read_job(text, Path("job.yaml"), SweepJob).values, job().values
+    for section in ("plane", "grid", "hessian", "evaluate", "sampling"):
+        assert getattr(made, section) == getattr(written, section)
+
+
+def test_what_yaml_does_not_know_is_refused():
+    with pytest.raises(UserError, match=r"^plane\.only\[1\]: found a object; expected text, a number"):
+        job(plane={"kind": "random", "only": ["a", object()]})
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        (f"{FROM_PYTHON}: evaluate.batch: found 0", "batch_size: found 0"),
+        ("evaluate.batchnorm: found move; evaluate.engine", "batchnorm: found move; engine"),
+        (
+            "output.file: s.h5 ... or start afresh with --overwrite.",
+            "output: s.h5 ... or start afresh with overwrite=True.",
+        ),
+        ("my.evaluate.batch and --kind heat", 'my.evaluate.batch and kind="heat"'),
+    ],
+)
+def test_sentences_name_arguments(said, heard):
+    assert in_arguments(said) == heard
