@@ -43,11 +43,14 @@ def _cuda() -> Iterator[None]:
     parts: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some versions warn of these names for others, which older ones lack
-        device, allowed = torch.cuda.current_device(), [part.allow_tf32 for part in parts]
+        allowed = [part.allow_tf32 for part in parts]
+    # asked of a process that has not used CUDA yet, the current device would cost it a context
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        torch.cuda.set_device(device)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.set_device(device)
         with warnings.catch_warnings(), suppress(RuntimeError):
             warnings.simplefilter("ignore")
             for part, value in zip(parts, allowed, strict=True):
