@@ -181,7 +181,7 @@ install_everything() {
   if [ "$WAY" = apt ]; then install_parallel_h5py; else pip_install mpich; fi
   say "installing everything else${TORCH_FROM:+, torch from $TORCH_FROM} (PyTorch is large)"
   link_torch
-  pip_install --no-build-isolation --editable ".[dev,docs,test]"
+  pip_install --no-build-isolation --editable ".[dev,docs,html,test]"
 }
 
 main() {

@@ -252,6 +252,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(pair, surface, tmp_path, ca
         ([empty, "--kind", "norm"], "none.h5: expected a surface file, found no such file."),
         ([history, "--metric", "train_loss"], "--metric: figures of training histories have none"),
         ([history, "--levels", "1,2"], "--levels: figures of training histories have none"),
+        ([history, "--caption", "a"], "--caption: figures of training histories have none"),
         ([history, "--vmin", "5", "--vmax", "3"], "--vmin and --vmax: found 5.0 to 3.0"),
         ([history, "--log", "--vmin", "0"], "--vmin: found 0; a log scale needs values above 0"),
         ([history, "--title", "$\\broken{$"], "--title: found"),

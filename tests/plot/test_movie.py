@@ -8,6 +8,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image, ImageSequence
 
+from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.film import TURN, compose_film
 from landscape_mpi.plot.movie import save_film
@@ -106,6 +107,13 @@ def test_frames_of_other_checkpoints_are_named_after_their_files(tmp_path):
     assert film(paths, title="ours").texts.titles == ["ours, a", "ours, b"]
 
 
+def test_captions_take_the_place_of_the_names_of_frames(epochs):
+    assert film(epochs, captions=("a", "b", "c")).texts.titles == ["a", "b", "c"]
+    assert film(epochs, captions=("a", "b", "c"), title="ours").texts.titles == ["ours, a", "ours, b", "ours, c"]
+    with pytest.raises(UserError, match="--caption: found 1 for 3 frames; expected one a frame, in their order"):
+        film(epochs, captions=("a",))
+
+
 def test_each_frame_shows_its_own_surface_in_the_layout_of_all(epochs):
     made = film(epochs, kind="contour")
     places, titles = set(), []
@@ -194,7 +202,10 @@ def test_mistakes_are_one_sentence_and_write_nothing(epochs, tmp_path, capsys, m
         ([*epochs, "--movie", tmp_path / "no" / "f.gif"], "--movie: {0}/no/f.gif: there is no folder"),
         ([*epochs, "--movie", tmp_path / "f.mp4"], "an .mp4 needs the program ffmpeg, found none"),
         ([*epochs, "--movie", tmp_path / "folder.gif"], "folder.gif: cannot be written (Is a directory)"),
-        ([*epochs, *gif, "-o", tmp_path / "f.png"], "-o: --movie writes a film and no figure"),
+        (
+            [*epochs, *gif, "-o", tmp_path / "f.png"],
+            "-o, --movie: expected one of them; run landscape-plot once for each.",
+        ),
         ([*epochs, *gif, "--fps", "0"], "--fps: found '0'; expected 1 to 50 frames a second"),
         ([*epochs, "--fps", "5"], "--fps: is for films; expected --movie as well."),
         ([line, *gif], "line.h5 is a line; expected planes."),

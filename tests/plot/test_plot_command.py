@@ -1,5 +1,6 @@
 """The command landscape-plot as users run it."""
 
+import itertools
 import subprocess
 import sys
 
@@ -143,6 +144,15 @@ def test_mistakes_are_one_sentence_and_write_nothing(plane, line, tmp_path, caps
         ([], "required: surface"),
     ]:
         assert sentence in mistake(capsys, *arguments)
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_files_of_two_sorts_at_once_are_refused(plane, tmp_path, capsys):
+    before = set(tmp_path.iterdir())
+    sorts = {"-o": "f.png", "--vtk": "f.vts", "--movie": "f.gif", "--html": "f.html"}
+    for flags in [*itertools.combinations(sorts, 2), tuple(sorts)]:
+        asked = [word for flag in flags for word in (flag, tmp_path / sorts[flag])]
+        assert f"{', '.join(flags)}: expected one of them; run landscape-plot" in mistake(capsys, plane, *asked)
     assert set(tmp_path.iterdir()) == before
 
 

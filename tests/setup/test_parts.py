@@ -29,7 +29,9 @@ def test_what_is_required(names: str, way: str | None, debian_root: bool, expect
 
 
 def test_an_unknown_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="LANDSCAPE_REQUIRE=mpi,hfd5: 'hfd5' is not one of mpi, hdf5, slurm, kernel"):
+    with pytest.raises(
+        ValueError, match="LANDSCAPE_REQUIRE=mpi,hfd5: 'hfd5' is not one of mpi, hdf5, slurm, kernel, browser"
+    ):
         required("mpi,hfd5", "apt", debian_root=False)
 
 

@@ -1,4 +1,4 @@
-"""What this machine has of MPI, parallel HDF5, SLURM and a C compiler, and what of it the tests may not do without."""
+"""What this machine has of MPI, HDF5, SLURM, a compiler and a browser, and what of it tests may not do without."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ import h5py
 from support.launch import launch, mpirun
 
 WORLD_SIZE = "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SLURM_PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 
 
@@ -53,11 +54,24 @@ def no_slurm() -> str | None:
     return None if os.geteuid() == 0 else "only root can start a SLURM of its own"
 
 
+def browser() -> str | None:
+    """The program of a browser that playwright can drive."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def no_browser() -> str | None:
+    """Why tests cannot open a web page."""
+    if find_spec("playwright") is None:
+        return "playwright is not installed"
+    return None if browser() else "there is no Chromium (apt-get install chromium)"
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "mpi": cache(no_mpi),
     "hdf5": cache(no_hdf5),
     "slurm": cache(no_slurm),
     "kernel": cache(no_kernel),
+    "browser": cache(no_browser),
 }
 
 

@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--caption",
         action="append",
         metavar="TEXT",
-        help="replaces the title of a panel; once for each panel, in the order of the surfaces",
+        help="replaces the title of a panel, frame or surface; once for each, in the order of the surfaces",
     )
     parser.add_argument(
         "--trajectory",
@@ -84,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--movie", type=Path, metavar="FILM", help="film.gif or film.mp4 instead of a figure: a frame a surface"
     )
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second of the film, default: 4")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="PAGE",
+        help="instead of figures one web page to turn, zoom and slice the surfaces on; needs no network",
+    )
     parser.add_argument("--version", action="version", version=f"landscape_mpi {__version__}")
     return parser
 

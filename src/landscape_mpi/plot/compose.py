@@ -8,7 +8,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from landscape_mpi.errors import UserError
 from landscape_mpi.plot import labels, line, panels, path, repeats, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.frame import alike, frame
@@ -103,13 +102,9 @@ def _texts(titles: Sequence[str], facts: Sequence[Sequence[str]], more: Sequence
     Raises:
         UserError: there is not one caption a panel, or mathematics in a text is not readable.
     """
-    if wish.captions and len(wish.captions) != len(titles):
-        count = f"{len(titles)} panel{'s' if len(titles) > 1 else ''}"
-        raise UserError(f"--caption: found {len(wish.captions)} for {count}; expected one a panel, in their order.")
+    titles = labels.captioned(titles, wish.captions, "panel")
     title = labels.checked(wish.title) if wish.title else None
-    if wish.captions:
-        titles = [labels.checked(caption, "--caption") for caption in wish.captions]
-    elif title and len(titles) == 1:
+    if title and len(titles) == 1 and not wish.captions:
         titles, title = [title], None
     shared = labels.shared(facts)
     own = [[fact for fact in panel if fact not in shared] for panel in facts]

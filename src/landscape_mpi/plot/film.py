@@ -1,7 +1,7 @@
 """Surfaces and a wish -> the frames of a film, on one scale in one layout; knows nothing of files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -73,8 +73,9 @@ def compose_film(surfaces: Sequence[Surface], wish: Wish) -> Film:
     kind = _kind(surfaces, wish)
     fields = [field_of(surface, wish.metric) for surface in surfaces]
     scale = scale_of(fields, wish)
-    texts = plane_texts(fields, wish, kind, scale)
-    titles = [_title(field, title, wish) for field, title in zip(fields, texts.titles, strict=True)]
+    texts = plane_texts(fields, replace(wish, captions=()), kind, scale)
+    titles = labels.captioned(texts.titles, wish.captions, "frame")
+    titles = [_title(field, title, wish) for field, title in zip(fields, titles, strict=True)]
     texts = panels.Texts(titles, texts.own, texts.shared)
     with mpl.rc_context(style.RC):
         figure, (panel,) = panels.panels(1, panel_size(fields[0], kind), _spare(kind), kind.projection)
@@ -114,7 +115,9 @@ def _spare(kind: Kind) -> float:
 
 
 def _title(field: Field, title: str, wish: Wish) -> str:
-    """Return what stands above a frame: whose landscape, and after which epoch or from which file."""
+    """Return what stands above a frame: its caption, else whose landscape, and after which epoch or from which file."""
+    if wish.captions:
+        return f"{labels.checked(wish.title)}, {title}" if wish.title else title
     epoch = field.origin.epoch
     if epoch is None and not wish.title:
         return title

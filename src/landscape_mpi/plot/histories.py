@@ -66,7 +66,7 @@ def compose_histories(histories: Sequence[History], wish: Wish) -> Figure:
 
 
 def _check(wish: Wish) -> None:
-    for flag, found in (("--metric", wish.metric), ("--levels", wish.levels)):
+    for flag, found in (("--metric", wish.metric), ("--levels", wish.levels), ("--caption", wish.captions)):
         if found:
             raise UserError(f"{flag}: figures of training histories have none; leave it out.")
 

@@ -81,6 +81,18 @@ def checked(title: str, flag: str = "--title") -> str:
     return title
 
 
+def captioned(titles: Sequence[str], captions: Sequence[str], what: str) -> list[str]:
+    """Return the titles of panels, frames or surfaces (`what`), or the user's captions in their place, if any.
+
+    Raises:
+        UserError: there is not one caption for each, or mathematics in one is not readable.
+    """
+    if captions and len(captions) != len(titles):
+        count = f"{len(titles)} {what}{'s' if len(titles) > 1 else ''}"
+        raise UserError(f"--caption: found {len(captions)} for {count}; expected one a {what}, in their order.")
+    return [checked(caption, "--caption") for caption in captions] or list(titles)
+
+
 def facts(fields: Sequence[Field]) -> list[str]:
     """Return what a caption says of one panel, which shows some metrics of one surface."""
     first = fields[0]

@@ -45,6 +45,16 @@ class Quantity:
         """The label of an axis: words and unit."""
         return f"{self.words} ({self.unit})" if self.unit else self.words
 
+    @property
+    def split_words(self) -> str | None:
+        """The split in words, such as "training"; None where it is of no split."""
+        return self.split and _SPLITS.get(self.split, self.split)
+
+    @property
+    def general(self) -> str:
+        """What it is in any split, such as "loss"."""
+        return self.words.replace(f"{self.split_words} ", "", 1) if self.split else self.words
+
 
 def quantity(metric: str, *, nats: bool) -> Quantity:
     """Return what a metric means.

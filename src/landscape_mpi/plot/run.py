@@ -15,7 +15,9 @@ from landscape_mpi.plot.history import read_histories
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
 from landscape_mpi.plot.movie import DEFAULT_FPS, FORMATS, check_format, save_film
-from landscape_mpi.plot.save import check_target, save
+from landscape_mpi.plot.page.build import PAGE_ENDINGS, html
+from landscape_mpi.plot.page.content import content
+from landscape_mpi.plot.save import check_target, save, write
 from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
@@ -27,13 +29,24 @@ def draw(options: argparse.Namespace) -> list[Path]:
     Raises:
         UserError: a file cannot be read or drawn as asked, or a file cannot be written.
     """
+    _check_targets(options)
+    if options.html:
+        return [_page(options)]
     if options.vtk:
         return _grid(options)
     if options.movie:
         return [_movie(options)]
-    if options.fps is not None:
-        raise UserError("--fps: is for films; expected --movie as well.")
     return _figures(options)
+
+
+def _check_targets(options: argparse.Namespace) -> None:
+    """Refuse to write files of two sorts at once: each sort takes options that the others have no use for."""
+    sorts = {"-o": options.output, "--vtk": options.vtk, "--movie": options.movie, "--html": options.html}
+    named = [flag for flag, path in sorts.items() if path]
+    if len(named) > 1:
+        raise UserError(f"{', '.join(named)}: expected one of them; run landscape-plot once for each.")
+    if options.fps is not None and not options.movie:
+        raise UserError("--fps: is for films; expected --movie as well.")
 
 
 def _figures(options: argparse.Namespace) -> list[Path]:
@@ -69,14 +82,10 @@ def _grid(options: argparse.Namespace) -> list[Path]:
 
 def _movie(options: argparse.Namespace) -> Path:
     """Write a film of the surfaces; return its path."""
-    if options.output:
-        raise UserError("-o: --movie writes a film and no figure; leave one of the two out.")
     check_target(options.movie, FORMATS, "--movie")
     check_format(options.movie)
     wish = _wish(options)
-    if are_histories(options.surface, wish.kind):
-        raise UserError(f"--movie: {options.surface[0]} is a training history; expected surfaces.")
-    surfaces = read_given(options.surface, options.trajectory)
+    surfaces = _surfaces(options, "--movie")
     film = compose_film(surfaces, as_usual(wish, surfaces))
     save_film(film, options.movie, options.fps or DEFAULT_FPS)
     return Path(options.movie)
@@ -93,6 +102,24 @@ def _wish(options: argparse.Namespace) -> Wish:
         title=options.title,
         captions=tuple(options.caption or ()),
     )
+
+
+def _page(options: argparse.Namespace) -> Path:
+    """Write one web page with everything that can be chosen on it; return its path."""
+    for flag, value in (("--kind", options.kind), ("--levels", options.levels)):
+        if value:
+            raise UserError(f"{flag}: --html writes a page, which has no use for it; leave one of the two out.")
+    check_target(options.html, PAGE_ENDINGS, "--html")
+    text = html(content(_surfaces(options, "--html"), _wish(options)))
+    write(options.html, text.encode(), "--html")
+    return Path(options.html)
+
+
+def _surfaces(options: argparse.Namespace, flag: str) -> list[Surface]:
+    """Read the surfaces for a flag that has no use for training histories."""
+    if are_histories(options.surface, options.kind):
+        raise UserError(f"{flag}: {options.surface[0]} is a training history; expected surfaces.")
+    return read_given(options.surface, options.trajectory)
 
 
 def _default_target(surfaces: Sequence[Surface], wish: Wish) -> Path:

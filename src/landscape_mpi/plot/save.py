@@ -38,11 +38,7 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    image = image_of(figure, path.suffix.lower())
-    try:
-        path.write_bytes(image)
-    except OSError as error:
-        raise UserError(f"-o: {path}: cannot be written ({error.strerror}); choose another place with -o.") from error
+    write(path, image_of(figure, path.suffix.lower()))
 
 
 def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
@@ -51,3 +47,17 @@ def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
     with mpl.rc_context(RC):
         figure.savefig(image, format=ending[1:], **settings)
     return image.getvalue()
+
+
+def write(path: Path, data: bytes, flag: str = "-o") -> None:
+    """Write the bytes of a file that a flag asked for.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UserError(
+            f"{flag}: {path}: cannot be written ({error.strerror}); choose another place with {flag}."
+        ) from error

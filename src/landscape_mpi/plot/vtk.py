@@ -30,7 +30,7 @@ HIDDEN = 2
 """The bit of `vtkGhostType` that hides a point and every cell around it."""
 TYPES = {np.dtype(np.uint8): ("UInt8", "u1"), np.dtype(np.int64): ("Int64", "<i8")}
 """How VTK calls a type, and how it is stored; every other one is stored as float64."""
-OF_FIGURES = ("kind", "levels", "title", "output")
+OF_FIGURES = ("kind", "levels", "title", "caption")
 
 
 def check_vtk(options: argparse.Namespace) -> None:

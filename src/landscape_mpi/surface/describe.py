@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,15 +185,20 @@ def _shares(ranks: NDArray[Any]) -> str:
     return ", ".join(shares[:16]) + (f", ... ({len(shares)} ranks)" if len(shares) > 16 else "")
 
 
+def provenance(attributes: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield what is known of where a surface came from: labels and values, as far as its attributes say."""
+    for name, label in PROVENANCE:
+        if attributes.get(name) not in (None, ""):
+            value = attributes[name]
+            yield label, f"{value:.6g}" if isinstance(value, float) else str(value)
+    versions = _versions(attributes.get("versions"))
+    if versions:
+        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def _provenance(surface: Surface) -> Iterator[str]:
     yield ""
-    for name, label in PROVENANCE:
-        if surface.attributes.get(name) not in (None, ""):
-            value = surface.attributes[name]
-            yield _line(label, f"{value:.6g}" if isinstance(value, float) else str(value))
-    versions = _versions(surface.attributes.get("versions"))
-    if versions:
-        yield _line("versions", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    yield from (_line(label, value) for label, value in provenance(surface.attributes))
 
 
 def _versions(text: object) -> dict[str, str]:
