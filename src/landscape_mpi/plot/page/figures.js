@@ -141,9 +141,12 @@ function pathTexts(surface) {
   const { alpha, beta, residual, epoch, loss } = surface.trajectory;
   return Array.from(epoch, (each, step) => [
     `epoch ${shown(each)}`, `α = ${shown(alpha[step])}, β = ${shown(beta[step])}`,
-    ...(Number.isNaN(loss[step]) ? [] : [`training loss there: ${shown(loss[step])}`]),
-    `distance from the plane: ${shown(residual[step])}`,
+    ...known("training loss there", loss[step]), ...known("distance from the plane", residual[step]),
   ].join("<br>"));
+}
+
+function known(words, value) {
+  return Number.isNaN(value) ? [] : [`${words}: ${shown(value)}`];
 }
 
 // --- contours ---
