@@ -109,7 +109,7 @@ def with_tables(page: str, texts: dict[str, str]) -> str:
         raise ValueError(message)
     about = machine()
     head = f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date']}:\n"
-    parts = [f"### {BENCHMARKS[name]}\n\n```\n{text.strip()}\n```\n" for name, text in texts.items()]
+    parts = [f"### {BENCHMARKS[name]}\n\n```text\n{text.strip()}\n```\n" for name, text in texts.items()]
     return f"{before}{BEGIN}\n\n{head}\n" + "\n".join(parts) + f"\n{END}{after}"
 
 

@@ -1,0 +1,136 @@
+"""The folder in which the commands of a page run: small jobs, networks and surfaces under the names that it uses."""
+
+import copy
+import re
+import shutil
+import sys
+
+import h5py
+import numpy as np
+import yaml
+
+from support.jobs import tiny_job, write_job
+from support.launch import launch
+
+TRAIN = {"output": "training", "epochs": 4, "batch": 20, "lr": 0.05, "drops": [], "augment": False}
+GRID = {"alpha": [-1, 1, 5], "beta": [-1, 1, 5]}
+SMALL_GRID = 5
+SMALL_EPOCHS = 5
+ALL = """
+import sys
+from landscape_mpi.cli import run
+sys.exit(max(run(line.split()) for line in sys.argv[1:]))
+"""
+
+
+def make_ready(folder):
+    """Train one tiny network and sweep a plane, a line with repeats and a path around it: what pages are given."""
+    folder.mkdir()
+    tiny_job(folder, "job.yaml", grid=GRID, train=TRAIN, output__file="plane.h5")
+    line = {"alpha": [-1, 1, 5]}
+    tiny_job(folder, "line.yaml", grid=line, plane__repeats=2, output__file="line.h5")
+    pca = {"kind": "pca", "trajectory": "training/epoch-*.safetensors"}
+    tiny_job(folder, "path.yaml", grid=GRID, plane=pca, output__file="path.h5")
+    shutil.copy(folder / "net.pt", folder / "theta.pt")
+    lines = ["train job.yaml --quiet", *(f"sweep {name}.yaml --quiet" for name in ("job", "line", "path"))]
+    run = launch(*lines, program=(sys.executable, "-c", ALL), cwd=folder)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def small(job):
+    """Return a job with few points and epochs and, where it asks for CIFAR-10, with tiny data and a tiny network."""
+    job = copy.deepcopy(job)
+    here = job.get("data", {}).get("build") != "cifar10"
+    if not here:
+        job["model"] = {"build": "tiny:network", "checkpoint": job["model"]["checkpoint"]}
+        kept = {key: value for key, value in job["data"].items() if key == "splits"}
+        job["data"] = {"build": "tiny:data", "options": {"images": 1000 if "sampling" in job else 40}, **kept}
+    for axis in job.get("grid", {}).values():
+        axis[2] = min(axis[2], 3 if here else SMALL_GRID)
+    if "train" in job:
+        epochs = 1 if here else SMALL_EPOCHS
+        job["train"] |= {"epochs": epochs, "augment": False, "drops": []}
+        job["model"]["checkpoint"] = re.sub(r"epoch-\d+", f"epoch-{epochs:04d}", job["model"]["checkpoint"])
+    if "sampling" in job:
+        job["sampling"] |= {"audit": 4}
+    return job
+
+
+def folder_of(page, ready, checkout, folder):
+    """Make the folder of a page: what every page finds, then what it alone needs."""
+    folder.mkdir()
+    (folder / "ready").symlink_to(ready)
+    for name in ("jobs", "slurm"):
+        shutil.copytree(checkout / name, folder / name)
+    (folder / "benchmarks").symlink_to(checkout / "benchmarks")
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/activate").touch()
+    shutil.copy(ready / "tiny.py", folder)
+    shutil.copy(ready / "net.pt", folder)
+    tiny_job(folder, grid=GRID)
+    STAGES.get(page, lambda *_: None)(folder, ready)
+    return folder
+
+
+def _cluster(folder, ready):
+    tiny_job(folder, grid=GRID, output__file="s.h5")
+    _training_jobs(folder, ready)
+    (folder / "panels").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(folder / "job.yaml", folder / "panels" / f"{name}.yaml")
+
+
+def _formats(folder, ready):
+    shutil.copy(ready / "plane.h5", folder / "surface.h5")
+    shutil.copy(ready / "path.h5", folder)
+    with h5py.File(folder / "projection.h5", "w") as file:
+        file["proj_xcoord"], file["proj_ycoord"] = [0.8, 0.3, 0.0], [-0.5, -0.2, 0.0]
+
+
+def _data(folder, ready):
+    (folder / "stored").mkdir()
+    for split in ("train", "test"):
+        images, labels = np.zeros((4, 3, 32, 32), np.uint8), np.arange(4)
+        np.savez(folder / "stored" / f"{split}.npz", images=images, labels=labels)
+
+
+def _training_jobs(folder, ready):
+    for name in ("seed0", "seed1", "adam", "large_batch"):
+        tiny_job(folder, f"{name}.yaml", grid=GRID, train=TRAIN | {"output": f"nets/{name}", "epochs": 1})
+
+
+def _train(folder, ready):
+    _training_jobs(folder, ready)
+    tiny_job(folder, grid=GRID, train=TRAIN)
+    for name in ("vgg9", "small", "large"):
+        shutil.copytree(ready / "training", folder / "nets" / name)
+
+
+def _plot(folder, ready):
+    (folder / "surfaces").mkdir()
+    for name in ("small", "large", "surfaces/resnet56", "surfaces/resnet56_noshort", "surfaces/epoch-0001"):
+        shutil.copy(ready / "plane.h5", folder / f"{name}.h5")
+    for name in ("small.r0", "small.r1", "large.r0", "large.r1"):
+        shutil.copy(ready / f"line.{name[-2:]}.h5", folder / f"{name}.h5")
+    for name in ("small", "large", "vgg9"):
+        shutil.copytree(ready / "training", folder / "nets" / name)
+    for epoch in ("0010", "0030", "0100", "0150", "0200", "0300"):
+        shutil.copy(ready / "training/epoch-0004.safetensors", folder / f"nets/vgg9/epoch-{epoch}.safetensors")
+
+
+def _sampling(folder, ready):
+    path = folder / "jobs/sampled/resnet20.yaml"
+    shutil.copy(folder / "tiny.py", path.parent)
+    (folder / "nets").mkdir()
+    shutil.copy(folder / "net.pt", folder / "nets/resnet20-12fca82f.th")
+    write_job(path, small(yaml.safe_load(path.read_text())))
+
+
+STAGES = {
+    "cluster.md": _cluster,
+    "formats.md": _formats,
+    "data.md": _data,
+    "train.md": _train,
+    "plot.md": _plot,
+    "sampling.md": _sampling,
+}

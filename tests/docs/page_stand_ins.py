@@ -1,0 +1,53 @@
+"""What stands in for commands that take hours or a cluster: their arguments are checked, their files are small ones.
+
+Run by the wrappers in bin/, in the folder of a page, which holds small files of every kind in `ready/`.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from landscape_mpi.job import JobFile, SweepJob, TrainJob, load_job
+
+READY = Path("ready")
+
+
+def script(name: str, *arguments: str) -> None:
+    """Check that a script of the repository has the flags that it is called with."""
+    run = subprocess.run([sys.executable, name, "--help"], capture_output=True, text=True, check=True)
+    unknown = [flag for flag in arguments if flag.startswith("--") and not re.search(rf"{flag}\b", run.stdout)]
+    if unknown:
+        sys.exit(f"{name} has no {', '.join(unknown)}")
+
+
+def hours(command: str, *jobs: str) -> None:
+    """Read jobs as `sweep` or `train` reads them, and put a small surface or training where theirs would be."""
+    for name in jobs:
+        if command == "train":
+            job = load_job(Path(name), TrainJob)
+            shutil.copytree(READY / "training", job.resolve(job.values.train.output), dirs_exist_ok=True)
+        else:
+            job = load_job(Path(name), SweepJob)
+            file = job.resolve(job.values.output.file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(READY / _surface(job), file)
+
+
+def _surface(job: JobFile[SweepJob]) -> str:
+    if getattr(job.values.plane, "trajectory", None):
+        return "path.h5"
+    return "line.r0.h5" if job.values.grid.beta is None else "plane.h5"
+
+
+def jobs(*arguments: str) -> None:
+    """Check what a batch script is given: jobs that are sound, or the number of shards."""
+    for argument in arguments:
+        if not argument.isdigit():
+            kind = TrainJob if "\ntrain:" in Path(argument).read_text() else SweepJob
+            load_job(Path(argument), kind)
+
+
+if __name__ == "__main__":
+    {"script": script, "hours": hours, "jobs": jobs}[sys.argv[1]](*sys.argv[2:])
