@@ -12,7 +12,12 @@ from landscape_mpi.job import SweepJob, TrainJob, load_job, planes, values
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted(CHECKOUT.glob("docs/*.md"))]
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "README.ko.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    *sorted(CHECKOUT.glob("docs/*.md")),
+]
 
 
 def calls(path):
