@@ -126,7 +126,17 @@ def _sampling(folder, ready):
     write_job(path, small(yaml.safe_load(path.read_text())))
 
 
+def _api(folder, ready):
+    call = 'import landscape_mpi\nlandscape_mpi.sweep(network, "cross_entropy", (inputs, targets), grid=3)\n'
+    (folder / "my_script.py").write_text(PRELUDES["api.md"] + call)
+
+
+PRELUDES = {"api.md": "import tiny\nnetwork = tiny.network()\ninputs, targets = tiny.data(None, 'train')\n"}
+"""What the reader of a page has before its first line of Python."""
+
 STAGES = {
+    "api.md": _api,
+    "page.md": _plot,
     "cluster.md": _cluster,
     "formats.md": _formats,
     "data.md": _data,

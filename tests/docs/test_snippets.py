@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from page_folders import folder_of, make_ready, small
+from page_folders import PRELUDES, folder_of, make_ready, small
 from page_snippets import Snippet, snippets
 
 from landscape_mpi.cli import build_parser
@@ -90,7 +90,7 @@ class Folder:
 
     def python(self, snippet):
         name = snippet.file or "snippet.py"
-        (self.path / name).write_text(snippet.text)
+        (self.path / name).write_text(PRELUDES.get(snippet.page, "") + snippet.text)
         return self.run(sys.executable, name)
 
     def yaml(self, snippet):
