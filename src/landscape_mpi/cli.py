@@ -51,9 +51,11 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from landscape_mpi.ranks import library_version
         from landscape_mpi.sweeping.provenance import versions
 
-        lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in versions().items() if n != "landscape_mpi")]
+        found = versions(library_version()).items()
+        lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in found if n != "landscape_mpi")]
         sys.stdout.write("\n".join(lines) + "\n")
         parser.exit()
 

@@ -191,6 +191,17 @@ def test_importing_the_package_brings_neither_torch_nor_mpi_nor_matplotlib():
     assert run.stdout.strip() == "[] True True landscape_mpi.api.run True"
 
 
+def test_a_sweep_alone_starts_no_mpi(tmp_path):
+    program = (
+        "import sys, landscape_mpi; from support import tiny; network, data = tiny.network(), tiny.data(None, 'train');"
+        "landscape_mpi.sweep(network, 'cross_entropy', data, grid=3, output='s.h5', quiet=True);"
+        "print('mpi4py.MPI' in sys.modules)"
+    )
+    run = launch(program, program=(sys.executable, "-c"), cwd=tmp_path, env=_path())
+    assert run.stdout.strip() == "False", run.stderr
+    assert json.loads(landscape_mpi.open(tmp_path / "s.h5").attributes["versions"])["mpi"] == "not started"
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'sweeep'"):
         landscape_mpi.sweeep  # noqa: B018

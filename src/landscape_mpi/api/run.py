@@ -16,7 +16,7 @@ from landscape_mpi.api.document import in_arguments
 from landscape_mpi.api.surface import Surface
 from landscape_mpi.api.undisturbed import listening, undisturbed
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.ranks import World, on_root, open_world, tell, to_stderr, together
+from landscape_mpi.ranks import World, on_root, tell, to_stderr, together, world_if_started
 from landscape_mpi.stop import Interrupted, Stop
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping import Options, or_none, sweep_job
@@ -107,7 +107,7 @@ def _world() -> World:
 
     A rank that dies ends all: without a keeper there is nobody to hide its death from the launcher.
     """
-    world = open_world()
+    world = world_if_started()
     world.survives = False
     return world
 

@@ -4,7 +4,7 @@ from landscape_mpi.ranks.company import alone, begin_watch, finish_alone, leave
 from landscape_mpi.ranks.coordinate import PieceError
 from landscape_mpi.ranks.dispenser import Handlers
 from landscape_mpi.ranks.loop import HEARD, share_out
-from landscape_mpi.ranks.mpi import library_version, open_world
+from landscape_mpi.ranks.mpi import is_started, library_version, open_world, world_if_started
 from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, to_stderr, together
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "begin_watch",
     "failure_text",
     "finish_alone",
+    "is_started",
     "leave",
     "library_version",
     "on_root",
@@ -26,4 +27,5 @@ __all__ = [
     "tell",
     "to_stderr",
     "together",
+    "world_if_started",
 ]

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.keeper import Keeper, recovers
 from landscape_mpi.ranks.watch import Watch
-from landscape_mpi.ranks.world import Solo, World, check_launcher, to_stderr, wait_for
+from landscape_mpi.ranks.world import Solo, World, check_launcher, is_launched, to_stderr, wait_for
 
 T = TypeVar("T")
 KEPT = 32
@@ -36,6 +37,22 @@ def open_world(keeper: Keeper | None = None) -> World:
         return Solo()
     check_launcher(MPI.COMM_WORLD.size, os.environ)
     return MpiWorld(MPI, MPI.COMM_WORLD, keeper)
+
+
+def world_if_started() -> World:
+    """Return the world of a launcher, or of the MPI that this process has started itself; else one of a single rank.
+
+    Nothing starts MPI here: a notebook could not be forked any more, and reading a surface would take a new program.
+
+    Raises:
+        UserError: the launcher does not fit the MPI library.
+    """
+    return open_world() if is_started() or is_launched(os.environ) else Solo()
+
+
+def is_started() -> bool:
+    """Return whether this process has started MPI."""
+    return "mpi4py.MPI" in sys.modules
 
 
 def library_version() -> str:

@@ -169,13 +169,22 @@ def on_root(world: World, step: Callable[[], T]) -> T:
     return world.from_root(together(world, lambda: step() if world.rank == 0 else None))  # type: ignore[return-value]
 
 
+LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+"""Variables in which launchers tell a process how many of them there are."""
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Return whether a launcher started this process, be it alone."""
+    return any(name in environment for name in LAUNCHED)
+
+
 def check_launcher(size: int, environment: Mapping[str, str]) -> None:
     """Refuse a launcher that started several processes which do not see each other.
 
     Raises:
         UserError: the world has one rank and the environment speaks of more.
     """
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"):
+    for name in LAUNCHED:
         started = environment.get(name, "1")
         if size == 1 and started.isdecimal() and int(started) > 1:
             raise UserError(

@@ -13,12 +13,12 @@ import torch
 from landscape_mpi import __version__
 from landscape_mpi.engines import kernel_version
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import library_version
+from landscape_mpi.ranks import is_started, library_version
 from landscape_mpi.surface import hdf5_version
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that may matter to a number or to a bug report."""
+def versions(mpi: str) -> dict[str, str]:
+    """Return the versions that may matter to a number or to a bug report; `mpi`: what to say of that library."""
     return {
         "landscape_mpi": __version__,
         "python": platform.python_version(),
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
         "cuda": torch.version.cuda or "none",
         "numpy": version("numpy"),
         "mpi4py": version("mpi4py"),
-        "mpi": library_version(),
+        "mpi": mpi,
         "h5py": version("h5py"),
         "hdf5": hdf5_version(),
         "kernel": kernel_version(),
@@ -41,7 +41,7 @@ def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str,
         "cosine": plane.cosine,
         "delta_norm": delta_norm,
         "eta_norm": eta_norm,
-        "versions": json.dumps(versions()),
+        "versions": json.dumps(versions(library_version() if is_started() else "not started")),
         "git": _git(folder),
         "device": device_name(device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
