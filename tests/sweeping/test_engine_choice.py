@@ -114,6 +114,6 @@ def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, m
     torch.save(resnet(20, "none", 8).state_dict(), tmp_path / "net.pt")
     job = load_job(tiny_job(tmp_path, model=model, data__build="noise:images", evaluate__engine="eager"), SweepJob)
     (tmp_path / "noise.py").write_text(NOISE)
-    experiment = load_experiment(job, "cpu", Solo())
+    experiment = load_experiment(job, Named(job), "cpu", Solo())
     found = engine.choose_engine(Solo(), experiment, experiment.plane(Solo(), 0)[0], 8, None)
     assert engine.means(found.images, job.values.metrics) == found.centre
