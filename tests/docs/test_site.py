@@ -84,12 +84,13 @@ def test_sections_of_the_root_page_become_the_navigation(sections, tmp_path):
     text = (
         "# Title\n[a](lost.md)\n## Start\n- [One](one.md), [x](https://b.md/c.md)\n\n## Use\n\n## End\n[Two](two.md)\n"
     )
-    (tmp_path / "page.md").touch()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "index.rst").touch()
     trees = sections.navigation(text, tmp_path)
     assert [line for line in trees.splitlines() if line.startswith(":caption")] == [
         f":caption: {name}" for name in ("Start", "Use", "End")
     ]
     assert "one\n```" in trees
-    assert "page\n```" in trees
+    assert "examples/index\n```" in trees
     assert "two\n```" in trees
     assert "lost" not in trees

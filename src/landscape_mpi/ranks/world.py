@@ -73,7 +73,7 @@ class World(Protocol):
 
 
 class Solo:
-    """The world of one process on a machine without an MPI library."""
+    """The world of one process that has not started MPI, for want of a library or of a launcher."""
 
     def __init__(self) -> None:
         self.rank, self.size, self.threads = 0, 1, True
@@ -175,7 +175,7 @@ LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 def is_launched(environment: Mapping[str, str]) -> bool:
     """Return whether a launcher started this process, be it alone."""
-    return any(name in environment for name in LAUNCHED)
+    return any(name in environment for name in (*LAUNCHED, "PMI_RANK", "PMIX_RANK"))
 
 
 def check_launcher(size: int, environment: Mapping[str, str]) -> None:
