@@ -43,6 +43,16 @@ def test_the_ends_of_an_interpolation_are_named_in_the_caption(line, make):
     assert any("running statistics moved along" in text.get_text() for text in compose([moved], Wish()).texts)
 
 
+def test_a_caption_of_wide_letters_stays_within_the_figure(make):
+    ends = JOB.replace("resnet56.t7", "W0_M0_W0_M0_W0_M0_W0_M0_W0_M0.t7").replace(
+        "kind: random, seed: 3", "kind: interpolate, to: WM_WM_WM_WM_WM_WM.pt"
+    )
+    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=ends)], Wish())
+    caption = figure.texts[-1].get_window_extent()
+    assert caption.x0 >= 0
+    assert caption.x1 <= figure.bbox.width
+
+
 def test_captions_take_the_place_of_the_titles_of_panels(line, make):
     other = make({"train_loss": np.linspace(5, 9, 9)}, beta=None)
     figure = compose([line, other], Wish(captions=("batch 128, 7.4 %", "$2^{13}$"), title="both"))

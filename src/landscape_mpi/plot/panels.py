@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -19,8 +21,8 @@ from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import GREY, SMALL
 
 _MOST_COLUMNS = 4
+_POINTS_AN_INCH = 72
 _POINTS_A_LINE = 1.35 * SMALL
-_CHARACTERS_AN_INCH = 22
 _BESIDE = 0.5
 """Inches of a column that small print above a panel leaves free: text as wide as the column would squeeze the panel."""
 _TITLE_CHARACTERS_AN_INCH = 11.5
@@ -128,11 +130,25 @@ def _folded(title: str, width: float) -> str:
 
 def _wrapped(facts: Sequence[str], width: float) -> list[str]:
     """Join facts into lines of small print of a width in inches, broken between two facts where possible."""
-    most = int(width * _CHARACTERS_AN_INCH)
     lines: list[str] = []
     for fact in facts:
-        if lines and len(lines[-1]) + len(_SEPARATOR) + len(fact) <= most:
-            lines[-1] += _SEPARATOR + fact
+        joined = f"{lines[-1]}{_SEPARATOR}{fact}" if lines else fact
+        if lines and _inches(joined) <= width:
+            lines[-1] = joined
         else:
-            lines += textwrap.wrap(fact, most)
+            lines += _broken(fact, width)
     return lines
+
+
+def _broken(fact: str, width: float) -> list[str]:
+    """Break a fact into lines of small print that are not wider than a width in inches."""
+    most = len(fact)
+    while most > 1 and any(_inches(line) > width for line in textwrap.wrap(fact, most)):
+        most -= 1
+    return textwrap.wrap(fact, most)
+
+
+def _inches(text: str) -> float:
+    """Return how wide a line of small print is."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=SMALL), ismath=False)
+    return float(width) / _POINTS_AN_INCH
