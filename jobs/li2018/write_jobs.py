@@ -201,6 +201,8 @@ def optimizers(size: Size) -> dict[str, tuple[str, Job]]:
     via = between(size, "plane_optimizers", "small_wd0", "adam")
     via["plane"]["via"] = checkpoint(size, "start1")
     via["grid"] = {axis: [-0.5, 1.5, size.side] for axis in ("alpha", "beta")}
+    # moved along, running variances become negative beyond each side of the triangle
+    via["evaluate"]["batchnorm"] = "recompute"
     return {
         "line_optimizers": (
             "From the minimum of SGD (0) to that of Adam (1).",
@@ -250,6 +252,10 @@ def figures_4_to_6(size: Size, channels: int, wide: Mapping[int, Job]) -> dict[s
     return {name: job for net, (title, model) in nets.items() for name, job in pair(size, net, title, model)}
 
 
+RATES: Mapping[str, Job] = {"resnet110_noshort": {"lr": 0.01}}
+"""Learning rates other than 0.1, by network: the authors' file of ResNet-110-NS is named `lr=0.01`."""
+
+
 def with_and_without(build: str, title: str, more: str, options: Job) -> dict[str, tuple[str, Job]]:
     """Return a ResNet and the same without shortcuts."""
     bare = {"shortcut": "none", **options}
@@ -262,7 +268,7 @@ def with_and_without(build: str, title: str, more: str, options: Job) -> dict[st
 def pair(size: Size, net: str, title: str, model: Job) -> Iterator[tuple[str, tuple[str, Job]]]:
     """Yield the training of a network and the plane around it."""
     data = images(size.limit, splits=("train", "test"))
-    how = {"batch": size.small, "weight_decay": size.decay}
+    how = {"batch": size.small, "weight_decay": size.decay, **RATES.get(net, {})}
     yield f"train_{net}", (f"{title}: training.", {"model": model, "data": data, "train": training(size, net, how)})
     last = {**model, "checkpoint": checkpoint(size, net, "")}
     yield (
