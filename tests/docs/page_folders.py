@@ -24,15 +24,17 @@ sys.exit(max(run(line.split()) for line in sys.argv[1:]))
 
 
 def make_ready(folder):
-    """Train one tiny network and sweep a plane, a line with repeats and a path around it: what pages are given."""
+    """Train one tiny network; sweep planes (one of curvature), a line with repeats and a path: what pages are given."""
     folder.mkdir()
     tiny_job(folder, "job.yaml", grid=GRID, train=TRAIN, output__file="plane.h5")
+    curved = {"metrics": ["loss", "hessian"], "hessian": {"images": 8, "tolerance": 0.1}}
+    tiny_job(folder, "curved.yaml", grid={"alpha": [-1, 1, 3], "beta": [-1, 1, 3]}, output__file="curved.h5", **curved)
     line = {"alpha": [-1, 1, 5]}
     tiny_job(folder, "line.yaml", grid=line, plane__repeats=2, output__file="line.h5")
     pca = {"kind": "pca", "trajectory": "training/epoch-*.safetensors"}
     tiny_job(folder, "path.yaml", grid=GRID, plane=pca, output__file="path.h5")
     shutil.copy(folder / "net.pt", folder / "theta.pt")
-    lines = ["train job.yaml --quiet", *(f"sweep {name}.yaml --quiet" for name in ("job", "line", "path"))]
+    lines = ["train job.yaml --quiet", *(f"sweep {name}.yaml --quiet" for name in ("job", "curved", "line", "path"))]
     run = launch(*lines, program=(sys.executable, "-c", ALL), cwd=folder)
     assert run.returncode == 0, run.stdout + run.stderr
 

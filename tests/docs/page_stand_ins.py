@@ -38,6 +38,8 @@ def hours(command: str, *jobs: str) -> None:
 def _surface(job: JobFile[SweepJob]) -> str:
     if getattr(job.values.plane, "trajectory", None):
         return "path.h5"
+    if "hessian" in job.values.metrics:
+        return "curved.h5"
     return "line.r0.h5" if job.values.grid.beta is None else "plane.h5"
 
 
