@@ -111,6 +111,17 @@ def test_a_mean_squared_error_has_no_unit(make):
     assert figure.axes[0].get_ylabel() == "training loss"
 
 
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (5, 2, 3), (6, 2, 3), (8, 2, 4), (9, 3, 3)]
+)
+def test_panels_stand_in_rows_of_at_most_four_and_of_one_length(count, rows, columns):
+    figure, axes = panels.panels(count, style.LINE_PANEL, 0, None)
+    assert len(axes) == count
+    grid = axes[0].get_subplotspec().get_gridspec()
+    assert (grid.nrows, grid.ncols) == (rows, columns)
+    assert tuple(figure.get_size_inches()) == (columns * style.LINE_PANEL[0], rows * style.LINE_PANEL[1])
+
+
 def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels():
     figure, axes = panels.panels(2, style.LINE_PANEL, 0, None)
     facts = ["interpolation from vgg9_small_wd0/epoch-0060 to vgg9_large_wd0/epoch-0060"] * 2

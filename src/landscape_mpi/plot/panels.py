@@ -50,8 +50,8 @@ class Texts:
 
 def panels(count: int, size: tuple[float, float], spare: float, projection: str | None) -> tuple[Figure, list[Axes]]:
     """Return a figure with `count` panels of `size` inches, and `spare` inches to their right."""
-    columns = min(count, _MOST_COLUMNS)
-    rows = math.ceil(count / columns)
+    rows = math.ceil(count / _MOST_COLUMNS)
+    columns = math.ceil(count / rows)
     # Compressed panels close ranks around a fixed aspect, and 3-D axes do not know how wide their labels are.
     layout: Literal["compressed", "constrained"] = "constrained" if projection else "compressed"
     figure = Figure(figsize=(columns * size[0] + spare, rows * size[1]), layout=layout)
