@@ -32,7 +32,14 @@ def test_the_seed_of_a_repeat_is_that_of_its_file(origin):
 
 @pytest.mark.parametrize(
     ("build", "network"),
-    [("resnet110", "ResNet-110"), ("vgg9", "VGG-9"), ("my.nets:Tiny", "Tiny"), ("odd", "odd")],
+    [
+        ("resnet110", "ResNet-110"),
+        ("vgg9", "VGG-9"),
+        ("wrn56_4", "Wide ResNet-56, k = 4"),
+        ("my.nets:Tiny", "Tiny"),
+        ("odd", "odd"),
+        ("odd56_4", "odd56_4"),
+    ],
 )
 def test_names_of_networks(origin, build, network):
     job = JOB.replace("resnet56", build).replace("shortcut: none", "shortcut: projection")

@@ -17,7 +17,7 @@ from landscape_mpi.job.text import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
 _LONGEST = 60
-_NETWORKS = {"resnet": "ResNet-", "vgg": "VGG-", "densenet": "DenseNet-"}
+_NETWORKS = {"resnet": "ResNet-", "wrn": "Wide ResNet-", "vgg": "VGG-", "densenet": "DenseNet-"}
 _SHORTCUTS = {"none": ", no shortcuts", "pad": ", padded shortcuts"}
 _DATA = {"cifar10": "CIFAR-10"}
 
@@ -129,9 +129,15 @@ def _network(job: _Job) -> str | None:
     build = job.word("model", "build")
     if build is None:
         return None
-    zoo = re.fullmatch(r"([a-z]+)(\d+)", build)
-    name = _NETWORKS[zoo[1]] + zoo[2] if zoo and zoo[1] in _NETWORKS else build.rpartition(":")[2]
-    return name + _SHORTCUTS.get(job.word("model", "options", "shortcut") or "", "")
+    return _named(build) + _SHORTCUTS.get(job.word("model", "options", "shortcut") or "", "")
+
+
+def _named(build: str) -> str:
+    """Return e.g. `Wide ResNet-56, k = 4` for `wrn56_4`, and `Tiny` for `my.nets:Tiny`."""
+    zoo = re.fullmatch(r"([a-z]+)(\d+)(?:_(\d+))?", build)
+    if zoo is None or zoo[1] not in _NETWORKS:
+        return build.rpartition(":")[2]
+    return _NETWORKS[zoo[1]] + zoo[2] + (f", k = {zoo[3]}" if zoo[3] else "")
 
 
 def _data(job: _Job) -> str | None:
