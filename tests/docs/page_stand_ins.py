@@ -32,7 +32,15 @@ def hours(command: str, *jobs: str) -> None:
             job = load_job(Path(name), SweepJob)
             file = job.resolve(job.values.output.file)
             file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(READY / _surface(job), file)
+            for ready, name in _surfaces(job, file).items():
+                shutil.copy(READY / ready, name)
+
+
+def _surfaces(job: JobFile[SweepJob], file: Path) -> dict[str, Path]:
+    """Return what stands in for a job's surfaces: a file, or one for each of a few random directions."""
+    if getattr(job.values.plane, "repeats", 1) > 1:
+        return {f"line.r{number}.h5": file.with_suffix(f".r{number}.h5") for number in range(2)}
+    return {_surface(job): file}
 
 
 def _surface(job: JobFile[SweepJob]) -> str:
