@@ -1,4 +1,4 @@
-"""The path of a training run over pictures of a plane."""
+"""The path of a training run over pictures of a plane and of a line."""
 
 import math
 
@@ -101,6 +101,44 @@ def test_a_random_plane_shows_a_path_without_components(make):
     figure = compose([with_path(make, job=JOB, explained=())], Wish())
     assert figure.axes[0].get_xlabel().endswith("(δ direction)")
     assert "path of 5 checkpoints" in words(figure)
+
+
+def on_a_line(make, alpha=ALPHA, attributes=NORMS):
+    losses = {name: np.linspace(1, 3, 9) for name in ("train_loss", "test_loss")}
+    made = make(losses, beta=None, job=PCA, attributes=attributes)
+    path = Trajectory(alpha, None, np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, (0.721,))
+    with h5py.File(made.path, "r+") as file:
+        write_trajectory(file, path)
+    return compose([read_surface(made.path)], Wish())
+
+
+def test_a_line_has_the_path_along_its_lower_edge(make):
+    figure = on_a_line(make)
+    axes = figure.axes[0]
+    found = gids(axes)
+    for gid, where in {"path": slice(None), "start": [0], "end": [4], "epochs": [1, 2, 3], "drops": [2]}.items():
+        x, height = found[gid].get_data()
+        np.testing.assert_array_equal(x, ALPHA[where])
+        assert set(height) == {0.03}
+        assert found[gid].get_transform() == axes.get_xaxis_transform()
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == ["training", "test", "epoch 0", "epoch 40", "learning rate drops"]
+    # alpha = 1 along a delta of length 2
+    assert "path of 5 checkpoints: up to 2 from θ* on the line, 4.5 off it" in words(figure)
+
+
+def test_a_path_that_leaves_a_line_moves_no_limit_and_is_counted(make):
+    here, far = on_a_line(make), on_a_line(make, alpha=ALPHA * [5, 1, 1, 1, 1], attributes={})
+    assert here.axes[0].get_xlim() == far.axes[0].get_xlim()
+    assert here.axes[0].get_ylim() == far.axes[0].get_ylim()
+    assert "beyond the picture" not in words(here)
+    assert "up to 4.5 off the line, 1 beyond the picture" in words(far)
+
+
+def test_the_title_of_a_line_stands_above_both_rows_of_its_legend(make):
+    figure = on_a_line(make)
+    axes = figure.axes[0]
+    assert axes.title.get_window_extent().y0 >= axes.get_legend().get_window_extent().y1
 
 
 def test_labels_of_levels_may_lie_beside_the_path(make):

@@ -170,15 +170,16 @@ def _directions(origin: Origin) -> str | None:
 
 
 def _path(field: Field) -> str | None:
-    """Return how far a training run comes from theta*, within the plane and off it, in the norm of parameter space."""
+    """Return how far a training run comes from theta*, along plane or line and off it, in parameter space's norm."""
     path = field.surface.trajectory
-    if path is None or path.beta is None:
+    if path is None:
         return None
+    on = "on the line" if path.beta is None else "in the plane"
     parts = [f"path of {path.epoch.size} checkpoints"]
     if not math.isnan(farthest := path.residual.max()):  # a path of another tool does not know
         off, within = f"{farthest:.3g} off", reach(field)
         parts[0] += (
-            f": up to {off} the plane" if within is None else f": up to {within:.3g} from θ* in the plane, {off} it"
+            f": up to {off} the {on.split()[-1]}" if within is None else f": up to {within:.3g} from θ* {on}, {off} it"
         )
     if count := outside(field):
         parts.append(f"{count} beyond the picture")

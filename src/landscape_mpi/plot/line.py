@@ -10,13 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from landscape_mpi.plot import band
+from landscape_mpi.plot import band, path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale, scale_of
-from landscape_mpi.plot.style import BLUE, FAINT, GREY, RED
+from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED, SMALL
 from landscape_mpi.plot.wish import Wish
 
 _FEW = 30
@@ -65,8 +65,9 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
         own = axes.twinx() if index else axes
         _dress(own, side)
         curves += [_curve(own, fields, side) for fields in metrics if fields[0].quantity.metric in side.metrics]
-    if len(splits := _splits(fields[0] for fields in metrics)) > 1:
-        _legend(axes, splits)
+    marks = path.draw_along(axes, first) if len(metrics[0]) == 1 else []
+    if handles := [*_dashes(_splits(fields[0] for fields in metrics)), *marks]:
+        _legend(axes, handles, small=bool(marks))
     return curves
 
 
@@ -134,15 +135,22 @@ def _splits(fields: Iterable[Field]) -> dict[str, str]:
     return {each.split: each.words.rpartition(" ")[0] for each in quantities if each.split}
 
 
-def _legend(axes: Axes, splits: dict[str, str]) -> None:
-    """Say above the axes which dashes are which split; the colours are those of the axes."""
-    handles = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
+def _dashes(splits: dict[str, str]) -> list[Line2D]:
+    """Return which dashes are which split, where there are several; the colours are those of the axes."""
+    dashed = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
+    return dashed if len(dashed) > 1 else []
+
+
+def _legend(axes: Axes, handles: Sequence[Line2D], small: bool) -> None:
+    """Say above the axes what dashes and marks are."""
+    tight = {"fontsize": SMALL, "columnspacing": 0.9, "handletextpad": 0.3}
     axes.legend(
         handles=handles,
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncol=len(handles),
+        ncol=min(len(handles), LEGEND_COLUMNS),
         frameon=False,
         borderaxespad=0.1,
-        handlelength=2.6,
+        handlelength=1.6 if small else 2.6,
+        **(tight if small else {}),
     )

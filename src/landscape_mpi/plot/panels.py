@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.scale import Scale
-from landscape_mpi.plot.style import GREY, SMALL
+from landscape_mpi.plot.style import GREY, LEGEND_COLUMNS, SMALL
 
 _MOST_COLUMNS = 4
 _POINTS_AN_INCH = 72
@@ -99,7 +99,8 @@ def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
 
 def head(axes: Axes, title: str, facts: Sequence[str]) -> None:
     """Write a panel's title and, smaller below it, its own facts; both above a legend, if there is one."""
-    above = _LEGEND if axes.get_legend() else 0.0
+    legend = axes.get_legend()
+    above = _LEGEND * math.ceil(len(legend.get_texts()) / LEGEND_COLUMNS) if legend else 0.0
     lines = _wrapped(facts, _width(axes) - _BESIDE)
     if lines:
         axes.annotate(

@@ -1,6 +1,7 @@
-"""The path of a training run over the picture of a plane; knows nothing of files or of what lies below it."""
+"""The path of a training run over the picture of a plane or a line; knows nothing of files or of what lies below it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ Values = NDArray[np.float64]
 _ABOVE = 4.0
 """zorder: above the lines of levels and their labels, below the star of theta*."""
 _WIDTH = 0.9
+_EDGE = 0.03
+"""Where the path stands in the picture of a line, as a share of its height: checkpoints have no loss of the line."""
 _HALO = withStroke(linewidth=2.2, foreground="white")
 
 
@@ -91,20 +94,39 @@ def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
     _legend(axes, path)
 
 
+def draw_along(axes: Axes, field: Field) -> list[Line2D]:
+    """Draw the path of a surface, if it has one, along the lower edge of the picture of a line.
+
+    Returns:
+        What a legend says of its marks.
+    """
+    path = field.surface.trajectory
+    if path is None:
+        return []
+    edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": _ABOVE}
+    axes.plot(path.alpha, np.full(path.alpha.size, _EDGE), color="black", linewidth=_WIDTH, gid="path", **edge)
+    for mark in marks(path):
+        axes.plot(path.alpha[mark.where], np.full(mark.where.size, _EDGE), gid=mark.gid, **edge, **_style(mark))
+    return _handles(path)
+
+
 def outside(field: Field) -> int:
     """Return how many checkpoints of the path lie outside the grid."""
     path = field.surface.trajectory
-    if path is None or path.beta is None:
+    if path is None:
         return 0
-    inside = [
-        (axis.min() <= at) & (at <= axis.max()) for axis, at in ((field.alpha, path.alpha), (field.beta, path.beta))
-    ]
-    return int(np.count_nonzero(~(inside[0] & inside[1])))
+    inside = _within(field.alpha, path.alpha)
+    if path.beta is not None:
+        inside &= _within(field.beta, path.beta)
+    return int(np.count_nonzero(~inside))
 
 
 def reach(field: Field) -> float | None:
-    """Return how far from theta* the path comes within the plane; None where the file lacks the directions' lengths."""
+    """Return how far from theta* the path comes on plane or line; None where the file lacks the directions' lengths."""
     path, attributes = field.surface.trajectory, field.surface.attributes
+    if path is not None and path.beta is None:
+        length = attributes.get("delta_norm")
+        return float(np.max(np.abs(path.alpha))) * length if isinstance(length, float) else None
     delta, eta, cosine = (attributes.get(name) for name in ("delta_norm", "eta_norm", "cosine"))
     if path is None or path.beta is None or not all(isinstance(value, float) for value in (delta, eta, cosine)):
         return None
@@ -126,13 +148,18 @@ def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
     return found
 
 
+def _within(axis: Values, values: Values) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (axis.min() <= values) & (values <= axis.max())
+    return inside
+
+
 def _index(axis: Values, values: Values) -> Values:
     """Return where values lie on an axis, ascending or descending, in steps from its first coordinate; NaN beyond."""
     sign = 1.0 if axis[-1] > axis[0] else -1.0
     return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)
 
 
-def _style(mark: Mark) -> dict[str, object]:
+def _style(mark: Mark) -> dict[str, Any]:
     return {
         "linestyle": "none",
         "marker": mark.marker,
@@ -145,7 +172,7 @@ def _style(mark: Mark) -> dict[str, object]:
 
 def _legend(axes: Axes, path: Trajectory) -> None:
     """Say above the axes what the marks are."""
-    handles = [Line2D([], [], label=mark.name, **_style(mark)) for mark in marks(path) if mark.name]  # type: ignore[arg-type]
+    handles = _handles(path)
     axes.legend(
         handles=handles,
         loc="lower center",
@@ -157,3 +184,7 @@ def _legend(axes: Axes, path: Trajectory) -> None:
         handletextpad=0.1,
         columnspacing=0.9,
     )
+
+
+def _handles(path: Trajectory) -> list[Line2D]:
+    return [Line2D([], [], label=mark.name, **_style(mark)) for mark in marks(path) if mark.name]

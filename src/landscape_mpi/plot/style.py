@@ -21,6 +21,9 @@ RELIEF_PANEL = (COLUMN, 2.85)
 SMALL = 6.5
 """The size of captions and contour labels, in points."""
 
+LEGEND_COLUMNS = 3
+"""The most entries that stand side by side above a panel."""
+
 GAP = "#d5d5d5"
 """The colour of places whose result is NaN or inf."""
 
