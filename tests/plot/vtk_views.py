@@ -7,6 +7,7 @@ nothing to see it has the value 77. The exit code is 77 where nothing can be dra
 """
 
 import sys
+from ctypes.util import find_library
 
 import numpy as np
 from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -51,6 +52,10 @@ def picture(grid):
     import vtkmodules.vtkRenderingOpenGL2  # noqa: F401 - registers what draws
     from vtkmodules.vtkRenderingCore import vtkRenderer, vtkRenderWindow, vtkWindowToImageFilter
 
+    if not (find_library("EGL") or find_library("OSMesa")):
+        # asked whether it supports OpenGL, a window without either dies of a segmentation fault
+        sys.stderr.write("there is neither EGL nor OSMesa here (apt-get install libegl1)")
+        sys.exit(CANNOT)
     renderer, window, image = vtkRenderer(), vtkRenderWindow(), vtkWindowToImageFilter()
     renderer.SetBackground(*[NOTHING / 255] * 3)
     renderer.AddActor(_actor(grid))
