@@ -86,7 +86,7 @@ function wireRelief(div) {
   for (const name of ["plotly_hover", "plotly_click"]) div.on(name, (event) => pointed(div, event.points[0]));
   div.on("plotly_unhover", () => left(div));
   for (const name of ["plotly_relayout", "plotly_relayouting"]) {
-    div.on(name, (event) => { if (event["scene.camera"]) look(event["scene.camera"], div); });
+    div.on(name, (event) => { if (event["scene.camera"]) lead(div); });
   }
 }
 

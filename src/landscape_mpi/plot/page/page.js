@@ -129,16 +129,44 @@ function listen() {
   dark.addEventListener("change", draw);
 }
 
+// All cameras are locked to one.
 const following = new Set();
+let leader = null;
 
-// All cameras are locked to one: what a plot says of its own while it follows leads nobody.
 function look(camera, from = null) {
-  if (following.has(from)) return;
   state.camera = camera;
   for (const { div, kind } of figures) {
     if (kind !== "relief" || div === from) continue;
     following.add(div);
-    Plotly.relayout(div, { "scene.camera": camera }).then(() => following.delete(div));
+    Plotly.relayout(div, { "scene.camera": camera }).finally(() => following.delete(div));
   }
   [control.turn.value, control.tilt.value] = anglesOf(camera).map(Math.round);
+}
+
+// The others take the camera of a plot that is turned by hand, as fast as they can and until it rests: where frames are slow
+// plotly turns on after it has said how far. What a plot says of its own while it follows leads nobody.
+const REST = 10; // frames
+
+function lead(div) {
+  if (leader === div || following.has(div)) return;
+  leader = div;
+  let seen = "", sent = "", quiet = 0;
+  const step = () => {
+    if (leader !== div) return;
+    const camera = cameraOf(div), now = JSON.stringify(camera);
+    quiet = now === seen ? quiet + 1 : 0;
+    seen = now;
+    if (!following.size && now !== sent) {
+      look(camera, div);
+      sent = now;
+    }
+    if (quiet > REST && now === sent && !following.size) leader = null;
+    else requestAnimationFrame(step);
+  };
+  step();
+}
+
+function cameraOf(div) {
+  const { scene } = div._fullLayout;
+  return scene._scene?.getCamera() ?? scene.camera;
 }
