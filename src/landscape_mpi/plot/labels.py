@@ -174,12 +174,12 @@ def _path(field: Field) -> str | None:
     path = field.surface.trajectory
     if path is None:
         return None
-    on = "on the line" if path.beta is None else "in the plane"
+    on, what = ("on", "line") if path.beta is None else ("in", "plane")
     parts = [f"path of {path.epoch.size} checkpoints"]
     if not math.isnan(farthest := path.residual.max()):  # a path of another tool does not know
         off, within = f"{farthest:.3g} off", reach(field)
         parts[0] += (
-            f": up to {off} the {on.split()[-1]}" if within is None else f": up to {within:.3g} from θ* {on}, {off} it"
+            f": up to {off} the {what}" if within is None else f": up to {within:.3g} from θ* {on} the {what}, {off} it"
         )
     if count := outside(field):
         parts.append(f"{count} beyond the picture")

@@ -16,7 +16,7 @@ from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale, scale_of
-from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED, SMALL
+from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
 from landscape_mpi.plot.wish import Wish
 
 _FEW = 30
@@ -66,8 +66,11 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
         _dress(own, side)
         curves += [_curve(own, fields, side) for fields in metrics if fields[0].quantity.metric in side.metrics]
     marks = path.draw_along(axes, first) if len(metrics[0]) == 1 else []
-    if handles := [*_dashes(_splits(fields[0] for fields in metrics)), *marks]:
-        _legend(axes, handles, small=bool(marks))
+    dashes = _dashes(_splits(fields[0] for fields in metrics))
+    if marks:
+        path.legend(axes, [*dashes, *marks])
+    elif dashes:
+        _legend(axes, dashes)
     return curves
 
 
@@ -141,9 +144,8 @@ def _dashes(splits: dict[str, str]) -> list[Line2D]:
     return dashed if len(dashed) > 1 else []
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D], small: bool) -> None:
-    """Say above the axes what dashes and marks are."""
-    tight = {"fontsize": SMALL, "columnspacing": 0.9, "handletextpad": 0.3}
+def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """Say above the axes which dashes are which split."""
     axes.legend(
         handles=handles,
         loc="lower center",
@@ -151,6 +153,5 @@ def _legend(axes: Axes, handles: Sequence[Line2D], small: bool) -> None:
         ncol=min(len(handles), LEGEND_COLUMNS),
         frameon=False,
         borderaxespad=0.1,
-        handlelength=1.6 if small else 2.6,
-        **(tight if small else {}),
+        handlelength=2.6,
     )

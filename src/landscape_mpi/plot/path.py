@@ -1,5 +1,6 @@
 """The path of a training run over the picture of a plane or a line; knows nothing of files or of what lies below it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.fill import linear
 from landscape_mpi.plot.scale import Scale
-from landscape_mpi.plot.style import RED, SMALL
+from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL
 from landscape_mpi.surface.trajectory import Trajectory
 
 Values = NDArray[np.float64]
@@ -75,7 +76,7 @@ def draw(axes: Axes, field: Field) -> None:
             zorder=_ABOVE + 0.1,
             gid=mark.gid,
         )
-    _legend(axes, path)
+    legend(axes, _handles(path))
 
 
 def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
@@ -91,7 +92,7 @@ def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
     for mark in marks(path):
         place = (values[mark.where] for values in (path.alpha, path.beta, z))
         axes.plot(*place, zorder=21, gid=mark.gid, **_style(mark))
-    _legend(axes, path)
+    legend(axes, _handles(path))
 
 
 def draw_along(axes: Axes, field: Field) -> list[Line2D]:
@@ -170,14 +171,13 @@ def _style(mark: Mark) -> dict[str, Any]:
     }
 
 
-def _legend(axes: Axes, path: Trajectory) -> None:
-    """Say above the axes what the marks are."""
-    handles = _handles(path)
+def legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """Say above the axes what the marks of a path are, and whatever else is in the picture."""
     axes.legend(
         handles=handles,
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncol=len(handles),
+        ncol=min(len(handles), LEGEND_COLUMNS),
         frameon=False,
         borderaxespad=0.1,
         fontsize=SMALL,
