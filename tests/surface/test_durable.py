@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, durable, open_writer
-from landscape_mpi.surface.durable import Disk
+from landscape_mpi.surface.durable import Disk, written_aside
 from landscape_mpi.surface.journal import Evaluated, Journal
 from support.launch import launch
 
@@ -133,3 +133,64 @@ def test_a_refused_write_is_heard_of_once_hdf5_is_done_and_ends_no_process(surfa
     assert surface.read_bytes()[place:] == before[place:]
     with h5py.File(surface) as file:
         assert np.isnan(file["train_loss"][()]).all()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_text("good")
+    with pytest.raises(OSError, match="No space"), written_aside(path) as aside:  # noqa: PT012
+        aside.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (path.read_text(), names(tmp_path)) == ("good", ["figure.png"])
+    with written_aside(path) as aside:
+        assert aside.suffix == ".png"
+        aside.write_text("better")
+    assert (path.read_text(), names(tmp_path)) == ("better", ["figure.png"])
+
+
+def test_two_writers_of_one_file_do_not_tear_it(tmp_path):
+    path = tmp_path / "x.csv"
+    with written_aside(path) as first:
+        first.write_text("one")
+        with written_aside(path) as second:
+            second.write_text("two")
+        assert (path.read_text(), first.read_text()) == ("two", "one")
+    assert (path.read_text(), names(tmp_path)) == ("one", ["x.csv"])
+
+
+def test_no_link_is_followed_and_nothing_of_others_emptied(tmp_path, monkeypatch):
+    """Whoever may create files in the folder could guess the name of the next one."""
+    path, precious = tmp_path / "s.h5", tmp_path / "precious"
+    precious.write_text("mine")
+    tokens = iter(["00000000", "11111111", "22222222"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(tokens))
+    (tmp_path / ".s.h5.writing-00000000.h5").symlink_to(precious)
+    (tmp_path / ".s.h5.writing-11111111.h5").hardlink_to(precious)
+    with written_aside(path) as aside:
+        assert aside.name == ".s.h5.writing-22222222.h5"
+    assert precious.read_text() == "mine"
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_path):
+    path, left, link = (tmp_path / name for name in ("s.h5", ".s.h5.writing-0123abcd.h5", ".s.h5.writing-89ab0123.h5"))
+    left.write_text("half")
+    link.symlink_to(tmp_path / "elsewhere")
+    other = tmp_path / ".s.h5.writing-notes.txt"
+    other.write_text("of somebody else")
+    with written_aside(path) as living:
+        assert not left.exists()
+        with written_aside(path):
+            pass
+        assert living.exists()
+    assert names(tmp_path) == sorted([other.name, link.name, "s.h5"])
+
+
+def test_a_name_as_long_as_there_may_be(tmp_path):
+    path = tmp_path / ("\u00e9" * 126 + ".h5")
+    with written_aside(path) as aside:
+        aside.write_text("whole")
+    assert path.read_text() == "whole"

@@ -186,3 +186,15 @@ def test_a_round_that_is_none_ends_what_is_read(plan, content):
 def test_a_round_of_a_split_that_is_not_there_is_refused(plan):
     with pytest.raises(UserError, match=r"plan.journal: speaks of split 7; expected 1 splits"):
         plan(b'{"split": 7, "promotions": [[1, 1]]}')
+
+
+def test_a_journal_that_is_a_link_or_of_somebody_else_is_refused_and_left_alone(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "rank-00000.journal").symlink_to(precious)
+    (tmp_path / "rank-00001.journal").write_text("notes")
+    for rank in (0, 1):
+        with pytest.raises(UserError, match=f"rank-0000{rank}.journal"):
+            Journal(tmp_path, rank, IDENTITY)
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "rank-00001.journal").read_text() == "notes"

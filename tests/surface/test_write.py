@@ -67,7 +67,7 @@ def test_a_line_has_no_ycoordinates(tmp_path):
 
 
 def test_a_left_over_of_a_killed_creation_is_replaced(tmp_path):
-    left = tmp_path / ".surface.h5.creating"
+    left = tmp_path / ".surface.h5.writing-00ff00ff.h5"
     left.write_bytes(b"half a file")
     create_surface(tmp_path / "surface.h5", NEW)
     assert h5py.is_hdf5(tmp_path / "surface.h5")

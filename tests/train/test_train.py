@@ -1,7 +1,10 @@
 """Training: a checkpoint and a row of history an epoch, the same bits for a seed, nothing of another run lost."""
 
+import errno
 import math
+import os
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -164,11 +167,20 @@ def test_an_output_that_is_a_file_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["epoch-0001.safetensors", "history.h5"])
-def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path, name):
-    (tmp_path / f".{name}.writing").mkdir()
-    with pytest.raises(UserError, match=rf"train\.output: {tmp_path / name} cannot be written"):
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, name):
+    replace = Path.replace
+
+    def refuse(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    sentence = rf"train\.output: {tmp_path / name} cannot be written \(Disk quota exceeded\)"
+    with pytest.raises(UserError, match=sentence):
         run(tmp_path)
     assert not (tmp_path / name).exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_file_that_is_no_history_is_one_sentence(tmp_path):

@@ -10,6 +10,7 @@ from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.film import Film
 from landscape_mpi.plot.style import RC
+from landscape_mpi.surface.durable import written_aside
 
 FORMATS: Mapping[str, type[FFMpegWriter | PillowWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 DEFAULT_FPS = 4
@@ -27,20 +28,17 @@ def check_format(path: Path) -> None:
 
 
 def save_film(film: Film, path: Path, fps: int) -> None:
-    """Write a film of so many frames a second; it is written aside and renamed, so a failed write leaves no half film.
+    """Write a film of so many frames a second; a failed write leaves what was there.
 
     Raises:
         UserError: the file cannot be written.
     """
-    aside = path.with_name(f".writing-{path.name}")
     try:
-        _write(film, FORMATS[path.suffix.lower()](fps=fps), aside)
-        aside.replace(path)
+        with written_aside(path) as aside:
+            _write(film, FORMATS[path.suffix.lower()](fps=fps), aside)
     except (OSError, subprocess.CalledProcessError) as error:
         found = error.strerror if isinstance(error, OSError) else f"ffmpeg ended with code {error.returncode}"
         raise UserError(f"--movie: {path}: cannot be written ({found}); choose another place.") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write(film: Film, writer: AbstractMovieWriter, path: Path) -> None:

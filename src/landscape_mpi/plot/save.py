@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.style import RC
+from landscape_mpi.surface.durable import written_aside
 
 # The date is left out, so that the same surface always gives the same file.
 _FORMATS: Mapping[str, Any] = {
@@ -33,7 +34,7 @@ def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: str = "-o"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the path's ending names; a failed write leaves no half image.
+    """Write a figure in the format that the path's ending names; a failed write leaves what was there.
 
     Raises:
         UserError: the file cannot be written.
@@ -50,13 +51,14 @@ def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
 
 
 def write(path: Path, data: bytes, flag: str = "-o") -> None:
-    """Write the bytes of a file that a flag asked for.
+    """Write the bytes of a file that a flag asked for; one that is there is replaced whole or stays.
 
     Raises:
         UserError: the file cannot be written.
     """
     try:
-        path.write_bytes(data)
+        with written_aside(path) as aside:
+            aside.write_bytes(data)
     except OSError as error:
         raise UserError(
             f"{flag}: {path}: cannot be written ({error.strerror}); choose another place with {flag}."

@@ -1,7 +1,6 @@
 """A new surface file, whole or not at all: made aside, really allocated, made durable, then renamed."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.surface.durable import written_aside
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import reason
 from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
@@ -25,16 +24,11 @@ def create_surface(path: Path, new: NewSurface) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    aside = path.with_name(f".{path.name}.creating")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with OwnFile(aside, "w") as file:
+        with written_aside(path) as aside, OwnFile(aside, "w") as file:
             _fill(file, new)
-        aside.replace(path)
-        make_durable(path.parent)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise UserError(
             f"output.file: {path} cannot be created ({reason(error)}); expected a folder that can be written "
             "and space for the whole surface."

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.durable import replace_durably
+from landscape_mpi.surface.durable import written_aside
+from landscape_mpi.surface.own import OwnFile
+from landscape_mpi.surface.refusal import reason
 
 EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
 """Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
@@ -64,16 +66,16 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.writing")
     try:
-        with h5py.File(aside, "w", locking=False) as file:
+        with written_aside(path) as aside, OwnFile(aside, "w") as file:
             for column in COLUMNS:
                 values = [getattr(record, column.name) for record in records]
                 file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))
             _write_histograms(file, [record.weight_histogram for record in records])
-        replace_durably(aside, path)
-    except OSError as error:
-        raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"train.output: {path} cannot be written ({reason(error)}); expected a folder with space."
+        ) from error
 
 
 def _write_histograms(file: h5py.File, found: Sequence[NDArray[np.int64] | None]) -> None:

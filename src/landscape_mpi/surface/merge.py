@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.durable import make_durable
 from landscape_mpi.surface.lock import lock_surface
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.refusal import in_words
+from landscape_mpi.surface.refusal import whole
 from landscape_mpi.surface.same import first_difference, job_of
 from landscape_mpi.surface.schema import DONE, FAILED
 from landscape_mpi.surface.shards import recorded_shard
@@ -55,8 +53,9 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
             _check_same(first, other)
         before = there[0].done if there else 0
         if not (there and there[0].complete):
-            with in_words(path, "nothing was touched; expected a folder with space for one more surface"):
-                _write(path, first.path, [surface.path for surface in others])
+            others_of = [surface.path for surface in others]
+            with whole(path, "nothing was touched; expected a folder with space for one more surface") as aside:
+                apart([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
     return Merged(surface, surface.done - before)
 
@@ -68,17 +67,6 @@ def _check_same(first: Surface, other: Surface) -> None:
             f"{other.path}: belongs to another sweep than {first.path}: {reason or 'the grid differs'}; expected "
             "shards of one job. Nothing was touched."
         )
-
-
-def _write(path: Path, base: Path, others: Sequence[Path]) -> None:
-    aside = path.with_name(f".{path.name}.merging")
-    try:
-        apart([base, *others], _fill, aside, base, others)
-        aside.replace(path)
-        make_durable(path.parent)
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
 
 
 def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:

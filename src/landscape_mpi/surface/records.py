@@ -44,7 +44,8 @@ class RecordFile:
         with in_words(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = _end_of_records(path, kind, identity)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            # a link could lead to any file of the user's
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             os.ftruncate(self._file, kept)
             os.lseek(self._file, kept, os.SEEK_SET)
             if not kept:
@@ -98,11 +99,21 @@ def _write(file: int, data: bytes) -> None:
 
 
 def _end_of_records(path: Path, kind: Kind, identity: bytes) -> int:
-    """Return where the whole records of a file end, in bytes; 0 where it has not begun."""
-    opening = len(kind.magic) + IDENTITY
-    if not path.exists() or path.stat().st_size < opening:
+    """Return where the whole records of a file end, in bytes; 0 where it has not begun.
+
+    Raises:
+        UserError: the file belongs to another sweep, or to somebody else.
+    """
+    opening = kind.magic + identity
+    if not path.exists():
         return 0
-    return max((end for _, end in _records(path, kind, identity)), default=opening)
+    with path.open("rb") as file:
+        begun = file.read(len(opening)).rstrip(b"\0")
+    if not opening.startswith(begun):
+        raise _other(path)
+    if len(begun) < len(opening.rstrip(b"\0")):
+        return 0
+    return max((end for _, end in _records(path, kind, identity)), default=len(opening))
 
 
 def _records(path: Path, kind: Kind, identity: bytes) -> Iterator[tuple[bytes, int]]:
@@ -112,13 +123,17 @@ def _records(path: Path, kind: Kind, identity: bytes) -> Iterator[tuple[bytes, i
         if len(opening) < len(kind.magic) + IDENTITY:
             return
         if opening != kind.magic + identity:
-            raise UserError(
-                f"{path}: holds the losses of another sweep than the surface beside it; expected those of the same "
-                f"job. Move the folder {path.parent} away: the sweep then evaluates its images again."
-            )
+            raise _other(path)
         while len(frame := file.read(FRAME.size)) == FRAME.size:
             length, checksum = FRAME.unpack(frame)
             payload = file.read(length) if length <= path.stat().st_size else b""
             if len(payload) != length or zlib.crc32(payload) != checksum or not kind.sound(payload):
                 return
             yield payload, file.tell()
+
+
+def _other(path: Path) -> UserError:
+    return UserError(
+        f"{path}: holds the losses of another sweep than the surface beside it; expected those of the same "
+        f"job. Move the folder {path.parent} away: the sweep then evaluates its images again."
+    )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.durable import written_aside
 
 HDF5_CODE = re.compile(r"errno = (\d+)")
 """How HDF5 hands on the system's reason."""
@@ -41,13 +42,8 @@ def whole(path: Path, advice: str) -> Iterator[Path]:
     Raises:
         UserError: the system refused.
     """
-    aside = path.with_name(f".{path.name}.writing")
-    try:
-        with in_words(path, advice):
-            yield aside
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with in_words(path, advice), written_aside(path) as aside:
+        yield aside
 
 
 def reason(error: Exception) -> str:

@@ -8,7 +8,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.durable import replace_durably
+from landscape_mpi.surface.durable import written_aside
+from landscape_mpi.surface.refusal import reason
 
 HISTORY = "history.h5"
 
@@ -54,13 +55,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         UserError: The file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.writing")
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     try:
         # save_file leaves a file that only its owner can read
-        aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
-        replace_durably(aside, path)
+        with written_aside(path) as aside:
+            aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
     except OSError as error:
-        raise UserError(f"train.output: {path} cannot be written ({error}); expected a folder with space.") from error
+        raise UserError(
+            f"train.output: {path} cannot be written ({reason(error)}); expected a folder with space."
+        ) from error
