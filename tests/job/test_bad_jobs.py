@@ -124,6 +124,36 @@ BAD = {
     "one point, two ends": (keys(grid__beta=[0, 1, 1]), "grid.beta: found one point from 0 to 1"),
     "many points, one end": (keys(grid__beta=[1, 1, 4]), "grid.beta: found 4 points from 1 to 1"),
     "infinite range": (edited(lambda text: text.replace("- -1\n", "- -.inf\n", 1)), "expected finite numbers"),
+    "coordinates that coincide": (
+        keys(grid__alpha=[1, 1 + 4e-16, 50]),
+        "grid.alpha: found 50 points from 1.0 to 1.000",
+    ),
+    "coordinates beyond float64": (keys(grid__alpha=[-1.7e308, 1.7e308, 5]), "lie beyond float64"),
+    "a line longer than any reader takes": (
+        keys(grid={"alpha": [-1, 1, 2**24 + 1]}),
+        "grid: found 16777217 points; expected at most 16,777,216 in all",
+    ),
+    "a plane larger than any reader takes": (
+        keys(grid={"alpha": [-1, 1, 4100], "beta": [-1, 1, 4200]}),
+        "grid: found 4100 x 4200 points; expected at most 16,777,216 in all",
+    ),
+    "planes without end": (
+        keys(plane__repeats=10**9),
+        "plane.repeats: found 1000000000; expected a whole number <= 10000",
+    ),
+    "a limit of 80 digits": (keys(data__limit=10**79), "data.limit: found a whole number of 80 digits"),
+    "a mean of NaN": (
+        keys(data__normalize={"mean": [float("nan")], "std": [1.0]}),
+        "data.normalize.mean[0]: found nan; expected a finite number",
+    ),
+    "a key that is no text": (
+        keys(model__options={1: 2}),
+        "model.options: found the key 1, which is no text; expected keys of text",
+    ),
+    "a section's key that is no text": (
+        edited(lambda text: text + "7: 1\n"),
+        "the job: found the key 7, which is no text",
+    ),
     "two numbers": (keys(grid__alpha=[0, 1]), "an axis is [first, last, number of points]"),
     "four numbers": (keys(grid__alpha=[0, 1, 5, 7]), "an axis is [first, last, number of points]"),
     "unknown kind": (keys(plane__kind="randm"), "plane.kind: found 'randm'; expected one of random, "),
@@ -252,6 +282,22 @@ BAD = {
         "an alias (*name) is not read here",
     ),
     "a merge key": (edited(lambda text: text + "x: &a {y: 1}\nz: {<<: *a}\n"), "an alias (*name) is not read here"),
+    "a merge key in place": (
+        edited(lambda text: text + "z: {<<: {a: 1}, b: 2}\n"),
+        "the merge key << is not read here",
+    ),
+    "a tag of YAML's own": (
+        edited(lambda text: text + "x: !!str 1\n"),
+        "a tag (tag:yaml.org,2002:str) is not read here",
+    ),
+    "a list for a key": (edited(lambda text: text + "? [a]\n: 1\n"), "a list or a mapping for a key is not read here"),
+    "a key twice, as numbers": (edited(lambda text: text + "x: {1: a, 1.0: b}\n"), "the key `1.0` stands twice"),
+    "an escape beyond Unicode": (replaced('a: "\\UFFFFFFFF"'), "not readable as plain YAML: Python int too large"),
+    "half a character": (replaced('a: "\\ud800"'), "half a character"),
+    "a number to the base 60": (
+        replaced("a: 1" + ":1" * 1000 + ".5"),
+        "a number of 2,003 characters; expected at most",
+    ),
     "a number of thousands of digits": (replaced("a: " + "9" * 5000), "not readable as plain YAML"),
     "a control character": (edited(lambda text: text + "x: \x1b[2J\n"), "not readable as plain YAML"),
     "an object of Python": (replaced("!!python/object/new:os.system [touch executed]"), "not readable as plain YAML"),

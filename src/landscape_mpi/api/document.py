@@ -110,8 +110,12 @@ def plain(value: object, key: str) -> Any:
         return value.item()
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return value[:]  # without what a class of its own, such as an enumeration, adds
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
     raise UserError(f"{key}: found a {type(value).__name__}; expected text, a number, or a list or mapping of them.")
 
 

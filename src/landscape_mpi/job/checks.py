@@ -3,9 +3,17 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
+from msgspec import Struct
+
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
 from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, TrainJob
+
+MOST_POINTS = 1 << 24
+"""Points of a surface, 4096 x 4096: no reader takes a larger one."""
+LARGEST = 1 << 62
+"""The largest whole number outside of options: beyond it nothing of ours or of torch counts."""
 
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
@@ -28,6 +36,23 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
         yield from _batchnorm(job.evaluate, job.plane)
     if job.train is not None:
         yield from _train(job.train)
+    yield from _beyond(job, "")
+
+
+def _beyond(value: object, key: str) -> Iterator[str]:
+    """Find numbers that no computation takes: NaN, inf and whole numbers of more than 62 bits; options may be any."""
+    if value == TO_BE_CHOSEN:
+        return
+    if isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _beyond(getattr(value, name), f"{key}.{name}" if key else name)
+    elif isinstance(value, tuple):
+        for index, part in enumerate(value):
+            yield from _beyond(part, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{key}: found {value:g}; expected a finite number."
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield f"{key}: found a whole number of {len(str(abs(value)))} digits; expected at most 2^62."
 
 
 def _data(data: Data) -> Iterator[str]:
@@ -51,6 +76,25 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _axis("grid.alpha", grid.alpha)
     if grid.beta is not None:
         yield from _axis("grid.beta", grid.beta)
+    if math.prod(grid.shape) > MOST_POINTS:
+        shape = " x ".join(map(str, reversed(grid.shape)))
+        yield f"grid: found {shape} points; expected at most {MOST_POINTS:,} in all, which is what surfaces may hold."
+    else:
+        yield from _coinciding(grid)
+
+
+def _coinciding(grid: Grid) -> Iterator[str]:
+    """Find axes whose points float64 cannot tell apart."""
+    for key, axis in (("grid.alpha", grid.alpha), ("grid.beta", grid.beta)):
+        if axis is None or (axis.points > 1 and not axis.first < axis.last):
+            continue
+        with np.errstate(all="ignore"):
+            steps = np.diff(axis.coordinates())
+        if not (np.isfinite(steps).all() and (steps > 0).all()):
+            yield (
+                f"{key}: found {axis.points} points from {axis.first!r} to {axis.last!r}, of which some coincide or "
+                "lie beyond float64; expected a wider range, or fewer points."
+            )
 
 
 def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[str]:

@@ -12,6 +12,8 @@ PLACES = {
     *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
 }
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
+OPTIONS = ("model.options", "data.options")
+"""Mappings that are empty where they are left out."""
 UNTRAINED = {"train.output", "train.epochs"}
 """Keys of `train` that no step of a training depends on."""
 
@@ -51,18 +53,41 @@ def _training(job: TrainJob) -> dict[str, Any]:
 
 
 def _first(before: dict[str, Any], after: dict[str, Any]) -> str | None:
-    return next((key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)), None)
+    return next((key for key in dict.fromkeys([*before, *after]) if not _same(before.get(key), after.get(key))), None)
 
 
-def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _same(one: object, other: object) -> bool:
+    """Whether two values say the same: NaN is itself, and neither true nor 1.0 is 1."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other or (one != one and other != other)  # NaN alone differs from itself
+
+
+def _flat(section: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in section.items():
-        key = prefix + name
+        key = prefix + _text(name)
         if key in PLACES:
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (value or key in OPTIONS):
             yield from _flat(value, f"{key}.")
         else:
-            yield key, value
+            yield key, _named(value)
+
+
+def _named(value: Any) -> Any:
+    """Return a value with the keys of every mapping in it as text, so that they can be sorted."""
+    if isinstance(value, dict):
+        return {_text(name): _named(part) for name, part in value.items()}
+    return [_named(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _text(name: object) -> str:
+    """Return the name of a key, which in options may be a number, a date or nothing."""
+    return name if isinstance(name, str) else str(name)
 
 
 def _finer(old: SweepJob, new: SweepJob) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-_PATH = re.compile(r" - at `(key in )?\$?(?P<path>[^`]*)`$")
+_PATH = re.compile(r" - at (?P<key>`key` in )?`\$?(?P<path>[^`]*)`$")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _WORDS = {
     "object": "a mapping of keys",
@@ -27,6 +27,8 @@ def explain(error: msgspec.ValidationError, document: Mapping[str, Any], kind: t
     match = _PATH.search(text)
     path = match["path"].lstrip(".") if match else ""
     complaint = text[: match.start()] if match else text
+    if match and match["key"]:
+        return _no_text(path, lookup(document, path))
     if unknown := re.match(r"Object contains unknown field `(.*)`", complaint):
         return _unknown(path, unknown[1], _keys(kind, path, document))
     if missing := re.match(r"Object missing required field `(.*)`", complaint):
@@ -34,8 +36,14 @@ def explain(error: msgspec.ValidationError, document: Mapping[str, Any], kind: t
     return _wrong_value(path, complaint, document, kind)
 
 
+def _no_text(path: str, section: object) -> str:
+    keys = section if isinstance(section, dict) else {}
+    found = next((key for key in keys if not isinstance(key, str)), None)
+    return f"{path or 'the job'}: found the key {_show(found)}, which is no text; expected keys of text."
+
+
 def _unknown(path: str, name: str, known: Sequence[str]) -> str:
-    key = _join(path, name)
+    key = _join(path, _cut(name))
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f" (did you mean `{near[0]}`?)" if near else ""
     return f"{key}: unknown key{hint}; expected one of {', '.join(known)}."
@@ -147,5 +155,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _show(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
+    return _cut(repr(value) if isinstance(value, str) else str(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

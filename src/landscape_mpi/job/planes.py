@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from landscape_mpi.job.section import Positive, Seed, Values
+from landscape_mpi.job.section import Seed, Values
 
 Normalise = Literal["filter", "layer", "weight", "none"]
 Ignore = Literal["biasbn", "none"] | tuple[str, ...]
@@ -28,7 +28,7 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
     normalize: Normalise = "filter"
     ignore: Ignore = "biasbn"
     only: Only | None = None
-    repeats: Positive = 1
+    repeats: Annotated[int, Meta(ge=1, le=10_000)] = 1
     trajectory: str | None = None
 
 

@@ -1,5 +1,6 @@
 """YAML text -> plain mapping, read as untrusted data; knows nothing of what a job's keys mean."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,63 @@ import yaml
 from landscape_mpi.errors import UserError
 
 LARGEST = 1_000_000
+MOST = 20_000
+"""Values and keys in one file: PyYAML, which is written in Python, takes half a second for so many."""
+DIGITS = 100
+"""Characters of a number: to read one of a million, such as 1:1:1:... to the base 60, takes minutes."""
+SHOWN = 200
+"""Characters of what PyYAML says that a message repeats."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_HALF = re.compile("[\ud800-\udfff]")
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (a few lines of them expand to gigabytes) and repeated keys."""
+    """SafeLoader of mappings, lists and plain values alone.
+
+    Refused are tags, aliases (a few lines of them expand to gigabytes), merge keys, keys that are no plain values,
+    repeated keys, numbers of more than 100 characters, and more than 20,000 values.
+    """
+
+    _nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="an alias (*name) is not read here: write the value out", problem_mark=mark
-            )
-        return super().compose_node(parent, index)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _problem("an alias (*name) is not read here: write the value out", event)
+        if event.tag is not None:
+            raise _problem(f"a tag ({_short(event.tag)}) is not read here: write the value without it", event)
+        self._nodes += 1
+        if self._nodes > MOST:
+            raise _problem(f"there are more than {MOST:,} values; a job file is a page of YAML", event)
+        node = super().compose_node(parent, index)
+        if node is not None and node.tag in _NUMBERS and len(node.value) > DIGITS:
+            raise _problem(f"a number of {len(node.value):,} characters; expected at most {DIGITS}", event)
+        if isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
+            raise _problem("half a character (an escape from \\ud800 to \\udfff) is not read here", event)
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge nothing."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
+        seen: set[object] = set()
         for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key `{name}` stands twice: keep one", problem_mark=key.start_mark
-                )
-            seen.add(name)
+            if not isinstance(key, yaml.ScalarNode):
+                raise _problem("a list or a mapping for a key is not read here", key)
+            if key.tag == _MERGE:
+                raise _problem("the merge key << is not read here: write the keys out", key)
+            if key.tag == "tag:yaml.org,2002:value":  # a bare =, which is text like any other
+                key.tag = "tag:yaml.org,2002:str"
+            names = {str(key.value), self.construct_object(key)}
+            if seen & names:
+                raise _problem(f"the key `{_short(key.value)}` stands twice: keep one", key)
+            seen |= names
         return super().construct_mapping(node, deep)
+
+
+def _problem(text: str, place: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=text, problem_mark=place.start_mark)
 
 
 def read_text(path: Path) -> str:
@@ -60,11 +95,12 @@ def parse(text: str, path: Path) -> dict[str, Any]:
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
     except yaml.MarkedYAMLError as error:
-        raise UserError(f"{path}{_place(error)}: not readable as plain YAML: {error.problem}.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not readable as plain YAML: {' '.join(str(error).split())}.") from None
+        problem = _short(str(error.problem))
+        raise UserError(f"{path}{_place(error)}: not readable as plain YAML: {problem}.") from None
     except RecursionError:
         raise UserError(f"{path}: not readable as plain YAML: it is nested too deeply.") from None
+    except Exception as error:  # PyYAML lets through what Python says of characters, dates and numbers beyond its own
+        raise UserError(f"{path}: not readable as plain YAML: {_short(' '.join(str(error).split()))}.") from None
     if not isinstance(document, dict):
         raise UserError(
             f"{path}: found {_kind(document)} at the top; expected keys such as `model:`, `data:`, `plane:`; "
@@ -79,3 +115,7 @@ def _place(error: yaml.MarkedYAMLError) -> str:
 
 def _kind(document: object) -> str:
     return "nothing" if document is None else f"a {type(document).__name__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
