@@ -149,3 +149,35 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_left_alone(tmp_p
     with pytest.raises(UserError, match=r"s\.h5\.lock: cannot be written"), lock_surface(tmp_path / "s.h5"):
         pass
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["[[package]] name = torch\n", "process 7 on node3\nand notes\n", "x" * 1000])
+def test_a_file_that_is_no_lock_of_ours_is_refused_and_left_alone(tmp_path, text):
+    """`output.file: poetry` would lock poetry.lock."""
+    (tmp_path / "poetry.lock").write_text(text)
+    with pytest.raises(UserError, match=r"poetry\.lock: is no lock of ours"), lock_surface(tmp_path / "poetry"):
+        pass
+    assert (tmp_path / "poetry.lock").read_text() == text
+
+
+def test_a_lock_that_is_another_name_of_a_file_is_never_written(tmp_path):
+    for name, text in (("empty", ""), ("precious", "mine")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / f"{name}.h5.lock").hardlink_to(tmp_path / name)
+    with lock_surface(tmp_path / "empty.h5"):
+        pass
+    with pytest.raises(UserError, match="is no lock of ours"), lock_surface(tmp_path / "precious.h5"):
+        pass
+    assert [(tmp_path / name).read_text() for name in ("empty", "precious")] == ["", "mine"]
+
+
+def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "s.h5.lock")
+    with pytest.raises(UserError, match=r"s\.h5\.lock"), lock_surface(tmp_path / "s.h5"):
+        pass
+
+
+def test_a_lock_of_a_dead_sweep_is_taken_over(tmp_path):
+    (tmp_path / "s.h5.lock").write_text("process 4711 on node3\n")
+    with lock_surface(tmp_path / "s.h5"):
+        assert (tmp_path / "s.h5.lock").read_text().startswith(f"process {os.getpid()} on ")

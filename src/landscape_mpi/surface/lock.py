@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,10 @@ from landscape_mpi.surface.refusal import in_words
 
 PATIENCE = 20.0
 """Seconds to wait for the ranks of a killed sweep to be gone."""
+OURS = re.compile(rb"(process \d+ on \S+\n)?")
+"""What a lock holds: nothing yet, or who holds it or held it last."""
+LONGEST = 400
+"""Bytes; more than any of them has."""
 SWEEPING = "is sweeping into it; wait for its end, or name another output.file."
 
 
@@ -35,9 +41,10 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -
     with _opened(place) as stream:
         with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
             _acquire(stream, path, time.monotonic() + patience, busy)
-        with suppress(OSError):  # a full disk keeps nobody from holding a lock
-            stream.truncate(0)
-            os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        if os.fstat(stream.fileno()).st_nlink == 1:  # under its other name it may be anything
+            with suppress(OSError):  # a full disk keeps nobody from holding a lock
+                stream.truncate(0)
+                os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
@@ -45,8 +52,16 @@ def _opened(place: Path) -> IO[str]:
     with in_words(place, "expected a folder that can be written"):
         place.parent.mkdir(parents=True, exist_ok=True)
         # a link could lead to any file of the user's, and what is locked is emptied
-        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        return os.fdopen(file, "a+")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.open(place, flags, 0o666)
+    regular = stat.S_ISREG(os.fstat(file).st_mode)
+    if not (regular and OURS.fullmatch(os.pread(file, LONGEST, 0))):
+        os.close(file)
+        raise UserError(
+            f"{place}: is no lock of ours, and a sweep writes its lock there; it was left alone: name another "
+            "output, or move that file away."
+        )
+    return os.fdopen(file, "a+")
 
 
 def _acquire(stream: IO[str], path: Path, deadline: float, busy: str) -> None:
