@@ -181,3 +181,19 @@ def test_a_lock_of_a_dead_sweep_is_taken_over(tmp_path):
     (tmp_path / "s.h5.lock").write_text("process 4711 on node3\n")
     with lock_surface(tmp_path / "s.h5"):
         assert (tmp_path / "s.h5.lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_only_a_surface_of_ours_is_replaced(tmp_path, path):
+    (tmp_path / "net.pt").write_bytes(b"PK\3\4 the only checkpoint")
+    (tmp_path / "link.h5").symlink_to(tmp_path / "net.pt")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["status"], file["job"] = [1], "of somebody else"
+    for name in ("net.pt", "link.h5", "other.h5"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(UserError, match=f"output.file: .*{name} is no surface of landscape_mpi"):
+            create_surface(tmp_path / name, NEW)
+        assert (tmp_path / name).read_bytes() == before
+    (tmp_path / "empty.h5").touch()
+    for replaced in (path, tmp_path / "empty.h5"):
+        create_surface(replaced, NEW)
+        assert h5py.is_hdf5(replaced)

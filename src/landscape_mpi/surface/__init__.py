@@ -1,6 +1,6 @@
 """The surface file: what is in it, how it is made, written and read; the only package that knows HDF5."""
 
-from landscape_mpi.surface.create import check_writable, create_surface
+from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface
 from landscape_mpi.surface.directions import read_directions, read_statistics
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
 from landscape_mpi.surface.lock import lock_surface
@@ -31,6 +31,7 @@ __all__ = [
     "WholeWriter",
     "Writer",
     "begin_plan",
+    "check_replaceable",
     "check_writable",
     "coarse_to_fine",
     "create_surface",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.durable import written_aside
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import reason
@@ -22,8 +23,9 @@ def create_surface(path: Path, new: NewSurface) -> None:
     From here on the ranks overwrite raw bytes alone, so a kill at any moment leaves a file that opens.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full.
+        UserError: something else than a surface of ours lies there, the folder cannot be written or the disk is full.
     """
+    check_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside, OwnFile(aside, "w") as file:
@@ -53,6 +55,28 @@ def check_writable(path: Path) -> None:
             f"output.file: {path} cannot be written, because {nearest} does not allow it ({error.strerror}); name "
             "another place."
         ) from None
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to start afresh where something else than a surface of ours would be lost.
+
+    Raises:
+        UserError: what lies there is no surface of ours; an empty file is nothing.
+    """
+    if path.exists() and path.stat().st_size and not apart([path], _is_ours, path):
+        raise UserError(
+            f"output.file: {path} is no surface of landscape_mpi, and nothing else is replaced, with --overwrite "
+            "either; it was left alone: name another output.file, or move that file away."
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file says of itself that it is a surface of ours; what it holds may be damaged."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "schema" in file.attrs and {"xcoordinates", "status", "job"} <= set(file)
+    except Exception:  # a file of others can raise nearly anything
+        return False
 
 
 def _fill(file: h5py.File, new: NewSurface) -> None:

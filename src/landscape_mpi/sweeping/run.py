@@ -19,6 +19,7 @@ from landscape_mpi.surface import (
     DONE,
     Shard,
     Surface,
+    check_replaceable,
     check_writable,
     create_surface,
     journal_folder,
@@ -81,7 +82,7 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
-        on_root(world, lambda place=place: check_writable(place))  # type: ignore[misc]
+        on_root(world, lambda place=place: _check_output(place, options.overwrite))  # type: ignore[misc]
     _watch(world, output_path(job, 0), options.tolerant)
     experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
@@ -213,6 +214,12 @@ class _PlaneSweep:
         }
         provenance = attributes(self.plane, self.experiment.device, job.path.parent)
         create_surface(self.path, new_surface(self.identity, self.plane, {**fixed, **cost, **provenance}))
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    check_writable(path)
+    if overwrite:
+        check_replaceable(path)
 
 
 def _place(surface: Path, shard: Shard | None) -> Path:
