@@ -66,7 +66,7 @@ class PlainConvolution(nn.Module):
 
 
 class OneDnnConvolution(nn.Module):
-    """Convolution + bias + residual + ReLU in one call of oneDNN."""
+    """Convolution + bias + residual in one call of oneDNN; its own ReLU would make 0 of NaN, torch's keeps it."""
 
     def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -78,9 +78,7 @@ class OneDnnConvolution(nn.Module):
         """Map [n, in, h, w] to [n, out, h', w']."""
         fused = torch.ops.mkldnn._convolution_pointwise
         if residual is None:
-            unary = "relu" if self._relu else "none"
-            y: Tensor = fused(x, self._weight, self._bias, *self._sizes, unary, [], "")
+            y: Tensor = fused(x, self._weight, self._bias, *self._sizes, "none", [], "")
         else:
-            relu = "relu" if self._relu else None
-            y = fused.binary(x, residual, self._weight, self._bias, *self._sizes, "add", None, relu, [], None)
-        return y
+            y = fused.binary(x, residual, self._weight, self._bias, *self._sizes, "add", None, None, [], None)
+        return y.relu_() if self._relu else y

@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.replay import Lane, Replay
 from landscape_mpi.engines.rewrite import CannotFuseError, fuse
-from landscape_mpi.evaluate import ONE_LANE, Batch, Images, Lanes, Network, PerImage, Point, Task
+from landscape_mpi.evaluate import (
+    ONE_LANE,
+    Batch,
+    EagerEvaluator,
+    Images,
+    Lanes,
+    Network,
+    PerImage,
+    Point,
+    Task,
+    parts,
+)
 from landscape_mpi.plane import Plane
 
 
@@ -30,17 +43,40 @@ class FusedEvaluator:
         Raises:
             CannotFuseError: the network cannot be transformed.
         """
-        self._task = task
+        self._network, self._plane, self._task = network, plane, task
+        self._plain: EagerEvaluator | None = None
         self._fused = fuse(network, plane, kinds, self._inputs(next(iter(task.splits)), 2))
         self._batch = Batch(batch)
         self._asked = batch
         self._replay = self._record(lanes) if lanes else None
 
     def per_image(self, point: Point, split: str, images: Images) -> PerImage:
-        """Return the losses and hits of some of a split's images at a point of the plane."""
+        """Return the losses and hits of some of a split's images at a point of the plane.
+
+        Images whose loss is not finite are evaluated by the plain network, and what that gives counts: folded weights
+        and Winograd's sums pass the largest float32 elsewhere, and then it is NaN in one and inf in the other.
+        """
         with torch.inference_mode():
             self._fused.plane.move(*point)
-        return self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
+        found = self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
+        wild = ~np.isfinite(found.losses)
+        return self._tamed(found, wild, point, split, images) if wild.any() else found
+
+    def _tamed(self, found: PerImage, wild: NDArray[np.bool_], point: Point, split: str, images: Images) -> PerImage:
+        """Return the results, those of the wild images by the plain network, which takes the batches they are in."""
+        if self._plain is None:
+            self._plain = EagerEvaluator(self._network, self._plane, self._task, self._asked)
+        losses, hits, start = found.losses.copy(), None if found.hits is None else found.hits.copy(), 0
+        for part in parts(images, self.count(split), self._asked):
+            stop = start + (part.stop - part.start if isinstance(part, slice) else len(part))
+            which = wild[start:stop]
+            if which.any():
+                plain = self._plain.per_image(point, split, part)
+                losses[start:stop][which] = plain.losses[which]
+                if hits is not None and plain.hits is not None:
+                    hits[start:stop][which] = plain.hits[which]
+            start = stop
+        return PerImage(losses, hits)
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""

@@ -12,7 +12,7 @@ from landscape_mpi.evaluate.evaluator import (
     Task,
     is_classes,
 )
-from landscape_mpi.evaluate.images import Images, batches
+from landscape_mpi.evaluate.images import Images, batches, parts
 from landscape_mpi.evaluate.losses import OURS, Loss, build_loss
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
@@ -34,6 +34,7 @@ __all__ = [
     "build_loss",
     "is_classes",
     "measure",
+    "parts",
     "statistics_of",
     "summarise",
 ]
