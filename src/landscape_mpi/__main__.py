@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from landscape_mpi.cli import run
+from landscape_mpi.cli import run, verbose
 from landscape_mpi.errors import Exit, UserError
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     try:
         return run(sys.argv[1:])
     except UserError as error:
-        return _say(f"error: {error}", Exit.USER)
+        return _say(error.told(verbose(sys.argv[1:])), Exit.USER)
     except KeyboardInterrupt:
         return _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
     except Exception:

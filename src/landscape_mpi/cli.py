@@ -79,6 +79,7 @@ def _add_sweep(commands: _Commands) -> None:
         help="continue: a point that raises, or whose rank dies, is tried once more and then marked failed",
     )
     _add_time_limit(parser)
+    _add_verbose(parser)
     parser.set_defaults(command=_sweep)
 
 
@@ -86,6 +87,7 @@ def _add_check(commands: _Commands) -> None:
     parser = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
     parser.add_argument("job", type=Path, help="the job file")
     _add_device(parser)
+    _add_verbose(parser)
     parser.set_defaults(command=_check)
 
 
@@ -106,6 +108,7 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     _add_time_limit(parser)
+    _add_verbose(parser)
     parser.set_defaults(command=_train)
 
 
@@ -145,6 +148,15 @@ def _seconds(text: str) -> float:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
+
+
+def _add_verbose(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-v", "--verbose", action="store_true", help="the traceback as well where your own code raises")
+
+
+def verbose(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask for tracebacks of the user's own code."""
+    return not {"-v", "--verbose"}.isdisjoint(arguments)
 
 
 def _add_time_limit(parser: argparse.ArgumentParser) -> None:
@@ -195,8 +207,9 @@ def _sweep_on_rank(options: argparse.Namespace, keeper: Keeper | None, stop: Sto
         options.shard,
         options.time_limit,
         tolerant=options.on_failure == "continue",
+        verbose=options.verbose,
     )
-    return guarded(world, lambda: sweep(options.job, flags, world, stop))
+    return guarded(world, lambda: sweep(options.job, flags, world, stop), options.verbose)
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -237,7 +250,7 @@ def _train(options: argparse.Namespace) -> int:
         from landscape_mpi.ranks import open_world
         from landscape_mpi.train import Options, train_jobs
 
-    flags = Options(options.device, options.overwrite, options.quiet, options.time_limit)
+    flags = Options(options.device, options.overwrite, options.quiet, options.time_limit, options.verbose)
     return train_jobs(options.jobs, flags, open_world())
 
 

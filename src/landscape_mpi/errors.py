@@ -23,7 +23,18 @@ class UserError(Exception):
 
     Its text is the whole message: one sentence that says what was wrong (key, file or rank), what was found,
     what was expected and what to do. The command prints it without a traceback and exits with `Exit.USER`.
+    `details` is the traceback where the user's own code raised, for those who ask for it; else it is empty.
     """
+
+    def __init__(self, text: str, details: str = "") -> None:
+        super().__init__(text)
+        self.details = details
+
+    def told(self, verbose: bool) -> str:
+        """Return what a command prints: the sentence, and the traceback or how to see it."""
+        if not self.details:
+            return f"error: {self}"
+        return f"error: {self}\n{self.details.rstrip()}" if verbose else f"error: {self} Add -v to see its traceback."
 
     def __str__(self) -> str:
         """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""

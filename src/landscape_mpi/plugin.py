@@ -1,12 +1,20 @@
-"""`package.module:callable` -> the user's own callable, whose code runs; knows nothing of what it is for."""
+"""The user's own callables: `package.module:callable` found by name, and one sentence where their code raises."""
 
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from landscape_mpi.errors import UserError
+
+LONGEST = 300
+"""Characters of an exception's text that are told."""
+_NOT_THEIRS = (str(Path(__file__).parent), sysconfig.get_paths()["stdlib"], "<frozen")
 
 
 def is_plugin(name: str) -> bool:
@@ -22,17 +30,72 @@ def load_plugin(key: str, name: str, folder: Path) -> Callable[..., Any]:
     """
     module_name, _, attribute = name.partition(":")
     _add_to_path(folder)
-    try:
+    expected = f"; expected a module in {folder} or on PYTHONPATH"
+    with own_code(f"{key}: importing the module of {name!r}", lambda: expected):
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise UserError(
-            f"{key}: importing the module of {name!r} failed with {type(error).__name__}: {error}; expected a module "
-            f"in {folder} or on PYTHONPATH."
-        ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise UserError(f"{key}: found no callable `{attribute}` in {module.__file__}, which {name!r} names.")
     return found  # type: ignore[no-any-return]
+
+
+@contextmanager
+def own_code(called: str, given: Callable[[], str] = str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn whatever the user's own code raises into one sentence; the cause keeps the traceback.
+
+    Args:
+        called: the key of the job, and what is called for it.
+        given: returns what it was called with, in words that follow those of the exception.
+        but: what is raised as it is.
+
+    Raises:
+        UserError: the code raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except but:
+        raise
+    except Exception as error:
+        details = "".join(traceback.format_exception(error))
+        raise UserError(f"{called} failed with {reason(error)}{given()}.", details) from error
+
+
+def check_options(
+    key: str, name: str, function: Callable[..., Any], options: Mapping[str, Any], *given: object
+) -> None:
+    """Refuse keyword arguments that a callable does not take, or the want of one, before it is called.
+
+    Raises:
+        UserError: the callable cannot be called with `given` and the options.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # what is written in C need not have one
+        return
+    try:
+        signature.bind(*given, **options)
+    except TypeError as error:
+        raise UserError(f"{key}: {name} does not take {dict(options)}: {error}.") from error
+
+
+def with_options(options: Mapping[str, Any]) -> str:
+    """Return the words for the keyword arguments that a callable was given; none for none."""
+    return f" with the options {dict(options)}" if options else ""
+
+
+def reason(error: BaseException) -> str:
+    """Return the type and the first line of an exception, and the line of the user's own file that raised it."""
+    text = next(filter(None, map(str.strip, str(error).splitlines())), "").removesuffix(".")
+    shown = f"{text[:LONGEST]} ..." if len(text) > LONGEST else text
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if shown else ''}{shown}{place}"
+
+
+def _is_theirs(file: str) -> bool:
+    return not file.startswith(_NOT_THEIRS) and "site-packages" not in file and "dist-packages" not in file
 
 
 def _add_to_path(folder: Path) -> None:

@@ -92,8 +92,11 @@ BAD = {
     "nothing": (None, "it returned a NoneType; expected \\(inputs, targets\\)"),
     "three": ((INPUTS, TARGETS, TARGETS), "item 0 of its data set is a Tensor; expected \\(input, target\\)"),
     "objects": ((np.array([{}, {}]), TARGETS[:2]), "with TypeError"),
-    "raises": (raising, "mine:data failed for split 'train' with RuntimeError: no such table\\.$"),
-    "signature": (lambda _root: None, "with TypeError: .*takes 1 positional argument"),
+    "raises": (
+        raising,
+        r"mine:data failed with RuntimeError: no such table \(test_load.py, .*, called for the split 'train'\.$",
+    ),
+    "signature": (lambda _root: None, r"data.options: mine:data does not take {}: too many positional"),
     "no items": ([], "its data set is empty"),
     "dictionaries": ([{"x": 1}], "item 0 of its data set is a dict"),
     "texts": ([("a", 1)], "holds a str; expected tensors, arrays or numbers"),

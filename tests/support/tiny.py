@@ -66,6 +66,11 @@ def fails_later(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
+def breaks(outputs, targets):
+    """A loss that raises."""
+    raise ZeroDivisionError("the user's loss broke")
+
+
 class _Once(torch.autograd.Function):
     """The identity, with a first derivative alone."""
 

@@ -35,8 +35,9 @@ def test_a_hiccup_is_tried_again_and_leaves_no_trace(tmp_path, largest, ranks, w
 
 def test_by_default_it_ends_the_sweep(tmp_path):
     run = sweep(tiny_job(tmp_path, **JOB), TINY_HICCUP="1")
-    assert run.returncode == 1
-    assert "ArithmeticError: a hiccup" in run.stderr
+    assert run.returncode == 2
+    assert "ArithmeticError: a hiccup (tiny.py, line " in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("ranks", RANKS)

@@ -117,7 +117,7 @@ def test_a_run_that_died_after_its_last_point_is_sealed_by_the_next(tmp_path):
 def test_a_raising_rank_ends_the_job_with_one_message(tmp_path, rank):
     job = tiny_job(tmp_path, loss="tiny:fails_later")
     run = launch("sweep", job, ranks=3, env={"TINY_RANK": str(rank)}, timeout=100)
-    assert run.returncode == 1
+    assert run.returncode == 2
     message = rf"error: rank {rank} on \S+ failed at alpha \S+, beta \S+ \(index .*ZeroDivisionError: the user's loss"
     assert len(re.findall(message, run.stderr)) == 1
     assert 0 < done(tmp_path / "surface.h5") < 35
@@ -125,9 +125,10 @@ def test_a_raising_rank_ends_the_job_with_one_message(tmp_path, rank):
 
 def test_a_raising_process_alone_says_the_same_and_its_points_stay(tmp_path):
     job = tiny_job(tmp_path, loss="tiny:fails_later")
-    run = launch("sweep", job)
-    assert run.returncode == 1
+    run = launch("sweep", job, "-v")
+    assert run.returncode == 2
     assert "failed at alpha" in run.stderr
+    assert "Traceback" in run.stderr
     assert done(tmp_path / "surface.h5") > 0
 
 

@@ -29,6 +29,17 @@ def describe(rows: Rows) -> str:
     return ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}".strip() for name, tensor in tensors(rows).items())
 
 
+def found(value: object) -> str:
+    """Return what a value is, in words: names, dtypes and shapes of tensors, however they are put together."""
+    if isinstance(value, Tensor):
+        return describe(value).removeprefix("torch.")
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of " + ", ".join(f"{name!r} ({found(part)})" for name, part in value.items())
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(map(found, value)) or 'nothing'}"
+    return f"a {type(value).__name__}"
+
+
 def count(rows: Rows) -> int:
     """Return the number of examples."""
     return len(next(iter(tensors(rows).values())))

@@ -1,7 +1,6 @@
 """A user's own data set, from the callable that a job names; knows nothing of files or built-in sets."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from landscape_mpi.data.rows import Rows
 from landscape_mpi.data.split import Split
 from landscape_mpi.errors import UserError
+from landscape_mpi.plugin import check_options, own_code, with_options
 
 
 def load_user_split(
@@ -36,7 +36,8 @@ def load_user_split(
     Raises:
         UserError: If the function raises, returns anything else, or inputs and targets do not fit together.
     """
-    with _blaming(build, split):
+    check_options("data.options", build, function, options, root, split)
+    with own_code(f"data.build: {build}", lambda: f", called for the split '{split}'{with_options(options)}"):
         found: Any = function(root, split, **options)
         if _is_pair(found):
             _check_lengths(build, split, found)
@@ -44,20 +45,6 @@ def load_user_split(
         else:
             inputs, targets = _stack(found, limit)
     return Split(split, inputs, _each(targets, _as_classes))
-
-
-@contextmanager
-def _blaming(build: str, split: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into one sentence; the cause keeps the traceback."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0].removesuffix(".")
-        raise UserError(
-            f"data.build: {build} failed for split '{split}' with {type(error).__name__}: {reason}."
-        ) from error
 
 
 def _is_pair(found: Any) -> bool:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
-from landscape_mpi.data.rows import count, each
+from landscape_mpi.data.rows import count, each, found, tensors
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss
+from landscape_mpi.plugin import own_code
 
 Network = Callable[..., Any]
 """Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one; inputs by name are keyword arguments."""
@@ -101,6 +102,19 @@ class OneLane:
 
 
 ONE_LANE = OneLane()
+PASSED_ON = (torch.OutOfMemoryError,)
+"""What the user's own code may raise for want of memory, for which there is a remedy: fewer images at a time."""
+UINT8 = (
+    "; nothing scales these uint8 inputs: name data.normalize (mean and std of each channel), or return floating-point "
+    "inputs from data.build"
+)
+
+
+class Names(NamedTuple):
+    """What a job calls its network and its loss."""
+
+    model: str = "the network"
+    loss: str = "the loss"
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ class Task:
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
+    `names` is what a job calls the user's own code, for messages.
     """
 
     splits: Mapping[str, Split]
@@ -120,6 +135,7 @@ class Task:
     autocast: torch.dtype | None = None
     pause: Callable[[], None] = lambda: None
     calibration: Rows | None = None
+    names: Names = field(default_factory=Names)
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -132,9 +148,9 @@ class Task:
             for number, part in enumerate(parts(images, len(self.splits[split]), batch)):
                 self.pause()
                 with lanes.lane(number):
-                    found = self._batch(network, split, part)
-                losses.append(found[0])
-                hits.append(found[1])
+                    made = self._batch(network, split, part)
+                losses.append(made[0])
+                hits.append(made[1])
             lanes.join()
             return PerImage.of(losses, hits)
 
@@ -166,7 +182,7 @@ class Task:
         with batchnorm.estimating(network):
             for part in batches(count(self.calibration), batchnorm.BATCH):
                 self.pause()
-                self.forward(network, self._some(self.calibration, part))
+                self.outputs(network, self._some(self.calibration, part), "train")
 
     def calibrated(self, network: nn.Module) -> nn.Module:
         """Return the network, or a copy with the statistics that the task's images give at its parameters."""
@@ -186,16 +202,37 @@ class Task:
         # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
         return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
 
-    def losses(self, outputs: Any, targets: Rows) -> Tensor:
+    def outputs(self, network: Network, inputs: Rows, split: str) -> Any:
+        """Return the outputs of a network for prepared inputs of a split; in the task's dtype as `forward`.
+
+        Raises:
+            UserError: the network's own code raised.
+        """
+
+        def given() -> str:
+            unscaled = self.normalisation is None and any(x.dtype == torch.uint8 for x in tensors(inputs).values())
+            return f", on inputs {found(inputs)} of the {split} split{UINT8 if unscaled else ''}"
+
+        with own_code(f"model.build: the forward pass of {self.names.model}", given, but=PASSED_ON):
+            return self.forward(network, inputs)
+
+    def losses(self, outputs: Any, targets: Rows, split: str) -> Tensor:
         """Return the loss of each example, [n].
 
         Raises:
-            UserError: the loss does not return one value per example.
+            UserError: the loss raised, or does not return one value per example.
         """
-        losses, examples = self.loss(outputs, targets), count(targets)
-        if losses.shape != (examples,):
+
+        def given() -> str:
+            return f", on outputs {found(outputs)} and targets {found(targets)} of the {split} split"
+
+        with own_code(f"loss: {self.names.loss}", given, but=PASSED_ON):
+            losses: Any = self.loss(outputs, targets)
+        examples = count(targets)
+        if not isinstance(losses, Tensor) or losses.shape != (examples,):
+            what = f"the shape {list(losses.shape)}" if isinstance(losses, Tensor) else found(losses)
             raise UserError(
-                f"loss: it returned the shape {list(losses.shape)} for {examples} examples; expected one loss per "
+                f"loss: it returned {what} for {examples} examples; expected one loss per "
                 f"example, [{examples}] (reduction='none')."
             )
         return losses
@@ -203,8 +240,8 @@ class Task:
     def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
         """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
         targets = each(self.splits[split].targets, lambda tensor: rows(tensor, images).to(self.device))
-        outputs = self.forward(network, self.inputs(split, images))
-        return self.losses(outputs, targets).double(), _hits(outputs, targets)
+        outputs = self.outputs(network, self.inputs(split, images), split)
+        return self.losses(outputs, targets, split).double(), _hits(outputs, targets)
 
 
 def call(network: Network, inputs: Rows) -> Any:

@@ -12,7 +12,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.networks.densenet import densenet121
 from landscape_mpi.networks.resnet import resnet, wide_resnet
 from landscape_mpi.networks.vgg import vgg9
-from landscape_mpi.plugin import is_plugin, load_plugin
+from landscape_mpi.plugin import check_options, is_plugin, load_plugin, own_code, with_options
 
 ZOO: Mapping[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in (20, 32, 44, 56, 110)},
@@ -36,7 +36,8 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
     network = _call(_builder(build, folder), build, options)
     if not isinstance(network, nn.Module):
         raise UserError(f"model.build: {build!r} returned {type(network).__name__}; expected a torch.nn.Module.")
-    return network.eval()
+    with own_code(f"model.build: eval() of {build}"):
+        return network.eval()
 
 
 def _builder(build: str, folder: Path) -> Callable[..., Any]:
@@ -50,7 +51,6 @@ def _builder(build: str, folder: Path) -> Callable[..., Any]:
 
 
 def _call(builder: Callable[..., Any], build: str, options: Mapping[str, Any]) -> object:
-    try:
+    check_options("model.options", build, builder, options)
+    with own_code(f"model.build: {build}", lambda: with_options(options)):
         return builder(**options)
-    except TypeError as error:
-        raise UserError(f"model.options: {build} does not take {dict(options)}: {error}.") from error

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from landscape_mpi.errors import Exit
 from landscape_mpi.ranks.dispenser import LATER, Dispenser, Handlers
 from landscape_mpi.ranks.messages import Ask, Failed, Failure, Leave, Piece, Report, Result
 from landscape_mpi.ranks.world import World, tell, wait_for
@@ -13,7 +14,11 @@ ResultIn = TypeVar("ResultIn", contravariant=True)
 
 
 class PieceError(Exception):
-    """A piece of work raised on this rank alone; the text names rank, host and piece."""
+    """A piece of work raised on this rank alone; the text names rank, host and piece, `code` is what it ends with."""
+
+    def __init__(self, text: str, code: int = Exit.INTERNAL) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Source(Protocol[PieceOut, ResultIn]):

@@ -115,7 +115,7 @@ def _failure(world: World, error: Exception) -> Failure:
     """Return how the job ends of what is being handled on this rank: a user's mistake needs no traceback."""
     if isinstance(error, UserError):
         return Failure(str(error), Exit.USER)
-    return Failure(str(error) if isinstance(error, PieceError) else failure_text(world))
+    return Failure(str(error), error.code) if isinstance(error, PieceError) else Failure(failure_text(world))
 
 
 class _Ending:

@@ -143,19 +143,21 @@ def together(world: World, step: Callable[[], T]) -> T:
         RankError: on every rank, when a rank raised anything else.
     """
     result: T | None = None
-    failure: tuple[int, str] | None = None
+    failure: tuple[int, str, str] | None = None
     cause: BaseException | None = None  # known on its own rank alone
     try:
         result = step()
     except UserError as error:
-        failure, cause = (0, str(error)), error.__cause__
+        failure, cause = (0, str(error), error.details), error.__cause__
     except Interrupted as reason:
-        failure = (1, str(reason))
+        failure = (1, str(reason), "")
     except Exception as error:
-        failure, cause = (2, failure_text(world)), error
+        failure, cause = (2, failure_text(world), ""), error
     failures = [found for found in world.everywhere(failure) if found]
-    for kind, text in sorted(failures, key=lambda found: found[0]):
-        raise (UserError, Interrupted, RankError)[kind](text) from cause
+    for kind, text, details in sorted(failures, key=lambda found: found[0]):
+        if kind == 0:
+            raise UserError(text, details) from cause
+        raise (Interrupted, RankError)[kind - 1](text) from cause
     return result  # type: ignore[return-value]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi import job
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Evaluator, Point
 from landscape_mpi.ranks import PieceError, World
 
@@ -40,13 +41,15 @@ class Grid:
 class Attempts:
     """Evaluations on this rank.
 
-    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time.
+    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time. `verbose`:
+    whether the traceback of the user's own code follows its sentence.
     """
 
     world: World
     evaluator: Evaluator
     grid: Grid
     batch: int
+    verbose: bool = False
 
     def __post_init__(self) -> None:
         """Remember what has been told of the batch."""
@@ -61,6 +64,9 @@ class Attempts:
         point = self.grid.point(index)
         try:
             found = step(point)
+        except UserError as error:  # of their own code, at this point alone
+            details = f"\n{error.details}" if self.verbose else ""
+            raise PieceError(f"{self._who(index)}: {error}{details}", Exit.USER) from error
         except Exception as error:
             raise PieceError(self._failure(index, error)) from error
         self._tell()
@@ -89,5 +95,7 @@ class Attempts:
             sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.\n")
 
     def _failure(self, index: Index, error: Exception) -> str:
-        who, what = f"rank {self.world.rank} on {self.world.host}", f"{type(error).__name__}: {error}"
-        return f"{who} failed at {self.name(index)} with {what}\n{traceback.format_exc()}"
+        return f"{self._who(index)} with {type(error).__name__}: {error}\n{traceback.format_exc()}"
+
+    def _who(self, index: Index) -> str:
+        return f"rank {self.world.rank} on {self.world.host} failed at {self.name(index)}"

@@ -87,7 +87,7 @@ class _Choice:
         """Return the engine, or why it is not to be had; collective."""
         try:
             return self._attempt(name, plain)
-        except RankError as error:
+        except (RankError, UserError) as error:  # the user's own code has run by now, in the plain network
             if name == "eager":
                 raise
             return f"it failed ({str(error).strip().rpartition(chr(10))[2]})"

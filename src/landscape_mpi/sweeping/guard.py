@@ -10,8 +10,8 @@ from landscape_mpi.stop import Interrupted
 from landscape_mpi.sweeping.ready import GO_ON
 
 
-def guarded(world: World, action: Callable[[], Exit]) -> Exit:
-    """Run a collective action and return the exit code.
+def guarded(world: World, action: Callable[[], Exit], verbose: bool = False) -> Exit:
+    """Run a collective action and return the exit code; `verbose` shows tracebacks of the user's own code as well.
 
     What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
     one rank alone, while the others may wait for it, and ends them at once.
@@ -21,11 +21,11 @@ def guarded(world: World, action: Callable[[], Exit]) -> Exit:
     except Interrupted as reason:
         return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
     except UserError as error:
-        return _leave(world, f"error: {error}", Exit.USER)
+        return _leave(world, error.told(verbose), Exit.USER)
     except (CentreMismatchError, RankError) as error:
         return _leave(world, f"error: {error}", Exit.INTERNAL)
     except PieceError as error:
-        return _end(world, f"error: {error}")
+        return _end(world, f"error: {error}", error.code)
     except Exception:
         return _end(world, f"error: {failure_text(world)}")
 
@@ -40,8 +40,11 @@ def or_none(world: World, action: Callable[[], Exit]) -> Exit:
     except (UserError, CentreMismatchError, RankError):
         raise
     except Exception as error:
+        piece = error if isinstance(error, PieceError) else None
         if world.size > 1:
-            _end(world, f"error: {error if isinstance(error, PieceError) else failure_text(world)}")
+            _end(world, f"error: {piece or failure_text(world)}", piece.code if piece else Exit.INTERNAL)
+        if piece and piece.code == Exit.USER and piece.__cause__:
+            raise UserError(str(piece)) from piece.__cause__.__cause__
         raise
 
 
@@ -50,10 +53,10 @@ def _leave(world: World, text: str, code: Exit) -> Exit:
     return leave(world, code)
 
 
-def _end(world: World, text: str) -> Exit:
+def _end(world: World, text: str, code: int = Exit.INTERNAL) -> Exit:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
     if world.size > 1:
         time.sleep(HEARD)
-        world.abort(Exit.INTERNAL)
-    return Exit.INTERNAL
+        world.abort(code)
+    return Exit(code)

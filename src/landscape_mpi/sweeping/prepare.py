@@ -13,7 +13,7 @@ from landscape_mpi.assemble import normalisation
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import describe, each, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Loss, Task, is_classes, statistics_of
+from landscape_mpi.evaluate import Loss, Names, Task, is_classes, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
@@ -140,7 +140,8 @@ def build_task(
     precision = PRECISIONS[job.evaluate.dtype]
     images = None if calibration is None else to(calibration.inputs, device)
     scaled = normalisation(job.data)
-    return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check, images)
+    names = Names(job.model.build, job.loss)
+    return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check, images, names)
 
 
 def _parameters(network: nn.Module) -> dict[str, Tensor]:

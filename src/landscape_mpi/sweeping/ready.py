@@ -43,6 +43,7 @@ class Ready:
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
         through_root: Whether rank 0 alone sees the file and writes for all.
+        verbose: Whether the traceback of the user's own code is told as well.
     """
 
     world: World
@@ -57,6 +58,7 @@ class Ready:
     tolerant: bool
     curvature: Curvature | None = None
     through_root: bool = False
+    verbose: bool = False
 
     @property
     def job(self) -> SweepJob:
@@ -66,7 +68,7 @@ class Ready:
     @property
     def attempts(self) -> Attempts:
         """Evaluations on this rank."""
-        return Attempts(self.world, self.engine.evaluator, Grid.of(self.job.grid), self.batch)
+        return Attempts(self.world, self.engine.evaluator, Grid.of(self.job.grid), self.batch, self.verbose)
 
     @property
     def visits(self) -> list[Index]:

@@ -60,6 +60,7 @@ class Options:
     time_limit: float | None = None
     tolerant: bool = False
     through_root: bool = False
+    verbose: bool = False
 
 
 def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:
@@ -168,6 +169,7 @@ class _PlaneSweep:
             self.options.tolerant,
             self._curvature(batch),
             self.options.through_root,
+            self.options.verbose,
         )
         if self.options.overwrite:
             on_root(self.world, lambda: sampled.clear(ready))

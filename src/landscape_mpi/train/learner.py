@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
-from landscape_mpi.data.rows import each, to
+from landscape_mpi.data.rows import each, found, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import Task, call, is_classes
+from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, is_classes
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.training import Train
+from landscape_mpi.plugin import own_code
 from landscape_mpi.train.augment import augment
 
 EVALUATION_BATCH = 128
@@ -36,10 +37,11 @@ class Learner:
         loss: Loss,
         settings: Train,
         pause: Callable[[], None] = lambda: None,
+        names: Names = Names(),  # noqa: B008 - frozen
     ) -> None:
         """Take a network that is on its device; `splits` has `train` and perhaps `test`.
 
-        `pause` is called before every batch and may raise, to drop the epoch.
+        `pause` is called before every batch and may raise, to drop the epoch; `names` as in a `Task`.
         """
         like = next(network.parameters())
         self._layout = _layout(network, like.device)
@@ -47,7 +49,7 @@ class Learner:
         self.network = network
         self.settings = settings
         self.device = like.device
-        self._task = Task(splits, normalisation, loss, like.dtype, like.device, pause=pause)
+        self._task = Task(splits, normalisation, loss, like.dtype, like.device, pause=pause, names=names)
         self._inputs, self._targets = (
             to(rows, like.device) for rows in (splits["train"].inputs, splits["train"].targets)
         )
@@ -94,10 +96,12 @@ class Learner:
         """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""
         self._task.pause()
         targets = each(self._targets, lambda tensor: tensor[which])
-        outputs = call(self.network, each(self._inputs, lambda tensor: self._prepare(tensor[which])))
-        losses = self._task.losses(outputs, targets)
+        inputs = each(self._inputs, lambda tensor: self._prepare(tensor[which]))
+        outputs = self._task.outputs(self.network, inputs, "train")
+        losses = self._task.losses(outputs, targets, "train")
         self.optimizer.zero_grad()
-        torch.autograd.backward(losses.mean())
+        with own_code("train: the backward pass", lambda: f", on inputs {found(inputs)}", but=PASSED_ON):
+            torch.autograd.backward(losses.mean())
         self.optimizer.step()
         return losses.detach(), _hits(outputs, targets, losses)
 

@@ -31,6 +31,7 @@ class Options:
     overwrite: bool = False
     quiet: bool = False
     time_limit: float | None = None
+    verbose: bool = False
 
 
 def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
@@ -107,7 +108,7 @@ class _Training:
         except Interrupted as reason:
             return self._say(f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
         except UserError as error:
-            return self._say(f"error: {error}", Exit.USER)
+            return self._say(error.told(self.options.verbose), Exit.USER)
         except Exception:
             return self._say(f"error: {failure_text(self.world)}", Exit.INTERNAL)
         sys.stdout.write(f"{place}\n")

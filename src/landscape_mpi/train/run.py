@@ -7,7 +7,7 @@ from pathlib import Path
 from landscape_mpi.assemble import build_model, keep_memory, normalisation, open_split, use_device
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import build_loss
+from landscape_mpi.evaluate import Names, build_loss
 from landscape_mpi.job import JobFile, TrainJob
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.surface import lock_surface
@@ -67,7 +67,8 @@ def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
     network = initialise(lambda: build_model(job), values.train.seed).to(use_device(device))
     splits: dict[str, Split] = {name: open_split(job, name) for name in values.data.splits}
     loss = build_loss(values.loss, job.path.parent)
-    learner = Learner(network, splits, normalisation(values.data), loss, values.train, stop.check)
+    names = Names(values.model.build, values.loss)
+    learner = Learner(network, splits, normalisation(values.data), loss, values.train, stop.check, names)
     return Lesson(job, learner, {name: split.fingerprint() for name, split in splits.items()})
 
 
