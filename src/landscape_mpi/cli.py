@@ -219,6 +219,8 @@ def _merge(options: argparse.Namespace) -> int:
     merged = merge(options.surface, options.shard)
     lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
     lines += [f"to go on: {command}" for command in remedies(merged.surface)]
+    for note in merged.notes:
+        _note(f"note: {note}.")
     sys.stdout.write("\n".join(lines) + "\n")
     return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
 

@@ -74,6 +74,23 @@ def test_nan_and_inf_are_results(tmp_path):
     assert surface.complete
 
 
+@pytest.mark.parametrize(("name", "value"), [("train_acc", np.nan), ("train_images", 0.0)])
+def test_what_cannot_have_been_computed_is_not_done(tmp_path, name, value):
+    metrics = {"train_loss": ALPHA.copy(), name: np.full(9, 50.0)}
+    metrics[name][3] = value
+    surface = read_surface(write(tmp_path / "s.h5", ALPHA, None, metrics))
+    assert (surface.unsound, surface.done, surface.status[3]) == (1, 8, 0)
+    assert np.isnan(surface.metrics["train_loss"][3])
+    assert not surface.complete
+
+
+@pytest.mark.parametrize("schema", [2, 0, "1"])
+def test_a_schema_that_this_version_does_not_know(tmp_path, schema):
+    path = write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA}, attributes={"schema": schema})
+    with pytest.raises(UserError, match=f"s.h5: is of schema {schema}, and this version of landscape_mpi reads 1 to 1"):
+        read_surface(path)
+
+
 def test_a_file_that_is_being_written_can_be_read(tmp_path):
     path = write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA})
     writing = (

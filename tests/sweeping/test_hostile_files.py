@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import SweepJob, read_job
+from landscape_mpi.job import Axis, SweepJob, read_job
 from landscape_mpi.surface import NewSurface, create_surface
 from landscape_mpi.surface.planlog import MAGIC, PlanLog
 from landscape_mpi.sweeping.output import Identity, find_surface
@@ -35,7 +35,7 @@ def identity(tmp_path):
 def path(tmp_path):
     names = ("train_loss", "train_loss_stderr")
     fixed = {"seed": 0, "batch": 8, "engine": "eager"}
-    create_surface(tmp_path / "s.h5", NewSurface(np.linspace(-1, 1, 8), None, names, [], None, JOB, fixed))
+    create_surface(tmp_path / "s.h5", NewSurface(Axis(-1, 1, 8).coordinates(), None, names, [], None, JOB, fixed))
     return tmp_path / "s.h5"
 
 
@@ -71,6 +71,33 @@ def test_a_surface_that_does_not_say_how_it_goes_on_is_refused(path, identity, n
         if value is not None:
             file.attrs[name] = value
     with pytest.raises(UserError, match=r"expected a whole number >= 1 and one of .*eager"):
+        find_surface(path, identity)
+
+
+def flipped(values):
+    values.view(np.uint8).reshape(-1, 8)[5, 0] ^= 1
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "place"), [(flipped, 5), (lambda values: values[::-1], 0), (lambda values: values + 0.5, 0)]
+)
+def test_coordinates_that_are_not_those_of_the_job_to_the_bit_are_refused(path, identity, change, place):
+    with h5py.File(path, "r+") as file:
+        file["xcoordinates"][...] = change(file["xcoordinates"][()])
+    with pytest.raises(
+        UserError, match=rf"`xcoordinates` are not those of its job: found \S+ at place {place}, expected"
+    ):
+        find_surface(path, identity)
+
+
+@pytest.mark.parametrize("schema", [99, 0, -1, "1", 1.0, None])
+def test_a_schema_that_this_version_does_not_know_is_refused(path, identity, schema):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["schema"]
+        if schema is not None:
+            file.attrs["schema"] = schema
+    with pytest.raises(UserError, match=f"is of schema {schema}, and this version of landscape_mpi reads 1 to 1"):
         find_surface(path, identity)
 
 

@@ -190,6 +190,43 @@ def test_overwrite_replaces_another_sweep(tmp_path):
     assert done(tmp_path / "surface.h5") == 4
 
 
+def test_points_marked_as_done_without_numbers_are_told_and_computed_again(tmp_path, undisturbed):
+    """As a power cut leaves them; the last one is taken back in the file before anything else is written."""
+    job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
+    launch("sweep", job)
+    with h5py.File(surface, "r+") as file:
+        for index, name, value in (((0, 0), "seconds", np.nan), ((4, 6), "rank", -1), ((2, 3), "train_acc", np.nan)):
+            file[name][index] = value
+            file["train_loss"][index] = np.nan
+    again = launch("sweep", job, "--time-limit", "0.01")
+    assert again.returncode == 75, again.stderr
+    assert "note: " in again.stderr
+    assert "surface.h5: 3 points are marked as done without the numbers" in again.stderr
+    assert done(surface) < 35
+    assert launch("sweep", job).returncode == 0
+    assert results(surface) == undisturbed
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_damaged_directions_of_a_surface_of_ours_are_refused(tmp_path, older):
+    """An older surface has the fingerprint of its whole plane alone."""
+    launch("sweep", tiny_job(tmp_path, grid={"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}, output__file="d.h5"))
+    plane = {"kind": "file", "path": "d.h5"}
+    if older:
+        with h5py.File(tmp_path / "d.h5", "r+") as file:
+            del file.attrs["directions_sha256"]
+    line = tiny_job(tmp_path, plane=plane, grid={"alpha": [-1, 1, 3]})
+    assert launch("sweep", line).returncode == 0
+    with h5py.File(tmp_path / "d.h5", "r+") as file:
+        values = file["xdirection/0"][()]
+        values.view(np.uint8).reshape(-1)[5] ^= 4
+        file["xdirection/0"][...] = values
+    for job in (line, tiny_job(tmp_path, "b.yaml", plane=plane, output__file="b.h5")):
+        run = launch("sweep", job)
+        assert run.returncode == 2
+        assert re.search(r"error: plane\.path: \S*d\.h5 is damaged: its directions are not those", run.stderr)
+
+
 @pytest.mark.parametrize("batch", [2, 7, 39, 64])
 def test_the_batch_changes_no_number(tmp_path, undisturbed, batch):
     """Matrix products may differ in a last bit by the number of rows, so the batch is fixed with the file."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.apart import apart
+from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.durable import written_aside
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import reason
@@ -96,13 +97,13 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
         for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(scale)
     _scalars(file, new.job)
-    directions = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
+    given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
+    directions = {group: direction for group, direction in given.items() if direction is not None}
     for group, direction in directions.items():
-        if direction is not None:
-            _direction(file, group, direction)
+        _direction(file, group, direction)
     if new.trajectory is not None:
         write_trajectory(file, new.trajectory)
-    _attributes(file, {"schema": SCHEMA, **new.attributes})
+    _attributes(file, {"schema": SCHEMA, "directions_sha256": directions_sha256(directions), **new.attributes})
 
 
 def _scales(file: h5py.File, new: NewSurface) -> list[h5py.Dataset]:

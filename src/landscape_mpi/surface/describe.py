@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import printable
 from landscape_mpi.surface import bars, untrusted
 from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.missing import remedies, state
+from landscape_mpi.surface.missing import remedies, state, without_numbers
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
@@ -82,6 +82,8 @@ def _grid(surface: Surface) -> Iterator[str]:
     if surface.beta is not None:
         yield _line("beta", f"{surface.beta[0]:g} to {surface.beta[-1]:g}, {len(surface.beta)} points")
     yield _line("points", state(surface))
+    if surface.unsound:
+        yield _line("damaged", without_numbers(surface.unsound))
     for command in remedies(surface):
         yield _line("to go on", command)
 

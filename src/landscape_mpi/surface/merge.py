@@ -14,12 +14,13 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.surface.missing import without_numbers
 from landscape_mpi.surface.own import OwnFile
-from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.read import Surface, read_surface, results
 from landscape_mpi.surface.refusal import whole
 from landscape_mpi.surface.same import first_difference, job_of
-from landscape_mpi.surface.schema import DONE, FAILED
-from landscape_mpi.surface.shards import recorded_shard
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
+from landscape_mpi.surface.shards import SLUG, recorded_shard
 from landscape_mpi.surface.whole import check_whole
 from landscape_mpi.surface.write import write_end
 
@@ -29,10 +30,11 @@ SHARED = {"xcoordinates", "ycoordinates", "audit"}
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge: the surface, and how many points it did not have before."""
+    """What came of a merge: the surface, how many points it did not have before, and what to say of the shards."""
 
     surface: Surface
     new: int
+    notes: tuple[str, ...] = ()
 
 
 def merge(path: Path, shards: Sequence[Path]) -> Merged:
@@ -41,11 +43,15 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
     The surface is made aside and renamed: it is there before or after, never in between.
 
     Raises:
-        UserError: a shard is missing, damaged or of another experiment, or the surface cannot be written.
+        UserError: `path` is a shard, a shard is missing, damaged or of another experiment, or the surface cannot be
+            written.
     """
+    _check_target(path)
     parts = [read_surface(shard) for shard in shards]
     with lock_surface(path):
         there = [read_surface(path)] if path.exists() else []
+        if there and recorded_shard(there[0].attributes.get("shard")):
+            raise _is_shard(path)
         first, *others = [*there, *parts]
         for surface in (first, *others):
             check_whole(surface, job_of(surface).values)
@@ -57,7 +63,21 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
             with whole(path, "nothing was touched; expected a folder with space for one more surface") as aside:
                 apart([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
-    return Merged(surface, surface.done - before)
+    notes = (f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound)
+    return Merged(surface, surface.done - before, tuple(notes))
+
+
+def _check_target(path: Path) -> None:
+    """Refuse the name of a shard: with the target forgotten, the first shard would be taken for it."""
+    if SLUG.search(path.name):
+        raise _is_shard(path)
+
+
+def _is_shard(path: Path) -> UserError:
+    return UserError(
+        f"merge: {path} is a shard, and the first name is that of the surface to put shards into; expected e.g. "
+        f"merge {SLUG.sub('', path.name) or 's.h5'} SHARD...; nothing was touched."
+    )
 
 
 def _check_same(first: Surface, other: Surface) -> None:
@@ -72,19 +92,34 @@ def _check_same(first: Surface, other: Surface) -> None:
 def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
     shutil.copyfile(base, aside)
     with OwnFile(aside, "r+") as file:
+        # its sweep may have written while it was copied, so that the copy has a status without its values
+        for name, values in _arrays(base).items():
+            file[name][...] = values
         for other in others:
-            _copy(file, _arrays(other, set(file)))
+            _copy(file, _arrays(other))
         _settle(file)
 
 
-def _arrays(path: Path, names: set[str]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a shard over the points of the grid, of those that are asked for."""
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a shard over the points of the grid, which its sweep may be writing at this time.
+
+    A point has values where it was done before any of them was read, and no trace of values elsewhere.
+    """
     with untrusted.open_file(path) as source:
         found = untrusted.datasets(source)
         shape = found["status"].shape
-        return {
-            name: dataset[()] for name, dataset in found.items() if name in names - SHARED and dataset.shape == shape
-        }
+        _, status, _ = results(found, shape)
+        arrays = {name: one[()] for name, one in found.items() if one.shape == shape and name not in SHARED}
+    for name, values in arrays.items():
+        values[status == NOT_YET if name == "error" else status != DONE] = _blank(name, values.dtype)
+    return {**arrays, "status": status}
+
+
+def _blank(name: str, dtype: np.dtype[Any]) -> float | bytes:
+    """Return what a new surface holds of a point."""
+    if dtype.kind == "S":
+        return b""
+    return -1 if name == "rank" else np.nan if dtype.kind == "f" else 0
 
 
 def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:
@@ -92,7 +127,7 @@ def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:
     status, theirs = file["status"][()], arrays["status"]
     where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
     for name, values in arrays.items():
-        if file[name].shape == values.shape and file[name].dtype == values.dtype:
+        if name in file and file[name].shape == values.shape and file[name].dtype == values.dtype:
             file[name][...] = np.where(where, values, file[name][()])
 
 

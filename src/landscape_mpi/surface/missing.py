@@ -28,6 +28,15 @@ def _all_shards(count: object, points: int) -> list[Shard]:
     return [Shard(i, count) for i in range(min(count, points))] if isinstance(count, int) else []
 
 
+def without_numbers(count: int) -> str:
+    """Return what to say of points that their file says are done and that nobody can have computed."""
+    points = "1 point is" if count == 1 else f"{count} points are"
+    return (
+        f"{points} marked as done without the numbers that every computed point has, as after a power cut or in a torn "
+        "copy; not counted as done"
+    )
+
+
 def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:
     """Return how many points of each shard are not done."""
     todo = [surface.status[index] != DONE for index in coarse_to_fine(surface.shape)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, others, untrusted
 from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, Audit
+from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
 _BOOKKEEPING = {
@@ -44,6 +44,7 @@ class Surface:
         audit: what an audit of the error bars found; None where there was none.
         kinds: dtype and shape of every dataset at the root, by name.
         trajectory: the path of a training run on the plane; None where the file has none.
+        unsound: how many points the file says are done that nobody can have computed; they count as not done.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Surface:
     audit: Audit | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     trajectory: Trajectory | None = None
+    unsound: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,16 +129,21 @@ def _read(path: Path) -> Surface:
         shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
         if math.prod(shape) > untrusted.MAX_VALUES:
             raise UserError(f"{path}: a grid of {shape} points; expected at most {untrusted.MAX_VALUES} of them.")
-        results = foreign.results if foreign.is_foreign(file) else _results
-        metrics, status = results(datasets, shape)
+        attributes = untrusted.attributes(file)
+        if "schema" in attributes:
+            check_schema(path, attributes["schema"])
+        if foreign.is_foreign(file):
+            (metrics, status), unsound = foreign.results(datasets, shape), 0
+        else:
+            metrics, status, unsound = results(datasets, shape)
         if not metrics:
             raise UserError(f"{path}: expected a surface, found no losses, accuracies or eigenvalues in it.")
         job = untrusted.text(datasets["job"]) if "job" in datasets else None
         sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
         audit = _audit(datasets["audit"]) if "audit" in datasets else None
         kinds = {name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()}
-        attributes, path_on_it = untrusted.attributes(file), read_trajectory(file)
-        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, path_on_it)
+        path_on_it = read_trajectory(file)
+        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, path_on_it, unsound)
 
 
 def _of_losses(path: Path, found: others.Losses) -> Surface:
@@ -161,18 +168,39 @@ def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
     return axis
 
 
-def _results(
+def results(
     datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]
-) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8]]:
-    """Read status and metrics of a file of our own schema."""
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8], int]:
+    """Read metrics and status of a file of our own schema, and how many points only claim to be done."""
     # A rank writes its values first and its status last: read the other way round, "done" is never too early.
     status = _status(datasets, shape)
-    metrics = {
-        name: np.where(status == DONE, _fitting(dataset, shape), np.nan)
-        for name, dataset in datasets.items()
-        if _is_metric(name, dataset, shape)
-    }
-    return metrics, status
+    found = {name: _fitting(one, shape) for name, one in datasets.items() if _is_metric(name, one, shape)}
+    unsound = (status == DONE) & _without_numbers(datasets, found, shape)
+    status[unsound] = NOT_YET
+    metrics = {name: np.where(status == DONE, values, np.nan) for name, values in found.items()}
+    return metrics, status, int(unsound.sum())
+
+
+def _without_numbers(
+    datasets: Mapping[str, h5py.Dataset], metrics: Mapping[str, NDArray[Any]], shape: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Return where no rank can have computed a point, as after a power cut, in a torn copy or by a flipped bit.
+
+    Losses may be NaN where a point was computed; the seconds it took, its rank, accuracies and numbers of images are
+    not. Where images are sampled, seconds and ranks are those of the last run alone.
+    """
+    found = np.zeros(shape, np.bool_)
+    images = [values for name, values in metrics.items() if name.endswith(IMAGES)]
+    for values in images:
+        found |= values <= 0
+    for name in () if images else ("seconds", "rank"):
+        if name in datasets and untrusted.is_number(datasets[name]) and datasets[name].shape == shape:
+            values = untrusted.numbers(datasets[name])
+            found |= ~(np.isfinite(values) & (values >= 0))
+    for name, values in metrics.items():
+        if name.endswith("_acc"):
+            found |= ~np.isfinite(values)
+    return found
 
 
 def _status(datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import UserError
 from landscape_mpi.surface.trajectory import Trajectory
 
 SCHEMA = 1
@@ -90,6 +92,19 @@ class Audit:
         return (
             f"{verdict}: of {self.points} points on all images {self.misses} missed their bars (5 % should), "
             f"worst |error| / bar {self.worst:.2f}"
+        )
+
+
+def check_schema(path: Path, found: object) -> None:
+    """Refuse a file of a schema whose meaning this version cannot know; `found`: its attribute `schema`.
+
+    Raises:
+        UserError: it is no number from 1 to `SCHEMA`.
+    """
+    if not isinstance(found, int) or not 1 <= found <= SCHEMA:
+        raise UserError(
+            f"{path}: is of schema {found}, and this version of landscape_mpi reads 1 to {SCHEMA}; expected a file of "
+            "this version or an older one: install the version that wrote it, or the file is damaged."
         )
 
 

@@ -14,6 +14,8 @@ TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_
 LONGEST = 40
 """Characters of a share: Python refuses to read a number of thousands of digits."""
 NAME = re.compile(r"(?P<index>\d+)/(?P<count>\d+)")
+SLUG = re.compile(r"\.shard-\d+-of-\d+(?=\.|$)")
+"""What the name of a shard has and its surface's has not."""
 
 
 @dataclass(frozen=True)

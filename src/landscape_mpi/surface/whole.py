@@ -4,19 +4,22 @@ A file that only looks like a surface would otherwise fail at its first write, a
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import SweepJob
+from landscape_mpi.job import Axis, SweepJob
 from landscape_mpi.surface.read import Kind, Surface
-from landscape_mpi.surface.schema import IMAGES, LONGEST, result_names
+from landscape_mpi.surface.schema import IMAGES, LONGEST, check_schema, result_names
 
 
 def check_whole(surface: Surface, job: SweepJob) -> None:
     """Refuse a surface that a sweep of its own job could not be written into.
 
     Raises:
-        UserError: a dataset is missing, or has another type (also in byte order) or shape than the schema says.
+        UserError: a dataset is missing, or has another type (also in byte order) or shape than the schema says, the
+            schema is another one, or the coordinates are not those of the job, to the bit.
     """
+    check_schema(surface.path, surface.attributes.get("schema"))
     for name, kind in _layout(surface.shape, job).items():
         found = surface.kinds.get(name)
         if found != kind:
@@ -24,6 +27,25 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
                 f"{surface.path}: `{name}` is {_words(found)}; expected {_words(kind)}, as in every surface "
                 "that a sweep has begun: the file is damaged or not one of ours."
             )
+    for name, axis, there in (("x", job.grid.alpha, surface.alpha), ("y", job.grid.beta, surface.beta)):
+        _check_coordinates(f"{surface.path}: `{name}coordinates`", there, axis)
+
+
+def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis | None) -> None:
+    """Refuse coordinates that are not those of the job, to the bit."""
+    there = np.empty(0) if found is None else found
+    expected = np.empty(0) if axis is None else axis.coordinates()
+    if there.tobytes() == expected.tobytes():
+        return
+    if there.size != expected.size:
+        words = f"found {there.size} of them, expected {expected.size}"
+    else:
+        place = int(np.flatnonzero(there != expected)[0])
+        words = f"found {there[place]:.17g} at place {place}, expected {expected[place]:.17g}"
+    raise UserError(
+        f"{where} are not those of its job: {words}; the file is damaged, and its points may lie "
+        "elsewhere than it says."
+    )
 
 
 def _layout(shape: tuple[int, ...], job: SweepJob) -> dict[str, Kind]:

@@ -233,6 +233,13 @@ def seal(path: Path) -> None:
         write_end(file)
 
 
+def forget(path: Path, status: NDArray[np.uint8]) -> None:
+    """Take back what a file says of points that count as not done: a death from here on must not hide that."""
+    with in_words(path), OwnFile(path, "r+") as file:
+        file["complete"][()] = np.uint8(0)
+        file["status"][...] = status
+
+
 def write_end(file: h5py.File) -> None:
     """Write the time, and last of all `/complete`."""
     file["finished"][()] = time.time()

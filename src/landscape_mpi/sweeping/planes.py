@@ -1,8 +1,11 @@
 """A job and theta* -> its planes, one function a `plane.kind`, and where their surfaces go; writes nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import (
@@ -15,7 +18,7 @@ from landscape_mpi.job import (
     SweepJob,
 )
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
-from landscape_mpi.surface.directions import StoredDirection, read_directions, read_statistics
+from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
 from landscape_mpi.sweeping.prepare import Theta, load_end
 
 EndOf = Callable[[str, str], Parameters]
@@ -113,7 +116,32 @@ def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
         return d
 
     along_eta = None if eta is None else fitted("y", eta, ybuffers)
-    return _plane(theta, fitted("x", delta, xbuffers), along_eta, moving)
+    plane = _plane(theta, fitted("x", delta, xbuffers), along_eta, moving)
+    _check_fingerprint(path, theta, plane, line)
+    return plane
+
+
+def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> None:
+    """Refuse damaged directions of a surface that says of its whole plane alone what it was, through this theta*.
+
+    Raises:
+        UserError: they make another plane.
+    """
+    recorded = read_fingerprints(path)
+    known = recorded.get("checkpoint_sha256") == theta.checkpoint_sha256 and "plane_sha256" in recorded
+    exact = all(tensor.dtype == torch.float32 for tensor in theta.parameters.values())
+    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or read_statistics(path, line=True):
+        return
+    if line:  # of a plane, perhaps
+        with suppress(UserError):
+            _, stored = read_directions(path, line=False)
+            eta = fit_direction(stored or [], theta.parameters, theta.network.state_dict(), f"{path}: ydirection")
+            plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
+    if plane.fingerprint() != recorded["plane_sha256"]:
+        raise UserError(
+            f"plane.path: {path} is damaged: its directions are not those that it was written with "
+            "(plane_sha256 differs); expected a sound file."
+        )
 
 
 def _plane(theta: Theta, delta: Parameters, eta: Parameters | None, moving: bool) -> Plane:

@@ -27,6 +27,8 @@ from landscape_mpi.surface import (
     parse_shard,
     seal,
 )
+from landscape_mpi.surface.missing import without_numbers
+from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.cost import precision_error
@@ -152,6 +154,9 @@ class _PlaneSweep:
 
     def _fill(self, surface: Surface | None) -> Exit:
         """Choose the engine, create the file where there is none, and compute what is missing."""
+        if surface and surface.unsound:
+            tell(self.world, f"note: {self.path}: {without_numbers(surface.unsound)}, and computed again.")
+            on_root(self.world, lambda: forget(self.path, surface.status))
         batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         stream = None if self.options.quiet else sys.stderr
