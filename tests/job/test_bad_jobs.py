@@ -111,6 +111,11 @@ BAD = {
     "unknown section": (keys(modle=3), "modle: unknown key (did you mean `model`?)"),
     "missing section": (keys(grid=None), "grid: the key is missing; it is required, as only the path of"),
     "missing checkpoint key": (keys(model__checkpoint=None), "model.checkpoint: the key is missing"),
+    "an entry without a name": (keys(model__entry=""), "model.entry: found ''"),
+    "an entry that is not there": (
+        keys(model__entry="ema"),
+        "model.entry: found 'ema', which model.checkpoint: net.pt does not",
+    ),
     "wrong type": (keys(data__limit="many"), "data.limit: found 'many'; expected a whole number"),
     "true is no number": (keys(plane__seed=True), "plane.seed: found True; expected a whole number"),
     "a list for a section": (keys(data=[1, 2]), "data: found [1, 2]; expected a mapping of keys"),

@@ -1,13 +1,26 @@
 """Checkpoints that would run something, or claim to be enormous, are refused."""
 
+import argparse
+import collections
+import contextlib
+import copyreg
+import functools
+import importlib
 import json
+import marshal
 import os
+import pathlib
 import pickle
+import shutil
 import struct
+import subprocess
+import tempfile
 import zipfile
+from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from landscape_mpi.errors import UserError
@@ -102,3 +115,248 @@ def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path, tensor):
         UserError, match=r"expected plain arrays|`weight` is \[1099511627776\] in it|not a file of weights"
     ):
         load_checkpoint(nn.Linear(8, 8), tmp_path / "net.pt")
+
+
+class Reduces:
+    """Pickles as a call of any callable, or with any state."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+class Marks:
+    """Leaves a mark where any code of its own runs."""
+
+    made: ClassVar[list[str]] = []
+
+    def __init__(self):
+        self.made.append("init")
+
+    def __new__(cls):
+        cls.made.append("new")
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        self.made.append("setstate")
+
+    def __reduce__(self):
+        return copyreg.__newobj__, (Marks,), {"a": 1}
+
+
+def attacks(mark):
+    """Objects whose unpickling would touch the file `mark`, run code of the process or change a class."""
+    mkdir = Reduces(os.mkdir, (str(mark),))
+    touch = Reduces(pathlib.Path.touch, (mark,))
+    return {
+        "mkdir": mkdir,
+        "eval": Reduces(eval, (f"__import__('os').mkdir({str(mark)!r})",)),
+        "exec": Reduces(exec, (f"import os; os.mkdir({str(mark)!r})",)),
+        "popen": Reduces(subprocess.Popen, (["mkdir", str(mark)],)),
+        "partial": functools.partial(os.mkdir, str(mark)),
+        "touch": touch,
+        "temporary": Reduces(tempfile.mkdtemp, ("", "mark", str(mark.parent))),
+        "torch": Reduces(torch.save, (1, str(mark))),
+        "hub": Reduces(torch.hub.set_dir, (str(mark),)),
+        "from_file": Reduces(torch.from_file, (str(mark), True, 8)),
+        "nested": Reduces(torch.storage._load_from_bytes, (pickle.dumps(mkdir),)),
+        "code": Reduces(marshal.loads, (marshal.dumps(compile("1", "", "eval")),)),
+        "marks": Marks(),
+        "items": Reduces(collections.defaultdict, (os.getcwd,), None, None, iter([(mkdir, touch)])),
+        "state": Reduces(argparse.Namespace, (), (None, {"__class__": Marks})),
+    }
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("name", attacks(pathlib.Path("mark")))
+def test_nothing_of_a_file_runs_whether_it_is_read_or_refused(tmp_path, network, name, old):
+    state = {key: torch.full_like(tensor, 2) for key, tensor in network.state_dict().items()}
+    attack = attacks(tmp_path / "mark")[name]
+    torch.save({"model": state, "beside": attack}, tmp_path / "net.pt", _use_new_zipfile_serialization=not old)
+    (tmp_path / "mark").unlink(missing_ok=True)
+    Marks.made.clear()
+    with contextlib.suppress(UserError):
+        assert any("not executed" in note for note in load_checkpoint(network, tmp_path / "net.pt"))
+        assert all(torch.equal(network.state_dict()[key], tensor) for key, tensor in state.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
+    assert Marks.made == []
+
+
+def archive(path, pickled, **storages):
+    """Write what torch.save writes around a pickle."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/data.pkl", pickled)
+        file.writestr("a/byteorder", "little")
+        file.writestr("a/version", "3\n")
+        for key, content in storages.items():
+            file.writestr(f"a/data/{key.removeprefix('s')}", content)
+
+
+def tensor_of(storage="FloatStorage", count=4, offset=0, size=b"(K\x04t", stride=b"(K\x01t"):
+    """Return the opcodes of a tensor of storage 0."""
+    return (
+        f"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n{storage}\nX\x01\0\0\0"
+        f"0X\x03\0\0\0cpuJ".encode()
+        + struct.pack("<i", count)
+        + b"tQJ"
+        + struct.pack("<i", offset)
+        + size
+        + stride
+        + b"\x89}tR"
+    )
+
+
+def dictionary(value, before=b""):
+    """Return a pickle of {"bias": value}, which names a class that torch does not know, so that stand-ins read it."""
+    return b"\x80\x02" + before + b"cmailbox\nMailbox\n0}X\x04\0\0\0bias" + value + b"s."
+
+
+def bias(path):
+    network = nn.Linear(2, 4)
+    del network._parameters["weight"]
+    network._parameters["weight"] = None
+    load_checkpoint(network, path)
+    return network.bias.tolist()
+
+
+def test_the_attacks_by_hand_are_built_on_a_file_that_is_read(tmp_path):
+    archive(tmp_path / "net.pt", dictionary(tensor_of()), s0=struct.pack("<4f", 1, 2, 3, 4))
+    assert bias(tmp_path / "net.pt") == [1, 2, 3, 4]
+
+
+CLASSES = ["torch.nn.parameter\nParameter", "torch\nTensor", "torch._utils\n_rebuild_tensor_v2", "torch\nFloatStorage"]
+
+
+@pytest.mark.parametrize("name", [*CLASSES, "collections\nOrderedDict", "argparse\nNamespace", "builtins\nset"])
+def test_no_attribute_of_a_class_is_set(tmp_path, name):
+    """BUILD sets attributes of whatever lies on the stack: here of classes and functions themselves."""
+    put = f"c{name}\nN}}X\x04\0\0\0evilK\x01s\x86b0".encode()
+    archive(tmp_path / "net.pt", dictionary(tensor_of(), put), s0=bytes(16))
+    with contextlib.suppress(UserError):
+        bias(tmp_path / "net.pt")
+    module, _, attribute = name.partition("\n")
+    assert not hasattr(getattr(importlib.import_module(module), attribute), "evil")
+
+
+@pytest.mark.parametrize(
+    ("value", "before"),
+    [
+        (tensor_of(count=5), b""),
+        (tensor_of(count=-1), b""),
+        (tensor_of(count=2**31 - 1), b""),
+        (tensor_of(offset=1), b""),
+        (tensor_of(offset=-4), b""),
+        (tensor_of(size=b"(J\xff\xff\xff\x7ft", stride=b"(K\0t"), b""),
+        (tensor_of(storage="DoubleStorage"), b""),
+        (tensor_of(storage="Nothing"), b""),
+        (tensor_of(), b"Nr\xff\xff\xff\x7f0"),
+        (tensor_of().replace(b"storage", b"modules"), b""),
+        (tensor_of().replace(b"X\x01\0\0\x000", b"X\x01\0\0\x001"), b""),
+    ],
+    ids=["short", "negative", "huge", "offset", "before", "size", "dtype", "unknown", "memo", "kind", "key"],
+)
+def test_tensors_that_lie_about_their_storage_are_refused(tmp_path, value, before):
+    archive(tmp_path / "net.pt", dictionary(value, before), s0=bytes(16))
+    with pytest.raises(UserError, match=r"model\.checkpoint: "):
+        bias(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_containers_that_hold_themselves_end(tmp_path, old):
+    loop, chain = {}, []
+    loop["state_dict"] = loop["model"] = loop
+    chain.append([chain, loop])
+    for content in (loop, chain, {"a": chain, "beside": argparse.Namespace(loop=loop)}):
+        torch.save(content, tmp_path / "net.pt", _use_new_zipfile_serialization=not old)
+        with pytest.raises(UserError, match=r"holds a (dict|list) without tensors"):
+            load_checkpoint(nn.Linear(1, 1), tmp_path / "net.pt")
+    loop["net"] = nn.Linear(1, 1).state_dict()
+    torch.save(loop, tmp_path / "net.pt", _use_new_zipfile_serialization=not old)
+    load_checkpoint(nn.Linear(1, 1), tmp_path / "net.pt")
+
+
+def test_a_ladder_of_containers_that_share_is_walked_once(tmp_path):
+    """100 levels with two ways down each: 2^100 paths."""
+    rung = {"weights": torch.ones(1)}
+    for _ in range(100):
+        rung = {"a": rung, "b": rung, "c": argparse.Namespace(rung=rung)}
+    torch.save(rung, tmp_path / "net.pt")
+    with pytest.raises(UserError):
+        load_checkpoint(nn.Linear(1, 1), tmp_path / "net.pt")
+
+
+def index(folder, **shards):
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": shards}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["../out.safetensors", "/out.safetensors", "sub/out.safetensors", "..", "", "a\0.bin"])
+def test_an_index_names_no_file_elsewhere(tmp_path, name):
+    folder = tmp_path / "net"
+    (folder / "sub").mkdir(parents=True)
+    save_file({"weight": torch.ones(1, 1), "bias": torch.ones(1)}, tmp_path / "out.safetensors")
+    shutil.copy(tmp_path / "out.safetensors", folder / "sub")
+    name = name.replace("/out", f"{tmp_path}/out") if name.startswith("/") else name
+    with pytest.raises(UserError, match=r"names the shard .*; expected a \.safetensors or \.bin file beside it"):
+        load_checkpoint(nn.Linear(1, 1), index(folder, weight=name, bias=name))
+
+
+def a_link(folder):
+    save_file({"weight": torch.ones(1, 1), "bias": torch.ones(1)}, folder.parent / "out.safetensors")
+    (folder / "a.safetensors").symlink_to(folder.parent / "out.safetensors")
+
+
+def a_loop(folder):
+    (folder / "a.safetensors").symlink_to(folder / "a.safetensors")
+
+
+SHARDS = {
+    "link": (a_link, r"a\.safetensors is a link to .*out\.safetensors, outside of its folder"),
+    "loop": (a_loop, "there is no such file beside it"),
+    "pipe": (lambda folder: os.mkfifo(folder / "a.safetensors"), "there is no such file beside it"),
+    "folder": (lambda folder: (folder / "a.safetensors").mkdir(), "there is no such file beside it"),
+    "rubbish": (lambda folder: (folder / "a.safetensors").write_bytes(b"?"), "is not a safetensors file"),
+    "nothing": (lambda folder: save_file({}, folder / "a.safetensors"), "holds `weight`, which is not in it"),
+}
+
+
+@pytest.mark.parametrize("name", SHARDS)
+def test_shards_that_are_no_files_of_weights_are_refused(tmp_path, name):
+    make, message = SHARDS[name]
+    (tmp_path / "net").mkdir()
+    make(tmp_path / "net")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(nn.Linear(1, 1), index(tmp_path / "net", weight="a.safetensors", bias="a.safetensors").parent)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff",
+        b"[1]",
+        b"{}",
+        b'{"weight_map": {}}',
+        b'{"weight_map": {"a": 3}}',
+        b'{"weight_map": {"a": "model.safetensors.index.json"}}',
+        b"[" * 1_000_000,
+        b'{"weight_map": {"a": ' + b"9" * 100_000 + b"}}",
+        b" " * ((1 << 24) + 1),
+    ],
+    ids=["empty", "bytes", "list", "no map", "no name", "number", "itself", "nested", "digits", "large"],
+)
+def test_an_index_that_is_none_is_one_sentence(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_bytes(text)
+    with pytest.raises(UserError, match=r"model\.checkpoint: .*index") as caught:
+        load_checkpoint(nn.Linear(1, 1), tmp_path)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_path_that_is_no_file(tmp_path, make):
+    make(tmp_path / "net.pt")
+    with pytest.raises(UserError, match=r"no file .*net\.pt|the folder .*net\.pt holds none of"):
+        load_checkpoint(nn.Linear(1, 1), tmp_path / "net.pt")

@@ -63,7 +63,7 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     """
     data = _read_at_most(path, MAX_BYTES)
     try:
-        _refuse_large_memo(data)
+        refuse_large_memo(data)
         content = _Unpickler(data, path).load()
     except UserError:
         raise
@@ -85,7 +85,7 @@ def _read_at_most(path: Path, limit: int) -> bytes:
     return data
 
 
-def _refuse_large_memo(data: bytes) -> None:
+def refuse_large_memo(data: bytes) -> None:
     """Raise ValueError for a memo index beyond the stream: the reader would allocate memory up to it."""
     for opcode, argument, _ in pickletools.genops(data):
         if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):

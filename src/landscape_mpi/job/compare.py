@@ -14,8 +14,8 @@ PLACES = {
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
 OPTIONS = ("model.options", "data.options")
 """Mappings that are empty where they are left out."""
-UNTRAINED = {"train.output", "train.epochs"}
-"""Keys of `train` that no step of a training depends on."""
+UNTRAINED = {"train.output", "train.epochs", "model.entry"}
+"""Keys that no step of a training depends on."""
 
 
 def difference(old: SweepJob, new: SweepJob) -> str | None:

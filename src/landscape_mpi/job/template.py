@@ -10,7 +10,7 @@ TEMPLATE = """\
 model:
   build: resnet20                   # resnet20/32/44/56/110, or "package.module:callable" (runs your code)
   options: {shortcut: projection}   # keyword arguments; the ResNets' shortcut: projection, pad or none
-  checkpoint: nets/resnet20.pt      # theta*: .safetensors, or what torch.load(weights_only=True) reads
+  checkpoint: nets/resnet20.pt      # theta*: .safetensors, a Hugging Face folder, or what torch.save wrote
 
 data:
   build: cifar10                    # cifar10, shapes10 (needs no download), or "package.module:callable"

@@ -23,13 +23,16 @@ class Model(Values, frozen=True, kw_only=True):
         build: a network of the paper (below), or `package.module:callable` that returns a `torch.nn.Module`; modules
             are looked for beside the job file too. **A callable runs your own code.**
         options: keyword arguments of that callable
-        checkpoint: theta*, the trained weights: a `.safetensors` file, or anything that
-            `torch.load(weights_only=True)` reads
+        checkpoint: theta*, the trained weights: a `.safetensors` file, a Hugging Face folder, an index of shards, or
+            what torch.save wrote (below)
+        entry: the set of weights that is meant where a checkpoint holds several, by the keys that lead to it: `ema`,
+            `callbacks.EMA.weights`; `.` for the top
     """
 
     build: str
     options: dict[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
+    entry: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class TrainedModel(Model, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from landscape_mpi.ranks.coordinate import PieceError
 from landscape_mpi.ranks.dispenser import Handlers
 from landscape_mpi.ranks.loop import HEARD, share_out
 from landscape_mpi.ranks.mpi import is_started, library_version, open_world, world_if_started
-from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, on_root, tell, to_stderr, together
+from landscape_mpi.ranks.world import RankError, Solo, World, failure_text, noter, on_root, tell, to_stderr, together
 
 __all__ = [
     "HEARD",
@@ -21,6 +21,7 @@ __all__ = [
     "is_started",
     "leave",
     "library_version",
+    "noter",
     "on_root",
     "open_world",
     "share_out",

@@ -201,6 +201,18 @@ def tell(world: World, text: str) -> None:
         world.hear(text)
 
 
+def noter(world: World) -> Callable[[str], None]:
+    """Return what says a note, from rank 0 alone and each text once."""
+    told: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(world, f"note: {text}")
+
+    return note
+
+
 def to_stderr(text: str) -> None:
     """Print a line on standard error."""
     sys.stderr.write(text + "\n")

@@ -13,7 +13,7 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Grid, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import Solo
+from landscape_mpi.ranks import Solo, noter
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping import planes
@@ -39,7 +39,7 @@ def check(path: Path, device: str) -> str:
         check_writable(planes.output_path(job, repeat))
     world = Solo()
     keep_memory()
-    experiment = load_experiment(job, Named(job), device, world)
+    experiment = load_experiment(job, Named(job, noter(world)), device, world)
     lines: list[str] = [f"{path}: the job is sound."]
     for repeat in range(planes.repeats(job.values)):
         output = planes.output_path(job, repeat)

@@ -1,7 +1,7 @@
 """What every plane of a job shares, loaded on every rank and seen to be the same on all; writes nothing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,7 +13,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, tell, together
+from landscape_mpi.ranks import World, noter, tell, together
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.sweeping import planes, prepare
 from landscape_mpi.sweeping.lay import lay_plane
@@ -75,6 +75,7 @@ def load_experiment(
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     chosen = together(world, lambda: _device(device, world, tf32))
     theta = together(world, lambda: prepare.theta_of(*source.network(), values.evaluate, chosen))
+    theta = replace(theta, note=noter(world))
     splits = prepare.load_data(values, source.split, world)
     notes = planes.notes(values, theta)
     for note in [*notes, *(note for split in splits.values() for note in split.notes)]:

@@ -37,7 +37,8 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
         case FilePlane():
             return _stored_plane(job.resolve(plane.path), theta, line, moving)
         case InterpolatedPlane():
-            return interpolated(plane, theta, moving, lambda key, name: load_end(theta, job.resolve(name), key))
+            entry = job.values.model.entry
+            return interpolated(plane, theta, moving, lambda key, name: load_end(theta, job.resolve(name), key, entry))
         case HessianPlane():
             raise TypeError("all ranks look for its eigenvectors together: eigenplane makes it")
         case RandomPlane():

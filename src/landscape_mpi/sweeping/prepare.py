@@ -38,6 +38,7 @@ class Theta:
     parameters: dict[str, Tensor]
     statistics: dict[str, Tensor]
     checkpoint_sha256: str
+    note: Callable[[str], None] = lambda _: None
 
 
 def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
@@ -57,13 +58,20 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
     return Theta(network.to(device, PRECISIONS[evaluate.dtype].dtype), parameters, statistics, fingerprint)
 
 
-def load_end(theta: Theta, path: Path, key: str) -> dict[str, Tensor]:
+def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
     """Return parameters and running statistics of another checkpoint of the same network, on the CPU.
+
+    `entry`: `model.entry`, which counts here where the file has it.
 
     Raises:
         UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
     """
-    return end_of(theta, lambda network: load_checkpoint(network, path, key))
+
+    def load(network: nn.Module) -> None:
+        for text in load_checkpoint(network, path, key, entry):
+            theta.note(text)
+
+    return end_of(theta, load)
 
 
 def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, alone, begin_watch, on_root, tell, together
+from landscape_mpi.ranks import World, alone, begin_watch, noter, on_root, tell, together
 from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
@@ -74,7 +74,7 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
     """
     keep_memory()
     job = on_root(world, lambda: load_job(path, SweepJob))
-    return sweep_job(job, Named(job), options, world, stop or Stop())
+    return sweep_job(job, Named(job, noter(world)), options, world, stop or Stop())
 
 
 def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: World, stop: Stop) -> Exit:

@@ -1,5 +1,6 @@
 """Where network, data and loss of a sweep come from: what a job's names stand for; objects are for others to give."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from landscape_mpi.evaluate import Loss, build_loss
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.precision import PRECISIONS
 from landscape_mpi.sweeping.prepare import Theta
 
 
@@ -32,19 +34,22 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Named:
-    """The files and modules that a job names.
+    """The files and modules that a job names; `note` gets what a user should know of how weights were found.
 
     Raises:
         UserError: something is missing or does not fit.
     """
 
     job: JobFile[SweepJob]
+    note: Callable[[str], None] = lambda _: None
 
     def network(self) -> tuple[nn.Module, str]:
         """Build the network and load its checkpoint."""
-        checkpoint = self.job.resolve(self.job.values.model.checkpoint)
+        model = self.job.values.model
+        checkpoint, dtype = self.job.resolve(model.checkpoint), PRECISIONS[self.job.values.evaluate.dtype].dtype
         network = build_model(self.job)
-        load_checkpoint(network, checkpoint)
+        for text in load_checkpoint(network, checkpoint, entry=model.entry, dtype=dtype):
+            self.note(text)
         return network, sha256(checkpoint)
 
     def split(self, name: str) -> Split:

@@ -57,7 +57,8 @@ def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
         return None
     ordered = in_order(_matches(pattern, job.path.parent))
     paths, epochs = [path for _, path in ordered], [epoch for epoch, _ in ordered]
-    rows = [partial(_open, path, theta, stop) for path in paths]
+    entry = job.values.model.entry
+    rows = [partial(_open, path, theta, stop, entry, path == paths[0]) for path in paths]
     return Run(paths, epochs, rows, _look_through(paths, epochs, rows, list(theta.parameters)))
 
 
@@ -116,9 +117,13 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     return paths
 
 
-def _open(path: Path, theta: Theta, stop: Stop) -> dict[str, torch.Tensor]:
+def _open(path: Path, theta: Theta, stop: Stop, entry: str | None, first: bool) -> dict[str, torch.Tensor]:
+    """Open a checkpoint; of the first alone a user hears how its weights were found, as all of a run are alike."""
     stop.check()
-    return open_checkpoint(theta.network, path, KEY, mapped=True)
+    found = open_checkpoint(theta.network, path, KEY, entry, mapped=True)
+    for text in found.notes if first else ():
+        theta.note(text)
+    return found.state
 
 
 def _look_through(paths: Sequence[Path], epochs: Sequence[int], rows: Sequence[Row], names: Sequence[str]) -> str:

@@ -1,0 +1,195 @@
+"""A path -> the weights that lie there, as data only: one file, a Hugging Face folder or an index of shards."""
+
+import hashlib
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.networks.inert import read_inert
+
+IN_FOLDER = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+)
+"""What a Hugging Face folder keeps its weights in; the first that is there counts."""
+MAX_INDEX = 1 << 24
+"""Bytes of an index; those of the largest models take some hundred thousand."""
+_EXPECTED = "a .safetensors file, one torch.save wrote, a Hugging Face folder or its *.index.json"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: containers with tensors, and names that stood beside them and were not executed."""
+
+    loaded: Any
+    names: tuple[str, ...] = ()
+
+
+def sha256(path: Path, key: str = "model.checkpoint") -> str:
+    """Return the SHA-256 of a checkpoint's bytes, in hexadecimal; of several files: the index, then shards by name.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    digest = hashlib.sha256()
+    for file in files_of(path, key):
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
+    """Return what lies at a path; `key` is the job's key that names it, for messages.
+
+    The tensors of a `.safetensors` file, and with `mapped` those of a torch file, are views of the file: only what is
+    looked at is read, and it counts as memory of the process only until the tensors are dropped.
+
+    Raises:
+        UserError: there is nothing, or no file of weights.
+    """
+    files = files_of(path, key)
+    if len(files) == 1 and files[0].suffix != ".json":
+        return _read(files[0], key, mapped)
+    index, *shards = files
+    parts = {shard.name: _read(shard, key, mapped) for shard in shards}
+    state = {}
+    for name, shard in _weight_map(index, key).items():
+        held = parts[shard].loaded
+        if not isinstance(held, Mapping) or name not in held:
+            raise UserError(f"{key}: {index} says that {shard} holds `{name}`, which is not in it; expected its own.")
+        state[name] = held[name]
+    return Content(state, tuple(sorted({name for part in parts.values() for name in part.names})))
+
+
+def files_of(path: Path, key: str) -> list[Path]:
+    """Return the files of a checkpoint: one of weights, or an index and its shards by name.
+
+    Raises:
+        UserError: there is no such file, or an index names one that is not beside it.
+    """
+    file = _in_folder(path, key) if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{key}: no file {path}; expected {_EXPECTED}.")
+    if file.suffix != ".json":
+        return [file]
+    return [file, *(_beside(file, name, key) for name in sorted(set(_weight_map(file, key).values())))]
+
+
+def _in_folder(folder: Path, key: str) -> Path:
+    found = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    if found is None:
+        others = sorted(
+            path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".pt", ".pth", ".bin")
+        )
+        has = f" (it has {', '.join(others[:3])}: name the file)" if others else ""
+        raise UserError(f"{key}: the folder {folder} holds none of {', '.join(IN_FOLDER[:4])}{has}.")
+    return found
+
+
+def _weight_map(index: Path, key: str) -> dict[str, str]:
+    """Return which shard holds which tensor."""
+    where = f"{key}: {index}"
+    if index.stat().st_size > MAX_INDEX:
+        raise UserError(f"{where} is larger than {MAX_INDEX:,} bytes; expected an index of shards.")
+    try:
+        found = json.loads(index.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not an index of shards ({type(error).__name__} while reading it).") from None
+    shards = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
+        raise UserError(f'{where} has no "weight_map" of names to files; expected an index of shards, or {_EXPECTED}.')
+    return shards
+
+
+def _beside(index: Path, name: str, key: str) -> Path:
+    """Return a shard, which lies in the folder of its index or where the cache of Hugging Face links to."""
+    shard = index.parent / name
+    if Path(name).name != name or not name.endswith((".safetensors", ".bin")) or "\0" in name:
+        raise UserError(f"{key}: {index} names the shard {name!r}; expected a .safetensors or .bin file beside it.")
+    if not shard.is_file():
+        raise UserError(f"{key}: {index} names the shard {name}, and there is no such file beside it.")
+    folder, place = index.parent.resolve(), shard.resolve()
+    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
+    if not (place.is_relative_to(folder) or place.is_relative_to(blobs)):
+        raise UserError(f"{key}: {shard} is a link to {place}, outside of its folder; expected the shard itself.")
+    return shard
+
+
+def _read(path: Path, key: str, mapped: bool) -> Content:
+    try:
+        if path.suffix == ".safetensors":
+            return Content(load_file(path))
+        _refuse_compressed(path, key)
+        return _read_torch(path, mapped)
+    except UserError:
+        raise
+    except SafetensorError as error:
+        raise UserError(f"{key}: {path} is not a safetensors file ({error}).") from None
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise UserError(
+            f"{key}: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
+            "expected a .safetensors file, or a state dict saved by torch.save."
+        ) from None
+
+
+def _read_torch(path: Path, mapped: bool) -> Content:
+    """Read a file of torch.save; where its pickle names more than torch takes for harmless, with stand-ins for it."""
+    try:
+        views = mapped and _is_stored(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's developers for each other
+            return Content(torch.load(path, map_location="cpu", weights_only=True, mmap=views))
+    except pickle.UnpicklingError:
+        try:
+            inert = read_inert(path)
+        except Exception:  # neither reads it, and what torch says of it is clearer
+            inert = None
+        if inert is None:
+            raise
+        if inert.harmful:
+            raise pickle.UnpicklingError(f"Unsupported GLOBAL {inert.harmful}") from None
+        return Content(inert.content, inert.foreign)
+
+
+def _refuse_compressed(path: Path, key: str) -> None:
+    """Refuse an archive that would take more memory than its file has bytes; torch.save compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            claimed, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+        if claimed > size:
+            raise UserError(
+                f"{key}: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
+                "that torch.save wrote, which is not compressed."
+            )
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether a file is an archive whose members lie in it as they are, and may be mapped."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch found; its own message goes on to advise loading the file unsafely."""
+    if "TorchScript" in str(error):
+        return "it is a program of TorchScript, of which state_dict() can be saved"
+    named = re.search(r"(?:U|u)nsupported (?:global: )?GLOBAL (\S+)", str(error))
+    return f"it names {named[1]}" if named else f"{type(error).__name__} while reading it"

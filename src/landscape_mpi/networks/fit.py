@@ -1,0 +1,232 @@
+"""Names of a network and names in a checkpoint -> which is which; knows no file and converts nothing."""
+
+import copy
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from landscape_mpi.errors import UserError
+
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+WRAPPERS: tuple[frozenset[str], ...] = (frozenset(), _WRAPPERS, _WRAPPERS | {"module"})
+"""Parts of names that torch.compile, FSDP, activation checkpointing and DDP put in, in the middle of a name too."""
+TRAINING = frozenset(
+    {"criterion", "loss", "loss_fn", "loss_func", "teacher", "optimizer", "scheduler", "n_averaged", "ema", "model_ema"}
+)
+"""First parts of names that only training has."""
+COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
+"""Last parts of names that no evaluation reads: counters."""
+PREFIXES = 20
+"""How many prefixes are tried: the commonest."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a network takes.
+
+    Attributes:
+        network: the network itself.
+        tensors: its state dict.
+    """
+
+    network: nn.Module
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "Wanted":
+        """Return what a network takes, by the names of its state dict."""
+        state = network.state_dict(keep_vars=True)
+        return cls(network, {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
+
+    @cached_property
+    def ties(self) -> list[list[str]]:
+        """The names of each tensor that has several."""
+        groups: dict[object, list[str]] = {}
+        for name, tensor in self.tensors.items():
+            place = id(tensor) if is_lazy(tensor) or not tensor.data_ptr() else _place(tensor)
+            groups.setdefault(place, []).append(name)
+        return [group for group in groups.values() if len(group) > 1]
+
+    @cached_property
+    def computed(self) -> frozenset[str]:
+        """The buffers that are no part of the state dict: the network computes them itself."""
+        return frozenset(name for name, _ in self.network.named_buffers() if name not in self.tensors)
+
+    @cached_property
+    def prefixes(self) -> list[str]:
+        """What all names begin with, part after part, beginning with nothing."""
+        found = [""]
+        first = next(iter(self.tensors), "").split(".")[:-1]
+        for part in first:
+            longer = f"{found[-1]}{part}."
+            if not all(name.startswith(longer) for name in self.tensors):
+                break
+            found.append(longer)
+        return found
+
+
+def _place(tensor: Tensor) -> object:
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A set of weights held against a network.
+
+    Attributes:
+        own: what the network's names begin with and those of the file do not.
+        prefix: what the file's names begin with and those of the network do not.
+        dropped: parts that were left out of names of the file, wherever they stood.
+        names: the name in the file of each tensor of the network that is there.
+        missing: names of the network that are not there.
+        reshaped: names of the network whose tensors have other shapes.
+        unexpected: names of the file that the network does not have.
+        left: names of the file that belong to something else.
+    """
+
+    own: str
+    prefix: str
+    dropped: frozenset[str]
+    names: Mapping[str, str]
+    missing: Sequence[str]
+    reshaped: Sequence[str]
+    unexpected: Sequence[str]
+    left: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the network has one of the file, and the file has no other."""
+        return not (self.missing or self.reshaped or self.unexpected)
+
+
+def fits(wanted: Wanted, state: Mapping[str, Tensor]) -> Iterator[Fit]:
+    """Yield the ways to read the names of a state dict: all complete ones, else the nearest, the best first."""
+    for dropped in WRAPPERS:
+        found = _of_kind(wanted, state, dropped)
+        complete = [fit for fit in found if fit.complete]
+        if complete:
+            yield from complete
+            return
+        if not dropped:
+            nearest = found
+    yield from sorted(nearest, key=lambda fit: len(fit.reshaped) - len(fit.names))[:PREFIXES]
+
+
+def _of_kind(wanted: Wanted, state: Mapping[str, Tensor], dropped: frozenset[str]) -> list[Fit]:
+    keys = {_without(key, dropped): key for key in state}
+    if len(keys) < len(state):
+        keys = {key: key for key in state}
+    found: dict[tuple[str, ...], Fit] = {}
+    for own in wanted.prefixes:
+        short = {_without(name.removeprefix(own), dropped): name for name in wanted.tensors}
+        counts = Counter(prefix for key in keys for prefix, rest in _cuts(key) if rest in short)
+        for prefix, _ in counts.most_common(PREFIXES) or [("", 0)]:
+            fit = _fit(wanted, state, keys, short, (own, prefix, dropped))
+            found.setdefault(tuple(fit.names.values()), fit)
+    return list(found.values())
+
+
+def _fit(
+    wanted: Wanted,
+    state: Mapping[str, Tensor],
+    keys: Mapping[str, str],
+    short: Mapping[str, str],
+    how: tuple[str, str, frozenset[str]],
+) -> Fit:
+    own, prefix, dropped = how
+    names = {short[k.removeprefix(prefix)]: key for k, key in keys.items() if _under(k, prefix) in short}
+    for group in wanted.ties:
+        there = [name for name in group if name in names]
+        names |= {name: names[there[0]] for name in group if there and name not in names}
+    used = set(names.values())
+    left: list[str] = []
+    unexpected: list[str] = []
+    for k, key in keys.items():
+        inner = _under(k, prefix)
+        if key in used or last(key) in COUNTS:
+            continue
+        elsewhere = inner is None or inner.partition(".")[0] in TRAINING or f"{own}{inner}" in wanted.computed
+        (left if elsewhere else unexpected).append(key)
+    missing = [name for name in wanted.tensors if name not in names and last(name) not in COUNTS]
+    reshaped = [
+        name
+        for name, key in names.items()
+        if not is_lazy(wanted.tensors[name]) and state[key].shape != wanted.tensors[name].shape
+    ]
+    return Fit(own, prefix, dropped, names, missing, reshaped, unexpected, left)
+
+
+def last(name: str) -> str:
+    """Return the last part of a name."""
+    return name.rpartition(".")[2]
+
+
+def _under(key: str, prefix: str) -> str | None:
+    return key.removeprefix(prefix) if key.startswith(prefix) else None
+
+
+def _without(key: str, dropped: frozenset[str]) -> str:
+    return ".".join(part for part in key.split(".") if part not in dropped) if dropped else key
+
+
+def _cuts(key: str) -> Iterator[tuple[str, str]]:
+    """Yield every prefix of whole parts with the rest, nothing first."""
+    yield "", key
+    for place, letter in enumerate(key):
+        if letter == ".":
+            yield key[: place + 1], key[place + 1 :]
+
+
+def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return what the network's own hooks make of names that are not its own, such as those of an older version of it.
+
+    None where they do not take every tensor.
+    """
+    renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in state.items()}
+    try:
+        twin = copy.deepcopy(wanted.network)
+        result = twin.load_state_dict(renamed, strict=False)
+    except Exception:  # the network's own code may raise anything; then it does not fit
+        return None
+    if any(last(name) not in COUNTS for name in (*result.missing_keys, *result.unexpected_keys)):
+        return None
+    return {name: tensor for name, tensor in twin.state_dict().items() if isinstance(tensor, Tensor)}
+
+
+def refusal(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor], file: str) -> UserError:
+    """Return the sentence about a set of weights that does not fit: the first tensor, and how many more."""
+    where = f"{file} is of another network than model.build"
+    counts = _counts(wanted, fit)
+    for name, tensor in wanted.tensors.items():
+        if name in fit.missing:
+            near = _nearest(name, [*fit.unexpected, *fit.left])
+            return UserError(f"{where}: the tensor `{name}` {list(tensor.shape)} is missing from it{near}{counts}.")
+        if name in fit.reshaped:
+            return UserError(
+                f"{where}: the tensor `{name}` is {list(state[fit.names[name]].shape)} in it "
+                f"and {list(tensor.shape)} in the network{counts}."
+            )
+    name = fit.unexpected[0]
+    near = _nearest(name, list(wanted.tensors))
+    return UserError(
+        f"{where}: it holds `{name}` {list(state[name].shape)}, which the network does not have{near}{counts}."
+    )
+
+
+def _nearest(name: str, others: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, others[:2000], 1, 0.5)
+    return f" (nearest: `{near[0]}`)" if near else ""
+
+
+def _counts(wanted: Wanted, fit: Fit) -> str:
+    if len(fit.missing) + len(fit.reshaped) + len(fit.unexpected) == 1:
+        return ""
+    return (
+        f"; of {len(wanted.tensors):,} tensors of the network {len(fit.missing):,} are missing and "
+        f"{len(fit.reshaped):,} have another shape, and {len(fit.unexpected):,} in the file are not the network's"
+    )
