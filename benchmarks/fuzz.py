@@ -30,7 +30,7 @@ from landscape_mpi.errors import UserError
 CHUNK = 2000
 """Inputs of one process."""
 SECONDS, MEMORY = 60, 16 << 30
-CRASHED = "the file is damaged: reading it (crashed HDF5|found no end)"
+CRASHED = "reading it (crashed HDF5|found no end)"
 REFUSED, CAUGHT, ACCEPTED = "refused", "caught", "accepted"
 HEAD = (
     "| reader | inputs | refused | of these HDF5 crashed on | accepted | other exceptions | crashes | seconds |\n"

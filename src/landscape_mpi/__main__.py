@@ -4,7 +4,7 @@ import sys
 import traceback
 
 from landscape_mpi.cli import run, verbose
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, UserError, out_of_memory
 
 
 def main() -> int:
@@ -13,6 +13,8 @@ def main() -> int:
         return run(sys.argv[1:])
     except UserError as error:
         return _say(error.told(verbose(sys.argv[1:])), Exit.USER)
+    except MemoryError as error:
+        return _say(f"error: {out_of_memory(error)}", Exit.USER)
     except KeyboardInterrupt:
         return _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
     except Exception:

@@ -41,5 +41,13 @@ class UserError(Exception):
         return printable(" ".join(super().__str__().splitlines()))
 
 
+def out_of_memory(error: MemoryError) -> UserError:
+    """Return what to say where memory ran out."""
+    return UserError(
+        f"there is not enough memory for this ({error or 'no more was given'}); expected a machine, or a limit "
+        "(ulimit -v), with more of it."
+    )
+
+
 class CentreMismatchError(Exception):
     """f(0, 0) differs from the plain evaluation of the checkpoint; exits with `Exit.INTERNAL`."""

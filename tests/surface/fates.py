@@ -11,6 +11,25 @@ def killed(*_):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def shot(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def starved(*_):
+    raise MemoryError("Unable to allocate 3 TiB")
+
+
+class Large:
+    """What is too large to be handed back."""
+
+    def __reduce__(self):
+        raise MemoryError
+
+
+def too_large(*_):
+    return Large()
+
+
 def endless(*_):
     resource.setrlimit(resource.RLIMIT_CPU, (1, 2))
     while True:

@@ -1,13 +1,15 @@
 """Files that kill or stall the HDF5 library do so in a process of its own."""
 
 import os
+import resource
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fates import disk_full, double, endless, gone, killed, refuses, silent
+from fates import disk_full, double, endless, gone, killed, refuses, shot, silent, starved, too_large
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import apart as module
@@ -30,7 +32,7 @@ def surface(tmp_path):
 @pytest.mark.parametrize("name", ["crash.h5", "endless.h5"])
 def test_a_file_that_the_library_does_not_survive_is_refused(monkeypatch, name):
     monkeypatch.setattr(module, "SECONDS", 1)
-    with pytest.raises(UserError, match=rf"{name}: the file is damaged"):
+    with pytest.raises(UserError, match=rf"{name}: .*the file is damaged"):
         read_surface(DAMAGED / name)
 
 
@@ -82,15 +84,39 @@ def test_a_surface_comes_back_whole(way, surface):
 @pytest.mark.parametrize(
     ("fate", "words"),
     [
-        (killed, r"crashed HDF5 \(SIGSEGV\)"),
-        (endless, "found no end"),
-        (gone, r"crashed HDF5 \(exit code 3\)"),
-        (silent, r"crashed HDF5 \(exit code 0\)"),
+        (killed, r"the file is damaged: reading it crashed HDF5 \(SIGSEGV\); expected a sound file"),
+        (endless, r"reading it found no end within \d+ s of processor time; the file is damaged, or this machine very"),
+        (shot, r"the process that read it was ended from outside \(SIGKILL\), .*; the file may be sound"),
+        (gone, r"the process that read it was ended from outside \(exit code 3\), .*; the file may be sound"),
+        (silent, r"the process that read it was ended from outside \(exit code 0\), .*; the file may be sound"),
+        (too_large, r"there is not enough memory to read it; the file may be sound"),
+        (starved, r"there is not enough memory to read it; the file may be sound"),
     ],
 )
 def test_how_it_ended_is_said(way, surface, fate, words):
-    with pytest.raises(UserError, match=rf"s.h5: the file is damaged: reading it {words}; expected a sound file"):
+    with pytest.raises(UserError, match=rf"s.h5: {words}"):
         apart([surface], fate)
+
+
+def test_a_lower_limit_that_may_not_be_raised_is_kept_and_said(monkeypatch, surface):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (4, 4))
+    assert module._cpu_limits(20) == (3, 4)
+    words = module._ending("s.h5", -signal.SIGXCPU, 20)
+    assert (
+        words == "s.h5: reading it took all of the 3 s that ulimit -t allows; the file may be sound: raise that limit."
+    )
+    monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert module._cpu_limits(20) == (20, 21)
+
+
+def test_a_process_that_cannot_be_had_speaks_for_no_damage(monkeypatch, surface):
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    with pytest.raises(UserError, match=r"\(Resource temporarily unavailable\); the file may be sound"):
+        read_surface(surface)
 
 
 def test_exceptions_come_back_as_they_are(way):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from landscape_mpi import __version__
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, UserError, out_of_memory
 from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS
 
 
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(path)  # noqa: T201 - what was written is the command's output
     except UserError as error:
         print(f"landscape-plot: {error}", file=sys.stderr)  # noqa: T201
+        return Exit.USER
+    except MemoryError as error:
+        print(f"landscape-plot: {out_of_memory(error)}", file=sys.stderr)  # noqa: T201
         return Exit.USER
     return Exit.COMPLETE
 

@@ -65,7 +65,7 @@ def read_landscaper(path: Path) -> Losses:
     try:
         with zipfile.ZipFile(path) as archive:
             loss, coordinates = (_array(archive, name, path) for name in _MEMBERS)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged archive can raise nearly anything
         raise UserError(f"{path}: the file is damaged or cannot be read ({' '.join(str(error).split())}).") from error

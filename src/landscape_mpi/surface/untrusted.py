@@ -43,7 +43,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
             raise UserError(f"{path}: expected a surface file, found a file that is not HDF5.")
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise nearly anything
         raise UserError(f"{path}: the file is damaged or cannot be read ({_one_line(error)}).") from error
