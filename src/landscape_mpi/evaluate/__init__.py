@@ -12,8 +12,10 @@ from landscape_mpi.evaluate.evaluator import (
     Point,
     Task,
     is_classes,
+    lay_out,
 )
 from landscape_mpi.evaluate.images import Images, batches, parts
+from landscape_mpi.evaluate.layout import choose_layout
 from landscape_mpi.evaluate.losses import OURS, Loss, build_loss
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
@@ -34,7 +36,9 @@ __all__ = [
     "Task",
     "batches",
     "build_loss",
+    "choose_layout",
     "is_classes",
+    "lay_out",
     "measure",
     "parts",
     "statistics_of",

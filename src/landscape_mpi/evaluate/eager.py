@@ -16,7 +16,7 @@ class EagerEvaluator:
 
     def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
         """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
-        self._network = fast_copy(network)
+        self._network = fast_copy(network, task.layout)
         self._plane = plane.to(task.device, task.dtype)
         self._task = task
         self._batch = Batch(batch)

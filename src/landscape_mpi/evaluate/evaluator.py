@@ -125,6 +125,7 @@ class Task:
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     `names` is what a job calls the user's own code, for messages.
+    `layout` is how weights lie in memory.
     """
 
     splits: Mapping[str, Split]
@@ -136,6 +137,7 @@ class Task:
     pause: Callable[[], None] = lambda: None
     calibration: Rows | None = None
     names: Names = field(default_factory=Names)
+    layout: torch.memory_format = torch.channels_last
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -188,7 +190,9 @@ class Task:
         """Return the network, or a copy with the statistics that the task's images give at its parameters."""
         if self.calibration is None:
             return network
-        network = fast_copy(network)  # laid out as at every point: what estimates round differently adds up with depth
+        network = fast_copy(
+            network, self.layout
+        )  # laid out as at every point: what estimates round differently adds up with depth
         self.calibrate(network)
         return network
 
@@ -256,9 +260,14 @@ def _hits(outputs: Any, targets: Rows) -> Tensor | None:
     return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
 
 
-def fast_copy(network: nn.Module) -> nn.Module:
-    """Return a copy of a network with channels last in memory: faster to convolve, on CPUs and GPUs alike."""
-    return copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+def fast_copy(network: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Return a copy of a network with its weights laid out in memory: channels last are faster to convolve."""
+    return lay_out(copy.deepcopy(network), layout)
+
+
+def lay_out(network: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Lay the tensors of four dimensions of a network out, and return it; there is no such layout for others."""
+    return network._apply(lambda tensor: tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def is_classes(targets: Rows) -> TypeGuard[Tensor]:

@@ -10,7 +10,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.data.rows import count
 from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Task
+from landscape_mpi.evaluate import Task, choose_layout, lay_out
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, noter, tell, together
@@ -82,9 +82,24 @@ def load_experiment(
         tell(world, f"note: {note}")
     calibration = prepare.load_calibration(values, source.split, world, splits)
     task = together(world, lambda: prepare.build_task(values, source.loss(), splits, calibration, chosen, stop))
+    task = replace(task, layout=_layout(world, theta, task))
+    # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
+    lay_out(theta.network, task.layout)
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
     return Experiment(job, chosen, theta, splits, task, data, stop)
+
+
+def _layout(world: World, theta: prepare.Theta, task: Task) -> torch.memory_format:
+    """Return how weights lie in memory, channels last where all ranks find that safe; collective."""
+    found = set(world.everywhere(together(world, lambda: choose_layout(theta.network, task) == torch.channels_last)))
+    if found == {True}:
+        return torch.channels_last
+    tell(
+        world,
+        "note: the network is evaluated with contiguous weights; laid out channels last it computes something else.",
+    )
+    return torch.contiguous_format
 
 
 def _device(requested: str, world: World, tf32: bool) -> torch.device:

@@ -53,8 +53,6 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
             f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
             "statistics; leave the key out."
         )
-    # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Theta(network.to(device, PRECISIONS[evaluate.dtype].dtype), parameters, statistics, fingerprint)
 
 
