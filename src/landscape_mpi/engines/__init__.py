@@ -4,7 +4,7 @@ from landscape_mpi.engines.choose import ENGINES, build_engine, candidates, kern
 from landscape_mpi.engines.compiled import kernel_version
 from landscape_mpi.engines.evaluator import FusedEvaluator
 from landscape_mpi.engines.graphs import LANES
-from landscape_mpi.engines.rewrite import CannotFuseError
+from landscape_mpi.engines.trace import CannotFuseError
 
 __all__ = [
     "ENGINES",

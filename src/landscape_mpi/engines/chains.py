@@ -1,27 +1,18 @@
 """A traced network -> its chains of convolution, batch norm, addition and ReLU; changes nothing."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 from torch.nn import functional
+
+from landscape_mpi.engines.trace import FORM, Trace
 
 RELU = frozenset({functional.relu, functional.relu_, torch.relu, torch.relu_})
 ADD = frozenset({operator.add, operator.iadd, torch.add})
-
-FORM = "form"
-"""The key of a node's `meta` under which its `Form` is."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """Shape and dtype of a node's tensor, for the sample that the network was traced with."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,17 @@ class Chain:
         return self.relu or self.addition or self.norm or self.convolution
 
     @property
+    def nodes(self) -> list[Node]:
+        """Its nodes in their order."""
+        return [node for node in (self.convolution, self.norm, self.addition, self.relu) if node is not None]
+
+    @property
+    def shorter(self) -> "Chain":
+        """The chain without its last node."""
+        norm, addition, relu = (None if node is self.last else node for node in (self.norm, self.addition, self.relu))
+        return Chain(self.convolution, norm, addition, relu)
+
+    @property
     def residual(self) -> Node | None:
         """What is added to the convolution: the other operand."""
         if self.addition is None:
@@ -48,19 +50,41 @@ class Chain:
         return found[0] if isinstance(found[0], Node) else None
 
 
-def find_chains(traced: GraphModule) -> Iterator[Chain]:
-    """Yield the chains of a network whose nodes carry their forms, none overlapping."""
-    modules = dict(traced.named_modules())
+def find_chains(traced: Trace) -> Iterator[Chain]:
+    """Yield the chains of a network, none overlapping, each as long as nothing writes into what it reads or hides."""
+    modules = dict(traced.module.named_modules())
+    order = {node: number for number, node in enumerate(traced.module.graph.nodes)}
     taken: set[Node] = set()
-    for node in traced.graph.nodes:
-        if _is_convolution(modules, node):
-            chain = _chain_from(modules, node, taken)
-            taken.update(part for part in (chain.norm, chain.addition, chain.relu) if part is not None)
+    for node in order:
+        if _is_convolution(modules, node, traced.touched):
+            chain = _chain_from(traced, modules, node, taken)
+            while not _is_undisturbed(chain, traced.written, order):
+                chain = chain.shorter
+            taken.update(chain.nodes)
             yield chain
 
 
-def _chain_from(modules: dict[str, nn.Module], convolution: Node, taken: set[Node]) -> Chain:
-    norm = _next(convolution, lambda node: _is_norm(modules, node))
+def _is_undisturbed(chain: Chain, written: Mapping[Node, frozenset[Node]], order: Mapping[Node, int]) -> bool:
+    """Whether the last node's value stays when all of the chain is computed where that stands.
+
+    No node of the chain writes into others' memory, and none between its ends writes into what the fused layer reads:
+    the convolution's input, and after the addition what was added.
+    """
+    inside = set(chain.nodes)
+    for node, into in written.items():
+        if node in inside:
+            if not into <= inside:
+                return False
+        elif order[chain.convolution] < order[node] < order[chain.last]:
+            if chain.convolution.args[0] in into:
+                return False
+            if chain.addition is not None and order[node] > order[chain.addition] and chain.residual in into:
+                return False
+    return True
+
+
+def _chain_from(traced: Trace, modules: dict[str, nn.Module], convolution: Node, taken: set[Node]) -> Chain:
+    norm = _next(convolution, lambda node: _is_norm(modules, node, traced.touched))
     before = norm or convolution
     addition = _next(before, lambda node: node not in taken and _is_residual_addition(node, before))
     relu = _next(addition or before, lambda node: _is_relu(modules, node))
@@ -78,30 +102,52 @@ def _module(modules: dict[str, nn.Module], node: Node) -> nn.Module | None:
 
 
 def _plain(module: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Whether a module is exactly of a kind: no subclass, and without hooks, which a fused layer would not call."""
-    return type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks)
+    """Whether a module computes just what its kind does: no forward pass of its own, no hooks, which would be lost."""
+    if not isinstance(module, kind) or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    names = ("__call__", "forward", "_conv_forward")
+    same = all(getattr(type(module), name, None) is getattr(kind, name, None) for name in names)
+    return same and not set(names) & set(vars(module))
 
 
-def _is_convolution(modules: dict[str, nn.Module], node: Node) -> bool:
+def _is_convolution(modules: dict[str, nn.Module], node: Node, touched: frozenset[int]) -> bool:
     module = _module(modules, node)
     return (
         _plain(module, nn.Conv2d)
         and isinstance(module, nn.Conv2d)
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
+        and padding_of(module) is not None
         and FORM in node.meta
         and len(node.meta[FORM].shape) == 4
         and len(node.args) == 1
+        and all(_is_held(module, name, touched) for name in ("weight", "bias"))
     )
 
 
-def _is_norm(modules: dict[str, nn.Module], node: Node) -> bool:
+def _is_held(module: nn.Module, name: str, touched: frozenset[int]) -> bool:
+    """Whether a tensor of a module is a parameter or a buffer that nothing changes, and not computed for each call."""
+    held = {**module._parameters, **module._buffers}
+    return name in held and (held[name] is None or id(held[name]) not in touched)
+
+
+def padding_of(convolution: nn.Conv2d) -> tuple[int, int] | None:
+    """Return the rows and columns of zeros on each side; None where they are others, or not the same on both sides."""
+    if convolution.padding_mode != "zeros":
+        return None
+    if not isinstance(convolution.padding, str):
+        return convolution.padding[0], convolution.padding[1]
+    left, right, top, bottom = convolution._reversed_padding_repeated_twice
+    return (top, left) if (top, left) == (bottom, right) else None
+
+
+def _is_norm(modules: dict[str, nn.Module], node: Node, touched: frozenset[int]) -> bool:
     module = _module(modules, node)
     return (
         _plain(module, nn.BatchNorm2d)
         and isinstance(module, nn.BatchNorm2d)
         and not module.training
         and module.running_mean is not None
+        and len(node.args) == 1
+        and all(_is_held(module, name, touched) for name in ("weight", "bias", "running_mean", "running_var"))
     )
 
 
@@ -111,13 +157,13 @@ def _is_residual_addition(node: Node, ours: Node) -> bool:
         node.op == "call_method" and node.target in ("add", "add_")
     )
     others = [operand for operand in node.args if operand is not ours]
-    return (
-        adds
-        and not node.kwargs
-        and len(others) == 1
-        and isinstance(others[0], Node)
-        and others[0].meta.get(FORM) == ours.meta.get(FORM)
-    )
+    return adds and not node.kwargs and len(others) == 1 and isinstance(others[0], Node) and _alike(others[0], ours)
+
+
+def _alike(one: Node, other: Node) -> bool:
+    """Whether two nodes are tensors of the same shape and dtype."""
+    forms = [node.meta[FORM] for node in (one, other) if FORM in node.meta]
+    return len(forms) == 2 and len({(form.shape, form.dtype) for form in forms}) == 1
 
 
 def _is_relu(modules: dict[str, nn.Module], node: Node) -> bool:

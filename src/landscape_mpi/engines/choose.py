@@ -9,7 +9,7 @@ from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.evaluator import FusedEvaluator
 from landscape_mpi.engines.graphs import lanes_of
 from landscape_mpi.engines.layer import Layer
-from landscape_mpi.engines.rewrite import CannotFuseError
+from landscape_mpi.engines.trace import CannotFuseError
 from landscape_mpi.engines.winograd import WinogradLayer
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
 from landscape_mpi.plane import Plane

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.replay import Lane, Replay
-from landscape_mpi.engines.rewrite import CannotFuseError, fuse
+from landscape_mpi.engines.rewrite import fuse
+from landscape_mpi.engines.trace import CannotFuseError, OtherBranchError
 from landscape_mpi.evaluate import (
     ONE_LANE,
     Batch,
@@ -45,7 +46,8 @@ class FusedEvaluator:
         """
         self._network, self._plane, self._task = network, plane, task
         self._plain: EagerEvaluator | None = None
-        self._fused = fuse(network, plane, kinds, self._inputs(next(iter(task.splits)), 2))
+        self._at = Point(0.0, 0.0)
+        self._fused = fuse(network, plane, kinds, [self._inputs(next(iter(task.splits)), n) for n in (2, 3)])
         self._batch = Batch(batch)
         self._asked = batch
         self._replay = self._record(lanes) if lanes else None
@@ -58,25 +60,37 @@ class FusedEvaluator:
         """
         with torch.inference_mode():
             self._fused.plane.move(*point)
+        self._at = point
         found = self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
         wild = ~np.isfinite(found.losses)
         return self._tamed(found, wild, point, split, images) if wild.any() else found
 
     def _tamed(self, found: PerImage, wild: NDArray[np.bool_], point: Point, split: str, images: Images) -> PerImage:
         """Return the results, those of the wild images by the plain network, which takes the batches they are in."""
-        if self._plain is None:
-            self._plain = EagerEvaluator(self._network, self._plane, self._task, self._asked)
         losses, hits, start = found.losses.copy(), None if found.hits is None else found.hits.copy(), 0
         for part in parts(images, self.count(split), self._asked):
             stop = start + (part.stop - part.start if isinstance(part, slice) else len(part))
             which = wild[start:stop]
             if which.any():
-                plain = self._plain.per_image(point, split, part)
+                plain = self._eager().per_image(point, split, part)
                 losses[start:stop][which] = plain.losses[which]
                 if hits is not None and plain.hits is not None:
                     hits[start:stop][which] = plain.hits[which]
             start = stop
         return PerImage(losses, hits)
+
+    def _eager(self) -> EagerEvaluator:
+        """Return the plain network's evaluator, made when it is first wanted."""
+        if self._plain is None:
+            self._plain = EagerEvaluator(self._network, self._plane, self._task, self._asked)
+        return self._plain
+
+    def _forward(self, inputs: Tensor) -> object:
+        """Return the outputs of a batch: the plain network's where the forward pass takes another branch."""
+        try:
+            return self._fused.forward(inputs)
+        except OtherBranchError:
+            return self._eager().network_at(self._at)(inputs)
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
@@ -109,13 +123,13 @@ class FusedEvaluator:
     def _evaluate(self, split: str, images: Images, batch: int) -> PerImage:
         if batch < self._asked:
             self._replay = None  # recorded for batches that do not fit, and its memory is wanted
-        network: Network = self._replay or self._fused.forward
+        network: Network = self._replay or self._forward
         lanes: Lanes = self._replay or ONE_LANE
         return self._task.evaluate(network, split, images, batch, lanes)
 
     def _record(self, lanes: Sequence[Lane]) -> Replay:
         with torch.inference_mode():
-            return Replay(partial(self._task.forward, self._fused.forward), lanes, self._full_batch())
+            return Replay(partial(self._task.forward, self._forward), lanes, self._full_batch())
 
     def _full_batch(self) -> Tensor:
         """Return as many images as most batches will have."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from landscape_mpi.engines.polynomial import Polynomial
 
 Lookup = Callable[[Tensor], Polynomial]
-"""A parameter of the network -> how it moves over the plane."""
+"""A parameter or buffer of the network -> how it moves over the plane."""
 
 T = TypeVar("T")
 
@@ -27,9 +27,9 @@ def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, lookup: Lookup) ->
         return weight, bias
     mean, variance = _present(norm.running_mean).double(), _present(norm.running_var).double()
     inverse = (variance + norm.eps).rsqrt()
-    scale = lookup(norm.weight).map(lambda g: g * inverse) if norm.affine else Polynomial.constant(inverse)
+    scale = Polynomial.constant(inverse) if norm.weight is None else lookup(norm.weight).map(lambda g: g * inverse)
     folded = (bias + Polynomial.constant(-mean)) * scale
-    if norm.affine:
+    if norm.bias is not None:
         folded += lookup(norm.bias)
     return weight * scale.map(lambda s: s[:, None, None, None]), folded
 

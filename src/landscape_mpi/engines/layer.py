@@ -27,14 +27,14 @@ class Shape:
     dtype: torch.dtype
 
     @staticmethod
-    def of(convolution: nn.Conv2d, relu: bool) -> "Shape":
-        """Return the shape of a convolution."""
+    def of(convolution: nn.Conv2d, relu: bool, padding: Sizes | None = None) -> "Shape":
+        """Return the shape of a convolution; `padding` where its own is given by name."""
         return Shape(
             convolution.in_channels,
             convolution.out_channels,
             _pair(convolution.kernel_size),
             _pair(convolution.stride),
-            _pair(convolution.padding),
+            padding or _pair(convolution.padding),
             _pair(convolution.dilation),
             convolution.groups,
             relu,

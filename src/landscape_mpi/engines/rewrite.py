@@ -2,23 +2,24 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node, symbolic_trace
+from torch.fx import GraphModule, Node
 
-from landscape_mpi.engines.chains import FORM, Chain, Form, find_chains
+from landscape_mpi.engines.chains import Chain, find_chains, padding_of
 from landscape_mpi.engines.flat import FlatPlane
 from landscape_mpi.engines.fold import Lookup, fold
 from landscape_mpi.engines.layer import Layer, Shape
 from landscape_mpi.engines.polynomial import Polynomial
+from landscape_mpi.engines.sound import differs, is_sound
+from landscape_mpi.engines.trace import FORM, CannotFuseError, Form, Trace, trace
 from landscape_mpi.plane import Plane
 
-
-class CannotFuseError(Exception):
-    """The network has no graph to transform, or nothing in it to fuse; the text says why."""
+READERS = frozenset({"as_strided", "as_strided_", "stride", "is_contiguous", "storage_offset"})
+"""What tells a forward pass how a tensor lies in memory."""
 
 
 @dataclass(frozen=True)
@@ -38,90 +39,134 @@ class FusedNetwork:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A fused layer that waits for the flat buffer to hold its weights, which are transformed and in its dtype."""
+    """A fused layer that waits for the flat buffer to hold its weights, which are transformed and in its dtype.
+
+    `contiguous`: whether its output has to lie as a plain convolution's would.
+    """
 
     name: str
+    chain: Chain
     kind: type[Layer]
     shape: Shape
     weight: Polynomial
     bias: Polynomial
+    contiguous: bool = False
 
     def entries(self) -> dict[str, Polynomial]:
         return {f"{self.name}.weight": self.weight, f"{self.name}.bias": self.bias}
 
     def build(self, flat: FlatPlane) -> nn.Module:
-        return self.kind.build(self.shape, flat[f"{self.name}.weight"], flat[f"{self.name}.bias"])
+        layer = self.kind.build(self.shape, flat[f"{self.name}.weight"], flat[f"{self.name}.bias"])
+        return _Contiguous(layer) if self.contiguous else layer
 
 
-def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], sample: Tensor) -> FusedNetwork:
-    """Return the network with every chain replaced by a layer of the first kind that fits it.
+class _Contiguous(nn.Module):
+    """A fused layer whose output lies in memory as a plain convolution's."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Map [n, in, h, w] to [n, out, h', w']."""
+        y: Tensor = self._layer(x, residual)
+        return y.contiguous()
+
+
+def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples: Sequence[Tensor]) -> FusedNetwork:
+    """Return the network with its chains replaced, each by a layer of the first kind that fits it and computes it.
+
+    A network that reads how its tensors lie in memory, or fails where they lie as fused layers make them, gets layers
+    whose outputs lie as a plain convolution's.
 
     Args:
         network: In eval mode, at theta, on its device and in its dtype; left as it is.
         plane: The parameters by their names in the network.
         kinds: Ways to compute a convolution, the preferred ones first; the last takes every one.
-        sample: Two inputs as the network gets them, to learn the shapes from.
+        samples: Some inputs as the network gets them: what it is traced with, and others to compare with the network.
 
     Raises:
-        CannotFuseError: the network cannot be traced, or has no convolution to fuse.
+        CannotFuseError: the network cannot be traced, has no convolution to fuse, or computes something else fused.
     """
-    network = copy.deepcopy(network)
+    reason = ""
+    for contiguous in (False, True):
+        copied = copy.deepcopy(network)
+        traced = trace(copied, samples[0])
+        if not contiguous and _reads_strides(traced.module):
+            continue
+        fused = _fuse(copied, traced, plane, kinds, contiguous)
+        reason = differs(fused.forward, network, samples)
+        if not reason:
+            return fused
+    raise CannotFuseError(reason)
+
+
+def _reads_strides(traced: GraphModule) -> bool:
+    return any(getattr(node.target, "__name__", node.target) in READERS for node in traced.graph.nodes)
+
+
+def _fuse(
+    network: nn.Module, traced: Trace, plane: Plane, kinds: Sequence[type[Layer]], contiguous: bool
+) -> FusedNetwork:
     names = {id(parameter): name for name, parameter in network.named_parameters()}
+    module = traced.module
 
-    def lookup(parameter: Tensor) -> Polynomial:
-        return Polynomial.parameter(plane, names[id(parameter)]).to(sample.device)
+    def lookup(tensor: Tensor) -> Polynomial:
+        name = names.get(id(tensor))
+        moving = Polynomial.constant(tensor) if name not in plane.theta else Polynomial.parameter(plane, name)
+        return moving.to(tensor.device)
 
-    traced = _trace(network, sample)
-    chains = list(find_chains(traced))
-    if not chains:
+    planned = [replace(layer, contiguous=contiguous) for layer in _plan(traced, kinds, lookup)]
+    if not planned:
         raise CannotFuseError("it has no convolution to fuse")
-    planned = _plan(traced, chains, kinds, lookup)
-    for chain, layer in zip(chains, planned, strict=True):
-        _replace(traced, chain, layer.name)
-    traced.delete_all_unused_submodules()
-    rest = {names[id(parameter)]: parameter for parameter in traced.parameters()}
-    flat = _flatten(planned, rest, lookup, sample)
-    _attach(traced, planned, rest, flat)
-    return FusedNetwork(traced, flat, Counter(layer.kind.label for layer in planned))
+    if not contiguous:
+        _view_as_reshape(traced)
+    for layer in planned:
+        _replace(module, layer.chain, layer.name)
+    module.delete_all_unused_submodules()
+    rest = {name: p for p in module.parameters() if (name := names[id(p)]) in plane.theta}
+    like = planned[0].shape
+    if any(parameter.dtype != like.dtype for parameter in rest.values()):
+        raise CannotFuseError("its parameters are of several dtypes")
+    flat = _flatten(planned, rest, lookup, like)
+    _attach(module, planned, rest, flat)
+    return FusedNetwork(module, flat, Counter(layer.kind.label for layer in planned))
 
 
-class _Shapes(Interpreter):
-    """Runs the graph once and notes every tensor's shape and dtype; torch's own `ShapeProp` loads sympy for it."""
-
-    def run_node(self, n: Node) -> object:
-        """Run a node and note what came out."""
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta[FORM] = Form(tuple(result.shape), result.dtype)
-        return result
-
-
-def _trace(network: nn.Module, sample: Tensor) -> GraphModule:
-    """Return the graph of the network's forward pass; its nodes carry the shapes of the sample."""
-    try:
-        traced = symbolic_trace(network)
-        with torch.no_grad():
-            _Shapes(traced).run(sample.clone())
-    except Exception as error:  # whatever the user's forward pass does with a proxy
-        raise CannotFuseError(f"its forward pass cannot be traced ({type(error).__name__}: {error})") from error
-    return traced
-
-
-def _plan(traced: GraphModule, chains: Iterable[Chain], kinds: Sequence[type[Layer]], lookup: Lookup) -> list[_Planned]:
-    modules = dict(traced.named_modules())
-    planned = []
-    for number, chain in enumerate(chains):
+def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterator[_Planned]:
+    modules = dict(traced.module.named_modules())
+    sound: dict[tuple[type[Layer], Shape, tuple[int, ...]], bool] = {}
+    for number, chain in enumerate(find_chains(traced)):
         convolution = modules[str(chain.convolution.target)]
         norm = modules[str(chain.norm.target)] if chain.norm else None
         if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d | None):
             raise TypeError(f"a chain of {type(convolution).__name__} and {type(norm).__name__}")
-        shape = Shape.of(convolution, chain.relu is not None)
-        kind = next(kind for kind in kinds if kind.fits(shape))
-        weight, bias = fold(convolution, norm, lookup)
-        # out of float64 layer by layer: Winograd's transform alone makes four numbers of one
-        weight, bias = kind.transform(weight).to(shape.dtype), bias.to(shape.dtype)
-        planned.append(_Planned(f"fused_{number}", kind, shape, weight, bias))
-    return planned
+        shape = Shape.of(convolution, chain.relu is not None, padding_of(convolution))
+        size = _size(chain)
+        for kind in kinds:
+            key = kind, shape, size
+            if kind.fits(shape) and sound.setdefault(key, key in sound or is_sound(kind, shape, size)):
+                weight, bias = fold(convolution, norm, lookup)
+                # out of float64 layer by layer: Winograd's transform alone makes four numbers of one
+                weight, bias = kind.transform(weight).to(shape.dtype), bias.to(shape.dtype)
+                yield _Planned(f"fused_{number}", chain, kind, shape, weight, bias)
+                break
+
+
+def _size(chain: Chain) -> tuple[int, ...]:
+    """Return the shape of a convolution's input in the sample."""
+    given = chain.convolution.args[0]
+    form = given.meta.get(FORM) if isinstance(given, Node) else None
+    return form.shape if isinstance(form, Form) else ()
+
+
+def _view_as_reshape(traced: Trace) -> None:
+    """Let views copy where fused layers make their tensors lie another way, unless something is written through one."""
+    views = [node for node in traced.module.graph.nodes if node.op == "call_method" and node.target == "view"]
+    through = frozenset().union(*traced.written.values())
+    for node in views:
+        if not isinstance(node.args[1], torch.dtype) and not through & {node, node.args[0]}:
+            node.target = "reshape"
 
 
 def _replace(traced: GraphModule, chain: Chain, name: str) -> None:
@@ -130,17 +175,16 @@ def _replace(traced: GraphModule, chain: Chain, name: str) -> None:
     with traced.graph.inserting_before(chain.last):
         new = traced.graph.call_module(name, (chain.convolution.args[0], chain.residual))
     chain.last.replace_all_uses_with(new)
-    for node in (chain.relu, chain.addition, chain.norm, chain.convolution):
-        if node is not None:
-            traced.graph.erase_node(node)
+    for node in reversed(chain.nodes):
+        traced.graph.erase_node(node)
 
 
-def _flatten(planned: Iterable[_Planned], rest: dict[str, nn.Parameter], lookup: Lookup, sample: Tensor) -> FlatPlane:
+def _flatten(planned: Iterable[_Planned], rest: Mapping[str, nn.Parameter], lookup: Lookup, like: Shape) -> FlatPlane:
     entries: dict[str, Polynomial] = {}
     for layer in planned:
         entries |= layer.entries()
     entries |= {name: lookup(parameter) for name, parameter in rest.items()}
-    return FlatPlane(entries, sample.device, sample.dtype)
+    return FlatPlane(entries, like.device, like.dtype)
 
 
 def _attach(traced: GraphModule, planned: Iterable[_Planned], rest: dict[str, nn.Parameter], flat: FlatPlane) -> None:

@@ -124,8 +124,7 @@ class Task:
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
-    `names` is what a job calls the user's own code, for messages.
-    `layout` is how weights lie in memory.
+    `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory.
     """
 
     splits: Mapping[str, Split]
@@ -190,9 +189,8 @@ class Task:
         """Return the network, or a copy with the statistics that the task's images give at its parameters."""
         if self.calibration is None:
             return network
-        network = fast_copy(
-            network, self.layout
-        )  # laid out as at every point: what estimates round differently adds up with depth
+        # laid out as at every point: what estimates round differently adds up with depth
+        network = fast_copy(network, self.layout)
         self.calibrate(network)
         return network
 
