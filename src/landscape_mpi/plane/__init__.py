@@ -1,5 +1,6 @@
 """Planes through theta*: directions, their normalisation, points on them; knows nothing of MPI, HDF5 or data."""
 
+from landscape_mpi.plane.counter import GENERATOR
 from landscape_mpi.plane.directions import Parameters, RandomDirections, difference, moved, scale_direction
 from landscape_mpi.plane.pca import Components, principal_components
 from landscape_mpi.plane.plane import Plane, feed
@@ -8,6 +9,7 @@ from landscape_mpi.plane.rows import Matrix, Row
 from landscape_mpi.plane.stored import Stored, fit_direction
 
 __all__ = [
+    "GENERATOR",
     "Components",
     "Matrix",
     "Parameters",

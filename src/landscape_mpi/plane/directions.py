@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.plane.counter import standard_normal
 from landscape_mpi.plane.normalise import NORMALISERS
 
 Parameters = dict[str, Tensor]
@@ -28,17 +29,16 @@ class RandomDirections:
     only: Sequence[str] | None = None
 
     def draw(self, theta: Mapping[str, Tensor], axis: int) -> Parameters:
-        """Return direction `axis` (0 is delta, 1 is eta), float32 on the CPU, one generator each.
+        """Return direction `axis` (0 is delta, 1 is eta), float32 on the CPU; zero where parameters stay.
 
         Raises:
             UserError: a pattern matches no parameter, or nothing is left to perturb.
         """
-        generator = torch.Generator().manual_seed(2 * self.seed + axis)
-        # drawn even where they are not used, so that `ignore` and `only` do not change the other tensors
-        drawn = {
-            name: torch.randn(tensor.shape, generator=generator, dtype=torch.float32) for name, tensor in theta.items()
-        }
+        drawn = {name: self._draw(name, theta[name], axis) for name in moved(theta, self.ignore, self.only)}
         return scale_direction(drawn, theta, self.normalise, self.ignore, self.only)
+
+    def _draw(self, name: str, tensor: Tensor, axis: int) -> Tensor:
+        return torch.from_numpy(standard_normal(self.seed, axis, name, 0, tensor.numel())).reshape(tensor.shape)
 
 
 def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> Parameters:
@@ -56,7 +56,7 @@ def scale_direction(
     """Return a direction normalised with respect to theta, and zero where parameters stay; float32.
 
     Args:
-        d: The direction, float32, by the names of theta.
+        d: The direction, float32, by the names of the parameters that move; others are not looked at.
         theta: The parameters.
         normalise: "filter", "layer", "weight" or "none".
         ignore: Which parameters stay.
@@ -65,10 +65,10 @@ def scale_direction(
     Raises:
         UserError: a pattern matches no parameter, or nothing is left to perturb.
     """
-    names = moved(theta, ignore, only)
+    names = set(moved(theta, ignore, only))
     scale = NORMALISERS[normalise]
     return {
-        name: scale(d[name], tensor.float()) if name in names else torch.zeros_like(d[name])
+        name: scale(d[name], tensor.float()) if name in names else torch.zeros_like(tensor, dtype=torch.float32)
         for name, tensor in theta.items()
     }
 

@@ -30,7 +30,8 @@ def layer_normalise(d: Tensor, theta: Tensor) -> Tensor:
     """Give d the norm of theta over the whole tensor: d <- d / ||d|| * ||theta||; one dimension takes d = theta."""
     if theta.dim() <= 1:
         return theta.clone()
-    return _rescale(d, theta, torch.linalg.vector_norm(d.double()), torch.linalg.vector_norm(theta.double()))
+    d_norm, theta_norm = (row_norms(tensor.reshape(1, -1))[0] for tensor in (d, theta))
+    return _rescale(d, theta, d_norm, theta_norm)
 
 
 def weight_normalise(d: Tensor, theta: Tensor) -> Tensor:
@@ -53,8 +54,21 @@ NORMALISERS: Mapping[str, Normaliser] = {
 
 def _filter_norms(tensor: Tensor) -> Tensor:
     """Return the Frobenius norm of each slice along dimension 0, float64, broadcastable to the tensor."""
-    norms: Tensor = torch.linalg.vector_norm(tensor.double().flatten(1), dim=1)
-    return norms.view(-1, *[1] * (tensor.dim() - 1))
+    return row_norms(tensor.flatten(1)).view(-1, *[1] * (tensor.dim() - 1))
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row, float64 [n] for [n, m]: the same bits on every processor.
+
+    Squares are added in halves, element by element: torch's own reductions add in an order that depends on the
+    processor's vector registers.
+    """
+    sums = rows.double().square()
+    while (width := sums.shape[1]) > 1:
+        half = (width + 1) // 2
+        sums[:, : width - half] += sums[:, half:]
+        sums = sums[:, :half]
+    return sums.sum(1).sqrt()
 
 
 def _rescale(d: Tensor, theta: Tensor, d_norm: Tensor, theta_norm: Tensor) -> Tensor:

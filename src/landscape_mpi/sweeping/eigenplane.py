@@ -1,4 +1,4 @@
-"""The plane of the Hessian's eigenvectors at theta*: found by all ranks together, or read back from the surface."""
+"""A plane that the job alone does not give: eigenvectors of the Hessian at theta*, or what a surface already holds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from landscape_mpi.curvature import Extremes, Hessian, Search, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Point
-from landscape_mpi.job import HessianPlane
+from landscape_mpi.job import HessianPlane, RandomPlane
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, fit_direction, moved, scale_direction
 from landscape_mpi.ranks import World, on_root, tell, together
 from landscape_mpi.surface.directions import StoredDirection, read_directions
@@ -35,30 +35,36 @@ class Made:
 
 
 def make_plane(world: World, experiment: Experiment, known: Path | None) -> Made:
-    """Return the plane of eigenvectors where the job asks for it; collective, and the same on every rank.
+    """Return the plane where it is not built from the job alone; collective, and the same on every rank.
 
-    What a surface to go on with holds at `known` is read back, so that another kind of processor goes on with the same
-    plane; None starts afresh.
+    What a surface to go on with holds at `known` is read back: eigenvectors, so that another kind of processor goes on
+    with the same plane, and random directions that an earlier version drew by another generator. None starts afresh.
 
     Raises:
         UserError: the file at `known` is of another experiment, or there are no second derivatives.
     """
-    if not isinstance(experiment.job.values.plane, HessianPlane):
+    plane = experiment.job.values.plane
+    if not isinstance(plane, HessianPlane | RandomPlane):
         return Made()
     stored = on_root(world, lambda: _stored(experiment, known))
     if stored is not None:
         return Made(together(world, lambda: _fitted(experiment, stored)))
-    return _search(world, experiment, experiment.job.values.plane)
+    return _search(world, experiment, plane) if isinstance(plane, HessianPlane) else Made()
 
 
 def stand_in(experiment: Experiment, known: Path) -> Plane | None:
-    """Return the plane of the surface at `known`, else random directions, which cost nothing; None as `make_plane`."""
+    """Return the plane that the surface at `known` holds, for eigenvectors else random directions, which cost nothing.
+
+    None where the plane is built from the job alone.
+    """
     plane, origin = experiment.job.values.plane, experiment.theta.parameters
-    if not isinstance(plane, HessianPlane):
+    if not isinstance(plane, HessianPlane | RandomPlane):
         return None
     stored = _stored(experiment, known)
     if stored is not None:
         return _fitted(experiment, stored)
+    if isinstance(plane, RandomPlane):
+        return None
     drawn = RandomDirections(0, plane.normalize, plane.ignore, plane.only)
     return Plane.along(origin, (drawn.draw(origin, axis) for axis in range(_axes(experiment))))
 
@@ -68,10 +74,12 @@ def _axes(experiment: Experiment) -> int:
 
 
 def _stored(experiment: Experiment, known: Path | None) -> Stored | None:
-    """Return the directions of the surface to go on with, if there is one."""
+    """Return the directions of the surface to go on with, if there is one and they cannot be had from the job."""
     if known is None or not known.exists():
         return None
     attributes = read_surface(known).attributes
+    if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
+        return None
     same = {
         "checkpoint_sha256": experiment.theta.checkpoint_sha256,
         "data_sha256": experiment.data_sha256,

@@ -8,7 +8,7 @@ from typing import overload
 from landscape_mpi.engines import ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
-from landscape_mpi.plane import Parameters, Plane
+from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface, result_names
@@ -77,9 +77,15 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         xbuffers=_direction(plane.statistics.delta) if plane.statistics else None,
         ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
         job=identity.job.text,
-        attributes={"seed": identity.seed, **identity.fingerprints, **identity.facts, **attributes, **_place(identity)},
+        attributes={**_drawn(identity), **identity.fingerprints, **identity.facts, **attributes, **_place(identity)},
         trajectory=identity.trajectory,
     )
+
+
+def _drawn(identity: Identity) -> dict[str, str | int]:
+    """Return the seed, -1 where nothing is drawn, and by which generator directions are drawn from it."""
+    drawn: dict[str, str | int] = {"seed": identity.seed}
+    return drawn if identity.seed < 0 else {**drawn, "generator": GENERATOR}
 
 
 def _other_share(surface: Surface, identity: Identity) -> str | None:

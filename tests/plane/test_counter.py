@@ -1,0 +1,129 @@
+"""Numbers by counter: any slice alone, the same bits everywhere, standard normal, independent in every argument."""
+
+import doctest
+import hashlib
+import math
+import subprocess
+import sys
+from itertools import combinations, product
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape_mpi.plane import Plane, RandomDirections, counter
+from landscape_mpi.plane.counter import quantiles, standard_normal
+
+MANY = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def many():
+    return standard_normal(0, 0, "weight", 0, MANY).astype(np.float64)
+
+
+def correlation(a, b):
+    """The sample correlation in units of its standard deviation."""
+    return float(np.corrcoef(a, b)[0, 1]) * math.sqrt(len(a))
+
+
+@given(st.integers(0, 2**62), st.integers(0, 1), st.integers(0, 70_000), st.integers(0, 70_000))
+def test_a_slice_is_that_of_the_whole(seed, axis, start, length):
+    stop = min(start + length, 70_000)
+    whole = standard_normal(seed, axis, "conv1.weight", 0, 70_000)
+    np.testing.assert_array_equal(standard_normal(seed, axis, "conv1.weight", start, stop), whole[start:stop])
+
+
+def test_the_numbers_are_these():
+    numbers = standard_normal(7, 1, "layer3.0.conv1.weight", 0, 100_000)
+    assert (
+        hashlib.sha256(numbers.astype("<f4").tobytes()).hexdigest()
+        == "cd2287ab892a824408fdbe5e40af6c44d3b24f063536dec2cde3c4cae8519684"
+    )
+    assert doctest.testmod(counter) == (0, 2)
+
+
+def test_no_entry_of_the_table_is_near_a_boundary_of_rounding():
+    """A library whose logarithm differs in its last digits, 1e-15 of 9, makes the same table."""
+    scaled = quantiles()
+    assert np.abs(scaled % 1 - 0.5).min() > 1e-5
+    assert (np.diff(scaled) < 0).all()
+
+
+def test_quantiles_are_those_of_the_normal_distribution():
+    words = np.sort(np.random.default_rng(0).integers(0, 2**63, 1000, dtype=np.uint64) * np.uint64(2))
+    found = counter._normal(words)
+    exact = [-NormalDist().inv_cdf(word / 2**65) for word in words.tolist()]
+    np.testing.assert_allclose(found, exact, rtol=0, atol=6e-6)
+
+
+def test_both_ends_of_the_tail():
+    smallest, largest = counter._normal(np.array([0, 2**64 - 2], np.uint64))
+    assert smallest == pytest.approx(-NormalDist().inv_cdf(2.0**-53), abs=1e-5)
+    assert largest == pytest.approx(0, abs=1e-6)
+
+
+def test_moments_and_tails(many):
+    for power, mean, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs((many**power).mean() - mean) < 4 * math.sqrt(variance / MANY)
+    for bound in (1, 2, 3, 4, 4.5):
+        for side in (many > bound, many < -bound):
+            expected = NormalDist().cdf(-bound) * MANY
+            assert abs(side.sum() - expected) < 4 * math.sqrt(expected)
+
+
+def test_the_distribution_is_normal_by_kolmogorov_and_smirnov(many):
+    ordered = np.sort(many)
+    exact = np.array([NormalDist().cdf(value) for value in ordered[::20]])
+    assert np.abs(exact - np.arange(0, MANY, 20) / MANY).max() < 1.95 / math.sqrt(MANY)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 9, 64, 576, 4096, 32768])
+def test_neighbours_are_not_correlated(many, lag):
+    assert abs(correlation(many[:-lag], many[lag:])) < 4
+    assert abs(correlation(many[:-lag] ** 2, many[lag:] ** 2)) < 4
+
+
+def test_axes_seeds_and_names_are_not_correlated():
+    streams = [
+        standard_normal(seed, axis, name, 0, 50_000)
+        for seed, axis, name in product((0, 1, 2, 2**62), (0, 1), ("conv1.weight", "conv2.weight", "1"))
+    ]
+    for one, other in combinations(streams, 2):
+        assert abs(correlation(one, other)) < 5
+        assert abs(correlation(one**2, other**2)) < 5
+
+
+PLANE = """
+import torch
+from landscape_mpi.plane import Plane, RandomDirections
+shapes = {"conv.weight": (40, 24, 3, 3), "linear.weight": (10, 1001), "bias": (77,)}
+theta = {name: torch.arange(1.0, 1 + torch.Size(shape).numel()).sqrt().reshape(shape) for name, shape in shapes.items()}
+for normalise in ("filter", "layer", "weight", "none"):
+    directions = RandomDirections(5, normalise, "none")
+    print(Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1)).fingerprint())
+"""
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_a_plane_has_the_same_bits_with_and_without_vector_instructions(capability):
+    command = [sys.executable, "-c", PLANE]
+    env = {"ATEN_CPU_CAPABILITY": capability, "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+    assert [one[:16] for one in found] == [
+        "461e4dccdb5a440c",
+        "afbca5735a77fa31",
+        "e66c2d2b61d76cac",
+        "0b73348190e12e33",
+    ]
+
+
+def test_other_parameters_change_no_number_of_a_tensor():
+    theta = {"a": torch.ones(3, 4), "b": torch.ones(5, 2)}
+    alone = RandomDirections(1, "none", "none").draw({"b": theta["b"]}, 0)
+    both = RandomDirections(1, "none", "none").draw(theta, 0)
+    assert torch.equal(alone["b"], both["b"])
+    assert not Plane(theta, both, RandomDirections(1, "none", "none").draw(theta, 1)).cosine > 0.9
