@@ -1,11 +1,22 @@
 """What can go wrong, by whose hand, and the exit code it ends with; knows no other module."""
 
+import os
+import re
 from enum import IntEnum
 
 
 def printable(text: str) -> str:
     """Return a text with control characters and broken Unicode as escapes; lines and tabs stay."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def from_here(text: str) -> str:
+    """Return a text with the files below the working directory named from there, as people write them."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 - text is wanted
+    except OSError:  # it has been removed
+        return text
+    return text if here == "/" or here not in text else re.sub(rf"(?<![\w./-]){re.escape(here)}/(?=[^\s/])", "", text)
 
 
 class Exit(IntEnum):
@@ -38,7 +49,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
-        return printable(" ".join(super().__str__().splitlines()))
+        return printable(from_here(" ".join(super().__str__().splitlines())))
 
 
 def out_of_memory(error: MemoryError) -> UserError:

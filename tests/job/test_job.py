@@ -57,7 +57,7 @@ def test_a_train_job_needs_neither_plane_nor_grid(tmp_path):
 def test_relative_paths_start_at_the_job_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = read_job(TEMPLATE, tmp_path / "jobs" / "job.yaml", SweepJob)
-    assert str(file.resolve("../nets/a.pt")) == "nets/a.pt"
+    assert file.resolve("../nets/a.pt") == tmp_path / "nets" / "a.pt"
     assert str(file.resolve("/somewhere/a.pt")) == "/somewhere/a.pt"
 
 

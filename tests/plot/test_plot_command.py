@@ -158,7 +158,8 @@ def test_files_of_two_sorts_at_once_are_refused(plane, tmp_path, capsys):
 
 def test_an_unwritable_output(plane, tmp_path, capsys):
     (tmp_path / "folder.png").mkdir()
-    assert "folder.png: cannot be written (Is a directory)" in mistake(capsys, plane, "-o", tmp_path / "folder.png")
+    found = mistake(capsys, plane, "-o", tmp_path / "folder.png")
+    assert "folder.png: found a folder; expected the name of a file" in found
 
 
 def test_a_mistake_ends_the_real_command_with_code_2(tmp_path):

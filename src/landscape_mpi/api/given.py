@@ -18,6 +18,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, is_classes
 from landscape_mpi.job import InterpolatedPlane, SweepJob
 from landscape_mpi.networks import load_state
+from landscape_mpi.paths import absolute
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.ranks import World, together
 from landscape_mpi.sweeping.planes import interpolated
@@ -106,7 +107,7 @@ class Given:
 
     def _end(self, theta: Theta, key: str, name: str) -> Parameters:
         if key not in self.ends:
-            return load_end(theta, Path(name).expanduser(), key)
+            return load_end(theta, absolute(name, Path()), key)
         return end_of(theta, lambda network: load_state(network, self.ends[key], key))
 
 

@@ -16,6 +16,7 @@ from landscape_mpi.api.document import in_arguments
 from landscape_mpi.api.surface import Surface
 from landscape_mpi.api.undisturbed import listening, undisturbed
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.paths import absolute
 from landscape_mpi.ranks import World, on_root, tell, to_stderr, together, world_if_started
 from landscape_mpi.stop import Interrupted, Stop
 from landscape_mpi.surface.read import read_own
@@ -120,7 +121,7 @@ def _place(world: World, call: Call) -> Iterator[Path]:
         UserError: every node needs the folder, for what each image gave.
     """
     if call.output is not None:
-        yield Path(call.output)
+        yield absolute(call.output, Path())
         return
     if call.sampling is not None and len(set(world.everywhere(world.host))) > 1:
         raise UserError("output: is missing; sampling on several nodes needs a file that all of them see.")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.data.unpickle import StoredArray, read_pickled_batch
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE, found, is_there
 
 BATCH_NAMES: dict[str, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
@@ -38,7 +39,7 @@ class Layout:
     def files(self, root: Path, split: str) -> list[Path]:
         """Return the batches of the split that are there, in canonical order."""
         paths = (root / self.folder / (name + self.suffix) for name in BATCH_NAMES[split])
-        return [path for path in paths if path.is_file()]
+        return [path for path in paths if is_there(path, "data.root") and found(path) == FILE]
 
 
 def read_cifar10(root: Path, split: str, limit: int | None = None) -> tuple[Bytes, Bytes, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 from landscape_mpi.data.cifar import BATCH_NAMES
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import is_there
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 OFFICIAL_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -43,7 +44,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
         UserError: If the archive cannot be had, is not the expected one, or cannot be written.
     """
     folder = root / FOLDER
-    if folder.exists():
+    if is_there(folder, "--root"):
         _check_present(folder)
         report(f"{folder} is already there: nothing to do")
         return folder

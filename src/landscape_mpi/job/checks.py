@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
@@ -9,11 +10,31 @@ from msgspec import Struct
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
 from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, TrainJob
+from landscape_mpi.paths import mistake
 
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""
 LARGEST = 1 << 62
 """The largest whole number outside of options: beyond it nothing of ours or of torch counts."""
+
+PATHS = (
+    "model.checkpoint",
+    "data.root",
+    "plane.path",
+    "plane.to",
+    "plane.via",
+    "plane.trajectory",
+    "output.file",
+    "train.output",
+)
+OF_OTHERS = frozenset(
+    (
+        *(".npz", ".npy", ".csv", ".tsv", ".txt", ".nc", ".safetensors", ".pt", ".pth", ".ckpt", ".t7", ".th", ".bin"),
+        *(".pkl", ".pickle", ".json", ".yaml", ".yml", ".toml", ".py", ".zip", ".tar", ".gz", ".lock", ".log"),
+        *(".png", ".pdf", ".svg", ".jpg", ".gif", ".mp4", ".html", ".vts", ".vtp"),
+    )
+)
+"""Endings that our own commands, or other programs, take for another format than HDF5."""
 
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
@@ -37,6 +58,28 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
     if job.train is not None:
         yield from _train(job.train)
     yield from _beyond(job, "")
+    yield from _places(job)
+
+
+def _places(job: SweepJob | TrainJob) -> Iterator[str]:
+    """Find paths that no machine has, and outputs whose names lead to another reader than that of surfaces."""
+    for key in PATHS:
+        section, _, name = key.partition(".")
+        value = getattr(getattr(job, section), name, None)
+        if isinstance(value, str) and (wrong := mistake(value)):
+            yield f"{key}: found {value[:60]!r}, with {wrong} in it; expected a path."
+    if job.output is not None:
+        yield from _output(Path(job.output.file))
+
+
+def _output(path: Path) -> Iterator[str]:
+    if path.suffix.lower() in OF_OTHERS:
+        yield (
+            f"output.file: found {path.name!r}, and a file of the ending {path.suffix} is read as something else than "
+            "a surface; expected a name such as surface.h5."
+        )
+    if "*" in path.name or "?" in path.name:
+        yield f"output.file: found {path.name!r}, a pattern; expected the name of one file."
 
 
 def _beyond(value: object, key: str) -> Iterator[str]:

@@ -33,4 +33,11 @@ def read_job(text: str, path: Path, kind: type[AnyJob]) -> JobFile[AnyJob]:
         raise UserError(f"{path}: {explain(error, document, kind)}") from None
     for sentence in mistakes(values):
         raise UserError(f"{path}: {sentence}")
-    return JobFile(path=path, text=text, values=values)
+    return JobFile(path=_absolute(path), text=text, values=values)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()  # a job that is a link has its paths start where the link lies
+    except OSError:
+        raise UserError(f"{path}: the working directory is gone; change to one that is there.") from None

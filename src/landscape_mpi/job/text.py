@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import check_input
 
 LARGEST = 1_000_000
 MOST = 20_000
@@ -74,6 +75,7 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: the file is missing, unreadable, larger than 1 MB or not UTF-8.
     """
+    check_input(path, "", "a job file, such as `python -m landscape_mpi init job.yaml` writes")
     try:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST + 1)

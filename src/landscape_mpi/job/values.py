@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from landscape_mpi.job.planes import HessianPlane, Plane
 from landscape_mpi.job.section import Positive, Seed, Values
 from landscape_mpi.job.training import Train
+from landscape_mpi.paths import absolute
 
 SplitName = Literal["train", "test"]
 Metric = Literal["loss", "accuracy", "hessian"]
@@ -234,7 +235,7 @@ AnyJob = TypeVar("AnyJob", SweepJob, TrainJob)
 
 
 class JobFile(Struct, Generic[AnyJob], frozen=True):
-    """A job file: its place, its verbatim text and its checked values."""
+    """A job file: its place (absolute: the user's code may change the working directory), its text and its values."""
 
     path: Path
     text: str
@@ -245,10 +246,9 @@ class JobFile(Struct, Generic[AnyJob], frozen=True):
         return JobFile(self.path, self.text, structs.replace(self.values, grid=grid))
 
     def resolve(self, name: str) -> Path:
-        """Return a path of the job; relative ones start at the job file's folder.
+        """Return a path of the job, absolute; relative ones start at the job file's folder.
 
-        Without its detours, and relative to the working directory where it lies inside, as people write it.
+        Raises:
+            UserError: no such path can be.
         """
-        path = (self.path.parent / Path(name).expanduser()).resolve()
-        here = Path.cwd()
-        return path.relative_to(here) if path.is_relative_to(here) else path
+        return absolute(name, self.path.parent)

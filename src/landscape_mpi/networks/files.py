@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from landscape_mpi import paths
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.inert import read_inert
 
@@ -83,20 +84,18 @@ def files_of(path: Path, key: str) -> list[Path]:
     Raises:
         UserError: there is no such file, or an index names one that is not beside it.
     """
-    file = _in_folder(path, key) if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"{key}: no file {path}; expected {_EXPECTED}.")
+    file = _in_folder(path, key) if paths.found(path) == paths.FOLDER else path
+    paths.check_input(file, key, _EXPECTED)
     if file.suffix != ".json":
         return [file]
     return [file, *(_beside(file, name, key) for name in sorted(set(_weight_map(file, key).values())))]
 
 
 def _in_folder(folder: Path, key: str) -> Path:
-    found = next((folder / name for name in IN_FOLDER if (folder / name).is_file()), None)
+    found = next((folder / name for name in IN_FOLDER if paths.found(folder / name) == paths.FILE), None)
     if found is None:
-        others = sorted(
-            path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".pt", ".pth", ".bin")
-        )
+        inside = paths.names_in(folder, key)
+        others = sorted(name for name in inside if name.endswith((".safetensors", ".pt", ".pth", ".bin")))
         has = f" (it has {', '.join(others[:3])}: name the file)" if others else ""
         raise UserError(f"{key}: the folder {folder} holds none of {', '.join(IN_FOLDER[:4])}{has}.")
     return found

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE
+from landscape_mpi.paths import found as found_at
 from landscape_mpi.plot import epochs, labels, panels, style, weights
 from landscape_mpi.plot.history import History
 from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS, Wish
@@ -43,7 +45,7 @@ def are_histories(paths: Sequence[Path], kind: str | None) -> bool:
         raise UserError(f"{other}: is no training history, {history} is one; expected one or the other in a figure.")
     if found[0] and kind in KINDS:
         raise UserError(_mismatch(paths[0], "a training history", kind, HISTORY_KINDS))
-    if not found[0] and kind in HISTORY_KINDS and paths[0].is_file():
+    if not found[0] and kind in HISTORY_KINDS and found_at(paths[0]) == FILE:
         raise UserError(_mismatch(paths[0], "no training history", kind, KINDS))
     return found[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from landscape_mpi import paths
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.style import RC
 from landscape_mpi.surface.durable import written_aside
@@ -29,8 +30,7 @@ def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: str = "-o"
     if path.suffix.lower() not in endings:
         found = f"the ending {path.suffix!r}" if path.suffix else "no ending"
         raise UserError(f"{flag}: {path}: found {found}; expected one of {', '.join(endings)}.")
-    if not path.parent.is_dir():
-        raise UserError(f"{flag}: {path}: there is no folder {path.parent}; create it or choose another.")
+    paths.check_target(path, flag)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
+from landscape_mpi.paths import check_target
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.fill import linear
 from landscape_mpi.plot.path import between
@@ -42,8 +43,7 @@ def check_vtk(options: argparse.Namespace) -> None:
     path: Path = options.vtk
     if path.suffix.lower() != ENDING:
         raise UserError(f"--vtk: {path}: found {path.suffix or 'no ending'}; expected {ENDING}.")
-    if not path.parent.is_dir():
-        raise UserError(f"--vtk: {path}: there is no folder {path.parent}; create it or choose another.")
+    check_target(path, "--vtk")
     if len(options.surface) > 1:
         raise UserError(f"--vtk: found {len(options.surface)} surfaces; expected one for each file.")
     for flag in OF_FIGURES:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from landscape_mpi.device import local_rank_from
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.keeper import Keeper
 from landscape_mpi.ranks.watch import Watch
 from landscape_mpi.stop import Interrupted
@@ -198,7 +198,7 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
 def tell(world: World, text: str) -> None:
     """Say a line, from rank 0 alone: on standard error unless somebody else listens."""
     if world.rank == 0:
-        world.hear(text)
+        world.hear(from_here(text))
 
 
 def noter(world: World) -> Callable[[str], None]:

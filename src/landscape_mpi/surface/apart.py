@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE, found
 
 SECONDS, RATE = 20, 2_000_000
 """CPU time at most: so long, and a second more for so many bytes of the files; a sound one takes a hundredth of it."""
@@ -45,7 +46,7 @@ def apart(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> 
         UserError: that process crashed or found no end, or it raised one itself; as with every other exception.
     """
     names = ", ".join(map(str, files))
-    seconds = SECONDS + sum(file.stat().st_size for file in files if file.exists()) // RATE
+    seconds = SECONDS + sum(file.stat().st_size for file in files if found(file) == FILE) // RATE
     # a process that has started MPI must not be forked: its network card may own some of the pages
     run = _started if "mpi4py.MPI" in sys.modules else _forked
     try:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE, NOTHING, found
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.durable import written_aside
@@ -44,9 +45,9 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: the file or the nearest folder that exists cannot be written.
     """
-    if path.is_dir():
-        raise UserError(f"output.file: {path} is a folder; expected the name of a file.")
-    nearest = path if path.exists() else next(folder for folder in path.absolute().parents if folder.exists())
+    if (what := found(path)) not in (FILE, NOTHING):
+        raise UserError(f"output.file: {path} is {what}; expected the name of a file.")
+    nearest = path if what == FILE else next(folder for folder in path.absolute().parents if found(folder) != NOTHING)
     try:
         # asked of the file system itself: root passes every question about permissions
         with path.open("r+b") if nearest == path else TemporaryFile(dir=nearest):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
+from landscape_mpi.paths import check_target
 from landscape_mpi.surface.netcdf import write_netcdf
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.refusal import whole
@@ -29,9 +30,9 @@ def export(source: Path, target: Path) -> None:
         UserError: the source is no surface, the ending names no format, or the target cannot be written.
     """
     write = _writer(target)
+    surface = read_surface(source)
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the file to read as well; expected the name of another file.")
-    surface = read_surface(source)
     with whole(target, ADVICE) as aside:
         write(surface, aside)
 
@@ -40,8 +41,7 @@ def _writer(target: Path) -> Callable[[Surface, Path], None]:
     if target.suffix.lower() not in WRITERS:
         found = f"the ending {target.suffix!r}" if target.suffix else "no ending"
         raise UserError(f"{target}: found {found}; expected one of {', '.join(WRITERS)}.")
-    if not target.parent.is_dir():
-        raise UserError(f"{target}: there is no folder {target.parent}; create it or choose another.")
+    check_target(target)
     return WRITERS[target.suffix.lower()]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import check_place
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.lock import lock_surface
@@ -48,6 +49,7 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
     """
     _check_target(path)
     parts = [read_surface(shard) for shard in shards]
+    check_place(path)
     with lock_surface(path):
         there = [read_surface(path)] if path.exists() else []
         if there and recorded_shard(there[0].attributes.get("shard")):

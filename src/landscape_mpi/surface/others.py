@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE, found
 from landscape_mpi.surface import untrusted
 
 ARCHIVE = ".npz"
@@ -60,8 +61,8 @@ def read_landscaper(path: Path) -> Losses:
     Raises:
         UserError: there is no such file, it is damaged, or holds something else.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: expected a surface file, found {'a folder' if path.is_dir() else 'no such file'}.")
+    if (what := found(path)) != FILE:
+        raise UserError(f"{path}: expected a surface file, found {what}.")
     try:
         with zipfile.ZipFile(path) as archive:
             loss, coordinates = (_array(archive, name, path) for name in _MEMBERS)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.paths import FILE, found
 
 MAX_VALUES = 1 << 24
 """The largest dataset that is read (4096 x 4096 points), unless the file has a byte for every value and more.
@@ -35,9 +36,8 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     Raises:
         UserError: the file is missing, is no HDF5 file, or is damaged; also for what goes wrong while it is open.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: expected a surface file, found {found}.")
+    if (what := found(path)) != FILE:
+        raise UserError(f"{path}: expected a surface file, found {what}.")
     try:
         if not h5py.is_hdf5(path):
             raise UserError(f"{path}: expected a surface file, found a file that is not HDF5.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.data.rows import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
+from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Grid, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.plane import Plane
@@ -49,7 +50,7 @@ def check(path: Path, device: str) -> str:
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(_line("output", f"{output}, {state}"))
     described = _description(replace(experiment, job=identity.job), plane, identity.trajectory, surface is not None)
-    return "\n".join([*lines, *described]) + "\n"
+    return from_here("\n".join([*lines, *described]) + "\n")
 
 
 def _description(experiment: Experiment, plane: Plane, path: Trajectory | None, begun: bool) -> Iterator[str]:

@@ -17,6 +17,7 @@ from landscape_mpi.job import (
     RandomPlane,
     SweepJob,
 )
+from landscape_mpi.paths import check_input
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
 from landscape_mpi.sweeping.prepare import Theta, load_end
@@ -99,8 +100,7 @@ def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: E
 
 
 def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
-    if not path.is_file():
-        raise UserError(f"plane.path: no file {path}; expected a direction file or a surface file.")
+    check_input(path, "plane.path", "a direction file or a surface file")
     delta, eta = read_directions(path, line)
     xbuffers, ybuffers = (moving and read_statistics(path, line)) or (None, None)
 

@@ -15,6 +15,8 @@ import torch
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob
 from landscape_mpi.networks import open_checkpoint
+from landscape_mpi.paths import FILE
+from landscape_mpi.paths import found as found_at
 from landscape_mpi.plane import Plane, Row, feed, project
 from landscape_mpi.stop import Stop
 from landscape_mpi.surface import Trajectory
@@ -108,7 +110,7 @@ def _axis(values: Sequence[float]) -> Axis:
 def _matches(pattern: str, folder: Path) -> list[Path]:
     # Path.glob takes no absolute patterns
     found = glob.glob(str(Path(pattern).expanduser()), root_dir=folder, recursive=True)  # noqa: PTH207
-    paths = [folder / name for name in found if (folder / name).is_file()]
+    paths = [folder / name for name in found if found_at(folder / name) == FILE]
     if not paths:
         raise UserError(
             f"{KEY}: no file matches {pattern!r} in {folder}; expected the checkpoints of a training run, such as "

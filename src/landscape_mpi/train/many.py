@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from landscape_mpi.device import choose_device
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, UserError, from_here
 from landscape_mpi.job import JobFile, TrainJob, load_job
 from landscape_mpi.plugin import is_plugin
 from landscape_mpi.ranks import World, failure_text, on_root, tell
@@ -111,7 +111,7 @@ class _Training:
             return self._say(error.told(self.options.verbose), Exit.USER)
         except Exception:
             return self._say(f"error: {failure_text(self.world)}", Exit.INTERNAL)
-        sys.stdout.write(f"{place}\n")
+        sys.stdout.write(from_here(f"{place}\n"))
         return Exit.COMPLETE
 
     def _train(self) -> Path:
@@ -125,7 +125,7 @@ class _Training:
 
     def _note(self, text: str) -> None:
         # in one piece: other ranks write too
-        sys.stderr.write(f"{self.job.path}: {text}\n" if self.named else f"{text}\n")
+        sys.stderr.write(from_here(f"{self.job.path}: {text}\n" if self.named else f"{text}\n"))
         sys.stderr.flush()
 
 

@@ -1,0 +1,127 @@
+"""Names of files and folders that a job or a command line gives: what is wrong with one, in words; opens nothing."""
+
+import os
+import stat
+from pathlib import Path
+
+from landscape_mpi.errors import UserError
+
+FILE, FOLDER, NOTHING = "a file", "a folder", "no such file"
+KINDS = {
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFREG: FILE,
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def mistake(name: str) -> str:
+    """Return what no path on this machine can have, such as `a NUL character`; empty where there is nothing of it."""
+    if "\0" in name:
+        return "a NUL character"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return "half a character"
+    if name.startswith("~"):
+        try:
+            Path(name).expanduser()
+        except RuntimeError:
+            return f"the home of {name.partition('/')[0]}, whom this machine does not know"
+    return ""
+
+
+def absolute(name: str | Path, folder: Path) -> Path:
+    """Return a path that no change of the working directory moves: from `folder` on, without links and detours.
+
+    Raises:
+        UserError: there is no such path, or no working directory.
+    """
+    try:
+        return Path(os.path.realpath(folder / Path(name).expanduser()))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name}: is no path here ({_words(error)}); expected one that can be reached.") from None
+
+
+def found(path: Path) -> str:
+    """Return what lies at a path: `FILE`, `FOLDER`, `NOTHING`, `a pipe`, ..., or why nobody can say."""
+    try:
+        return KINDS.get(stat.S_IFMT(path.stat().st_mode), "something that is neither file nor folder")
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
+    except (OSError, ValueError) as error:
+        return f"a path that leads nowhere ({_words(error)})"
+
+
+def is_there(path: Path, key: str = "") -> bool:
+    """Return whether anything lies at a path.
+
+    Raises:
+        UserError: nobody can say; `key`, a job's or a flag, is where the path stands.
+    """
+    what = found(path)
+    if what in (NOTHING, *KINDS.values()):
+        return what != NOTHING
+    raise UserError(f"{_at(key)}{path}: found {what}; expected one that can be reached.")
+
+
+def names_in(folder: Path, key: str = "") -> list[str]:
+    """Return the names of what lies in a folder.
+
+    Raises:
+        UserError: this user may not look into it.
+    """
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise UserError(f"{_at(key)}{folder}: cannot be looked into ({_words(error)}).") from None
+
+
+def check_input(path: Path, key: str, expected: str) -> None:
+    """Refuse to read what is no file that this user may read.
+
+    Raises:
+        UserError: it is missing, a folder, a pipe, a device, or unreadable.
+    """
+    what = found(path)
+    if what == NOTHING:
+        raise UserError(f"{_at(key)}no file {path}; expected {expected}.")
+    if what == FILE and not os.access(path, os.R_OK):
+        what = "a file that this user may not read"
+    if what != FILE:
+        raise UserError(f"{_at(key)}{path}: found {what}; expected {expected}.")
+
+
+def check_place(path: Path, key: str = "") -> None:
+    """Refuse to write to what is there and no file: a folder, a device, a pipe.
+
+    Raises:
+        UserError: it is so.
+    """
+    what = found(path)
+    if what not in (FILE, NOTHING):
+        raise UserError(f"{_at(key)}{path}: found {what}; expected the name of a file.")
+
+
+def check_target(path: Path, key: str = "") -> None:
+    """Refuse to write where no file can be: as `check_place`, and where there is no folder to put it into.
+
+    Raises:
+        UserError: it is so.
+    """
+    check_place(path, key)
+    folder = found(path.parent)
+    if folder == NOTHING:
+        raise UserError(f"{_at(key)}{path}: there is no folder {path.parent}; create it or choose another.")
+    if folder != FOLDER:
+        raise UserError(f"{_at(key)}{path}: found {folder} for the folder {path.parent}; choose another.")
+
+
+def _at(key: str) -> str:
+    return f"{key}: " if key else ""
+
+
+def _words(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
