@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training import bits, images, lesson, run
+from training import bits, cross_entropy, images, lesson, run
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import durable, lock_surface
@@ -116,10 +116,20 @@ def test_overwriting_starts_afresh_and_leaves_nothing_of_the_earlier_run(tmp_pat
     assert len(read_history(tmp_path / "history.h5")) == 2
 
 
-def test_an_overwriting_run_that_is_killed_at_once_goes_on_as_the_new_one(tmp_path):
+def test_an_overwriting_run_that_is_killed_before_its_first_step_has_destroyed_nothing(tmp_path):
+    run(tmp_path, epochs=2, seed=1)
+    before = bits(tmp_path)
+    for moment in (0, 1):  # the evaluation of the initial network, and the first batch
+        with pytest.raises(KilledError):
+            train_into(tmp_path, lesson(epochs=1, pause=killed_at(moment)), print, overwrite=True)
+        assert bits(tmp_path) == before
+    assert run(tmp_path, epochs=2, seed=1)[1] == []
+
+
+def test_an_overwriting_run_that_is_killed_after_its_first_step_goes_on_as_the_new_one(tmp_path):
     run(tmp_path, epochs=2, seed=1)
     with pytest.raises(KilledError):
-        train_into(tmp_path, lesson(epochs=1, pause=killed_at(0)), print, overwrite=True)
+        train_into(tmp_path, lesson(epochs=1, pause=killed_at(2)), print, overwrite=True)
     run(tmp_path, epochs=1)
     run(tmp_path / "new", epochs=1)
     assert bits(tmp_path) == bits(tmp_path / "new")
@@ -128,7 +138,7 @@ def test_an_overwriting_run_that_is_killed_at_once_goes_on_as_the_new_one(tmp_pa
 OTHER = {
     "lr": ({"lr": 0.1}, r"train\.lr: it was begun with 0\.05 and the job says 0\.1"),
     "optimizer": ({"optimizer": "adam"}, r"train\.optimizer: it was begun with sgd and the job says adam"),
-    "drops": ({"drops": [2]}, r"train\.drops: it was begun with \(150, 225, 275\) and the job says \(2,\)"),
+    "drops": ({"drops": [2]}, r"train\.drops: it was begun with \[150, 225, 275\] and the job says \[2\]"),
     "images": ({"split": images(seed=3)}, r"data: the train split has other inputs or targets"),
     "test": ({"test": images(seed=3)}, r"data: the train split has other inputs or targets"),
 }
@@ -142,6 +152,56 @@ def test_another_training_is_refused_and_nothing_touched(tmp_path, name):
     with pytest.raises(UserError, match=rf"train\.output: .* holds another run: {message}; .*--overwrite"):
         run(tmp_path, **changes)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+def one_number(outputs, targets):
+    return cross_entropy(outputs, targets).mean()
+
+
+def wrong_at(batch):
+    """A loss that is what it should be until so many batches have been seen."""
+    calls = count()
+    return lambda outputs, targets: (one_number if next(calls) >= batch else cross_entropy)(outputs, targets)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(tmp_path, batch):
+    folder = tmp_path / "new" / "nets"
+    with pytest.raises(UserError, match="one loss per example"):
+        run(folder, loss=wrong_at(batch))
+    assert not (tmp_path / "new").exists()
+    run(folder, epochs=1, seed=1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match="one loss per example"):
+        run(folder, loss=wrong_at(batch), overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("fault", [{"loss": wrong_at(3)}, {"lr": 1e30}], ids=["a later batch", "diverged"])
+def test_a_first_epoch_that_fails_is_in_no_corrected_jobs_way(tmp_path, fault):
+    with pytest.raises(UserError):
+        run(tmp_path / "run", **fault)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["resume.safetensors.lock"]
+    run(tmp_path / "run", lr=0.01)
+    run(tmp_path / "new", lr=0.01)
+    assert bits(tmp_path / "run") == bits(tmp_path / "new")
+
+
+@pytest.mark.parametrize("changes", [{"lr": 0.01}, {"split": images(seed=3)}, {"optimizer": "adam"}])
+def test_a_run_that_was_killed_in_its_first_epoch_is_replaced_by_another_job(tmp_path, changes):
+    with pytest.raises(KilledError):
+        train_into(tmp_path / "run", lesson(pause=killed_at(3)), print)
+    assert bits(tmp_path / "run").keys() == {"epoch-0000.safetensors"}
+    _, _, lines = run(tmp_path / "run", **changes)
+    assert lines[0] == f"{tmp_path / 'run'}: a run that had not finished its first epoch is replaced."
+    run(tmp_path / "new", **changes)
+    assert bits(tmp_path / "run") == bits(tmp_path / "new")
+
+
+def test_initial_weights_that_were_asked_for_are_not_replaced(tmp_path):
+    run(tmp_path, epochs=0)
+    with pytest.raises(UserError, match=r"holds another run: train\.seed"):
+        run(tmp_path, epochs=0, seed=1)
 
 
 def checkpoint_of_another_hand(folder):

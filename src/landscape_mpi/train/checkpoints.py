@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.durable import written_aside
@@ -38,14 +38,14 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:04d}.safetensors"
 
 
-def save_checkpoint(network: nn.Module, folder: Path, epoch: int) -> Path:
-    """Write parameters and running statistics of the network, and return the file's path.
+def save_checkpoint(state: Mapping[str, Tensor], folder: Path, epoch: int) -> Path:
+    """Write parameters and running statistics of a network, and return the file's path.
 
     Raises:
         UserError: The file cannot be written.
     """
     path = checkpoint_path(folder, epoch)
-    write_tensors(path, network.state_dict())
+    write_tensors(path, state)
     return path
 
 

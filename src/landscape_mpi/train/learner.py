@@ -57,8 +57,10 @@ class Learner:
         self.optimizer = _optimizer(network, settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
 
-    def learn(self, epoch: int) -> Means:
+    def learn(self, epoch: int, begun: Callable[[], None] = lambda: None) -> Means:
         """Pass over the training split once, and return the means over the images as the network saw them.
+
+        `begun` is called once the first step has been taken.
 
         Raises:
             UserError: The loss is not one per example, or not finite.
@@ -66,7 +68,11 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, epoch)
         self.network.train()
-        steps = [self._step(which.to(self._task.device)) for which in self._batches()]
+        steps = []
+        for which in self._batches():
+            steps.append(self._step(which.to(self._task.device)))
+            if len(steps) == 1:
+                begun()
         losses, hits = (torch.cat(parts).double() for parts in zip(*steps, strict=True))
         means = Means(losses.mean().item(), 100 * hits.mean().item())
         if not math.isfinite(means.loss):

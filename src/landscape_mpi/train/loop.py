@@ -2,21 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.surface.history import EpochRecord, read_history, write_history
 from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, save_checkpoint
 from landscape_mpi.train.learner import Learner, Means, learning_rate
-from landscape_mpi.train.standing import AFRESH, Standing, write_standing
+from landscape_mpi.train.standing import AFRESH, Standing, clear, write_standing
 from landscape_mpi.train.state import capture, restore
 from landscape_mpi.train.weights import weight_histogram, weight_norm
+
+Keep = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], None]
+"""Weights and the state of the learner -> the files of an epoch."""
 
 
 def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -26,17 +29,23 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def train(learner: Learner, folder: Path, start: Standing, report: Callable[[str], None]) -> list[EpochRecord]:
+def train(
+    learner: Learner, folder: Path, start: Standing, report: Callable[[str], None], begin: Callable[[], None]
+) -> list[EpochRecord]:
     """Train a network in place; write `epoch-0000.safetensors` (as it came) and so on, `history.h5`, where it stands.
+
+    Nothing is written before the first step has been taken; what is written before the first epoch is complete is
+    removed where that epoch fails.
 
     With the same number of threads on the same kind of device, the same seed gives the same bits, whether it is done at
     once or goes on from where it was stopped.
 
     Args:
         learner: The network, initialised, with what it learns from.
-        folder: The folder to write to, which exists.
+        folder: The folder to write to.
         start: Where the run in it stands.
         report: Gets one line an epoch.
+        begin: Makes the folder that of a new run; not called where one goes on.
 
     Returns:
         A record for each checkpoint.
@@ -45,15 +54,50 @@ def train(learner: Learner, folder: Path, start: Standing, report: Callable[[str
         UserError: A file cannot be read or written, the loss is not one per example, or the training diverges.
         Interrupted: There is a reason to stop; what is complete is kept.
     """
+
+    def keep(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        epoch = records[-1].epoch
+        path = save_checkpoint(weights, folder, epoch)
+        write_history(folder / HISTORY, records)
+        write_standing(folder, start.after(epoch, path, state))  # last: now the epoch counts
+        report(_line(records[-1], learner.settings.epochs))
+
     with _repeatable(learner.settings.seed, learner.device):
-        records = _go_on(learner, folder, start) if start.epoch >= 0 else []
-        for epoch in range(start.epoch + 1, learner.settings.epochs + 1):
-            records.append(_run_epoch(learner, epoch))
-            path = save_checkpoint(learner.network, folder, epoch)
-            write_history(folder / HISTORY, records)
-            write_standing(folder, start.after(epoch, path, capture(learner)))  # last: now the epoch counts
-            report(_line(records[-1], learner.settings.epochs))
+        records = _go_on(learner, folder, start) if start.epoch >= 0 else [_run_epoch(learner, 0)]
+        begun = _Beginning(learner, folder, begin, keep) if start.epoch < 0 else None
+        if begun and learner.settings.epochs == 0:
+            begun()
+        for epoch in range(len(records), learner.settings.epochs + 1):
+            with begun if begun and epoch == 1 else nullcontext(lambda: None) as first_step:
+                record = _run_epoch(learner, epoch, first_step)
+            records.append(record)
+            keep(learner.network.state_dict(), capture(learner))
     return records
+
+
+class _Beginning:
+    """What a new run writes once its first step has been taken: the folder's first files, and the initial weights.
+
+    As a context it removes them again where the first epoch fails, so that they stand in no corrected job's way.
+    """
+
+    def __init__(self, learner: Learner, folder: Path, begin: Callable[[], None], keep: "Keep") -> None:
+        self._folder, self._begin, self._keep = folder, begin, keep
+        self._weights = {name: tensor.detach().clone() for name, tensor in learner.network.state_dict().items()}
+        self._state = capture(learner)
+        self._done = False
+
+    def __call__(self) -> None:
+        self._begin()
+        self._done = True
+        self._keep(self._weights, self._state)
+
+    def __enter__(self) -> Callable[[], None]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._done and kind is not None and issubclass(kind, Exception):
+            clear(self._folder)
 
 
 def _go_on(learner: Learner, folder: Path, start: Standing) -> list[EpochRecord]:
@@ -77,10 +121,10 @@ def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _run_epoch(learner: Learner, epoch: int) -> EpochRecord:
-    """Learn one epoch, none for epoch 0, and evaluate what came of it."""
+def _run_epoch(learner: Learner, epoch: int, begun: Callable[[], None] = lambda: None) -> EpochRecord:
+    """Learn one epoch, none for epoch 0, and evaluate what came of it; `begun` is called after the first step."""
     start = time.perf_counter()
-    seen = learner.learn(epoch) if epoch else Means()
+    seen = learner.learn(epoch, begun) if epoch else Means()
     seconds = time.perf_counter() - start
     lr = learning_rate(learner.settings, epoch) if epoch else math.nan
     # evaluating the training split takes a third of an epoch: only where a run starts and ends

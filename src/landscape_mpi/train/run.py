@@ -1,6 +1,7 @@
 """One training job: from its job file to a folder of checkpoints, or on from where it was stopped."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,17 +86,29 @@ def train_into(
         Interrupted: there was a reason to stop.
     """
     new = Standing(lesson.job.text, lesson.data)
-    if not overwrite:
-        lesson.standing(folder)  # another run is refused before a lock lies beside it
-    prepare_folder(folder)
-    with lock_surface(folder / RESUME, busy=TRAINING):
-        start = new if overwrite else lesson.standing(folder)
-        if start.epoch < 0:
+    start = new if overwrite else lesson.standing(folder)  # another run is refused before a lock lies beside it
+    with ExitStack() as held:
+
+        def lock() -> None:
+            prepare_folder(folder)
+            held.enter_context(lock_surface(folder / RESUME, busy=TRAINING))
+
+        def begin_anew() -> None:
+            lock()
+            if not overwrite and lesson.standing(folder).epoch >= 0:
+                raise UserError(
+                    f"train.output: another process has trained into {folder} meanwhile; run again to go on."
+                )
+            if not overwrite and (folder / RESUME).exists():
+                report(f"{folder}: a run that had not finished its first epoch is replaced.")
             begin(folder, new)
-        epochs = lesson.learner.settings.epochs
-        if start.epoch >= epochs:
-            report(f"{folder}: all {epochs} epochs are there; nothing to do.")
-            return []
+
         if start.epoch >= 0:
+            lock()
+            start = lesson.standing(folder)
+            epochs = lesson.learner.settings.epochs
+            if start.epoch >= epochs:
+                report(f"{folder}: all {epochs} epochs are there; nothing to do.")
+                return []
             report(f"{folder}: goes on after epoch {start.epoch}.")
-        return train(lesson.learner, folder, start, report)
+        return train(lesson.learner, folder, start, report, begin_anew)

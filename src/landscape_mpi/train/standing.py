@@ -90,8 +90,18 @@ def find_standing(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str])
             )
         return Standing(job.text, data)
     standing = read_standing(folder)
+    if _can_be_replaced(folder, standing, job, data):
+        return Standing(job.text, data)
     _check_same(folder, standing, job, data)
     return standing
+
+
+def _can_be_replaced(folder: Path, standing: Standing, job: JobFile[TrainJob], data: Mapping[str, str]) -> bool:
+    """Whether a folder holds another run that has learned nothing yet, such as one with a mistake in its job."""
+    begun = read_job(standing.job, folder / RESUME, TrainJob).values
+    other = training_difference(begun, job.values) or _other_data(standing.data, data)
+    learned = standing.epoch > 0 or begun.train.epochs == 0
+    return bool(other) and not learned and set(checkpoints(folder)) <= {checkpoint_path(folder, 0)}
 
 
 def _check_same(folder: Path, standing: Standing, job: JobFile[TrainJob], data: Mapping[str, str]) -> None:
@@ -119,4 +129,10 @@ def begin(folder: Path, standing: Standing) -> None:
     """
     write_standing(folder, standing)  # first: killed from here on, the new run goes on
     for path in (*checkpoints(folder), folder / HISTORY):
+        path.unlink(missing_ok=True)
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run wrote that has come to nothing."""
+    for path in (*checkpoints(folder), folder / HISTORY, folder / RESUME):
         path.unlink(missing_ok=True)
