@@ -95,7 +95,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-        os.close(file)
+        with suppress(OSError):
+            os.close(file)
 
 
 def _begin(path: Path) -> tuple[Path, int]:

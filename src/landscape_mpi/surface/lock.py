@@ -7,7 +7,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,7 +38,9 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -
         UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
     """
     place = path.with_name(f"{path.name}.lock")
-    with _opened(place) as stream:
+    with ExitStack() as held:
+        stream = _opened(place)
+        held.callback(_close, stream)
         with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
             _acquire(stream, path, time.monotonic() + patience, busy)
         if os.fstat(stream.fileno()).st_nlink == 1:  # under its other name it may be anything
@@ -62,6 +64,12 @@ def _opened(place: Path) -> IO[str]:
             "output, or move that file away."
         )
     return os.fdopen(file, "a+")
+
+
+def _close(stream: IO[str]) -> None:
+    """Let go of the lock; what a network file system says against the text in it harms nobody."""
+    with suppress(OSError):
+        stream.close()
 
 
 def _acquire(stream: IO[str], path: Path, deadline: float, busy: str) -> None:

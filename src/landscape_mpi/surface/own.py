@@ -26,6 +26,7 @@ class OwnFile:
             OSError: the system or HDF5 refused.
         """
         self._raw = Shielded(path, "w+" if mode == "w" else mode)
+        self._raw.shared = mode == "r+"
         self._disk = Disk(path)
         self.hdf5 = h5py.File(self._raw, mode)
         # left to HDF5, which outlives Python, an open file would ask a Python that is gone
@@ -64,18 +65,23 @@ class OwnFile:
 class Shielded(FileIO):
     """A file that never refuses a write; whether the system did, it says when asked."""
 
+    shared = False
+    """Whether others may read the file while it is written."""
     _refused: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         """Write all of it, or remember why not."""
-        view = memoryview(data).cast("B")
+        view, place = memoryview(data).cast("B"), self.tell()
         size = len(view)
+        end = place + size
         try:
             while view:
-                view = view[super().write(view) or 0 :]
+                # one call, at its place: nothing lies between the two that others could see
+                written = os.pwrite(self.fileno(), view, place) if self.shared else super().write(view) or 0
+                view, place = view[written:], place + written
         except OSError as error:
             self._refused = self._refused or error
-            self.seek(len(view), os.SEEK_CUR)
+        self.seek(end)
         return size
 
     def truncate(self, size: int | None = None, /) -> int:

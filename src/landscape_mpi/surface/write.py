@@ -215,7 +215,24 @@ class Cell:
         """Write the element at (iy, ix) or (ix,)."""
         self._value[0] = value
         self._space.select_hyperslab(index, (1,) * len(index))
-        self._id.write(self._one, self._space, self._value, self._type)
+        try:
+            self._id.write(self._one, self._space, self._value, self._type)
+        except (OSError, RuntimeError):
+            _write_again(self._id, self._value, int(np.ravel_multi_index(index, self._id.shape)))
+            raise
+
+
+def _write_again(dataset: h5py.h5d.DatasetID, value: NDArray[Any], place: int) -> None:
+    """Ask the system itself for its reason, which MPI does not hand on; `place`: which element of the dataset.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    file = os.open(h5py.h5i.get_file_id(dataset).name, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, value.tobytes(), dataset.get_offset() + value.itemsize * place)
+    finally:
+        os.close(file)
 
 
 def fitting(note: str) -> bytes:
@@ -242,5 +259,9 @@ def forget(path: Path, status: NDArray[np.uint8]) -> None:
 
 def write_end(file: h5py.File) -> None:
     """Write the time, and last of all `/complete`."""
-    file["finished"][()] = time.time()
-    file["complete"][()] = np.uint8(1)
+    for name, value in (("finished", time.time()), ("complete", 1)):
+        try:
+            file[name][()] = value
+        except (OSError, RuntimeError):
+            _write_again(file[name].id, np.array(value, file[name].dtype), 0)
+            raise

@@ -16,7 +16,8 @@ def fill(ready: Ready) -> Exit:
     # where the launcher lets ranks live on, each opens the file by itself: the others would wait for a dead one within
     # HDF5, where no thread of theirs could see that it is dead
     shared = world.itself if world.watch else world.communicator
-    communicator = None if ready.through_root else shared
+    # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
+    communicator = None if ready.through_root or world.size == 1 else shared
     writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
     if job.sampling:
         for name, split in ready.experiment.splits.items():
