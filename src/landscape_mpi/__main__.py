@@ -3,16 +3,20 @@
 import sys
 import traceback
 
-from landscape_mpi.cli import run, verbose
 from landscape_mpi.errors import Exit, UserError, out_of_memory
+from landscape_mpi.streams import say, shield
 
 
 def main() -> int:
     """Run the command line; a user's mistake is one sentence, a traceback is a bug of ours."""
+    shield()
+    verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
     try:
+        from landscape_mpi.cli import run  # here, so that an interruption of the import is one as well
+
         return run(sys.argv[1:])
     except UserError as error:
-        return _say(error.told(verbose(sys.argv[1:])), Exit.USER)
+        return _say(error.told(verbose), Exit.USER)
     except MemoryError as error:
         return _say(f"error: {out_of_memory(error)}", Exit.USER)
     except KeyboardInterrupt:
@@ -22,7 +26,7 @@ def main() -> int:
 
 
 def _say(text: str, code: Exit) -> int:
-    sys.stderr.write(f"{text}\n")
+    say(text)
     return code
 
 

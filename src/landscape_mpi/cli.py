@@ -4,7 +4,6 @@ import argparse
 import gc
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.keeper import Keeper, keep
 from landscape_mpi.stop import Stop
+from landscape_mpi.streams import answer, check_answered, report, say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,7 +22,11 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command found a mistake of the user's.
     """
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit:  # of --help and --version
+        check_answered()
+        raise
     return int(options.command(options))
 
 
@@ -56,7 +60,7 @@ class _Version(argparse.Action):
 
         found = versions(library_version()).items()
         lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in found if n != "landscape_mpi")]
-        sys.stdout.write("\n".join(lines) + "\n")
+        answer("\n".join(lines))
         parser.exit()
 
 
@@ -154,11 +158,6 @@ def _add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="the traceback as well where your own code raises")
 
 
-def verbose(arguments: Sequence[str]) -> bool:
-    """Whether the arguments ask for tracebacks of the user's own code."""
-    return not {"-v", "--verbose"}.isdisjoint(arguments)
-
-
 def _add_time_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-limit",
@@ -220,8 +219,8 @@ def _merge(options: argparse.Namespace) -> int:
     lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
     lines += [f"to go on: {command}" for command in remedies(merged.surface)]
     for note in merged.notes:
-        _note(f"note: {note}.")
-    sys.stdout.write("\n".join(lines) + "\n")
+        say(f"note: {note}.")
+    report("\n".join(lines))
     return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
 
 
@@ -229,7 +228,7 @@ def _check(options: argparse.Namespace) -> int:
     with _heavy_imports():
         from landscape_mpi.sweeping.check import check
 
-    sys.stdout.write(check(options.job, options.device))
+    answer(check(options.job, options.device).removesuffix("\n"))
     return Exit.COMPLETE
 
 
@@ -243,7 +242,7 @@ def _init(options: argparse.Namespace) -> int:
         raise UserError(
             f"{options.job}: cannot be written ({error.strerror}); expected the name of a new file."
         ) from None
-    sys.stdout.write(f"{options.job}\n")
+    report(str(options.job))
     return Exit.COMPLETE
 
 
@@ -259,7 +258,7 @@ def _train(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from landscape_mpi.surface.describe import describe
 
-    sys.stdout.write(describe(options.surface))
+    answer(describe(options.surface).removesuffix("\n"))
     return Exit.COMPLETE
 
 
@@ -267,16 +266,12 @@ def _export(options: argparse.Namespace) -> int:
     from landscape_mpi.surface.export import export
 
     export(options.surface, options.target)
-    sys.stdout.write(f"{options.target}\n")
+    report(str(options.target))
     return Exit.COMPLETE
 
 
 def _fetch(options: argparse.Namespace) -> int:
     from landscape_mpi.data import fetch_cifar10
 
-    sys.stdout.write(f"{fetch_cifar10(options.root, report=_note)}\n")
+    report(str(fetch_cifar10(options.root, report=say)))
     return Exit.COMPLETE
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

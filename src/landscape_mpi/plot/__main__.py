@@ -10,6 +10,7 @@ from typing import NoReturn
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError, out_of_memory
 from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS
+from landscape_mpi.streams import check_answered, report, say, shield
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,19 +22,28 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run landscape-plot; return its exit code."""
+    shield()
     try:
-        options = build_parser().parse_args(arguments)
+        options = _parsed(arguments)
         from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
 
         for path in draw(options):
-            print(path)  # noqa: T201 - what was written is the command's output
-    except UserError as error:
-        print(f"landscape-plot: {error}", file=sys.stderr)  # noqa: T201
+            report(str(path))
+    except (UserError, MemoryError) as error:
+        say(f"landscape-plot: {out_of_memory(error) if isinstance(error, MemoryError) else error}")
         return Exit.USER
-    except MemoryError as error:
-        print(f"landscape-plot: {out_of_memory(error)}", file=sys.stderr)  # noqa: T201
-        return Exit.USER
+    except KeyboardInterrupt:
+        say("landscape-plot: interrupted; run the same command again to draw.")
+        return Exit.RUN_AGAIN
     return Exit.COMPLETE
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return build_parser().parse_args(arguments)
+    except SystemExit:  # of --help and --version
+        check_answered()
+        raise
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.keeper import Keeper
 from landscape_mpi.ranks.watch import Watch
 from landscape_mpi.stop import Interrupted
+from landscape_mpi.streams import say
 
 T = TypeVar("T")
 NAP = 0.005
@@ -215,5 +215,4 @@ def noter(world: World) -> Callable[[str], None]:
 
 def to_stderr(text: str) -> None:
     """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    say(text)

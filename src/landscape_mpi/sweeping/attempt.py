@@ -1,6 +1,5 @@
 """An evaluation at a point of the grid: named where it raises, noted where memory ran short; knows no result."""
 
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from landscape_mpi import job
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Evaluator, Point
 from landscape_mpi.ranks import PieceError, World
+from landscape_mpi.streams import say
 
 T = TypeVar("T")
 Index = tuple[int, ...]
@@ -92,7 +92,7 @@ class Attempts:
         """Say so, from this rank, each time that the evaluator takes fewer images."""
         if self.evaluator.batch < self._told:
             self._told = self.evaluator.batch
-            sys.stderr.write(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.\n")
+            say(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.")
 
     def _failure(self, index: Index, error: Exception) -> str:
         return f"{self._who(index)} with {type(error).__name__}: {error}\n{traceback.format_exc()}"

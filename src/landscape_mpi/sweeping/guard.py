@@ -1,12 +1,12 @@
 """How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
 
-import sys
 import time
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, leave, tell
 from landscape_mpi.stop import Interrupted
+from landscape_mpi.streams import say
 from landscape_mpi.sweeping.ready import GO_ON
 
 
@@ -54,8 +54,7 @@ def _leave(world: World, text: str, code: Exit) -> Exit:
 
 
 def _end(world: World, text: str, code: int = Exit.INTERNAL) -> Exit:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    say(text)
     if world.size > 1:
         time.sleep(HEARD)
         world.abort(code)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from landscape_mpi.streams import write
+
 WIDTH = 30
 EVERY = 60.0
 """Seconds between two lines in a file; the first comes sooner."""
@@ -24,8 +26,7 @@ class Line:
         if self._stream is None or not (last or now >= self._next):
             return
         self._next = now + (0.1 if self.terminal else EVERY)
-        self._stream.write(f"\r{text(now)}\033[K{chr(10) if last else ''}" if self.terminal else f"{text(now)}\n")
-        self._stream.flush()
+        write(self._stream, f"\r{text(now)}\033[K{chr(10) if last else ''}" if self.terminal else f"{text(now)}\n")
 
 
 class Progress:

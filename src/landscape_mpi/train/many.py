@@ -1,7 +1,6 @@
 """The `train` command: several jobs, each of them whole on one rank; knows no network."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from landscape_mpi.plugin import is_plugin
 from landscape_mpi.ranks import World, failure_text, on_root, tell
 from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Interrupted, Stop, stop_time
+from landscape_mpi.streams import report, say
 from landscape_mpi.train.run import train_job
 
 WORST = (Exit.RUN_AGAIN, Exit.INTERNAL, Exit.USER, Exit.COMPLETE)
@@ -111,7 +111,7 @@ class _Training:
             return self._say(error.told(self.options.verbose), Exit.USER)
         except Exception:
             return self._say(f"error: {failure_text(self.world)}", Exit.INTERNAL)
-        sys.stdout.write(from_here(f"{place}\n"))
+        report(str(place))
         return Exit.COMPLETE
 
     def _train(self) -> Path:
@@ -125,8 +125,7 @@ class _Training:
 
     def _note(self, text: str) -> None:
         # in one piece: other ranks write too
-        sys.stderr.write(from_here(f"{self.job.path}: {text}\n" if self.named else f"{text}\n"))
-        sys.stderr.flush()
+        say(from_here(f"{self.job.path}: {text}" if self.named else text))
 
 
 def _ignore(text: str) -> None:

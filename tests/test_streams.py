@@ -1,0 +1,179 @@
+"""Standard output and standard error that are closed, full or left: the work is done, and its exit code says so."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from landscape_mpi import cli, streams
+from landscape_mpi.errors import UserError
+from landscape_mpi.plot.__main__ import main as plot
+from support.jobs import done, tiny_job
+from support.launch import COMMAND, environment, launch
+
+
+@pytest.fixture
+def to(monkeypatch):
+    """Puts a shielded stream over a descriptor in place of standard output."""
+    made = []
+
+    def put(descriptor):
+        with open(descriptor, "w", closefd=False) as plain:
+            monkeypatch.setattr(sys, "stdout", plain)
+            monkeypatch.setattr(sys, "__stdout__", plain)
+            monkeypatch.setattr(streams, "NUMBERS", {descriptor: "stdout"})
+            streams.shield()
+        made.append(descriptor)
+
+    yield put
+    for descriptor in made:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def test_a_full_device_is_one_sentence_where_the_answer_was_the_point(to):
+    to(os.open("/dev/full", os.O_WRONLY))
+    streams.report("done")
+    with pytest.raises(UserError, match=r"standard output: cannot be written \(No space left on device\)"):
+        streams.answer("the answer")
+
+
+def test_a_reader_that_has_gone_has_had_enough(to):
+    reading, writing = os.pipe()
+    to(writing)
+    os.close(reading)
+    streams.answer("the answer")
+
+
+def test_a_closed_descriptor_leads_nowhere_and_is_not_given_to_the_next_file(to, tmp_path):
+    descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 199)
+    os.close(descriptor)
+    with open(199, "w", closefd=False):
+        os.close(199)
+        to_closed = pytest.raises(UserError, match="Bad file descriptor")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", None)
+            patch.setattr(sys, "__stdout__", None)
+            patch.setattr(streams, "NUMBERS", {199: "stdout"})
+            streams.shield()
+            assert os.fstat(199).st_rdev == Path(os.devnull).stat().st_rdev
+            with to_closed:
+                streams.answer("the answer")
+    os.close(199)
+
+
+def test_a_pipe_that_does_not_block_loses_nothing(to):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    text = "x" * 300_000
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            os.close(writing)
+            with os.fdopen(reading, "rb") as pipe:
+                os._exit(0 if pipe.read() == f"{text}\n".encode() else 1)
+        os._exit(2)
+    os.close(reading)
+    to(writing)
+    streams.answer(text)
+    sys.stdout.close()
+    os.close(writing)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_help_and_version_that_nobody_can_read_are_no_success(to):
+    for run in (lambda: cli.run(["--help"]), lambda: cli.run(["--version"])):
+        to(os.open("/dev/full", os.O_WRONLY))
+        with pytest.raises(UserError, match="standard output"):
+            run()
+    to(os.open("/dev/full", os.O_WRONLY))
+    assert plot(["--help"]) == 2
+
+
+def run(*arguments, program=COMMAND, cwd, out=None, err=None):
+    """Run a command with standard output or error full, or closed where they are `closed`."""
+
+    def close():
+        for number, what in ((1, out), (2, err)):
+            if what == "closed":
+                os.close(number)
+
+    with Path("/dev/full").open("w") as full:
+        places = [full if what == "full" else subprocess.PIPE for what in (out, err)]
+        return subprocess.run(
+            [*program, *arguments],
+            stdout=places[0],
+            stderr=places[1],
+            cwd=cwd,
+            env=environment(),
+            preexec_fn=close,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder with a surface, swept with nowhere to say anything."""
+    folder = tmp_path_factory.mktemp("swept")
+    job = tiny_job(folder, grid={"alpha": [-1, 1, 3]})
+    assert run("sweep", job.name, cwd=folder, err="full", out="full").returncode == 0
+    assert done(folder / "surface.h5") == 3
+    return folder
+
+
+def test_a_sweep_needs_neither_of_the_two(swept, tmp_path):
+    job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]})
+    assert run("sweep", job.name, cwd=tmp_path, err="closed", out="closed").returncode == 0
+    assert done(tmp_path / "surface.h5") == 3
+
+
+@pytest.mark.parametrize("out", ["full", "closed"])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (["info", "surface.h5"], 2),
+        (["export", "surface.h5", "out.csv"], 0),
+        (["merge", "merged.h5", "surface.h5"], 0),
+    ],
+)
+def test_what_was_to_be_done_is_done_and_what_was_to_be_said_is_missed(swept, line, code, out):
+    for name in ("out.csv", "merged.h5"):
+        (swept / name).unlink(missing_ok=True)
+    found = run(*line, cwd=swept, out=out)
+    assert found.returncode == code
+    assert found.stderr.startswith("error: standard output: cannot be written (" if code else "")
+    assert "Traceback" not in found.stderr
+    assert code or (swept / {"export": "out.csv", "merge": "merged.h5"}[line[0]]).exists()
+
+
+def test_a_figure_is_drawn_where_its_name_cannot_be_said(swept):
+    program = [sys.executable, "-m", "landscape_mpi.plot"]
+    found = run("surface.h5", "-o", "figure.png", program=program, cwd=swept, out="full")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert (swept / "figure.png").exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from landscape_mpi.plot.__main__ import main
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == 'matplotlib':
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_interrupted_drawing_is_one_sentence(swept):
+    found = launch("surface.h5", program=[sys.executable, "-c", INTERRUPTED], cwd=swept)
+    assert found.returncode == 75
+    assert found.stderr == "landscape-plot: interrupted; run the same command again to draw.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
