@@ -89,6 +89,11 @@ class Rounds:
         return replace(stand(len(self._losses), self.log), levels=reached)
 
     @property
+    def repeated(self) -> int:
+        """How many rounds, the first ones, are those of the earlier run."""
+        return len(self._replay)
+
+    @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that have come back."""
         return sum(map(len, self._losses)) / (len(self._losses) * self.ladder.frame.images)

@@ -31,10 +31,14 @@ Round = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan log holds: theta*'s results of each split, and each split's rounds."""
+    """What a plan log holds: theta*'s results of each split, and each split's rounds.
+
+    `repeated`: how many rounds stood in the log once more, as versions before this one left them, and were dropped.
+    """
 
     origins: tuple[Evaluated, ...]
     rounds: tuple[tuple[Round, ...], ...]
+    repeated: int = 0
 
 
 class PlanLog(RecordFile):
@@ -94,7 +98,25 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
             if content["split"] >= len(rounds):
                 raise UserError(f"{folder / NAME}: speaks of split {content['split']}; expected {len(rounds)} splits.")
             rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
-    return Plan(origins, tuple(map(tuple, rounds))) if origins else None
+    once = tuple(map(_once, rounds))
+    repeated = sum(map(len, rounds)) - sum(map(len, once))
+    return Plan(origins, once, repeated) if origins else None
+
+
+def _once(rounds: Sequence[Round]) -> tuple[Round, ...]:
+    """Return rounds without those that a run which went on wrote once more: the first ones in their order.
+
+    No round is decided twice: a point only ever rises.
+    """
+    kept: list[Round] = []
+    place = 0  # of the repetition
+    for promotions in rounds:
+        place = place if place < len(kept) and kept[place] == promotions else 0
+        if place or promotions in kept[:1]:
+            place += 1
+        else:
+            kept.append(promotions)
+    return tuple(kept)
 
 
 def discard(folder: Path, shard: Shard | None = None) -> None:

@@ -105,7 +105,7 @@ class Books:
         """Return what to evaluate now, coarse to fine; nothing at the end.
 
         What an earlier run has evaluated is taken from what is stored. `decided` hears of every round of a split
-        before anything of it is handed out.
+        that no earlier run has decided, before anything of it is handed out.
         """
         while pieces := list(self._cut(decided)):
             if missing := self._missing(pieces):
@@ -165,7 +165,7 @@ class Books:
         for split, book in enumerate(self.books):
             known = len(book.rounds.log)
             requests = book.next()
-            for promotions in book.rounds.log[known:]:
+            for promotions in book.rounds.log[max(known, book.rounds.repeated) :]:
                 decided(split, promotions)
             for request in requests:
                 pieces = cut(split, request, self._batch)

@@ -142,6 +142,8 @@ def _open_desk(ready: Ready, held: ExitStack) -> Desk:
         tell(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
     plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
     _check_plan(ready, plan)
+    if plan.repeated:
+        tell(ready.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
     slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
     shard = ready.identity.shard
     stored = list(read_journals(folder, slices, shard))
