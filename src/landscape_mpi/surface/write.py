@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.surface.anchor import Anchor
 from landscape_mpi.surface.durable import Disk
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import in_words
@@ -33,8 +34,16 @@ class Writer(Protocol):
     def settle(self) -> None:
         """Wait until what this rank wrote is on its disk."""
 
+    @property
+    def adrift(self) -> bool:
+        """Whether, on rank 0, the file has lost its name, so that there is no use in going on."""
+
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Close the file, marked where it is complete; `meet` waits until every rank is here."""
+        """Close the file, marked where it is complete; `meet` waits until every rank is here.
+
+        Raises:
+            UserError: the system refuses, or the file has lost its name and was saved as a copy.
+        """
 
 
 def open_writer(path: Path, communicator: Any, root: bool) -> Writer:
@@ -64,6 +73,7 @@ class ParallelWriter:
         with in_words(path):
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
             self._disk = Disk(path)
+            self._anchor = Anchor(path) if root else None
         self._cells, self._rest = Cells(self._file), Cells(self._file)
         if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
             weakref.finalize(self, self._file.close)
@@ -101,6 +111,12 @@ class ParallelWriter:
             finally:
                 self._file.close()
             self._disk.close()
+        _let_go(self._anchor)
+
+    @property
+    def adrift(self) -> bool:
+        """Whether, on rank 0, the file has lost its name."""
+        return self._anchor is not None and self._anchor.adrift
 
 
 class RootWriter:
@@ -111,6 +127,7 @@ class RootWriter:
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+") if root else None
+            self._anchor = Anchor(path) if root else None
         self._cells = Cells(self._file.hdf5) if self._file else None
 
     def at_source(self, record: Record) -> None:
@@ -142,6 +159,12 @@ class RootWriter:
                 if complete:
                     write_end(self._file.hdf5)
                 self._file.close()
+        _let_go(self._anchor)
+
+    @property
+    def adrift(self) -> bool:
+        """Whether, on rank 0, the file has lost its name."""
+        return self._anchor is not None and self._anchor.adrift
 
 
 class WholeWriter:
@@ -152,6 +175,12 @@ class WholeWriter:
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+")
+            self._anchor = Anchor(path)
+
+    @property
+    def adrift(self) -> bool:
+        """Whether the file has lost its name."""
+        return self._anchor.adrift
 
     def read(self, name: str) -> NDArray[Any]:
         """Return a dataset as it stands."""
@@ -169,18 +198,33 @@ class WholeWriter:
             self._file.flush()
 
     def finish(self, rounds: int, audit: Audit | None) -> None:
-        """Write how it ended and mark the file complete."""
+        """Write how it ended and mark the file complete.
+
+        Raises:
+            UserError: the system refuses, or the file has lost its name and was saved as a copy.
+        """
         with in_words(self._path):
             self._file.hdf5["rounds"][()] = rounds
             if audit is not None:
                 self._file.hdf5["audit"][...] = astuple(audit)
             write_end(self._file.hdf5)
             self._file.flush()
+        self._anchor.secure()
 
     def close(self) -> None:
         """Close the file and wait until it is on its disk."""
         with in_words(self._path):
             self._file.close()
+        _let_go(self._anchor)
+
+
+def _let_go(anchor: Anchor | None) -> None:
+    """Save a file that has lost its name, and let go of it."""
+    if anchor is not None:
+        try:
+            anchor.secure()
+        finally:
+            anchor.close()
 
 
 class Cells:

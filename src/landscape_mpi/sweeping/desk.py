@@ -74,6 +74,8 @@ class Desk:
         self._line.show(self._text)
         if time.monotonic() > self._next_write:
             self._write()
+            if self._writer.adrift:
+                self._ready.experiment.stop.limit(0)
 
     def failed(self, piece: Piece, text: str) -> None:
         """Give up the point of a piece that raised twice."""

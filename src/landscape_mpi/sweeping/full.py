@@ -30,6 +30,8 @@ def fill(ready: Ready) -> Exit:
     def arrived(record: Record) -> None:
         writer.at_root(record)
         progress.step()
+        if writer.adrift:
+            ready.experiment.stop.limit(0)
 
     failed: list[Record] = []
 
