@@ -22,6 +22,7 @@ class Call:
 
     model: object
     loss: object
+    loss_options: Mapping[str, Any] | None
     data: object
     plane: object
     grid: object
@@ -39,7 +40,8 @@ class Call:
         """
         ends = ends_of(self.plane) if isinstance(self.plane, Mapping) else {}
         directions = directions_of(self.plane)
-        return Given(own(self.model), splits_of(self.data), loss_of(self.loss), ends, directions)
+        loss = loss_of(self.loss, self.loss_options or {})
+        return Given(own(self.model), splits_of(self.data), loss, ends, directions)
 
     def sections(self, made: Given) -> Sections:
         """Return what the job says. Raises as `given`."""
@@ -48,6 +50,7 @@ class Call:
             model=name_of(self.model),
             data=(_in_words(made), list(made.data)),
             loss=self.loss if isinstance(self.loss, str) else name_of(self.loss),
+            loss_options=self.loss_options,
             plane=plane,
             grid=grid_of(self.grid, str(plane.get("kind")), _is_line(plane, made)),
             metrics=self.metrics or self._metrics(made),

@@ -40,6 +40,7 @@ class Sections:
         model: the name of the network's class.
         data: what the data are, in words, and the names of the splits.
         loss: the name of the loss.
+        loss_options: as the key of a job.
         plane: as the section `plane`.
         grid: as the section `grid`.
         metrics: their names.
@@ -52,6 +53,7 @@ class Sections:
     model: str
     data: tuple[str, Sequence[str]]
     loss: str
+    loss_options: Plain | None
     plane: Plain
     grid: Plain | None
     metrics: Sequence[str]
@@ -77,6 +79,7 @@ class Sections:
             "model": {"build": self.model, "checkpoint": "theta*"},
             "data": {"build": build, "splits": list(splits)},
             "loss": self.loss,
+            "loss_options": self.loss_options,
             "plane": self.plane,
             "grid": self.grid,
             "metrics": self.metrics,

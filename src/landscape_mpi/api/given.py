@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import OURS, Loss, is_classes
+from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
 from landscape_mpi.job import InterpolatedPlane, SweepJob
 from landscape_mpi.networks import load_state
 from landscape_mpi.paths import absolute
@@ -88,7 +88,8 @@ class Given:
     @property
     def classified(self) -> bool:
         """Whether the targets of every split are classes."""
-        return all(is_classes(self.split(name).targets) for name in self.data)
+        targets = (self.split(name).targets for name in self.data)
+        return all(isinstance(one, Tensor) and is_classes(as_classes(one)) for one in targets)
 
     def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
         """Return the plane along the directions, or to the ends; None where there are none.
@@ -146,20 +147,20 @@ def splits_of(data: object) -> dict[str, Any]:
     return splits
 
 
-def loss_of(loss: object) -> Loss:
-    """Return a loss of ours by its name, or the one that was given.
+def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
+    """Return a loss of ours by its name, or the one that was given, with keyword arguments.
 
     Raises:
-        UserError: it is no name of ours, and cannot be called.
+        UserError: it is no name of ours, cannot be called, or takes no such options.
     """
     if isinstance(loss, str) and loss in OURS:
-        return OURS[loss]
+        return with_loss_options(loss, OURS[loss], options)
     if isinstance(loss, str) or not callable(loss):
         raise UserError(
             f"loss: found {loss!r}; expected {', '.join(OURS)}, or a callable (outputs, targets) -> one loss per "
             "example."
         )
-    return loss
+    return with_loss_options("", loss, options)
 
 
 def directions_of(plane: object) -> tuple[Parameters, ...]:

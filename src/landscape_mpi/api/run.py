@@ -40,6 +40,7 @@ def sweep(
     device: str = "auto",
     engine: str | None = None,
     dtype: str | None = None,
+    loss_options: Mapping[str, Any] | None = None,
     batchnorm: str | None = None,
     hessian: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
@@ -65,6 +66,8 @@ def sweep(
         device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
         engine: as `evaluate.engine` of a job.
         dtype: as `evaluate.dtype`; by default float64 where the network is, else float32.
+        loss_options: keyword arguments of the loss; of "cross_entropy" {"ignore_index": -100}, the target of places
+            that do not count.
         batchnorm: "keep", "move" or "recompute", as `evaluate.batchnorm`.
         hessian: as the section `hessian`.
         sampling: as the section `sampling`.
@@ -79,7 +82,7 @@ def sweep(
     """
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
     kept = None if output is None else str(output)
-    call = Call(model, loss, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
+    call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
     return _run(call, Options(device, overwrite, quiet, through_root=output is None), _world())
 
 

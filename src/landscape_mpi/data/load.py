@@ -1,12 +1,15 @@
 """From the `data` section of a job, as plain arguments, to a split; knows which data sets there are."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from landscape_mpi.data.choose import Choice
 from landscape_mpi.data.cifar import read_cifar10
+from landscape_mpi.data.rows import each
 from landscape_mpi.data.shapes import ShapesOptions, draw_shapes10
 from landscape_mpi.data.split import Split
 from landscape_mpi.data.user import load_user_split
@@ -22,6 +25,7 @@ def load_split(
     options: Mapping[str, Any],
     limit: int | None,
     callable_: Callable[..., Any] | None = None,
+    order: int | None = None,
 ) -> Split:
     """Return the first `limit` examples of one split.
 
@@ -32,6 +36,7 @@ def load_split(
         options: Of `shapes10` or of the callable; `cifar10` has none.
         limit: The largest number of examples; None for all of them.
         callable_: What `build` names where it is not one of the built-in sets.
+        order: The seed of a random order in which they are taken; None for the data's own.
 
     Raises:
         UserError: If the data are absent, damaged, or not what they should be.
@@ -39,10 +44,18 @@ def load_split(
     if build not in _BUILT_IN:
         if callable_ is None:
             raise UserError(f"data.build: found '{build}'; expected cifar10, shapes10 or 'package.module:callable'.")
-        return load_user_split(build, callable_, root, split, options, limit)
+        return load_user_split(build, callable_, root, split, options, Choice(limit, order))
     if split not in SPLITS:
         raise UserError(f"data.splits: {build} has no split '{split}'; expected train or test.")
-    return _BUILT_IN[build](root, split, options, limit)
+    choice = Choice(limit, order)
+    found = _BUILT_IN[build](root, split, options, choice.first)
+    which = choice.of(len(found))
+    if isinstance(which, slice):
+        return found
+    inputs, targets = (
+        each(rows, lambda tensor: tensor[torch.from_numpy(which)]) for rows in (found.inputs, found.targets)
+    )
+    return replace(found, inputs=inputs, targets=targets)
 
 
 def _load_cifar10(root: Path | None, split: str, options: Mapping[str, Any], limit: int | None) -> Split:

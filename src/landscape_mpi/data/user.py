@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape_mpi.data.choose import Choice, count_classes
 from landscape_mpi.data.rows import Rows
 from landscape_mpi.data.split import Split
 from landscape_mpi.errors import UserError
@@ -20,18 +21,18 @@ def load_user_split(
     root: Path | None,
     split: str,
     options: Mapping[str, Any],
-    limit: int | None,
+    choice: Choice,
 ) -> Split:
     """Call `function(root, split, **options)` and return its first examples.
 
     Args:
         build: What the job calls the function, for messages.
         function: Returns (inputs, targets), each a tensor, a numpy array or a mapping of names to them, or a
-            map-style data set of such pairs, of which the first `limit` are stacked.
+            map-style data set of such pairs, of which those chosen are stacked.
         root: Passed on.
         split: Passed on.
         options: Passed on as keyword arguments.
-        limit: The largest number of examples; None for all of them.
+        choice: Which examples.
 
     Raises:
         UserError: If the function raises, returns anything else, or inputs and targets do not fit together.
@@ -41,10 +42,15 @@ def load_user_split(
         found: Any = function(root, split, **options)
         if _is_pair(found):
             _check_lengths(build, split, found)
-            inputs, targets = (_each(part, lambda values: _to_tensor(values[:limit])) for part in found)
+            which = choice.of(_length(found))
+            inputs, targets = (_each(part, lambda values: _to_tensor(values[which])) for part in found)
+            count, classes = _length(found), _classes(found[1]) if choice.limit else None
         else:
-            inputs, targets = _stack(found, limit)
-    return Split(split, inputs, _each(targets, _as_classes))
+            inputs, targets, count = _stack(found, choice)
+            classes = None
+    targets = _each(targets, _as_classes)
+    notes = choice.note(split, targets, count, classes) if isinstance(targets, Tensor) and len(targets) else ()
+    return Split(split, inputs, targets, notes)
 
 
 def _is_pair(found: Any) -> bool:
@@ -71,28 +77,43 @@ def _check_lengths(build: str, split: str, pair: Any) -> None:
         )
 
 
+def _length(pair: Any) -> int:
+    """Return the number of examples of a pair; 0 where there is no tensor at all."""
+    return next((len(array) for part in pair for array in _arrays(part)), 0)
+
+
+def _classes(targets: Any) -> int | None:
+    return None if isinstance(targets, Mapping) else count_classes(_to_tensor(targets))
+
+
 def _to_tensor(values: Tensor | np.ndarray[Any, Any]) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().cpu().contiguous()
     return torch.from_numpy(np.require(values, requirements=["C", "W"]))
 
 
-def _stack(found: Any, limit: int | None) -> tuple[Rows, Rows]:
-    """Return the first items of a map-style data set as rows of inputs and of targets, each filled in place."""
+def _stack(found: Any, choice: Choice) -> tuple[Rows, Rows, int]:
+    """Return the chosen items of a map-style data set as rows of inputs and of targets, and how many items it has.
+
+    Each tensor is filled in place.
+    """
     if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
         raise TypeError(
             f"it returned a {type(found).__name__}; expected (inputs, targets) as tensors or numpy arrays, "
             "or a map-style data set"
         )
-    count = min(len(found), limit or len(found))
-    if count == 0:
+    which = choice.of(len(found))
+    numbers = range(which.stop) if isinstance(which, slice) else which.tolist()
+    if not numbers:
         raise ValueError("its data set is empty; expected at least one example")
-    stacked = [_each(part, lambda array: _room(count, _item_tensor(array))) for part in _pair_of(found, 0)]
-    for index in range(count):
+    stacked = [
+        _each(part, lambda array: _room(len(numbers), _item_tensor(array))) for part in _pair_of(found, numbers[0])
+    ]
+    for place, index in enumerate(numbers):
         for whole, part in zip(stacked, _pair_of(found, index), strict=True):
             for tensor, array in zip(_arrays(whole), _arrays(part), strict=True):
-                _put(tensor, index, _item_tensor(array))
-    return stacked[0], stacked[1]
+                _put(tensor, place, index, _item_tensor(array))
+    return stacked[0], stacked[1], len(found)
 
 
 def _room(count: int, first: Tensor) -> Tensor:
@@ -115,13 +136,13 @@ def _item_tensor(part: object) -> Tensor:
     return torch.as_tensor(part).detach()
 
 
-def _put(whole: Tensor, index: int, part: Tensor) -> None:
+def _put(whole: Tensor, place: int, index: int, part: Tensor) -> None:
     if part.shape != whole.shape[1:] or part.dtype != whole.dtype:
         raise ValueError(
             f"item {index} of its data set has shape {list(part.shape)} and {part.dtype}; expected "
-            f"{list(whole.shape[1:])} and {whole.dtype} as item 0 has"
+            f"{list(whole.shape[1:])} and {whole.dtype} as the first has"
         )
-    whole[index] = part
+    whole[place] = part
 
 
 def _as_classes(targets: Tensor) -> Tensor:

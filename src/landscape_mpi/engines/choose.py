@@ -30,9 +30,9 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
 
     `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
     bfloat16 on a CPU, whose fused layers compute in float32. So do running statistics that change from point to point,
-    because fused layers hold them in their weights, and inputs that are several tensors by name.
+    because fused layers hold them in their weights, networks that take gradients, and inputs of several tensors.
     """
-    if task.calibration is not None or plane.statistics is not None:
+    if task.calibration is not None or plane.statistics is not None or task.gradients != "inference":
         return (EAGER,)
     if requested == "cudnn":
         return ("cudnn", "fused", EAGER)

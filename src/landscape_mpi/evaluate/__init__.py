@@ -3,6 +3,7 @@
 from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
+    MODES,
     ONE_LANE,
     Evaluator,
     Lanes,
@@ -14,13 +15,16 @@ from landscape_mpi.evaluate.evaluator import (
     is_classes,
     lay_out,
 )
+from landscape_mpi.evaluate.gradients import first_batch, mode_note
 from landscape_mpi.evaluate.images import Images, batches, parts
 from landscape_mpi.evaluate.layout import choose_layout
-from landscape_mpi.evaluate.losses import OURS, Loss, build_loss
+from landscape_mpi.evaluate.losses import OURS, Loss, build_loss, with_loss_options
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.summary import measure, summarise
+from landscape_mpi.evaluate.targets import as_classes, prepared
 
 __all__ = [
+    "MODES",
     "ONE_LANE",
     "OURS",
     "Batch",
@@ -34,13 +38,18 @@ __all__ = [
     "PerImage",
     "Point",
     "Task",
+    "as_classes",
     "batches",
     "build_loss",
     "choose_layout",
+    "first_batch",
     "is_classes",
     "lay_out",
     "measure",
+    "mode_note",
     "parts",
+    "prepared",
     "statistics_of",
     "summarise",
+    "with_loss_options",
 ]

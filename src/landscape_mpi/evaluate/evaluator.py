@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
@@ -16,7 +17,8 @@ from landscape_mpi.data.rows import count, each, found, tensors
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
-from landscape_mpi.evaluate.losses import Loss
+from landscape_mpi.evaluate.losses import Loss, ours
+from landscape_mpi.evaluate.targets import weights
 from landscape_mpi.plugin import own_code
 
 Network = Callable[..., Any]
@@ -101,6 +103,12 @@ class OneLane:
         """Return: the work is in order."""
 
 
+MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "inference": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "enabled": torch.enable_grad,
+}
+"""Torch's modes by their cost; networks and losses that take gradients themselves need these enabled."""
 ONE_LANE = OneLane()
 PASSED_ON = (torch.OutOfMemoryError,)
 """What the user's own code may raise for want of memory, for which there is a remedy: fewer images at a time."""
@@ -124,7 +132,8 @@ class Task:
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
-    `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory.
+    `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;
+    `gradients` one of `MODES`.
     """
 
     splits: Mapping[str, Split]
@@ -137,6 +146,7 @@ class Task:
     calibration: Rows | None = None
     names: Names = field(default_factory=Names)
     layout: torch.memory_format = torch.channels_last
+    gradients: str = "inference"
 
     def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
@@ -145,7 +155,7 @@ class Task:
             UserError: the loss does not return one value per example.
         """
         losses, hits = [], []
-        with torch.inference_mode():
+        with self.mode():
             for number, part in enumerate(parts(images, len(self.splits[split]), batch)):
                 self.pause()
                 with lanes.lane(number):
@@ -161,7 +171,8 @@ class Task:
         Raises:
             UserError: the loss does not return one value per example.
         """
-        return self._batch(network, split, images)[0]
+        outputs, targets = self.outputs_of(network, split, images)
+        return self._weighted(self.losses(outputs, targets, split), split, images)
 
     def forward(self, network: Network, inputs: Rows) -> Any:
         """Return the outputs of a network; in the task's dtype where autocast takes them down."""
@@ -180,7 +191,7 @@ class Task:
         """Estimate the running statistics of a network's batch norm from the images that there are for it, if any."""
         if self.calibration is None:
             return
-        with batchnorm.estimating(network):
+        with batchnorm.estimating(network), self.mode() if self.gradients == "enabled" else nullcontext():
             for part in batches(count(self.calibration), batchnorm.BATCH):
                 self.pause()
                 self.outputs(network, self._some(self.calibration, part), "train")
@@ -201,8 +212,9 @@ class Task:
         inputs = inputs.to(self.device)
         if self.normalisation is not None:
             return self.normalisation.apply(inputs, self.dtype)
-        # a copy always starts at an aligned address: matrix products differ in the last bit by where a slice starts
-        return inputs.to(self.dtype, copy=True) if inputs.is_floating_point() else inputs
+        # a copy, which a network may change, and which always starts at an aligned address: matrix products differ in
+        # the last bit by where a slice starts
+        return inputs.to(self.dtype if inputs.is_floating_point() else inputs.dtype, copy=True)
 
     def outputs(self, network: Network, inputs: Rows, split: str) -> Any:
         """Return the outputs of a network for prepared inputs of a split; in the task's dtype as `forward`.
@@ -239,11 +251,33 @@ class Task:
             )
         return losses
 
+    def mode(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network and the loss are evaluated."""
+        return MODES[self.gradients]()
+
+    @cached_property
+    def weights(self) -> Mapping[str, Tensor | None]:
+        """How much each example of each split counts, float64 [n]; None where all count alike."""
+        with torch.inference_mode(False):  # gradients may flow through it
+            return {name: weights(split, self.loss) for name, split in self.splits.items()}
+
+    def outputs_of(self, network: Network, split: str, images: Images) -> tuple[Any, Rows]:
+        """Return the outputs of a network for some images of a split, and their targets, a copy for the loss to use."""
+        targets = each(self.splits[split].targets, lambda tensor: rows(tensor, images).to(self.device, copy=True))
+        return self.outputs(network, self.inputs(split, images), split), targets
+
+    def _weighted(self, losses: Tensor, split: str, images: Images) -> Tensor:
+        """Return losses float64 [n] in units of what the examples count."""
+        weight = self.weights[split]
+        return losses.double() if weight is None else losses.double() * rows(weight, images)
+
     def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
         """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
-        targets = each(self.splits[split].targets, lambda tensor: rows(tensor, images).to(self.device))
-        outputs = self.outputs(network, self.inputs(split, images), split)
-        return self.losses(outputs, targets, split).double(), _hits(outputs, targets)
+        outputs, targets = self.outputs_of(network, split, images)
+        if ours(self.loss) and isinstance(outputs, Tensor):
+            outputs = outputs.detach()  # no loss of ours takes gradients
+        losses = self._weighted(self.losses(outputs, targets, split), split, images)
+        return losses.detach(), hits_of(outputs, targets)  # detached, a graph is gone before the next batch
 
 
 def call(network: Network, inputs: Rows) -> Any:
@@ -251,9 +285,9 @@ def call(network: Network, inputs: Rows) -> Any:
     return network(inputs) if isinstance(inputs, Tensor) else network(**inputs)
 
 
-def _hits(outputs: Any, targets: Rows) -> Tensor | None:
-    """Return whether each prediction is right; NaN logits are wrong. None where targets are no classes."""
-    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.dim() != 2:
+def hits_of(outputs: Any, targets: Rows) -> Tensor | None:
+    """Return whether each prediction is right; NaN logits are wrong. None without classes to choose from."""
+    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
         return None
     return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
 

@@ -12,7 +12,7 @@ PLACES = {
     *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
 }
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
-OPTIONS = ("model.options", "data.options")
+OPTIONS = ("model.options", "data.options", "loss_options")
 """Mappings that are empty where they are left out."""
 UNTRAINED = {"train.output", "train.epochs", "model.entry"}
 """Keys that no step of a training depends on."""
@@ -43,12 +43,14 @@ def experiment(job: SweepJob) -> dict[str, Any]:
     sections = msgspec.to_builtins(job)
     if not job.curved:
         del sections["hessian"]
+    if sections["data"]["order"] is None:
+        del sections["data"]["order"]  # as in the journals of sampled sweeps before there was such a key
     return dict(_flat(sections))
 
 
 def _training(job: TrainJob) -> dict[str, Any]:
     train = dict(_flat(msgspec.to_builtins(job.train), "train."))
-    sections = {name: msgspec.to_builtins(getattr(job, name)) for name in ("model", "data", "loss")}
+    sections = {name: msgspec.to_builtins(getattr(job, name)) for name in ("model", "data", "loss", "loss_options")}
     return {key: value for key, value in (dict(_flat(sections)) | train).items() if key not in UNTRAINED}
 
 

@@ -66,6 +66,8 @@ class Data(Values, frozen=True, kw_only=True):
             are left as they are
         splits: each is evaluated at every point
         limit: the first n images of each split; `train` learns from no more than these either
+        order: a seed; the images are taken in a random order of it before `limit`, for sets that are sorted by class;
+            none leaves them as they are
     """
 
     build: str
@@ -74,6 +76,7 @@ class Data(Values, frozen=True, kw_only=True):
     normalize: ChannelNormalisation | None = None
     splits: Annotated[tuple[SplitName, ...], Meta(min_length=1)] = ("train", "test")
     limit: Positive | None = None
+    order: Seed | None = None
 
 
 class Axis(Values, frozen=True, array_like=True):
@@ -188,6 +191,8 @@ class TrainJob(Values, frozen=True, kw_only=True):
         data: the data set
         train: how theta* is trained, for the `train` command
         loss: `cross_entropy` (nats), `mse`, or `package.module:callable`
+        loss_options: keyword arguments of that callable; of `cross_entropy` only `ignore_index`, the target of places
+            that do not count
         plane: where the directions come from
         grid: which points
         metrics: what is computed at a point; `loss` is always among it
@@ -201,6 +206,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
     data: Data
     train: Train
     loss: str = "cross_entropy"
+    loss_options: dict[str, Any] = field(default_factory=dict)
     plane: Plane | None = None
     grid: Grid | None = None
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
@@ -219,6 +225,7 @@ class SweepJob(Values, frozen=True, kw_only=True):
     output: Output
     grid: Grid = TO_BE_CHOSEN
     loss: str = "cross_entropy"
+    loss_options: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)

@@ -66,6 +66,12 @@ class Curvature:
         stop: int = self.parts[-1].stop
         return stop
 
+    @property
+    def weight(self) -> float:
+        """What the images count together: one each, but where a loss ignores other numbers of their targets."""
+        weights = self.task.weights[self.split]
+        return float(self.count if weights is None else weights[: self.count].sum())
+
     def at(self, point: Point) -> Curved:
         """Return what is recorded of a point."""
         asked, hessian = self.batch.images, self.hessian(point)
@@ -98,7 +104,7 @@ class Curvature:
         total = torch.zeros_like(parts[0])
         for part in parts:
             total += part
-        return total / self.count
+        return total / self.weight
 
     def rehearse(self, images: int = 2) -> None:
         """Take one product at theta*, of few images.

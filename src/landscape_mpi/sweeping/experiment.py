@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import count
 from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Task, choose_layout, lay_out
+from landscape_mpi.evaluate import Task, choose_layout, first_batch, lay_out, mode_note
+from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, noter, tell, together
+from landscape_mpi.ranks import World, noter, on_root, tell, together
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.sweeping import planes, prepare
 from landscape_mpi.sweeping.lay import lay_plane
@@ -76,12 +78,14 @@ def load_experiment(
     chosen = together(world, lambda: _device(device, world, tf32))
     theta = together(world, lambda: prepare.theta_of(*source.network(), values.evaluate, chosen))
     theta = replace(theta, note=noter(world))
-    splits = prepare.load_data(values, source.split, world)
+    loss = together(world, source.loss)
+    splits = prepare.load_data(values, source.split, loss, world)
     notes = planes.notes(values, theta)
     for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
         tell(world, f"note: {note}")
     calibration = prepare.load_calibration(values, source.split, world, splits)
-    task = together(world, lambda: prepare.build_task(values, source.loss(), splits, calibration, chosen, stop))
+    task = together(world, lambda: prepare.build_task(values, loss, splits, calibration, chosen, stop))
+    task = in_its_mode(world, task, theta.network, values)
     task = replace(task, layout=_layout(world, theta, task))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
     lay_out(theta.network, task.layout)
@@ -100,6 +104,20 @@ def _layout(world: World, theta: prepare.Theta, task: Task) -> torch.memory_form
         "note: the network is evaluated with contiguous weights; laid out channels last it computes something else.",
     )
     return torch.contiguous_format
+
+
+def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> Task:
+    """Return the task with the mode of torch that its first batch can be evaluated in, the same on all ranks.
+
+    Raises:
+        UserError: on every rank, where the network or the loss raises, or the targets do not fit.
+    """
+    batch = FIRST if job.evaluate.batch == "auto" else job.evaluate.batch
+    found = on_root(world, lambda: first_batch(task, network, batch, "accuracy" in job.metrics).gradients)
+    task = replace(task, gradients=found)
+    if text := mode_note(task):
+        tell(world, f"note: {text}")
+    return task
 
 
 def _device(requested: str, world: World, tf32: bool) -> torch.device:

@@ -13,7 +13,7 @@ from landscape_mpi.assemble import normalisation
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import describe, each, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Loss, Names, Task, is_classes, statistics_of
+from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
@@ -79,13 +79,14 @@ def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]
     return {**_parameters(network), **statistics_of(network)}
 
 
-def load_data(job: SweepJob, open_split: Open, world: World) -> dict[str, Split]:
-    """Load the splits once a node and share them among its ranks; collective.
+def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict[str, Split]:
+    """Load the splits once a node, as the loss takes them, and share them among its ranks; collective.
 
     Raises:
         UserError: the data are absent, damaged or without the classes that accuracy needs.
     """
-    made = together(world, lambda: [open_split(name) for name in job.data.splits] if world.local_rank == 0 else [])
+    names = job.data.splits if world.local_rank == 0 else ()
+    made = together(world, lambda: [prepared(open_split(name), loss) for name in names])
     splits = {split.name: split for split in share_splits(made, world)}
     if "accuracy" in job.metrics:
         _check_classes(splits)
@@ -159,5 +160,12 @@ def _check_classes(splits: Mapping[str, Split]) -> None:
         if not is_classes(split.targets):
             raise UserError(
                 f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has "
-                f"{describe(split.targets)}; write metrics: [loss]."
+                f"{describe(split.targets)}; write metrics: [loss]{_column(split)}."
             )
+
+
+def _column(split: Split) -> str:
+    """Say how classes in a column become classes."""
+    targets = split.targets
+    column = isinstance(targets, torch.Tensor) and targets.dim() == 2 and targets.shape[1] == 1
+    return ", or return targets[:, 0] from data.build" if column else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit
+from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import World, alone, begin_watch, noter, on_root, tell, together
@@ -154,6 +155,10 @@ class _PlaneSweep:
 
     def _fill(self, surface: Surface | None) -> Exit:
         """Choose the engine, create the file where there is none, and compute what is missing."""
+        recorded = str(surface.attributes.get("gradients")) if surface else None
+        if recorded in MODES and recorded != self.experiment.task.gradients:  # by another version of torch
+            task = replace(self.experiment.task, gradients=recorded)
+            return replace(self, experiment=replace(self.experiment, task=task))._fill(surface)
         if surface and surface.unsound:
             tell(self.world, f"note: {self.path}: {without_numbers(surface.unsound)}, and computed again.")
             on_root(self.world, lambda: forget(self.path, surface.status))
@@ -216,6 +221,7 @@ class _PlaneSweep:
             "engine": engine,
             "batch": batch,
             "batchnorm": evaluate.batchnorm,
+            "gradients": self.experiment.task.gradients,
             **({"batchnorm_images": self.experiment.anew} if self.experiment.anew else {}),
             **{f"{name}_size": len(split) for name, split in self.experiment.splits.items()},
         }

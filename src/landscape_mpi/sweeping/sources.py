@@ -58,7 +58,7 @@ class Named:
 
     def loss(self) -> Loss:
         """Return the loss, which may be the user's own."""
-        return build_loss(self.job.values.loss, self.job.path.parent)
+        return build_loss(self.job.values.loss, self.job.path.parent, self.job.values.loss_options)
 
     def plane(self, theta: Theta, job: SweepJob) -> Plane | None:  # noqa: ARG002 - a job's planes are all to be found
         """Return None: the job says where its directions come from."""

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.data import Normalisation, Rows, Split
+from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.data.rows import each, found, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, is_classes
+from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, hits_of
+from landscape_mpi.evaluate.gradients import first_batch
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.training import Train
 from landscape_mpi.plugin import own_code
@@ -56,6 +57,14 @@ class Learner:
         self._dtype = like.dtype
         self.optimizer = _optimizer(network, settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def rehearse(self) -> None:
+        """Evaluate a first batch, and find the mode of torch that the network and the loss can be evaluated in.
+
+        Raises:
+            UserError: they raise, or the targets do not fit them.
+        """
+        self._task = first_batch(self._task, self.network.eval())
 
     def learn(self, epoch: int, begun: Callable[[], None] = lambda: None) -> Means:
         """Pass over the training split once, and return the means over the images as the network saw them.
@@ -105,11 +114,14 @@ class Learner:
         inputs = each(self._inputs, lambda tensor: self._prepare(tensor[which]))
         outputs = self._task.outputs(self.network, inputs, "train")
         losses = self._task.losses(outputs, targets, "train")
+        weights = self._task.weights["train"]
+        losses = losses if weights is None else losses * weights[which].to(losses.dtype)
         self.optimizer.zero_grad()
         with own_code("train: the backward pass", lambda: f", on inputs {found(inputs)}", but=PASSED_ON):
             torch.autograd.backward(losses.mean())
         self.optimizer.step()
-        return losses.detach(), _hits(outputs, targets, losses)
+        hits = hits_of(outputs, targets)
+        return losses.detach(), torch.full_like(losses, math.nan) if hits is None else hits.float()
 
     def _prepare(self, inputs: Tensor) -> Tensor:
         if self.settings.augment:
@@ -152,10 +164,3 @@ def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
     )
-
-
-def _hits(outputs: Any, targets: Rows, losses: Tensor) -> Tensor:
-    """Return 1 or 0 [n] for right or wrong; NaN where there is no such thing."""
-    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        return torch.full_like(losses, math.nan)
-    return (outputs.argmax(1) == targets).float()

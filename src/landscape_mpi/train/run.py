@@ -8,7 +8,7 @@ from pathlib import Path
 from landscape_mpi.assemble import build_model, keep_memory, normalisation, open_split, use_device
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Names, build_loss
+from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.job import JobFile, TrainJob
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.surface import lock_surface
@@ -23,11 +23,12 @@ TRAINING = "is training into it; wait for its end, or name another train.output.
 
 @dataclass(frozen=True)
 class Lesson:
-    """A job to be trained: the learner at its initial weights, and what identifies the run."""
+    """A job to be trained: the learner at its initial weights, what identifies the run, and what to say of the data."""
 
     job: JobFile[TrainJob]
     learner: Learner
     data: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def standing(self, folder: Path) -> Standing:
         """Return where the run in a folder stands, and see that it is this one; touches nothing."""
@@ -51,7 +52,10 @@ def train_job(
         Interrupted: there was a reason to stop.
     """
     folder = job.resolve(job.values.train.output)
-    train_into(folder, prepare(job, device, stop), report, overwrite=overwrite)
+    lesson = prepare(job, device, stop)
+    for note in lesson.notes:
+        report(f"note: {note}")
+    train_into(folder, lesson, report, overwrite=overwrite)
     return checkpoint_path(folder, job.values.train.epochs)
 
 
@@ -66,11 +70,13 @@ def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
         raise UserError(f"data.splits: found {list(values.data.splits)}; training needs the train split.")
     keep_memory()
     network = initialise(lambda: build_model(job), values.train.seed).to(use_device(device))
-    splits: dict[str, Split] = {name: open_split(job, name) for name in values.data.splits}
-    loss = build_loss(values.loss, job.path.parent)
+    loss = build_loss(values.loss, job.path.parent, values.loss_options)
+    splits: dict[str, Split] = {name: prepared(open_split(job, name), loss) for name in values.data.splits}
     names = Names(values.model.build, values.loss)
     learner = Learner(network, splits, normalisation(values.data), loss, values.train, stop.check, names)
-    return Lesson(job, learner, {name: split.fingerprint() for name, split in splits.items()})
+    learner.rehearse()
+    notes = tuple(note for split in splits.values() for note in split.notes)
+    return Lesson(job, learner, {name: split.fingerprint() for name, split in splits.items()}, notes)
 
 
 def train_into(

@@ -1,0 +1,119 @@
+"""Networks and losses that take gradients themselves are evaluated in the cheapest mode of torch that is right."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import landscape_mpi
+from landscape_mpi.data import Split
+from landscape_mpi.engines import candidates
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Task, first_batch
+from landscape_mpi.evaluate.losses import cross_entropy, mse
+from landscape_mpi.plane import Plane
+
+LINE = {"alpha": [-1, 1, 3]}
+PLANE = Plane({"weight": torch.zeros(2, 2)}, {"weight": torch.zeros(2, 2)})
+
+
+class Derivative(nn.Module):
+    """u'(z) of a small network u, by torch.autograd in the forward pass."""
+
+    def __init__(self, way="grad"):
+        super().__init__()
+        self.u, self.way = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1)), way
+
+    def forward(self, z):
+        if self.way == "grad":
+            z = z.requires_grad_(True)
+            return torch.autograd.grad(self.u(z).sum(), z, create_graph=True)[0]
+        if self.way == "enable":
+            with torch.enable_grad():
+                z = z.detach().requires_grad_(True)
+                return torch.autograd.grad(self.u(z).sum(), z)[0]
+        return torch.autograd.functional.jacobian(lambda x: self.u(x).sum(), z)
+
+
+def data():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(20, 2, generator=generator), torch.randn(20, 2, generator=generator)
+
+
+def task(loss=mse, targets=None):
+    inputs, wanted = data()
+    return Task({"train": Split("train", inputs, wanted if targets is None else targets)}, None, loss)
+
+
+def penalty(outputs, targets):
+    """A loss that differentiates by the outputs, which carry a graph only where gradients are enabled."""
+    square = (outputs - targets).square().sum()
+    return torch.autograd.grad(square, outputs)[0].square().sum(1)
+
+
+@pytest.mark.parametrize(("way", "mode"), [("grad", "enabled"), ("enable", "no_grad"), ("jacobian", "no_grad")])
+def test_the_first_mode_that_gives_the_derivative_is_taken(way, mode):
+    """torch.autograd.functional gives 0 in inference mode without a word."""
+    torch.manual_seed(0)
+    network = Derivative(way)
+    found = first_batch(task(), network)
+    assert found.gradients == mode
+    losses = found.evaluate(network, "train", slice(0, 20), 7).losses
+    inputs, targets = data()
+    np.testing.assert_allclose(losses, (network(inputs).detach() - targets).square().mean(1), rtol=1e-5)
+
+
+def test_a_loss_that_takes_gradients():
+    network = nn.Linear(2, 2)
+    found = first_batch(task(penalty), network)
+    assert found.gradients == "enabled"
+    inputs, targets = data()
+    wanted = 4 * (network(inputs) - targets).square().sum(1)
+    np.testing.assert_allclose(found.evaluate(network, "train", slice(0, 20), 20).losses, wanted.detach(), rtol=1e-6)
+
+
+def test_usual_networks_stay_in_inference_mode_and_keep_all_engines():
+    found = first_batch(task(), nn.Linear(2, 2))
+    assert found.gradients == "inference"
+    assert candidates("fused", found, PLANE) == ("fused", "eager")
+
+
+def test_where_gradients_are_taken_only_the_plain_engine_evaluates():
+    assert candidates("fused", first_batch(task(), Derivative()), PLANE) == ("eager",)
+
+
+def test_no_loss_of_ours_is_less_exact_for_that():
+    """Cross entropy is float64 where no gradient is taken of it."""
+    network = Derivative()
+    found = first_batch(task(cross_entropy, torch.zeros(20, dtype=torch.int64)), network)
+    losses = found.evaluate(network, "train", slice(0, 20), 20).losses
+    assert not np.array_equal(losses, losses.astype(np.float32))
+
+
+def test_what_raises_in_every_mode_is_one_sentence():
+    with pytest.raises(UserError, match="the forward pass of the network failed with RuntimeError: mat1 and mat2"):
+        first_batch(task(), nn.Linear(5, 2))
+
+
+def test_the_network_itself_stays_untouched():
+    class Counting(nn.Linear):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x)
+
+    network = Counting(2, 2)
+    first_batch(task(), network)
+    assert network.calls == 0
+
+
+def test_a_sweep_says_so_and_records_it(capfd):
+    torch.manual_seed(0)
+    network = Derivative().double()
+    inputs, targets = (part.double() for part in data())
+    surface = landscape_mpi.sweep(network, "mse", (inputs, targets), grid=LINE)
+    wanted = (network(inputs) - targets).square().mean().item()
+    assert surface.loss()[1] == pytest.approx(wanted, rel=1e-12)
+    assert surface.attributes["gradients"] == "enabled"
+    assert "take gradients of their own: evaluated with gradients enabled" in capfd.readouterr().err
