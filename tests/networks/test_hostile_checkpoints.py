@@ -360,3 +360,18 @@ def test_a_path_that_is_no_file(tmp_path, make):
     make(tmp_path / "net.pt")
     with pytest.raises(UserError, match=r"net\.pt: found a pipe|the folder .*net\.pt holds none of"):
         load_checkpoint(nn.Linear(1, 1), tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize(
+    "key", [b")" + b"\x85" * 1_000_000, b")" + b"\x85q\1" * 500_000, b")" + b"N\x86h\1\x86q\1" * 300_000]
+)
+@pytest.mark.parametrize("how", ["zip", "bare"])
+def test_tuples_a_million_deep_as_a_key_crash_nothing(tmp_path, key, how):
+    """Python hashes a tuple by a recursion in C that has no limit: a segmentation fault."""
+    content = b"\x80\x02}" + key.replace(b")", b")q\1", 1) + b"K\x01s."
+    if how == "zip":
+        archive(tmp_path / "net.pt", content)
+    else:
+        (tmp_path / "net.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"was not executed \(tuples more than 1000 deep within each other\)"):
+        bias(tmp_path / "net.pt")

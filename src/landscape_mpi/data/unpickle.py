@@ -7,7 +7,6 @@ nothing but the stand-ins, allocates no array. Bytes become an array once shape,
 
 import io
 import pickle
-import pickletools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.data.pickles import refuse_hostile_pickle
 from landscape_mpi.errors import UserError
 
 MAX_BYTES = 64 << 20
@@ -63,7 +63,7 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     """
     data = _read_at_most(path, MAX_BYTES)
     try:
-        refuse_large_memo(data)
+        refuse_hostile_pickle(data)
         content = _Unpickler(data, path).load()
     except UserError:
         raise
@@ -83,13 +83,6 @@ def _read_at_most(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise UserError(f"{path}: is larger than {limit:,} bytes; expected one batch of at most 10,000 images.")
     return data
-
-
-def refuse_large_memo(data: bytes) -> None:
-    """Raise ValueError for a memo index beyond the stream: the reader would allocate memory up to it."""
-    for opcode, argument, _ in pickletools.genops(data):
-        if "PUT" in opcode.name and isinstance(argument, int) and argument > len(data):
-            raise ValueError(f"memo index {argument} in a stream of {len(data)} bytes")
 
 
 class _Unpickler(pickle.Unpickler):

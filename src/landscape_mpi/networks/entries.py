@@ -15,6 +15,8 @@ from landscape_mpi.networks.fit import Fit, Wanted, fits, refusal, through_hooks
 
 LEVELS = 6
 """How deep sets of weights are looked for."""
+LARGEST = 5
+"""How many sets are looked at to say what the nearest one lacks."""
 AVERAGED = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow", "slow", "teacher", "target", "momentum"}
 )
@@ -71,8 +73,9 @@ def entries(content: Any) -> Iterator[Entry]:
         if id(held) in seen or not isinstance(held, Mapping | list):
             continue
         seen.add(id(held))
-        parts = dict(held) if isinstance(held, Mapping) else dict(enumerate(held))
-        tensors = {str(key): value for key, value in parts.items() if isinstance(value, Tensor)}
+        named = held.items() if isinstance(held, Mapping) else enumerate(held)
+        parts = {str(key): value for key, value in named if isinstance(key, str | int)}
+        tensors = {key: value for key, value in parts.items() if isinstance(value, Tensor)}
         if tensors and isinstance(held, Mapping):
             yield Entry(name, tensors)
         if levels:
@@ -131,13 +134,15 @@ def _choose(wanted: Wanted, found: Sequence[Entry], file: str) -> Found:
 
 
 def _complete(wanted: Wanted, found: Sequence[Entry]) -> list[Choice]:
-    every = (Choice(entry, fit) for entry in found for fit in fits(wanted, entry.state))
+    enough = (entry for entry in found if len(entry.state) >= wanted.fewest)
+    every = (Choice(entry, fit) for entry in enough for fit in fits(wanted, entry.state))
     return [choice for choice in every if choice.fit.complete]
 
 
 def _nearest(wanted: Wanted, found: Sequence[Entry], file: str) -> Found:
     """Return what the network's own hooks make of the set that is nearest to it, else refuse it."""
-    every = [Choice(entry, fit) for entry in found for fit in fits(wanted, entry.state)]
+    largest = sorted(found, key=lambda entry: len(entry.state), reverse=True)[:LARGEST]
+    every = [Choice(entry, fit) for entry in largest for fit in fits(wanted, entry.state)]
     best = max(every, key=lambda choice: len(choice.fit.names) - len(choice.fit.reshaped))
     state = through_hooks(wanted, best.fit, best.entry.state)
     if state is None:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from landscape_mpi import paths
+from landscape_mpi.data.pickles import HostileError, refuse_hostile_pickle
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.inert import read_inert
 
@@ -28,6 +29,8 @@ IN_FOLDER = (
     "diffusion_pytorch_model.safetensors.index.json",
 )
 """What a Hugging Face folder keeps its weights in; the first that is there counts."""
+LEGACY_PICKLES = 5
+"""In a file from before the archives: magic number, protocol, system, content, keys of the storages."""
 MAX_INDEX = 1 << 24
 """Bytes of an index; those of the largest models take some hundred thousand."""
 _EXPECTED = "a .safetensors file, one torch.save wrote, a Hugging Face folder or its *.index.json"
@@ -149,6 +152,7 @@ def _read(path: Path, key: str, mapped: bool) -> Content:
 
 def _read_torch(path: Path, mapped: bool) -> Content:
     """Read a file of torch.save; where its pickle names more than torch takes for harmless, with stand-ins for it."""
+    _look_through(path)
     try:
         views = mapped and _is_stored(path)
         with warnings.catch_warnings():
@@ -164,6 +168,28 @@ def _read_torch(path: Path, mapped: bool) -> Content:
         if inert.harmful:
             raise pickle.UnpicklingError(f"Unsupported GLOBAL {inert.harmful}") from None
         return Content(inert.content, inert.foreign)
+
+
+def _look_through(path: Path) -> None:
+    """Refuse pickles that would end in a crash, whoever reads them; what is no pickle is for the readers to say.
+
+    Raises:
+        HostileError: there is one.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                for _ in range(LEGACY_PICKLES):
+                    refuse_hostile_pickle(file, path.stat().st_size)
+            return
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    refuse_hostile_pickle(archive.read(name))
+    except HostileError:
+        raise
+    except Exception:
+        return
 
 
 def _refuse_compressed(path: Path, key: str) -> None:
@@ -190,5 +216,7 @@ def _reason(error: Exception) -> str:
     """Return what torch found; its own message goes on to advise loading the file unsafely."""
     if "TorchScript" in str(error):
         return "it is a program of TorchScript, of which state_dict() can be saved"
+    if isinstance(error, HostileError):
+        return str(error)
     named = re.search(r"(?:U|u)nsupported (?:global: )?GLOBAL (\S+)", str(error))
     return f"it names {named[1]}" if named else f"{type(error).__name__} while reading it"

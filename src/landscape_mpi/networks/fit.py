@@ -53,6 +53,12 @@ class Wanted:
         return [group for group in groups.values() if len(group) > 1]
 
     @cached_property
+    def fewest(self) -> int:
+        """How many tensors a file has at the least: one of each that is tied, and no counters."""
+        tied = sum(len(group) - 1 for group in self.ties)
+        return sum(last(name) not in COUNTS for name in self.tensors) - tied
+
+    @cached_property
     def computed(self) -> frozenset[str]:
         """The buffers that are no part of the state dict: the network computes them itself."""
         return frozenset(name for name, _ in self.network.named_buffers() if name not in self.tensors)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from landscape_mpi.data.unpickle import refuse_large_memo
+from landscape_mpi.data.pickles import refuse_hostile_pickle
 
 NEVER = frozenset(
     {"os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "pty", "code"}
@@ -172,7 +172,7 @@ def _itemsize(dtype: str) -> int:
 
 
 def _unpickle(data: bytes, seen: Callable[[_Storage], object] = lambda _: None) -> tuple[Any, set[str]]:
-    refuse_large_memo(data)
+    refuse_hostile_pickle(data)
     unpickler = _Unpickler(data, seen)
     return unpickler.load(), unpickler.names
 
