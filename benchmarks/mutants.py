@@ -3,6 +3,8 @@
 Knows the readers and formats; nothing of processes, counts or tables.
 """
 
+import argparse
+import json
 import pickle
 import random
 import struct
@@ -279,8 +281,15 @@ def _checkpoint(name: str) -> Callable[[Path], None]:
         state = torch.nn.Linear(3, 2).state_dict()
         if name.endswith(".safetensors"):
             save_file(state, folder / name)
+        elif name.endswith(".json"):
+            save_file({"weight": state["weight"]}, folder / "1.safetensors")
+            save_file({"bias": state["bias"]}, folder / "2.safetensors")
+            shards = {"weight": "1.safetensors", "bias": "2.safetensors"}
+            (folder / name).write_text(json.dumps({"metadata": {"total_size": 32}, "weight_map": shards}))
         else:
-            torch.save({"state_dict": state}, folder / name, _use_new_zipfile_serialization=name.endswith(".pt"))
+            beside = {"args": argparse.Namespace(lr=0.1, best=np.float64(1))} if name.startswith("args") else {}
+            content = {"state_dict": state, **beside}
+            torch.save(content, folder / name, _use_new_zipfile_serialization=name.endswith(".pt"))
 
     return write
 
@@ -357,6 +366,14 @@ SUBJECTS = {
     "checkpoint of old torch": Subject("net.t7", _checkpoint("net.t7"), _load("net.t7"), PICKLE),
     "checkpoint .safetensors": Subject(
         "net.safetensors", _checkpoint("net.safetensors"), _load("net.safetensors"), JSON
+    ),
+    "checkpoint .pt with arguments": Subject("args.pt", _checkpoint("args.pt"), _load("args.pt"), PICKLE),
+    "checkpoint of old torch with arguments": Subject("args.t7", _checkpoint("args.t7"), _load("args.t7"), PICKLE),
+    "index of shards": Subject(
+        "net.safetensors.index.json",
+        _checkpoint("net.safetensors.index.json"),
+        _load("net.safetensors.index.json"),
+        JSON,
     ),
     "journal": Subject("rank-00000.journal", _journal, _read_journal),
     "journal, checksum mended": Subject("rank-00000.journal", _journal, _read_journal, (), mended),

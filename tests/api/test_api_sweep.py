@@ -96,6 +96,15 @@ def test_a_checkpoint_on_disk_is_an_end_as_well(network, tmp_path, monkeypatch):
     assert named.loss().tolist() == given.loss().tolist() == relative.loss().tolist()
 
 
+def test_a_whole_checkpoint_in_memory_is_an_end_as_well(network):
+    """As torch.load returns it, with its moving average."""
+    data, other = tiny.data(None, "train"), tiny.network()
+    average = {f"module.{name}": 2 * tensor for name, tensor in other.state_dict().items()}
+    content = {"epoch": 3, "model": other.state_dict(), "ema": average, "optimizer": {"state": {0: torch.ones(3)}}}
+    surface = quiet(network, "cross_entropy", data, {"kind": "interpolate", "to": content}, {"alpha": [0, 1, 2]})
+    assert surface.loss()[1] == pytest.approx(losses(other, data), rel=1e-5)
+
+
 class Named(nn.Module):
     """A network whose inputs have names."""
 

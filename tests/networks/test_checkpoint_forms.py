@@ -77,6 +77,7 @@ QUIET = {
     "list": {"networks": [STATE]},
     "twice": {"model": STATE, "state_dict": made().state_dict()},
     "moments": {"model": STATE, "optimizer": {"exp_avg": OTHER}},
+    "moments by name": {"weights": STATE, "opt": {"m": OTHER, "v": OTHER}},
     "computed": {**STATE, "scale": torch.zeros(3)},
 }
 TOLD = {

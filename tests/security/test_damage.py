@@ -26,6 +26,7 @@ SYNCED = ("shard, merged first", "shard, merged second")
 AT_ONCE = (
     *("job", "CIFAR-10, pickled", "CIFAR-10, binary"),
     *("checkpoint .pt", "checkpoint of old torch", "checkpoint .safetensors", "state of a training"),
+    *("checkpoint .pt with arguments", "checkpoint of old torch with arguments", "index of shards"),
     *("journal", "journal, checksum mended", "plan", "plan, checksum mended"),
 )
 EXAMPLES = dict.fromkeys(AT_ONCE, 300) | dict.fromkeys(IN_A_TRIAL, 150) | dict.fromkeys(SYNCED, 60)

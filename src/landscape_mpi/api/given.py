@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -109,7 +109,12 @@ class Given:
     def _end(self, theta: Theta, key: str, name: str) -> Parameters:
         if key not in self.ends:
             return load_end(theta, absolute(name, Path()), key)
-        return end_of(theta, lambda network: load_state(network, self.ends[key], key))
+
+        def load(network: nn.Module) -> None:
+            for text in load_state(network, self.ends[key], key):
+                theta.note(text)
+
+        return end_of(theta, load)
 
 
 def own(model: object) -> nn.Module:
@@ -184,7 +189,16 @@ def ends_of(plane: Mapping[str, Any]) -> States:
     """Return the state dicts that `to` and `via` of a plane hold as networks or mappings, by their keys in a job."""
     named = ((f"plane.{key}", plane.get(key)) for key in ("to", "via"))
     states = ((key, end.state_dict() if isinstance(end, nn.Module) else end) for key, end in named)
-    return {key: _copies(state) for key, state in states if isinstance(state, Mapping)}
+    return {key: _copies(dict(_flat(state))) for key, state in states if isinstance(state, Mapping)}
+
+
+def _flat(state: Mapping[Any, Any], prefix: str = "", levels: int = 6) -> Iterator[tuple[str, Any]]:
+    """Yield what a mapping of mappings holds, such as a whole checkpoint, by names with the keys in front."""
+    for name, value in state.items():
+        if isinstance(value, Mapping) and levels:
+            yield from _flat(value, f"{prefix}{name}.", levels - 1)
+        else:
+            yield f"{prefix}{name}", value
 
 
 def name_of(thing: object) -> str:

@@ -41,10 +41,11 @@ def load_checkpoint(
     return found.notes
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """Load a state dict that is in memory, as `load_checkpoint` does a file's; `key` is named in messages."""
     found = _fitted(network, state, f"{key}: the state dict", None, asked=True)
     network.load_state_dict(found.state, strict=False)
+    return found.notes
 
 
 def open_checkpoint(

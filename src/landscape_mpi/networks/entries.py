@@ -21,7 +21,7 @@ AVERAGED = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow", "slow", "teacher", "target", "momentum"}
 )
 """Words in the name of weights that stand beside those that were trained."""
-MOMENTS = re.compile(r"(?i)optim|exp_avg|grad|scheduler")
+MOMENTS = re.compile(r"(?i)optim|(^|\.)opt(\.|_|$)|exp_avg|grad|scheduler")
 """In the name of what has the shapes of the weights and is none of them."""
 
 
@@ -103,7 +103,7 @@ def find_state(wanted: Wanted, content: Any, file: str, entry: str | None = None
         )
     if entry is not None:
         if named := _named(wanted, found, entry):
-            return _choose(wanted, named, file)
+            return _choose(wanted, named, file, asked_for=True)
         if asked:
             raise UserError(f"model.entry: found {entry!r}, which {file} does not hold; it has {_names(found, entry)}.")
         taken = _choose(wanted, found, file)
@@ -120,7 +120,7 @@ def _named(wanted: Wanted, found: Sequence[Entry], entry: str) -> list[Entry]:
     return [Entry(choice.entry.name, choice.tensors) for choice in choices]
 
 
-def _choose(wanted: Wanted, found: Sequence[Entry], file: str) -> Found:
+def _choose(wanted: Wanted, found: Sequence[Entry], file: str, *, asked_for: bool = False) -> Found:
     choices = _complete(wanted, found)
     if not choices:
         return _nearest(wanted, found, file)
@@ -130,7 +130,8 @@ def _choose(wanted: Wanted, found: Sequence[Entry], file: str) -> Found:
             f"{file} holds several sets of weights that fit the network: {_listed([c.label for c in plain])}; "
             "say by model.entry which is meant."
         )
-    return _taken(wanted, plain[0], [choice for choice in choices if choice not in plain], file)
+    notes = () if asked_for else _told_choice(plain[0], [choice for choice in choices if choice not in plain], file)
+    return _taken(wanted, plain[0], choices, file, notes)
 
 
 def _complete(wanted: Wanted, found: Sequence[Entry]) -> list[Choice]:
@@ -150,23 +151,24 @@ def _nearest(wanted: Wanted, found: Sequence[Entry], file: str) -> Found:
     return Found(state, (f"{file}: its names are of another version of the network, whose own hooks took them.",))
 
 
-def _taken(wanted: Wanted, choice: Choice, others: Sequence[Choice], file: str) -> Found:
-    state = choice.tensors
+def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: str, notes: tuple[str, ...]) -> Found:
     for group in wanted.ties:
         for name in group[1:]:
             _check_tied(choice, group[0], name, file)
-    notes = []
+    weights = {key for other in choices if other.entry is choice.entry for key in other.fit.names.values()}
+    names = _told_names(choice.fit, [key for key in choice.fit.left if key not in weights])
+    return Found(choice.tensors, (*notes, f"{file}: {names}.") if names else notes)
+
+
+def _told_choice(choice: Choice, others: Sequence[Choice], file: str) -> tuple[str, ...]:
+    """Say which of several sets was taken, or that there was none but one that stands beside others elsewhere."""
     if others:
         rest = _listed([other.label for other in others])
-        notes.append(
-            f"{file} holds several sets of weights that fit: `{choice.label}` is taken, not {rest}; "
-            "model.entry names another."
+        text = (
+            f"holds several sets of weights that fit: `{choice.label}` is taken, not {rest}; model.entry names another."
         )
-    elif choice.beside:
-        notes.append(f"{file}: `{choice.label}` is taken, the only set of weights in it that fits.")
-    foreign = {key for other in others for key in other.fit.names.values() if other.entry is choice.entry}
-    names = _told_names(choice.fit, [key for key in choice.fit.left if key not in foreign])
-    return Found(state, (*notes, f"{file}: {names}.") if names else tuple(notes))
+        return (f"{file} {text}",)
+    return (f"{file}: `{choice.label}` is taken, the only set of weights in it that fits.",) if choice.beside else ()
 
 
 def _told_names(fit: Fit, left: Sequence[str]) -> str:
