@@ -63,6 +63,32 @@ def test_eight_ranks_hold_one_copy():
     assert 0.9 < copies < 1.6
 
 
+def cramped(where):
+    """SHARE on a node whose shared memory has no room, and whose temporary folder may have none either."""
+    return f"""
+from landscape_mpi.ranks import mapped
+mapped.room = lambda _: 2_000_000
+if {where == "nowhere"}:
+    mapped.new_file = lambda _: None
+{SHARE}"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("where", "most", "words"), [("file", 1.6, "they use a file in"), ("nowhere", 4, "a copy a rank")]
+)
+def test_shared_memory_without_room_is_told_and_done_without(where, most, words):
+    """Containers have 64 MB of it as a rule; MPI dies of a window that is larger."""
+    run = launch(cramped(where), ranks=3, program=(sys.executable, "-c"))
+    assert run.returncode == 0, run.stderr
+    right, copies = json.loads(run.stdout)
+    assert right
+    assert 0.9 < copies < most
+    assert run.stderr.count("note: ") == 1
+    assert "has 2 MB free, and the node's 3 ranks share 64 MB" in run.stderr
+    assert words in run.stderr
+
+
 @pytest.mark.mpi
 def test_a_waiting_rank_leaves_its_core_to_others():
     assert max(output_of(WAIT, 4)) < 0.25

@@ -7,16 +7,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.keeper import Keeper, recovers
+from landscape_mpi.ranks import mapped
+from landscape_mpi.ranks.mapped import SLACK, Form
 from landscape_mpi.ranks.watch import Watch
-from landscape_mpi.ranks.world import Solo, World, check_launcher, is_launched, to_stderr, wait_for
+from landscape_mpi.ranks.world import Solo, World, check_launcher, is_launched, tell, to_stderr, wait_for
 
 T = TypeVar("T")
+MESSAGE = 1 << 30
+"""Bytes of a message, at the most."""
 KEPT = 32
 """Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
 
@@ -103,15 +110,45 @@ class MpiWorld:
         return self.communicator.allgather(value)  # type: ignore[no-any-return]
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the arrays of local rank 0, held once in this node's memory."""
+        """Return the arrays of local rank 0, held once in this node's memory; once a rank where no place has room."""
         self._sleep_until_all(self._node)
-        forms = self._node.bcast([(array.shape, array.dtype) for array in arrays])
-        shared = [self._allocate(shape, dtype) for shape, dtype in forms]
+        forms: list[Form] = self._node.bcast([(array.shape, array.dtype) for array in arrays])
+        shared, note = self._hold(forms)
+        for text in dict.fromkeys(filter(None, self.everywhere(note))):
+            tell(self, f"note: {text}.")
+        if shared is None:
+            return [self._copy(form, *source) for form, *source in zip_longest(forms, arrays)]
         if self._node.rank == 0:
             for target, source in zip(shared, arrays, strict=True):
                 target[...] = source
         self._sleep_until_all(self._node)
         return shared
+
+    def _hold(self, forms: list[Form]) -> tuple[list[NDArray[Any]] | None, str]:
+        """Return arrays that this node's ranks share, None where no place has room, and what to say of that.
+
+        MPI dies of a shared window without room, so that is looked at before.
+        """
+        need, free = mapped.nbytes(forms), mapped.room(mapped.shared_memory())
+        if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
+            return [self._allocate(*form) for form in forms], ""
+        file = self._node.bcast(mapped.new_file(need) if self._node.rank == 0 else None)
+        found = mapped.mapped(file, forms) if file else None
+        everywhere = all(self._node.allgather(found is not None))
+        if file and self._node.rank == 0:
+            Path(file).unlink(missing_ok=True)
+        place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
+        short = f"{mapped.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
+        note = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
+        return found if everywhere else None, note if self._node.rank == 0 else ""
+
+    def _copy(self, form: Form, source: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return this rank's own copy of an array of local rank 0; a message has at most 2 GB."""
+        copy = np.empty(*form) if source is None else np.ascontiguousarray(source)
+        raw = copy.reshape(-1).view(np.uint8)
+        for begin in range(0, raw.size, MESSAGE):
+            self._node.Bcast(raw[begin : begin + MESSAGE])
+        return copy
 
     def release(self) -> None:
         """Let go of all that was shared: no rank may look at it any more; collective."""
