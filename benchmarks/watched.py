@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from landscape_mpi.keeper import Keeper
+from landscape_mpi.parent import Parent
 
 PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first point"
 CALLS = {
@@ -59,9 +59,9 @@ def watch(moments: Moments) -> None:
 
     opened = ranks.open_world
 
-    def open_world(keeper: Keeper | None = None) -> ranks.World:
+    def open_world(parent: Parent | None = None) -> ranks.World:
         moments.note(IMPORTS)
-        world = opened(keeper)
+        world = opened(parent)
         moments.note(MPI)
         for step, (module, function) in CALLS.items():
             moments.watch(step, module, function)

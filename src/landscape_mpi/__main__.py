@@ -1,28 +1,47 @@
 """`python -m landscape_mpi`: turns whatever a command raised into a message and an exit code."""
 
+import os
 import sys
 import traceback
 
 from landscape_mpi.errors import Exit, UserError, out_of_memory
+from landscape_mpi.launcher import launcher_of
+from landscape_mpi.parent import Parent, fork_rank
 from landscape_mpi.streams import say, shield
 
 
 def main() -> int:
-    """Run the command line; a user's mistake is one sentence, a traceback is a bug of ours."""
+    """Run the command line; a user's mistake is one sentence, a traceback is a bug of ours.
+
+    A command that runs code of the user's does so in a child of this process, which sees how that ends.
+    """
     shield()
     verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
+    parent = None
     try:
-        from landscape_mpi.cli import run  # here, so that an interruption of the import is one as well
+        from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
 
-        return run(sys.argv[1:])
+        options = parse(sys.argv[1:])
+        parent = _parent() if options.own_code else None
+        code = execute(options, parent)
     except UserError as error:
-        return _say(error.told(verbose), Exit.USER)
+        code = _say(error.told(verbose), Exit.USER)
     except MemoryError as error:
-        return _say(f"error: {out_of_memory(error)}", Exit.USER)
+        code = _say(f"error: {out_of_memory(error)}", Exit.USER)
     except KeyboardInterrupt:
-        return _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
+        code = _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
     except Exception:
-        return _say(traceback.format_exc(), Exit.INTERNAL)
+        code = _say(traceback.format_exc(), Exit.INTERNAL)
+    if parent:
+        parent.leave(code)
+    return code
+
+
+def _parent() -> Parent | None:
+    """Fork, and return in the child alone."""
+    launcher = launcher_of(os.environ)
+    many = launcher is not None and launcher.size > 1 and not launcher.shell
+    return fork_rank(launcher.rank if launcher and many else 0, many)
 
 
 def _say(text: str, code: Exit) -> int:

@@ -3,7 +3,6 @@
 import argparse
 import gc
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +10,32 @@ from typing import TypeAlias
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.keeper import Keeper, keep
+from landscape_mpi.parent import Parent
 from landscape_mpi.stop import Stop
 from landscape_mpi.streams import answer, check_answered, report, say
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse the arguments, run the command and return its exit code.
+    """Parse the arguments, run the command in this process and return its exit code. Raises as `execute`."""
+    return execute(parse(arguments))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments as values; says what is wrong with them, and exits."""
+    try:
+        return build_parser().parse_args(arguments)
+    except SystemExit:  # of --help and --version
+        check_answered()
+        raise
+
+
+def execute(options: argparse.Namespace, parent: Parent | None = None) -> int:
+    """Run the command of parsed arguments and return its exit code; `parent` is the process above this one.
 
     Raises:
         UserError: the command found a mistake of the user's.
     """
-    try:
-        options = build_parser().parse_args(arguments)
-    except SystemExit:  # of --help and --version
-        check_answered()
-        raise
-    return int(options.command(options))
+    return int(options.command(options, parent) if options.own_code else options.command(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m landscape_mpi", description="Loss landscapes of neural networks, swept by many MPI ranks."
     )
+    parser.set_defaults(own_code=False)
     parser.add_argument("--version", action=_Version, help="print the versions of everything that matters")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_sweep(commands)
@@ -80,11 +89,11 @@ def _add_sweep(commands: _Commands) -> None:
         "--on-failure",
         choices=["stop", "continue"],
         default="stop",
-        help="continue: a point that raises, or whose rank dies, is tried once more and then marked failed",
+        help="continue: a point that raises is tried once more and then marked failed",
     )
     _add_time_limit(parser)
     _add_verbose(parser)
-    parser.set_defaults(command=_sweep)
+    parser.set_defaults(command=_sweep, own_code=True)
 
 
 def _add_check(commands: _Commands) -> None:
@@ -92,7 +101,7 @@ def _add_check(commands: _Commands) -> None:
     parser.add_argument("job", type=Path, help="the job file")
     _add_device(parser)
     _add_verbose(parser)
-    parser.set_defaults(command=_check)
+    parser.set_defaults(command=_check, own_code=True)
 
 
 def _add_init(commands: _Commands) -> None:
@@ -113,7 +122,7 @@ def _add_train(commands: _Commands) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress")
     _add_time_limit(parser)
     _add_verbose(parser)
-    parser.set_defaults(command=_train)
+    parser.set_defaults(command=_train, own_code=True)
 
 
 def _add_merge(commands: _Commands) -> None:
@@ -185,20 +194,18 @@ def _heavy_imports() -> Iterator[None]:
         gc.enable()
 
 
-def _sweep(options: argparse.Namespace) -> int:
-    tolerant = options.on_failure == "continue"
+def _sweep(options: argparse.Namespace, parent: Parent | None) -> int:
     stop = Stop()
     with stop.listening():  # from here on, because what comes next takes seconds
-        keeper = keep(os.environ) if tolerant else None
-        return _sweep_on_rank(options, keeper, stop)
+        return _sweep_on_rank(options, parent, stop)
 
 
-def _sweep_on_rank(options: argparse.Namespace, keeper: Keeper | None, stop: Stop) -> int:
+def _sweep_on_rank(options: argparse.Namespace, parent: Parent | None, stop: Stop) -> int:
     with _heavy_imports():
         from landscape_mpi.ranks import open_world
         from landscape_mpi.sweeping import Options, guarded, sweep
 
-    world = open_world(keeper)
+    world = open_world(parent)
     flags = Options(
         options.device,
         options.overwrite,
@@ -224,7 +231,7 @@ def _merge(options: argparse.Namespace) -> int:
     return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
 
 
-def _check(options: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace, _: Parent | None) -> int:
     with _heavy_imports():
         from landscape_mpi.sweeping.check import check
 
@@ -246,13 +253,13 @@ def _init(options: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
-def _train(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace, parent: Parent | None) -> int:
     with _heavy_imports():
         from landscape_mpi.ranks import open_world
         from landscape_mpi.train import Options, train_jobs
 
     flags = Options(options.device, options.overwrite, options.quiet, options.time_limit, options.verbose)
-    return train_jobs(options.jobs, flags, open_world())
+    return train_jobs(options.jobs, flags, open_world(parent))
 
 
 def _info(options: argparse.Namespace) -> int:

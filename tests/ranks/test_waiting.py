@@ -42,7 +42,7 @@ def compute(piece):
         raise PieceError("it broke " + "x" * 100_000)
     return piece
 
-share_out(world, range(10**6), Handlers(compute, lambda _: None, lambda _: None))
+share_out(world, range(10**6), Handlers(compute, lambda _: None, lambda _: None, lambda *_: None))
 """
 
 

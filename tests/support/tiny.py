@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 CALLS = 0
+THETA = None
 
 
 def network(width=8, batchnorm=False):
@@ -135,8 +136,19 @@ def fails_at_times(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def deadly(outputs, targets):
-    """Cross entropy that kills its process where outputs are large."""
-    if outputs.abs().max() > float(os.environ.get("TINY_LARGEST", "inf")):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cross_entropy(outputs, targets)
+class Deadly(nn.Sequential):
+    """The network, which kills its process where alpha is TINY_DEADLY on a line of filter-normalised directions."""
+
+    def forward(self, x):
+        global THETA
+        weight = self[0].weight.detach()
+        THETA = weight.clone() if THETA is None else THETA
+        alpha = (weight - THETA).norm() / THETA.norm()
+        if abs(alpha - float(os.environ.get("TINY_DEADLY", "-1"))) < 1e-3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
+
+
+def deadly():
+    """A network that kills its process at one point."""
+    return Deadly(*network())

@@ -107,13 +107,8 @@ def _run(call: Call, options: Options, world: World) -> Surface:
 
 @cache
 def _world() -> World:
-    """Return the world of this process, opened once: each costs MPI something that it never gives back.
-
-    A rank that dies ends all: without a keeper there is nobody to hide its death from the launcher.
-    """
-    world = world_if_started()
-    world.survives = False
-    return world
+    """Return the world of this process, opened once: each costs MPI something that it never gives back."""
+    return world_if_started()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Ranks, messages, and who does which piece of work; the only package that knows MPI, and all that it knows."""
 
-from landscape_mpi.ranks.company import alone, begin_watch, finish_alone, leave
 from landscape_mpi.ranks.coordinate import PieceError
 from landscape_mpi.ranks.dispenser import Handlers
 from landscape_mpi.ranks.loop import HEARD, share_out
@@ -14,12 +13,8 @@ __all__ = [
     "RankError",
     "Solo",
     "World",
-    "alone",
-    "begin_watch",
     "failure_text",
-    "finish_alone",
     "is_started",
-    "leave",
     "library_version",
     "noter",
     "on_root",

@@ -6,7 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from landscape_mpi.errors import Exit
 from landscape_mpi.ranks.dispenser import LATER, Dispenser, Handlers
 from landscape_mpi.ranks.messages import Ask, Failed, Failure, Leave, Piece, Report, Result
-from landscape_mpi.ranks.world import World, tell, wait_for
+from landscape_mpi.ranks.world import World, wait_for
 from landscape_mpi.stop import Interrupted
 
 PieceOut = TypeVar("PieceOut", covariant=True)
@@ -43,19 +43,15 @@ class Source(Protocol[PieceOut, ResultIn]):
 class LocalSource(Generic[Piece, Result]):
     """The dispenser in the same process."""
 
-    def __init__(self, dispenser: Dispenser[Piece, Result], note: Callable[[Piece], None]) -> None:
-        """Take the dispenser; `note` hears of every piece that is taken."""
-        self._dispenser, self._note = dispenser, note
+    def __init__(self, dispenser: Dispenser[Piece, Result]) -> None:
+        self._dispenser = dispenser
 
     def ask(self) -> None:
         """Do nothing: nobody needs to be asked early here."""
 
     def take(self) -> Piece | None:
         """Return the next piece, asleep until there is one."""
-        piece = wait_for(self._look)[0]
-        if piece is not None:
-            self._note(piece)
-        return piece
+        return wait_for(self._look)[0]
 
     def report(self, result: Result) -> None:
         """Hand the result over."""
@@ -132,7 +128,7 @@ class Worker(Generic[Piece, Result]):
         try:
             result = self._handlers.do(piece)
         except PieceError as error:
-            if self._handlers.failed is None:
+            if not self._handlers.tolerant:
                 raise
             self._source.fail(str(error))
         else:
@@ -141,7 +137,7 @@ class Worker(Generic[Piece, Result]):
 
 
 class Server(Generic[Piece, Result]):
-    """Answers the other ranks until all have left or died; runs in a thread of rank 0, or where rank 0 only serves."""
+    """Answers the other ranks until all have left; runs in a thread of rank 0, or where rank 0 only serves."""
 
     def __init__(
         self, world: World, dispenser: Dispenser[Piece, Result], fail: Callable[[Failure], None], refills: bool
@@ -150,7 +146,6 @@ class Server(Generic[Piece, Result]):
         self._world, self._dispenser, self._fail, self._refills = world, dispenser, fail, refills
         self.present = set(range(1, world.size))
         self._waiting: list[int] = []
-        self._dead: set[int] = set()
 
     def serve(self) -> None:
         """Answer."""
@@ -161,15 +156,11 @@ class Server(Generic[Piece, Result]):
         """Do one thing; None where there is nothing to do."""
         if found := self._world.poll():
             self._hear(*found)
-        elif dead := self._newly_dead():
-            self._lose(dead[0])
         elif self._refills:
             self._dispenser.refill()
         return self._answer() or bool(found) or None
 
     def _hear(self, rank: int, message: Any) -> None:
-        if rank in self._dead:  # its work has been handed out again
-            return
         if isinstance(message, Ask):
             self._waiting.append(rank)
         elif isinstance(message, Report):
@@ -180,7 +171,6 @@ class Server(Generic[Piece, Result]):
             self._fail(message)
         elif isinstance(message, Leave):
             self.present.discard(rank)
-            self._dispenser.left()
             if message.stopped:
                 self._dispenser.halt()
 
@@ -192,15 +182,3 @@ class Server(Generic[Piece, Result]):
                 self._waiting.remove(rank)
                 self._world.send(piece, rank)
         return any(piece is not LATER for _, piece in answers)
-
-    def _newly_dead(self) -> list[int]:
-        watch = self._world.watch
-        return [rank for rank in watch.lost if rank not in self._dead] if watch else []
-
-    def _lose(self, rank: int) -> None:
-        """Go on without a rank; what it had sent before it died has been heard."""
-        self._dead.add(rank)
-        self._waiting = [one for one in self._waiting if one != rank]
-        if self._world.watch and rank in self.present:
-            self.present.discard(rank)
-            tell(self._world, self._dispenser.lost(self._world.watch.who(rank), rank))

@@ -8,8 +8,8 @@ from typing import Any
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.ranks.coordinate import LocalSource, PieceError, RemoteSource, Server, Worker
 from landscape_mpi.ranks.dispenser import Dispenser, Handlers
-from landscape_mpi.ranks.messages import Failure, Parting, Piece, Result
-from landscape_mpi.ranks.world import NAP, World, failure_text, tell, wait_for
+from landscape_mpi.ranks.messages import Failure, Piece, Result
+from landscape_mpi.ranks.world import NAP, World, failure_text, tell
 from landscape_mpi.stop import NEVER, Stop
 
 GRACE = 10.0
@@ -21,9 +21,8 @@ HEARD = 0.2
 def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
     """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
 
-    A piece that raises is tried once more, on whichever rank asks next, where `handlers.failed` takes those that raise
-    twice; otherwise it ends every rank. The same goes for a piece whose rank dies, where `world.watch` sees that: then
-    `world.watch.alone` is set afterwards, and nothing collective may be called any more.
+    A piece that raises is tried once more, on whichever rank asks next, where the handlers are tolerant; otherwise it
+    ends every rank.
 
     Returns:
         On rank 0, whether they were done to the end: False where some rank had a reason to stop. True on the others.
@@ -31,38 +30,18 @@ def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, R
     Raises:
         PieceError: a piece raised in a world of one, and nobody takes it; elsewhere it ends every rank at once.
     """
-    if world.watch and handlers.failed is not None:
-        world.watch.tolerate()
-        world.meet()  # from the first piece on, any rank may die
     if world.rank != 0:
         _work_remotely(world, handlers)
-        _hear_parting(world)
         return True
-    blamed = world.watch.blamed if world.watch and handlers.failed else ()
-    dispenser = Dispenser(pieces, handlers, world.size, stop, blamed)
+    dispenser = Dispenser(pieces, handlers, stop)
     _work_at_root(world, dispenser, handlers, _Ending(world))
-    _part(world)
     return not dispenser.stopped
-
-
-def _part(world: World) -> None:
-    """Tell all others whether some have died: the answer is the same everywhere, whatever happens from now on."""
-    if world.watch:
-        parting = Parting(world.watch.settle())
-        for rank in range(1, world.size):
-            world.send(parting, rank)
-        world.watch.part(parting.alone)
-
-
-def _hear_parting(world: World) -> None:
-    if world.watch:
-        world.watch.part(wait_for(world.poll)[1].alone)
 
 
 def _work_at_root(
     world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result], end: "_Ending"
 ) -> None:
-    local: LocalSource[Piece, Result] = LocalSource(dispenser, lambda piece: _note(world, handlers.place(piece)))
+    local: LocalSource[Piece, Result] = LocalSource(dispenser)
     worker = Worker(local, handlers)
     if world.size == 1:
         worker.work()
@@ -78,17 +57,10 @@ def _work_at_root(
         server.join()
 
 
-def _note(world: World, place: str) -> None:
-    if world.watch:
-        world.watch.note(place)
-
-
 def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending", alone: bool = False) -> None:
-    """Serve the others; `alone`: this rank does no pieces, so what is left when all others have died stays undone."""
+    """Serve the others; `alone`: this rank does no pieces."""
     try:
         Server(world, dispenser, end, alone).serve()
-        if alone and dispenser.next(0) is not None:
-            dispenser.halt()
     except Exception as error:
         end(_failure(world, error))
 

@@ -43,10 +43,3 @@ class Failure:
 
     text: str
     code: int = Exit.INTERNAL
-
-
-@dataclass(frozen=True)
-class Parting:
-    """Rank 0 has heard of every rank that it hears no more; `alone`: some of them by their death."""
-
-    alone: bool

@@ -15,24 +15,26 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.keeper import Keeper, recovers
+from landscape_mpi.launcher import launcher_of
+from landscape_mpi.parent import Parent
 from landscape_mpi.ranks import mapped
 from landscape_mpi.ranks.mapped import SLACK, Form
-from landscape_mpi.ranks.watch import Watch
-from landscape_mpi.ranks.world import Solo, World, check_launcher, is_launched, tell, to_stderr, wait_for
+from landscape_mpi.ranks.world import Solo, World, check_launcher, tell, to_stderr, wait_for
 
 T = TypeVar("T")
+RECOVERS = "OMPI_MCA_orte_enable_recovery"
+"""What Open MPI's `mpirun --enable-recovery` says: a dead rank does not end the job."""
 MESSAGE = 1 << 30
 """Bytes of a message, at the most."""
 KEPT = 32
 """Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
 
 
-def open_world(keeper: Keeper | None = None) -> World:
+def open_world(parent: Parent | None = None) -> World:
     """Return the world that this process was started in; a single one where there is no MPI library.
 
     Args:
-        keeper: of this process, where it has one.
+        parent: the process above this one, where it has one of ours.
 
     Raises:
         UserError: the launcher does not fit the MPI library.
@@ -41,9 +43,9 @@ def open_world(keeper: Keeper | None = None) -> World:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
         check_launcher(1, os.environ)
-        return Solo()
+        return Solo(parent)
     check_launcher(MPI.COMM_WORLD.size, os.environ)
-    return MpiWorld(MPI, MPI.COMM_WORLD, keeper)
+    return MpiWorld(MPI, MPI.COMM_WORLD, parent)
 
 
 def world_if_started() -> World:
@@ -54,7 +56,7 @@ def world_if_started() -> World:
     Raises:
         UserError: the launcher does not fit the MPI library.
     """
-    return open_world() if is_started() or is_launched(os.environ) else Solo()
+    return open_world() if is_started() or launcher_of(os.environ) else Solo()
 
 
 def is_started() -> bool:
@@ -74,14 +76,10 @@ def library_version() -> str:
 class MpiWorld:
     """The ranks of an MPI communicator."""
 
-    def __init__(self, mpi: Any, communicator: Any, keeper: Keeper | None = None) -> None:
+    def __init__(self, mpi: Any, communicator: Any, parent: Parent | None = None) -> None:
         """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
         self._mpi = mpi
-        self.communicator, self.itself = communicator, mpi.COMM_SELF
-        self._recovers = recovers(os.environ)
-        self.survives = communicator.size > 1 and (self._recovers or keeper is not None)
-        self.keeper = keeper
-        self.watch: Watch | None = None
+        self.communicator, self.parent = communicator, parent
         self.hear: Callable[[str], None] = to_stderr
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
@@ -92,8 +90,10 @@ class MpiWorld:
         self._node = communicator.Split_type(mpi.COMM_TYPE_SHARED)
         self.local_rank = self._node.rank
         self._windows: list[Any] = []
-        if self.size > 1:
+        if self.size > 1 and parent is None:
             _die_with_launcher()
+        elif self.size > 1 and parent:
+            parent.opened()
 
     def meet(self) -> None:
         """Wait until every rank is here, asleep."""
@@ -170,10 +170,10 @@ class MpiWorld:
 
     def abort(self, code: int) -> None:
         """End every rank at once."""
-        if self._recovers:  # where Open MPI's own way may leave mpirun hanging; the others see that this rank is gone
-            if self.watch:
-                self.watch.stop()
-            os._exit(code)
+        if self.parent:
+            self.parent.abort(code)
+            if os.environ.get(RECOVERS, "0") != "0":  # Open MPI's own way may leave mpirun hanging then
+                os._exit(code)
         self.communicator.Abort(code)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

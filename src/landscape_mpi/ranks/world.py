@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from landscape_mpi.device import local_rank_from
 from landscape_mpi.errors import UserError, from_here
-from landscape_mpi.keeper import Keeper
-from landscape_mpi.ranks.watch import Watch
+from landscape_mpi.launcher import launcher_of
+from landscape_mpi.parent import Parent
 from landscape_mpi.stop import Interrupted
 from landscape_mpi.streams import say
 
@@ -34,14 +34,8 @@ class World(Protocol):
     host: str
     communicator: Any
     """For parallel HDF5; None where there is no MPI."""
-    itself: Any
-    """The communicator of this rank alone; None where there is no MPI."""
-    survives: bool
-    """Whether the launcher lets the other ranks live when one dies."""
-    keeper: Keeper | None
-    """Who hides this rank's death from the launcher, where it does not survive one by itself."""
-    watch: Watch | None
-    """Who sees ranks die, once that has begun."""
+    parent: Parent | None
+    """The process above this one, which sees it die; None in a program of somebody else."""
     threads: bool
     """Whether rank 0 may send and receive in a thread while it computes."""
     hear: Callable[[str], None]
@@ -75,15 +69,12 @@ class World(Protocol):
 class Solo:
     """The world of one process that has not started MPI, for want of a library or of a launcher."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Parent | None = None) -> None:
         self.rank, self.size, self.threads = 0, 1, True
         self.local_rank = local_rank_from(os.environ)
         self.host = socket.gethostname()
         self.communicator: Any = None
-        self.itself: Any = None
-        self.survives = False
-        self.keeper: Keeper | None = None
-        self.watch: Watch | None = None
+        self.parent = parent
         self.hear: Callable[[str], None] = to_stderr
 
     def meet(self) -> None:
@@ -114,6 +105,8 @@ class Solo:
 
     def abort(self, code: int) -> None:
         """End the process."""
+        if self.parent:
+            self.parent.abort(code)
         os._exit(code)
 
 
@@ -171,28 +164,19 @@ def on_root(world: World, step: Callable[[], T]) -> T:
     return world.from_root(together(world, lambda: step() if world.rank == 0 else None))  # type: ignore[return-value]
 
 
-LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-"""Variables in which launchers tell a process how many of them there are."""
-
-
-def is_launched(environment: Mapping[str, str]) -> bool:
-    """Return whether a launcher started this process, be it alone."""
-    return any(name in environment for name in (*LAUNCHED, "PMI_RANK", "PMIX_RANK"))
-
-
 def check_launcher(size: int, environment: Mapping[str, str]) -> None:
     """Refuse a launcher that started several processes which do not see each other.
 
     Raises:
         UserError: the world has one rank and the environment speaks of more.
     """
-    for name in LAUNCHED:
-        started = environment.get(name, "1")
-        if size == 1 and started.isdecimal() and int(started) > 1:
-            raise UserError(
-                f"the launcher started {started} processes ({name}) and each sees a world of 1: it belongs to another "
-                "MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the mpirun of that one."
-            )
+    launcher = launcher_of(environment)
+    if size == 1 and launcher and launcher.size > 1 and not launcher.shell:
+        raise UserError(
+            f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
+            "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the "
+            "mpirun of that one."
+        )
 
 
 def tell(world: World, text: str) -> None:

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -41,14 +42,16 @@ class Grid:
 class Attempts:
     """Evaluations on this rank.
 
-    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time. `verbose`:
-    whether the traceback of the user's own code follows its sentence.
+    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time. `deaths` is where
+    the point in hand is noted should this rank die at it. `verbose`: whether the traceback of the user's own code
+    follows its sentence.
     """
 
     world: World
     evaluator: Evaluator
     grid: Grid
     batch: int
+    deaths: Path
     verbose: bool = False
 
     def __post_init__(self) -> None:
@@ -61,7 +64,9 @@ class Attempts:
         Raises:
             PieceError: it raised; the text names rank, host and point.
         """
-        point = self.grid.point(index)
+        point, parent = self.grid.point(index), self.world.parent
+        if parent:
+            parent.hold(self.deaths, self.name(index), index)
         try:
             found = step(point)
         except UserError as error:  # of their own code, at this point alone
@@ -69,6 +74,9 @@ class Attempts:
             raise PieceError(f"{self._who(index)}: {error}{details}", Exit.USER) from error
         except Exception as error:
             raise PieceError(self._failure(index, error)) from error
+        finally:
+            if parent:
+                parent.release()
         self._tell()
         return found
 

@@ -1,7 +1,7 @@
 """Rank 0's desk in a sampled sweep: hands out, takes in, writes estimates and says how far things are."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -77,8 +77,13 @@ class Desk:
             if self._writer.adrift:
                 self._ready.experiment.stop.limit(0)
 
+    @property
+    def given_up(self) -> Collection[int]:
+        """The numbers of the points that are given up."""
+        return self._failures.keys()
+
     def failed(self, piece: Piece, text: str) -> None:
-        """Give up the point of a piece that raised twice."""
+        """Give up the point of a piece that raised twice, or at which ranks died twice."""
         self._books.lose(piece)
         self._failures[piece.point] = text
 

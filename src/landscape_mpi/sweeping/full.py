@@ -1,10 +1,11 @@
 """A surface filled with every image at every point: each rank takes points, coarse to fine, and writes them."""
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.ranks import Handlers, World, alone, finish_alone, share_out, tell, together
+from landscape_mpi.ranks import Handlers, World, share_out, tell, together
 from landscape_mpi.sampling import all_images_because
 from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweeping.attempt import Index
+from landscape_mpi.sweeping.deaths import Deaths
 from landscape_mpi.sweeping.points import Computer
 from landscape_mpi.sweeping.progress import Progress
 from landscape_mpi.sweeping.ready import Ready
@@ -13,11 +14,8 @@ from landscape_mpi.sweeping.ready import Ready
 def fill(ready: Ready) -> Exit:
     """Compute the points that a surface lacks; collective."""
     world, job, order = ready.world, ready.job, ready.missing
-    # where the launcher lets ranks live on, each opens the file by itself: the others would wait for a dead one within
-    # HDF5, where no thread of theirs could see that it is dead
-    shared = world.itself if world.watch else world.communicator
     # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
-    communicator = None if ready.through_root or world.size == 1 else shared
+    communicator = None if ready.through_root or world.size == 1 else world.communicator
     writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
     if job.sampling:
         for name, split in ready.experiment.splits.items():
@@ -39,10 +37,11 @@ def fill(ready: Ready) -> Exit:
         failed.append(Record.failure(index, text))
         writer.at_rest(failed[-1])
 
-    give_up = given_up if ready.tolerant else None
-    handlers = Handlers(compute, writer.at_source, arrived, give_up, place=ready.attempts.name)
+    deaths = Deaths(ready.path)
+    deaths.tell(world, order)
+    handlers = Handlers(compute, writer.at_source, arrived, given_up, ready.tolerant, deaths.at)
     complete = share_out(world, order, handlers, ready.experiment.stop)
-    complete = _close(world, writer, complete, failed)
+    complete = _close(world, writer, complete, failed, deaths)
     if not complete:
         return ready.stopped()
     if failed:
@@ -51,16 +50,14 @@ def fill(ready: Ready) -> Exit:
     return Exit.COMPLETE
 
 
-def _close(world: World, writer: Writer, complete: bool, failed: list[Record]) -> bool:
-    """Close the file, marked where no point is missing; return on every rank that comes back what rank 0 says."""
-    if alone(world):
-        finish_alone(world, writer.settle)
-        writer.finish(lambda: None, complete and not failed)
-        return complete
+def _close(world: World, writer: Writer, complete: bool, failed: list[Record], deaths: Deaths) -> bool:
+    """Close the file, marked where no point is missing; return on every rank what rank 0 says."""
     complete = world.from_root(complete)
     failed[:] = world.from_root(failed)
     together(world, writer.settle)
     together(world, lambda: writer.finish(world.meet, complete and not failed))
+    if complete and world.rank == 0:
+        deaths.end(record.index for record in failed)
     return complete
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, leave, tell
+from landscape_mpi.ranks import HEARD, PieceError, RankError, World, failure_text, tell
 from landscape_mpi.stop import Interrupted
 from landscape_mpi.streams import say
 from landscape_mpi.sweeping.ready import GO_ON
@@ -17,7 +17,9 @@ def guarded(world: World, action: Callable[[], Exit], verbose: bool = False) -> 
     one rank alone, while the others may wait for it, and ends them at once.
     """
     try:
-        return leave(world, action())
+        code = action()
+        world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
+        return code
     except Interrupted as reason:
         return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
     except UserError as error:
@@ -50,7 +52,8 @@ def or_none(world: World, action: Callable[[], Exit]) -> Exit:
 
 def _leave(world: World, text: str, code: Exit) -> Exit:
     tell(world, text)
-    return leave(world, code)
+    world.meet()
+    return code
 
 
 def _end(world: World, text: str, code: int = Exit.INTERNAL) -> Exit:

@@ -6,10 +6,11 @@ from typing import TextIO
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob
-from landscape_mpi.ranks import World, alone, tell
+from landscape_mpi.ranks import World, tell
 from landscape_mpi.surface import DONE, Surface, coarse_to_fine
 from landscape_mpi.sweeping.attempt import Attempts, Grid, Index
 from landscape_mpi.sweeping.curvature import Curvature
+from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.engine import Engine
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.output import Identity
@@ -68,7 +69,8 @@ class Ready:
     @property
     def attempts(self) -> Attempts:
         """Evaluations on this rank."""
-        return Attempts(self.world, self.engine.evaluator, Grid.of(self.job.grid), self.batch, self.verbose)
+        grid = Grid.of(self.job.grid)
+        return Attempts(self.world, self.engine.evaluator, grid, self.batch, note_of(self.path), self.verbose)
 
     @property
     def visits(self) -> list[Index]:
@@ -81,14 +83,13 @@ class Ready:
         return [index for index in self.visits if self.found is None or self.found.status[index] != DONE]
 
     def stopped(self) -> Exit:
-        """Say that the surface is not complete and how to go on; collective, but where a rank is lost."""
-        mine = self.experiment.stop.reason
-        reasons = [reason for reason in ([mine] if alone(self.world) else self.world.everywhere(mine)) if reason]
+        """Say that the surface is not complete and how to go on; collective."""
+        reasons = [reason for reason in self.world.everywhere(self.experiment.stop.reason) if reason]
         tell(self.world, f"{self.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
         return Exit.RUN_AGAIN
 
     def some_failed(self, texts: list[str]) -> Exit:
-        """Name the points that raised twice, and say how to try them again."""
+        """Name the points that raised twice or at which ranks died twice, and say how to try them again."""
         for text in texts[:MOST_NAMED]:
             tell(self.world, f"failed: {text.partition(chr(10))[0]}")
         more = f" ({len(texts) - MOST_NAMED} not named here)" if len(texts) > MOST_NAMED else ""

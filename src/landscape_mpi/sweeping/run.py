@@ -13,7 +13,7 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, alone, begin_watch, noter, on_root, tell, together
+from landscape_mpi.ranks import World, noter, on_root, tell, together
 from landscape_mpi.slurm import job_end
 from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
@@ -34,19 +34,15 @@ from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.cost import precision_error
 from landscape_mpi.sweeping.curvature import Curvature
+from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.eigenplane import Made, make_plane
 from landscape_mpi.sweeping.engine import Engine, choose_engine
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
 from landscape_mpi.sweeping.output import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.planes import output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes
-from landscape_mpi.sweeping.ready import GO_ON, Ready, visits
+from landscape_mpi.sweeping.ready import Ready, visits
 from landscape_mpi.sweeping.sources import Named, Source
-
-UNKEPT = (
-    "a rank that dies ends this sweep, because that is what its launcher does; start it by the mpirun of Open MPI or "
-    "MPICH, and the other ranks go on without it."
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,6 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
         on_root(world, lambda place=place: _check_output(place, options.overwrite))  # type: ignore[misc]
-    _watch(world, output_path(job, 0), options.tolerant)
     experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
@@ -100,17 +95,7 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
         codes.append(_PlaneSweep(there, output_path(job, repeat), plane, identity, options, world).run())
         if codes[-1] == Exit.RUN_AGAIN:
             break
-        if alone(world) and repeat + 1 < repeats(job.values):
-            tell(world, f"a rank is lost, and {repeats(job.values) - repeat - 1} more surfaces are to do; {GO_ON}")
-            return Exit.RUN_AGAIN
     return max(codes)
-
-
-def _watch(world: World, surface: Path, tolerant: bool) -> None:
-    """Look out for ranks that die where the others live on; say so where they are wanted to live on and cannot."""
-    if tolerant and world.size > 1 and not world.survives:
-        tell(world, f"note: {UNKEPT}")
-    begin_watch(world, surface)
 
 
 @dataclass(frozen=True)
@@ -138,6 +123,7 @@ class _PlaneSweep:
             if surface is None or not self._complete(surface):
                 return self._fill(surface)
             on_root(self.world, lambda: seal(self.path))
+            on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
             share = f" of shard {self.identity.shard}" if self.identity.shard else ""
             tell(self.world, f"{self.path}: all {surface.done} points{share} are there; nothing to do.")
             return sampled.leave(self.world, surface)
@@ -185,6 +171,7 @@ class _PlaneSweep:
             on_root(self.world, lambda: sampled.clear(ready))
         sampled.admit(ready)
         if surface is None:
+            on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
             cost = self._cost(engine)
             on_root(self.world, lambda: self._create(batch, engine.name, cost))
         return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
-from landscape_mpi.ranks import Handlers, World, alone, finish_alone, on_root, share_out, tell, together
+from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
 from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
 from landscape_mpi.surface import (
     THETA,
@@ -28,6 +28,7 @@ from landscape_mpi.surface import (
 )
 from landscape_mpi.surface.planlog import Round
 from landscape_mpi.sweeping.books import Book, Books, frame_of
+from landscape_mpi.sweeping.deaths import Deaths
 from landscape_mpi.sweeping.desk import Desk
 from landscape_mpi.sweeping.full import ranks
 from landscape_mpi.sweeping.ready import Ready
@@ -81,36 +82,33 @@ def fill(ready: Ready) -> Exit:
         journal = together(world, lambda: Journal(ready.folder, world.rank, identity, ready.identity.shard))
         held.enter_context(journal)
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
-        complete = share_out(world, [], _handlers(ready, compute, journal, desk), ready.experiment.stop)
-        return _end(ready, desk, complete, held)
+        deaths = Deaths(ready.path)
+        deaths.tell(world, ready.visits)
+        handlers = _handlers(ready, compute, journal, desk, deaths)
+        complete = share_out(world, [], handlers, ready.experiment.stop)
+        code = _end(ready, desk, complete, held)
+        if complete and desk:
+            deaths.end(index_of(point, compute.shape) for point in desk.given_up)
+        return code
 
 
-def _handlers(ready: Ready, compute: SliceComputer, journal: Journal, desk: Desk | None) -> Handlers[Piece, Found]:
+def _handlers(
+    ready: Ready, compute: SliceComputer, journal: Journal, desk: Desk | None, deaths: Deaths
+) -> Handlers[Piece, Found]:
     def keep(found: Found) -> None:
         journal.add(found.evaluated)
 
-    def place(piece: Piece) -> str:
-        return ready.attempts.name(index_of(piece.point, compute.shape))
+    def died(piece: Piece) -> Sequence[str]:
+        return deaths.at(index_of(piece.point, compute.shape))
 
-    given_up = (desk.failed if desk else _given_up) if ready.tolerant else None
-    arrived, more = (desk.arrived, desk.turn) if desk else (_nowhere, list[Piece])
-    return Handlers(compute, keep, arrived, given_up, more, place)
+    arrived, failed, more = (desk.arrived, desk.failed, desk.turn) if desk else (_nowhere, _given_up, list[Piece])
+    return Handlers(compute, keep, arrived, failed, ready.tolerant, died, more)
 
 
 def _end(ready: Ready, desk: Desk | None, complete: bool, held: ExitStack) -> Exit:
-    """Write how it ended and close all files; collective, but where a rank is lost: then rank 0 alone comes back."""
-    world = ready.world
-
-    def write() -> Exit:
-        return desk.end(complete) if desk else Exit.COMPLETE
-
-    if alone(world):
-        finish_alone(world, lambda: None if desk else held.close())  # the desk is written before it is closed
-        code = write()
-        held.close()
-    else:
-        code = on_root(world, write)
-        together(world, held.close)
+    """Write how it ended and close all files; collective."""
+    code = on_root(ready.world, lambda: desk.end(complete) if desk else Exit.COMPLETE)
+    together(ready.world, held.close)
     return ready.stopped() if code == Exit.RUN_AGAIN else code
 
 

@@ -1,0 +1,78 @@
+"""Points that ranks had in hand when they died: noted beside a surface by `parent`, and what the next runs do then."""
+
+import json
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from landscape_mpi.errors import printable
+from landscape_mpi.parent import LARGEST
+from landscape_mpi.ranks import World, tell
+from landscape_mpi.surface.durable import written_aside
+from landscape_mpi.sweeping.attempt import Index
+
+LONGEST = 200
+"""Characters of what a line says."""
+
+
+def note_of(surface: Path) -> Path:
+    """Return the file with a line for each death at a point of a surface."""
+    return surface.with_name(f".{surface.name}.deaths")
+
+
+class Deaths:
+    """Who died at which points of a surface, in runs that have not been followed by a complete one."""
+
+    def __init__(self, surface: Path) -> None:
+        """Read the note of a surface; what is no line of ours is passed over."""
+        self._note = note_of(surface)
+        self._lines: defaultdict[Index, list[tuple[str, str]]] = defaultdict(list)
+        for line in _read(self._note).splitlines():
+            if found := _parsed(line):
+                index, text = found
+                self._lines[index].append((line, text))
+
+    def at(self, index: Index) -> Sequence[str]:
+        """Return who died at a point, in words."""
+        return [text for _, text in self._lines.get(index, ())]
+
+    def tell(self, world: World, points: Iterable[Index]) -> None:
+        """Say what becomes of those of a run's points at which ranks died."""
+        counts = [len(self.at(index)) for index in points]
+        once, twice = counts.count(1), sum(count > 1 for count in counts)
+        parts = [f"{once} come last, one at a time"] if once else []
+        parts += [f"{twice} are marked failed after two deaths"] if twice else []
+        if parts:
+            tell(world, f"note: of the points at which a rank died before, {' and '.join(parts)}.")
+
+    def end(self, failed: Iterable[Index]) -> None:
+        """Remember, of a run that came to its end, one death at each point that failed of it; forget all others."""
+        kept = [self._lines[index][-1][0] for index in failed if self.at(index)]
+        with suppress(OSError):  # a disk that refuses keeps no surface from being complete
+            if kept:
+                with written_aside(self._note) as made:
+                    made.write_text("".join(f"{line}\n" for line in kept))
+            else:
+                self._note.unlink(missing_ok=True)
+
+
+def _read(note: Path) -> str:
+    with suppress(OSError):
+        file = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(file, "rb") as stream:
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return stream.read(2 * LARGEST).decode(errors="replace")
+    return ""
+
+
+def _parsed(line: str) -> tuple[Index, str] | None:
+    """Return the index of a line and what it says; None where it is none of ours, such as one that was cut short."""
+    try:
+        found = json.loads(line)
+        index = tuple(int(i) for i in found["index"])
+        return index, printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
