@@ -9,6 +9,7 @@ from torch import Tensor
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane.counter import standard_normal
+from landscape_mpi.plane.kinds import double, real, single
 from landscape_mpi.plane.normalise import NORMALISERS
 
 Parameters = dict[str, Tensor]
@@ -31,6 +32,8 @@ class RandomDirections:
     def draw(self, theta: Mapping[str, Tensor], axis: int) -> Parameters:
         """Return direction `axis` (0 is delta, 1 is eta), float32 on the CPU; zero where parameters stay.
 
+        Of complex parameters both the real and the imaginary part are normal, complex64.
+
         Raises:
             UserError: a pattern matches no parameter, or nothing is left to perturb.
         """
@@ -38,12 +41,14 @@ class RandomDirections:
         return scale_direction(drawn, theta, self.normalise, self.ignore, self.only)
 
     def _draw(self, name: str, tensor: Tensor, axis: int) -> Tensor:
-        return torch.from_numpy(standard_normal(self.seed, axis, name, 0, tensor.numel())).reshape(tensor.shape)
+        wanted = real(single(tensor))
+        drawn = torch.from_numpy(standard_normal(self.seed, axis, name, 0, wanted.numel())).reshape(wanted.shape)
+        return torch.view_as_complex(drawn) if tensor.is_complex() else drawn
 
 
 def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> Parameters:
-    """Return the way from theta to other parameters, to - theta, float32."""
-    return {name: (to[name].double() - tensor.double()).float() for name, tensor in theta.items()}
+    """Return the way from theta to other parameters, to - theta, float32 or complex64."""
+    return {name: single(double(to[name]) - double(tensor)) for name, tensor in theta.items()}
 
 
 def scale_direction(
@@ -53,7 +58,7 @@ def scale_direction(
     ignore: Ignore,
     only: Sequence[str] | None = None,
 ) -> Parameters:
-    """Return a direction normalised with respect to theta, and zero where parameters stay; float32.
+    """Return a direction normalised with respect to theta, and zero where parameters stay; float32 or complex64.
 
     Args:
         d: The direction, float32, by the names of the parameters that move; others are not looked at.
@@ -68,7 +73,7 @@ def scale_direction(
     names = set(moved(theta, ignore, only))
     scale = NORMALISERS[normalise]
     return {
-        name: scale(d[name], tensor.float()) if name in names else torch.zeros_like(tensor, dtype=torch.float32)
+        name: scale(d[name], single(tensor)) if name in names else torch.zeros_like(single(tensor))
         for name, tensor in theta.items()
     }
 

@@ -1,9 +1,14 @@
-"""How long a direction is, relative to theta: filter, layer and weight normalisation; pure functions of tensors."""
+"""How long a direction is, relative to theta: filter, layer and weight normalisation; pure functions of tensors.
+
+Norms of complex tensors are over absolute values.
+"""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+from landscape_mpi.plane.kinds import double, real
 
 Normaliser = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,7 +68,7 @@ def row_norms(rows: Tensor) -> Tensor:
     Squares are added in halves, element by element: torch's own reductions add in an order that depends on the
     processor's vector registers.
     """
-    sums = rows.double().square()
+    sums = real(double(rows)).flatten(1).square()
     while (width := sums.shape[1]) > 1:
         half = (width + 1) // 2
         sums[:, : width - half] += sums[:, half:]
@@ -73,4 +78,4 @@ def row_norms(rows: Tensor) -> Tensor:
 
 def _rescale(d: Tensor, theta: Tensor, d_norm: Tensor, theta_norm: Tensor) -> Tensor:
     scale = torch.where(d_norm > 0, theta_norm / d_norm, torch.zeros_like(d_norm))
-    return (d.double() * scale).to(theta.dtype)
+    return (double(d) * scale).to(theta.dtype)

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.plane.directions import Parameters
+from landscape_mpi.plane.kinds import double, real
 
 
 @dataclass(frozen=True)
 class Plane:
     """A plane through theta, or a line where eta is None; parameters by name in `named_parameters()` order.
 
-    `statistics`: the running statistics of batch norm by name, as a plane of their own, where they move along with the
-    parameters (the "states" of the paper's code). None where they do not; norms and angles are of parameters alone.
+    `statistics`: buffers by name, as a plane of their own, where some move along with the parameters: the running
+    statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints. None
+    where none does; norms and angles are of parameters alone.
     """
 
     theta: Parameters
@@ -39,8 +41,12 @@ class Plane:
         return point
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Plane":
-        """Return the plane on a device and in a dtype."""
-        theta, delta, eta = ({n: t.to(device, dtype) for n, t in d.items()} if d else None for d in self._parts())
+        """Return the plane on a device and in a dtype, what is complex in the partner of that."""
+
+        def taken(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype.to_complex() if tensor.is_complex() else dtype)
+
+        theta, delta, eta = ({n: taken(t) for n, t in d.items()} if d else None for d in self._parts())
         statistics = self.statistics and self.statistics.to(device, dtype)
         return Plane(theta or {}, delta or {}, eta, statistics)
 
@@ -81,5 +87,9 @@ def feed(digest: "hashlib._Hash", parameters: Mapping[str, Tensor]) -> None:
 
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """Return the inner product of two sets of parameters, accumulated in float64."""
-    return float(sum(torch.dot(a[name].double().flatten(), b[name].double().flatten()).item() for name in a))
+    """Return the inner product of two sets of parameters, accumulated in float64; a complex number counts as a pair."""
+    return float(sum(torch.dot(_numbers(a[name]), _numbers(b[name])).item() for name in a))
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    return real(double(tensor)).flatten()

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane.directions import Parameters
+from landscape_mpi.plane.kinds import real
 
 Stored = Sequence[tuple[str | None, NDArray[np.float32]]]
-"""A direction as files hold it: (name if known, array), in `named_parameters()` or state dict order."""
+"""A direction as files hold it: (name if known, array), in `named_parameters()` or state dict order; a complex tensor
+as pairs of real numbers, [..., 2]."""
 
-_UNUSED = "num_batches_tracked"
+UNUSED = "num_batches_tracked"
 """How the names of buffers end that no forward pass in eval mode looks at."""
 
 
@@ -41,14 +43,15 @@ def fit_direction(
     direction: Parameters = {}
     for (given, array), name in zip(stored, names, strict=True):
         expected = theta[name] if name in theta else state[name]
-        if given not in (None, name) or array.size != expected.numel():
+        if given not in (None, name) or array.size != real(expected).numel():
             raise UserError(
                 f"plane.path: {where} holds `{given or name}` {list(array.shape)} where the network has `{name}` "
                 f"{list(expected.shape)}; it belongs to another network."
             )
         if name in theta or name in statistics:
-            direction[name] = torch.from_numpy(np.array(array, np.float32)).reshape(expected.shape)
-        elif np.any(array) and not name.endswith(_UNUSED):
+            numbers = torch.from_numpy(np.array(array, np.float32)).reshape(real(expected).shape)
+            direction[name] = torch.view_as_complex(numbers) if expected.is_complex() else numbers
+        elif np.any(array) and not name.endswith(UNUSED):
             raise UserError(
                 f"plane.path: {where} moves `{name}`, which evaluate.batchnorm leaves alone: running statistics move "
                 "with batchnorm: move, and other buffers never; use a direction of weights alone."
@@ -57,7 +60,7 @@ def fit_direction(
 
 
 def _order(count: int, theta: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> list[str]:
-    untracked = [name for name in state if not name.endswith(_UNUSED)]
+    untracked = [name for name in state if not name.endswith(UNUSED)]
     for names in (list(theta), list(state), untracked):
         if len(names) == count:
             return names

@@ -1,0 +1,78 @@
+"""Copies of a network, its tensors on another device and in another dtype; knows no plane and no checkpoint."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape_mpi.errors import UserError
+
+
+def duplicate(network: nn.Module) -> nn.Module:
+    """Return a copy of a network, in the same mode, that shares no tensor with it.
+
+    What hooks compute from the weights and keep, as torch.nn.utils.weight_norm and pruning do, is copied as numbers
+    alone: torch copies no tensor that has a history, and the hooks compute it again before every forward pass.
+
+    Raises:
+        UserError: it holds something that cannot be copied.
+    """
+    known: dict[int, Any] = {}
+    for module in network.modules():
+        for tensor in _kept(vars(module)):
+            if not tensor.is_leaf:
+                known[id(tensor)] = tensor.detach().clone()
+    try:
+        return copy.deepcopy(network, known)
+    except Exception as error:
+        raise UserError(
+            f"model: a {type(network).__name__} cannot be copied ({type(error).__name__}: {error}); expected a network "
+            "of modules and parameters alone."
+        ) from error
+
+
+def cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Take a network to a device, its real tensors to a dtype and its complex ones to the partner of that; return it.
+
+    Whole numbers and truth values stay what they are. `network.to(dtype)` would take the real part of what is complex.
+    """
+    partner = dtype.to_complex()
+
+    def convert(tensor: Tensor) -> Tensor:
+        if tensor.is_complex():
+            return tensor.to(device, partner)
+        return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+
+    network._apply(convert)  # type: ignore[no-untyped-call]  # what `to` goes through, with what layers do beside it
+    return network
+
+
+def own_dtype(network: nn.Module) -> torch.dtype:
+    """Return the dtype of a network's first parameter that is real or complex, the real one of the pair."""
+    dtypes = (p.dtype for p in network.parameters() if p.is_floating_point() or p.is_complex())
+    return next(dtypes, torch.float32).to_real()
+
+
+def load(network: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Load parameters into a network by their names, as a state dict is loaded: what hangs on that is done too."""
+    state = network.state_dict()
+    state.update({name: value for name, value in values.items() if name in state})
+    network.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():  # a state dict may have other names for them
+            if name in values:
+                parameter.copy_(values[name])
+
+
+def _kept(value: object, depth: int = 3) -> Iterator[Tensor]:
+    """Yield the tensors among attributes, and in lists and mappings of them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and isinstance(value, Mapping):
+        for part in list(value.values()):
+            yield from _kept(part, depth - 1)
+    elif depth and isinstance(value, list | tuple):
+        for part in value:
+            yield from _kept(part, depth - 1)
