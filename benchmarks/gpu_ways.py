@@ -60,7 +60,7 @@ class Subject:
         """Return the network with batch norm settled on its images, so that its signal neither dies nor grows."""
         generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
-        network = build_network(name, {}, Path())
+        network = build_network(name, {}, Path()).eval()
         pixels = torch.randint(0, 256, (scale.images, 3, 32, 32), dtype=torch.uint8, generator=generator)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -57,7 +57,7 @@ class Step:
 def prepare(folder: Path) -> None:
     """Write the job and the checkpoint it names, an untrained network."""
     torch.manual_seed(0)
-    network = build_network("resnet20", {}, folder)
+    network = build_network("resnet20", {}, folder).eval()
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / "net.safetensors")
     (folder / "job.yaml").write_text(JOB)
 

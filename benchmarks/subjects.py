@@ -50,7 +50,7 @@ class Recipe:
     def subject(self) -> Subject:
         """Return the network of the zoo, its batch norm settled on the images, or with a checkpoint's weights."""
         torch.manual_seed(0)
-        network = build_network(self.network, {"shortcut": self.shortcut}, Path())
+        network = build_network(self.network, {"shortcut": self.shortcut}, Path()).eval()
         split = load_split("shapes10", None, "train", {"images": self.images}, None)
         if self.checkpoint:
             load_checkpoint(network, Path(self.checkpoint))

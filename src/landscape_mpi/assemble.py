@@ -20,7 +20,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def build_model(job: JobFile[SweepJob] | JobFile[TrainJob]) -> nn.Module:
-    """Return the network of `model.build` and `model.options`, in eval mode, with fresh weights.
+    """Return the network of `model.build` and `model.options`, as its callable makes it, with fresh weights.
 
     Raises:
         UserError: the network cannot be built.

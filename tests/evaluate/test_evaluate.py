@@ -94,7 +94,7 @@ def test_a_convolutional_networks_losses_depend_on_no_batch_beyond_rounding(batc
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    network = build_network("resnet20", {"width": 8}, tmp_path)
+    network = build_network("resnet20", {"width": 8}, tmp_path).eval()
     images = torch.randint(0, 256, (65, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     from landscape_mpi.data import DEFAULT_NORMALISATION
 

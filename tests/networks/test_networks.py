@@ -96,10 +96,10 @@ def test_a_narrow_vgg9_maps_images_to_logits(tmp_path):
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_networks_map_images_to_logits_in_eval_mode(tmp_path, shortcut):
+def test_networks_map_images_to_logits(tmp_path, shortcut):
     network = build_network("resnet20", {"shortcut": shortcut, "width": 4, "classes": 7}, tmp_path)
-    assert not network.training
-    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert network.training  # eval mode comes after the weights
+    assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
 def test_the_shortcut_is_there_unless_it_is_none(tmp_path):
@@ -220,7 +220,7 @@ def test_published_networks_give_their_losses(
     from landscape_mpi.data import Normalisation, load_split
     from landscape_mpi.evaluate import Task, build_loss, summarise
 
-    network = build_network(build, {"shortcut": shortcut}, tmp_path)
+    network = build_network(build, {"shortcut": shortcut}, tmp_path).eval()
     load_checkpoint(network, shared_data / file)
     split = load_split("cifar10", cifar10, "train", {}, images)
     task = Task({"train": split}, Normalisation(*normalisation), build_loss("cross_entropy", tmp_path))

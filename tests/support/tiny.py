@@ -61,7 +61,7 @@ def fails_later(outputs, targets):
     """Cross entropy that raises on rank TINY_RANK after a few points."""
     global CALLS
     CALLS += 1
-    if CALLS > 9 and rank() == int(os.environ.get("TINY_RANK", "0")):
+    if CALLS > 30 and rank() == int(os.environ.get("TINY_RANK", "0")):
         raise ZeroDivisionError("the user's loss broke")
     time.sleep(0.02)
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
@@ -129,7 +129,7 @@ def fails_at_times(outputs, targets):
     """Cross entropy that raises at every point where outputs are large, and once on rank 0 before that."""
     global CALLS
     CALLS += 1
-    if CALLS == 9 and rank() == 0 and os.environ.get("TINY_HICCUP"):
+    if CALLS == 30 and rank() == 0 and os.environ.get("TINY_HICCUP"):
         raise ArithmeticError("a hiccup")
     if outputs.abs().max() > float(os.environ.get("TINY_LARGEST", "inf")):
         raise ZeroDivisionError("outputs are too large")

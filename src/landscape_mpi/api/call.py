@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from landscape_mpi.api.document import RANDOM, Plain, Sections, grid_of
-from landscape_mpi.api.given import Given, directions_of, ends_of, loss_of, name_of, own, splits_of
+from landscape_mpi.api.given import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
 from landscape_mpi.data.rows import count
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import GIVEN
+from landscape_mpi.plane.kinds import can_move
 
 OTHERS = {"plane.to": "other", "plane.via": "third"}
 """What a job calls networks that a call gives."""
@@ -38,10 +39,10 @@ class Call:
         Raises:
             UserError: one is not what it should be.
         """
-        ends = ends_of(self.plane) if isinstance(self.plane, Mapping) else {}
-        directions = directions_of(self.plane)
+        plane = self.plane if isinstance(self.plane, Mapping) else {}
+        ends, networks, directions = ends_of(plane), networks_of(plane), directions_of(self.plane)
         loss = loss_of(self.loss, self.loss_options or {})
-        return Given(own(self.model), splits_of(self.data), loss, ends, directions)
+        return Given(own(self.model), splits_of(self.data), loss, ends, networks, directions)
 
     def sections(self, made: Given) -> Sections:
         """Return what the job says. Raises as `given`."""
@@ -84,5 +85,5 @@ def _in_words(made: Given) -> str:
 
 
 def _dtype(made: Given) -> str:
-    dtypes = {parameter.dtype for parameter in made.theta.parameters()}
+    dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
     return "float64" if dtypes == {torch.float64} else "float32"

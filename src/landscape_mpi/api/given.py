@@ -1,6 +1,5 @@
 """Objects of a call -> what a sweep is made of: copies of the network, splits, loss, directions; knows no job text."""
 
-import copy
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -17,9 +18,11 @@ from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
 from landscape_mpi.job import InterpolatedPlane, SweepJob
-from landscape_mpi.networks import load_state
+from landscape_mpi.networks import load_checkpoint, load_state
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.paths import absolute
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
+from landscape_mpi.plane.kinds import real, single
 from landscape_mpi.ranks import World, together
 from landscape_mpi.sweeping.planes import interpolated
 from landscape_mpi.sweeping.prepare import Theta, end_of, load_end
@@ -35,10 +38,11 @@ class Given:
     """A network, data, a loss and, where they are given, directions; a `Source` of a sweep.
 
     Attributes:
-        theta: a copy of the network, on the CPU and in eval mode.
+        theta: a copy of the network, on the CPU, in its mode.
         data: by the names of the splits, as `data.build` of a job may return them.
         losses: the loss.
         ends: state dicts that `plane.to` and `plane.via` stand for, by key.
+        networks: the networks that they are of, by key, where such were given.
         directions: delta, or delta and eta; parameters that they do not name stay.
     """
 
@@ -46,6 +50,7 @@ class Given:
     data: Mapping[str, Any]
     losses: Loss
     ends: States = field(default_factory=dict)
+    networks: Mapping[str, nn.Module] = field(default_factory=dict)
     directions: tuple[Parameters, ...] = ()
     _splits: dict[str, Split] = field(default_factory=dict)
 
@@ -67,6 +72,15 @@ class Given:
         digest = hashlib.sha256(_ADDRESS.sub("", repr(self.theta)).encode())
         feed(digest, _tensors(self.theta.state_dict()))
         return self.theta, digest.hexdigest()
+
+    def end(self, theta: Theta, key: str, name: str) -> nn.Module:
+        """Return a copy of the network at an end, or of the network with the end's state dict loaded."""
+        network = duplicate(self.networks[key]).cpu().train() if key in self.networks else duplicate(theta.origin)
+        if key in self.ends:
+            load_state(network, self.ends[key], key)
+        else:
+            load_checkpoint(network, absolute(name, Path()), key)
+        return network
 
     def split(self, name: str) -> Split:
         """Return a split; one that is missing is none of the call's.
@@ -118,7 +132,7 @@ class Given:
 
 
 def own(model: object) -> nn.Module:
-    """Return a copy of a network on the CPU, in eval mode; the network stays as it is.
+    """Return a copy of a network on the CPU, in the mode that it is in; the network stays as it is.
 
     Raises:
         UserError: it is no network, or cannot be copied.
@@ -126,12 +140,9 @@ def own(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"model: found a {type(model).__name__}; expected a torch.nn.Module.")
     try:
-        return copy.deepcopy(model).cpu().eval()
-    except Exception as error:
-        raise UserError(
-            f"model: a {type(model).__name__} cannot be copied ({type(error).__name__}: {error}); expected a network "
-            "of modules and parameters alone."
-        ) from error
+        return duplicate(model).cpu()
+    except NotImplementedError as error:  # there is nothing to copy of a meta tensor
+        raise UserError(f"model: found a {type(model).__name__} that is not in memory ({error}).") from error
 
 
 def splits_of(data: object) -> dict[str, Any]:
@@ -188,7 +199,7 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
 def ends_of(plane: Mapping[str, Any]) -> States:
     """Return the state dicts that `to` and `via` of a plane hold as networks or mappings, by their keys in a job."""
     named = ((f"plane.{key}", plane.get(key)) for key in ("to", "via"))
-    states = ((key, end.state_dict() if isinstance(end, nn.Module) else end) for key, end in named)
+    states = ((key, _state(end) if isinstance(end, nn.Module) else end) for key, end in named)
     return {key: _copies(dict(_flat(state))) for key, state in states if isinstance(state, Mapping)}
 
 
@@ -199,6 +210,18 @@ def _flat(state: Mapping[Any, Any], prefix: str = "", levels: int = 6) -> Iterat
             yield from _flat(value, f"{prefix}{name}.", levels - 1)
         else:
             yield f"{prefix}{name}", value
+
+
+def networks_of(plane: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Return the networks that `to` and `via` of a plane hold, by their keys in a job."""
+    named = ((f"plane.{key}", plane.get(key)) for key in ("to", "via"))
+    return {key: end for key, end in named if isinstance(end, nn.Module)}
+
+
+def _state(network: nn.Module) -> Mapping[str, Any]:
+    """Return what a network would save while it is trained; some save merged weights in eval mode."""
+    state: Mapping[str, Any] = (duplicate(network).train() if not network.training else network).state_dict()
+    return state
 
 
 def name_of(thing: object) -> str:
@@ -232,11 +255,19 @@ def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
     return share_parameters(mine if world.rank == 0 else None, list(wanted), world)
 
 
+def _numbers(tensor: Tensor, like: Tensor) -> NDArray[np.float32]:
+    """Return a direction as files hold it; a real one of a complex parameter has no imaginary part."""
+    return real(single(tensor.to(torch.complex64) if like.is_complex() else tensor)).numpy()
+
+
 def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
     """Return a direction for every parameter, float32: those that it does not name stay."""
     for name in direction:
         if name not in theta.parameters:
             raise UserError(f"plane: {axis} names `{name}`, which is no parameter of the network.")
-    whole = {name: direction.get(name, torch.zeros(tensor.shape)) for name, tensor in theta.parameters.items()}
-    stored = [(name, tensor.float().numpy()) for name, tensor in whole.items()]
+    for name, tensor in direction.items():
+        if tensor.is_complex() and not theta.parameters[name].is_complex():
+            raise UserError(f"plane: {axis} holds `{name}` as {tensor.dtype}, which is real in the network.")
+    whole = {name: direction.get(name, torch.zeros_like(tensor)) for name, tensor in theta.parameters.items()}
+    stored = [(name, _numbers(tensor, theta.parameters[name])) for name, tensor in whole.items()]
     return fit_direction(stored, theta.parameters, {}, axis)

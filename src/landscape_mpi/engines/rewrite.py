@@ -1,6 +1,5 @@
 """A network and a plane -> the same network with fused layers, all its weights in one flat buffer."""
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from landscape_mpi.engines.layer import Layer, Shape
 from landscape_mpi.engines.polynomial import Polynomial
 from landscape_mpi.engines.sound import differs, is_sound
 from landscape_mpi.engines.trace import FORM, CannotFuseError, Form, Trace, trace
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 
 READERS = frozenset({"as_strided", "as_strided_", "stride", "is_contiguous", "storage_offset"})
@@ -90,7 +90,7 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples
     """
     reason = ""
     for contiguous in (False, True):
-        copied = copy.deepcopy(network)
+        copied = duplicate(network)
         traced = trace(copied, samples[0])
         if not contiguous and _reads_strides(traced.module):
             continue

@@ -6,6 +6,7 @@ from torch import nn
 from landscape_mpi.data.rows import count
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import PerImage, Point, Task, fast_copy
+from landscape_mpi.evaluate.fresh import fresh
 from landscape_mpi.evaluate.images import Images
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.plane import Plane
@@ -14,9 +15,19 @@ from landscape_mpi.plane import Plane
 class EagerEvaluator:
     """The plain engine: the network's own forward pass with its parameters set to the point's."""
 
-    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int) -> None:
-        """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*."""
+    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int, *, afresh: bool = False) -> None:
+        """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*.
+
+        Args:
+            network: in eval mode; with `afresh` in train mode.
+            plane: of its parameters.
+            task: what is evaluated.
+            batch: images at a time.
+            afresh: whether each point gets a copy of its own, which is put into eval mode there: for networks that
+                compute something from their weights once. Else the parameters of one copy are set to each point's.
+        """
         self._network = fast_copy(network, task.layout)
+        self._origin = self._network if afresh else None
         self._plane = plane.to(task.device, task.dtype)
         self._task = task
         self._batch = Batch(batch)
@@ -51,10 +62,13 @@ class EagerEvaluator:
     @property
     def description(self) -> str:
         """Say how points are evaluated."""
-        moved = ", running statistics moved along" if self._plane.statistics else ""
+        afresh = ", a fresh copy at every point" if self._origin is not None else ""
+        along = self._plane.statistics.theta if self._plane.statistics else ()
+        what = "running statistics" if all(".running_" in f".{name}" for name in along) else "buffers"
+        moved = f", {what} moved along" if along else ""
         images = self._task.calibration
         estimated = "" if images is None else f", running statistics from {count(images):,} training images a point"
-        return f"the network's own forward pass{moved}{estimated}"
+        return f"the network's own forward pass{afresh}{moved}{estimated}"
 
     @property
     def note(self) -> str:
@@ -65,11 +79,18 @@ class EagerEvaluator:
         if point == self._at:
             return
         self._at = None  # until all of it is there: what follows can be interrupted
+        if self._origin is None:
+            self._set(self._network, point)
+        else:
+            self._network, self._held = fresh(self._origin, self._plane, self._task, point)
+        self._at = point
+
+    def _set(self, network: nn.Module, point: Point) -> None:
         values, statistics = self._plane.at(*point), self._plane.statistics
         with torch.no_grad():
-            for name, parameter in self._network.named_parameters():
-                parameter.copy_(values[name])
+            for name, parameter in network.named_parameters():
+                if name in values:
+                    parameter.copy_(values[name])
         if statistics is not None:
-            self._held = set_statistics(self._network, statistics.at(*point))
-        self._task.calibrate(self._network)
-        self._at = point
+            self._held = set_statistics(network, statistics.at(*point))
+        self._task.calibrate(network)

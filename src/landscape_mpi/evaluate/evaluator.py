@@ -1,6 +1,5 @@
 """(point, some of the images) -> per-image losses and hits; knows no grid, no sum, no rank and no file."""
 
-import copy
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours
 from landscape_mpi.evaluate.targets import weights
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plugin import own_code
 
 Network = Callable[..., Any]
@@ -212,6 +212,8 @@ class Task:
         inputs = inputs.to(self.device)
         if self.normalisation is not None:
             return self.normalisation.apply(inputs, self.dtype)
+        if inputs.is_complex():
+            return inputs.to(self.dtype.to_complex(), copy=True)
         # a copy, which a network may change, and which always starts at an aligned address: matrix products differ in
         # the last bit by where a slice starts
         return inputs.to(self.dtype if inputs.is_floating_point() else inputs.dtype, copy=True)
@@ -294,7 +296,7 @@ def hits_of(outputs: Any, targets: Rows) -> Tensor | None:
 
 def fast_copy(network: nn.Module, layout: torch.memory_format) -> nn.Module:
     """Return a copy of a network with its weights laid out in memory: channels last are faster to convolve."""
-    return lay_out(copy.deepcopy(network), layout)
+    return lay_out(duplicate(network), layout)
 
 
 def lay_out(network: nn.Module, layout: torch.memory_format) -> nn.Module:

@@ -1,6 +1,5 @@
 """Which of torch's modes a network and its loss can be evaluated in, found on a first batch; knows no plane."""
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import MODES, Task
 from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.evaluate.targets import check_fit
+from landscape_mpi.networks.copies import duplicate
 
 FIRST = 64
 """Examples of the first batch, at the most."""
@@ -61,7 +61,7 @@ def _losses(task: Task, network: nn.Module, split: str, images: int, accuracy: b
     """Return the losses of the first examples of a split, and see that every split fits what came out."""
     some = slice(0, min(images, len(task.splits[split])))
     with task.mode():
-        outputs, targets = task.outputs_of(copy.deepcopy(network), split, some)
+        outputs, targets = task.outputs_of(duplicate(network), split, some)
         for one in task.splits.values():
             check_fit(one, task.loss, outputs, accuracy)
         return task.losses(outputs, targets, split).detach().double()

@@ -1,6 +1,5 @@
 """How the weights of a network lie in memory: channels last, faster to convolve, where that changes nothing else."""
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from landscape_mpi.evaluate.evaluator import Task, fast_copy
+from landscape_mpi.networks.copies import duplicate
 
 IMAGES = 16
 """Images of the first split that two layouts are compared on."""
@@ -23,7 +23,7 @@ def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
     """Return channels last where a network in eval mode gives the same losses so, and never reads a layout."""
     split, plain = next(iter(task.splits)), torch.contiguous_format
     images, watch = slice(0, IMAGES), _Watch()
-    expected = task.evaluate(copy.deepcopy(network), split, images, IMAGES).losses
+    expected = task.evaluate(duplicate(network), split, images, IMAGES).losses
     try:
         with watch:
             laid = fast_copy(network, torch.channels_last)

@@ -1,4 +1,4 @@
-"""A job's `model.build` and `model.options` -> a network in eval mode; knows no checkpoint and no data."""
+"""A job's `model.build` and `model.options` -> a network; knows no checkpoint and no data."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Module:
-    """Return the network that the job names, in eval mode, with whatever weights its callable gives it.
+    """Return the network that the job names, in the mode and with whatever weights its callable gives it.
 
     Args:
         build: a name of the zoo, or `package.module:callable`.
@@ -36,8 +36,7 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
     network = _call(_builder(build, folder), build, options)
     if not isinstance(network, nn.Module):
         raise UserError(f"model.build: {build!r} returned {type(network).__name__}; expected a torch.nn.Module.")
-    with own_code(f"model.build: eval() of {build}"):
-        return network.eval()
+    return network
 
 
 def _builder(build: str, folder: Path) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.networks.copies import cast
 from landscape_mpi.networks.entries import Found, find_state
 from landscape_mpi.networks.files import read_weights
 from landscape_mpi.networks.fit import Wanted
@@ -100,7 +101,7 @@ def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) 
             and held.is_floating_point
             and _digits(held) < min(_digits(tensor.dtype), _digits(dtype))
         ):
-            network.to(dtype)
+            cast(network, torch.device("cpu"), dtype)
             return
 
 

@@ -1,6 +1,5 @@
 """Names of a network and names in a checkpoint -> which is which; knows no file and converts nothing."""
 
-import copy
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.networks.copies import duplicate
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 WRAPPERS: tuple[frozenset[str], ...] = (frozenset(), _WRAPPERS, _WRAPPERS | {"module"})
@@ -195,7 +195,7 @@ def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict
     """
     renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in state.items()}
     try:
-        twin = copy.deepcopy(wanted.network)
+        twin = duplicate(wanted.network)
         result = twin.load_state_dict(renamed, strict=False)
     except Exception:  # the network's own code may raise anything; then it does not fit
         return None

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import TO_BE_CHOSEN, Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.surface.centre import CENTRE, WHY, other_network
 from landscape_mpi.surface.read import Surface
 
 FINGERPRINTS = {
@@ -44,4 +45,5 @@ def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str,
     for name, (key, what) in FINGERPRINTS.items():
         if surface.attributes.get(name) != fingerprints.get(name):
             return f"{key}: it was made from {what} ({name} differs)"
-    return None
+    reason = other_network(surface.attributes.get(CENTRE), fingerprints.get(CENTRE), job.evaluate.dtype)
+    return reason and f"{reason}; {WHY}"

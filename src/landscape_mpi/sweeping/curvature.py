@@ -19,6 +19,10 @@ LARGEST = 256
 """Images of a batch at the most: two passes backwards hold ten times as much as one forward, and win nothing more."""
 PARTS = 16
 """Parts of the images that are summed alone and then together: the most ranks that can share one product."""
+NO_CURVATURE = (
+    "hessian: the network computes something from its weights once, in eval mode or at its first forward pass, and its "
+    "losses have no derivatives through that; expected one that computes it in every forward pass: leave hessian out."
+)
 
 
 class Curved(NamedTuple):
@@ -92,6 +96,8 @@ class Curvature:
         leaves = [leaf for name, leaf in named if leaf.requires_grad and (names is None or name in names)]
         if not leaves:
             raise UserError("hessian: no parameter to differentiate by requires a gradient; expected at least one.")
+        if odd := next((name for name, leaf in network.named_parameters() if leaf.is_complex()), None):
+            raise UserError(f"hessian: the parameter `{odd}` is complex; expected real ones, so leave hessian out.")
         return Hessian(leaves, lambda images: self._loss(network, images))
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:

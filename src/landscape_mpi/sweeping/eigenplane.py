@@ -18,11 +18,11 @@ from landscape_mpi.surface.directions import StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.batch import choose_batch
-from landscape_mpi.sweeping.curvature import Curvature, values_of
+from landscape_mpi.sweeping.compare import CENTRE, Comparison, needs_afresh
+from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.output import Identity, find_surface
 
-CENTRE = Point(0.0, 0.0)
 Stored = tuple[StoredDirection, StoredDirection | None]
 
 
@@ -90,7 +90,7 @@ def _stored(experiment: Experiment, known: Path | None) -> Stored | None:
 
 
 def _fitted(experiment: Experiment, stored: Stored) -> Plane:
-    origin, state = experiment.theta.parameters, experiment.theta.network.state_dict()
+    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
     axes = (direction for direction in stored if direction is not None)
     return Plane.along(origin, (fit_direction(direction, origin, state, "its own surface") for direction in axes))
 
@@ -100,15 +100,29 @@ def _search(world: World, experiment: Experiment, plane: HessianPlane) -> Made:
     origin = experiment.theta.parameters
     names = together(world, lambda: moved(origin, plane.ignore, plane.only))
     batch = choose_batch(world, experiment)
+    _check_in_place(world, experiment, batch)
     curvature = together(world, lambda: Curvature.of(experiment, Plane(origin, origin), batch))
     together(world, curvature.rehearse)
     tell(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
     found = _ends(world, curvature, frozenset(names))
     tell(world, f"plane: {_in_words(found, curvature.tolerance)}.")
     vectors = (found.highest, found.lowest)[: _axes(experiment)]
-    directions = (_direction(vector, experiment.theta.network, names) for vector in vectors)
+    directions = (_direction(vector, experiment.theta.origin, names) for vector in vectors)
     scaled = (scale_direction(d, origin, plane.normalize, plane.ignore, plane.only) for d in directions)
     return Made(Plane.along(origin, scaled), _facts(found))
+
+
+def _check_in_place(world: World, experiment: Experiment, batch: int) -> None:
+    """See on some other plane that the losses follow parameters that are set in place; collective.
+
+    Raises:
+        UserError: they do not.
+    """
+    origin, drawn = experiment.theta.parameters, RandomDirections(0, "filter", "none")
+    plane = Plane.along(origin, [drawn.draw(origin, 0)])
+    comparison = together(world, lambda: Comparison.of(experiment, plane, batch, (Point(0.25, 0.0),)))
+    if needs_afresh(world, experiment, comparison):
+        raise UserError(NO_CURVATURE)
 
 
 def _ends(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes:

@@ -12,10 +12,11 @@ from landscape_mpi.job import Axis, Grid
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import RankError, World, tell, together
 from landscape_mpi.sweeping.agree import Slices, at, evaluate_all, means
+from landscape_mpi.sweeping.compare import CENTRE, Comparison, evaluator_of, needs_afresh
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.precision import difference
 
-CENTRE = Point(0.0, 0.0)
+AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
 FAR_IMAGES = 256
 """Images of each split that are compared at the far corner; at the centre all are."""
 
@@ -25,13 +26,15 @@ class Engine:
     """An engine that agreed with the plain network.
 
     `centre`: what the checkpoint gives by the plain network, `train_loss`, `train_acc`, ...; `images`: what each image
-    of each split gives at theta* by this engine, the same on every rank.
+    of each split gives at theta* by this engine, the same on every rank; `afresh`: whether each point gets a network of
+    its own.
     """
 
     name: str
     evaluator: Evaluator
     centre: Mapping[str, float]
     images: Mapping[str, PerImage]
+    afresh: bool = False
 
 
 def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
@@ -46,11 +49,15 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
-        UserError: the recorded engine is not to be had here.
+        UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
     """
     task = experiment.task
-    names = candidates(experiment.job.values.evaluate.engine, task, plane)
-    choice = _Choice(world, experiment, plane, batch)
+    comparison = together(world, lambda: Comparison.of(experiment, plane, batch))
+    afresh = needs_afresh(world, experiment, comparison)
+    if afresh:
+        tell(world, f"note: {AFRESH}: with weights set in place, {afresh}.")
+    names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
+    choice = _Choice(world, experiment, plane, batch, comparison, bool(afresh))
     plain = choice.plain()
     for name in [recorded] if recorded else names:
         found = choice.attempt(name, plain)
@@ -75,6 +82,8 @@ class _Choice:
     experiment: Experiment
     plane: Plane
     batch: int
+    comparison: Comparison
+    afresh: bool
 
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
@@ -100,13 +109,16 @@ class _Choice:
         images = self._all(at(built, CENTRE))
         reason = self._differ(plain, self._means(images))
         if not reason and name != "eager":
-            reason = self._far(built)
-        return reason or Engine(name, built, plain, images)
+            found = self.comparison.differs(self.world, built)
+            reason = str(found) if found else self._far(built)
+        return reason or Engine(name, built, plain, images, self.afresh)
 
     def _build(self, name: str) -> Evaluator | str:
         if kernel_is_missing(name):
             return "this installation has no compiled kernel, for want of a C compiler when it was made"
         experiment = self.experiment
+        if self.afresh:
+            return evaluator_of(experiment, self.plane, self.batch, afresh=True)
         try:
             return build_engine(name, experiment.theta.network, self.plane, experiment.task, self.batch)
         except CannotFuseError as error:

@@ -14,19 +14,26 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
+from landscape_mpi.plugin import own_code
 from landscape_mpi.ranks import World, noter, on_root, tell, together
 from landscape_mpi.stop import NEVER, Stop
+from landscape_mpi.surface.centre import WHY, centre_text, other_network
 from landscape_mpi.sweeping import planes, prepare
 from landscape_mpi.sweeping.lay import lay_plane
 from landscape_mpi.sweeping.output import Identity
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
+from landscape_mpi.sweeping.reference import Losses, first_losses, own
 from landscape_mpi.sweeping.sources import Source
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Network, data and fingerprints of a job, on this rank's device."""
+    """Network, data and fingerprints of a job, on this rank's device.
+
+    `centre`: what the callable's own network gives of the first examples at theta*.
+    """
 
     job: JobFile[SweepJob]
     device: torch.device
@@ -35,6 +42,8 @@ class Experiment:
     task: Task
     data_sha256: str
     stop: Stop
+    source: Source
+    centre: Losses
 
     @property
     def precision(self) -> Precision:
@@ -62,7 +71,12 @@ class Experiment:
             **laid.fingerprints,
         }
         seed = planes.seed(self.job.values, repeat)
-        return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory)
+        along = laid.plane.statistics.theta if laid.plane.statistics else {}
+        if others := [name for name in along if name not in self.theta.statistics]:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            tell(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
+        text = centre_text(self.centre)
+        return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory, centre=text)
 
 
 def load_experiment(
@@ -76,7 +90,9 @@ def load_experiment(
     values = job.values
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     chosen = together(world, lambda: _device(device, world, tf32))
-    theta = together(world, lambda: prepare.theta_of(*source.network(), values.evaluate, chosen))
+    network, fingerprint = together(world, source.network)
+    plain = together(world, lambda: _in_eval_mode(prepare.plain_arrays(network), values.model.build))
+    theta = together(world, lambda: prepare.theta_of(network, fingerprint, values.evaluate, chosen))
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
     splits = prepare.load_data(values, source.split, loss, world)
@@ -86,12 +102,37 @@ def load_experiment(
     calibration = prepare.load_calibration(values, source.split, world, splits)
     task = together(world, lambda: prepare.build_task(values, loss, splits, calibration, chosen, stop))
     task = in_its_mode(world, task, theta.network, values)
-    task = replace(task, layout=_layout(world, theta, task))
+    short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
+    task = replace(task, layout=_layout(world, theta, short))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
     lay_out(theta.network, task.layout)
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
-    return Experiment(job, chosen, theta, splits, task, data, stop)
+    centre = together(world, lambda: _centre(plain, short, values))
+    _same_network(world, centre_text(centre), values.evaluate.dtype)
+    return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
+
+
+def _in_eval_mode(network: nn.Module, build: str) -> nn.Module:
+    with own_code(f"model.build: eval() of {build}"):
+        return duplicate(network).eval()
+
+
+def _centre(network: nn.Module, task: Task, job: SweepJob) -> Losses:
+    """Return what the callable's own network gives of the first examples, before anything else is done to it."""
+    return first_losses(*own(network, task), job.evaluate.batch)
+
+
+def _same_network(world: World, mine: str, dtype: str) -> None:
+    """See that all ranks have one network; collective.
+
+    Raises:
+        UserError: on every rank, where one has another network than rank 0.
+    """
+    found = world.everywhere(mine)
+    for rank, text in enumerate(found):
+        if reason := other_network(found[0], text, dtype, ("on rank 0", f"on rank {rank}")):
+            raise UserError(f"{reason}, by the same checkpoint; expected one network: {WHY}.")
 
 
 def _layout(world: World, theta: prepare.Theta, task: Task) -> torch.memory_format:

@@ -9,6 +9,8 @@ from landscape_mpi.engines import ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
+from landscape_mpi.plane.kinds import real, single
+from landscape_mpi.surface.centre import CENTRE
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface, result_names
@@ -22,7 +24,7 @@ class Identity:
     """What fixes every number of a surface: the job's keys and the fingerprints of what they point at.
 
     `shard`: which share of the points the file is for; None for all. `trajectory`: the path of a run on the plane.
-    `facts` are recorded of how the plane was found.
+    `facts` are recorded of how the plane was found. `centre`: what theta* gives of the first examples, as text.
     """
 
     job: JobFile[SweepJob]
@@ -31,6 +33,12 @@ class Identity:
     shard: Shard | None = None
     trajectory: Trajectory | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
+    centre: str = ""
+
+    @property
+    def recorded(self) -> Mapping[str, str]:
+        """What a surface records, to be compared with."""
+        return {**self.fingerprints, CENTRE: self.centre} if self.centre else self.fingerprints
 
 
 def find_surface(path: Path, identity: Identity) -> Surface | None:
@@ -44,7 +52,7 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
     surface = read_surface(path)
     if surface.job is None:
         raise UserError(f"output.file: {path} was not written by landscape_mpi; name another file.")
-    reason = first_difference(surface, identity.job.values, identity.fingerprints) or _other_share(surface, identity)
+    reason = first_difference(surface, identity.job.values, identity.recorded) or _other_share(surface, identity)
     if reason:
         raise UserError(
             f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
@@ -77,7 +85,7 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
         xbuffers=_direction(plane.statistics.delta) if plane.statistics else None,
         ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
         job=identity.job.text,
-        attributes={**_drawn(identity), **identity.fingerprints, **identity.facts, **attributes, **_place(identity)},
+        attributes={**_drawn(identity), **identity.recorded, **identity.facts, **attributes, **_place(identity)},
         trajectory=identity.trajectory,
     )
 
@@ -116,4 +124,4 @@ def _direction(direction: Parameters | None) -> Direction | None: ...
 def _direction(direction: Parameters | None) -> Direction | None:
     if direction is None:
         return None
-    return [(name, tensor.float().numpy()) for name, tensor in direction.items()]
+    return [(name, real(single(tensor)).numpy()) for name, tensor in direction.items()]

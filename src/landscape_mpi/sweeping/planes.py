@@ -1,6 +1,6 @@
 """A job and theta* -> its planes, one function a `plane.kind`, and where their surfaces go; writes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,13 @@ from landscape_mpi.job import (
 )
 from landscape_mpi.paths import check_input
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
+from landscape_mpi.plane.kinds import can_move
+from landscape_mpi.plane.stored import UNUSED
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
 from landscape_mpi.sweeping.prepare import Theta, load_end
 
 EndOf = Callable[[str, str], Parameters]
-"""A job's key and what it says -> parameters and running statistics that lie there, on the CPU."""
+"""A job's key and what it says -> parameters and buffers that lie there, on the CPU."""
 
 
 def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
@@ -84,31 +86,66 @@ def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: E
     Raises:
         UserError: what lies at an end does not fit the network, or is theta* itself.
     """
+    named = {"plane.to": plane.to} if plane.via is None else {"plane.to": plane.to, "plane.via": plane.via}
+    ends = {key: end_of(key, name) for key, name in named.items()}
+    along = {**(theta.statistics if moving else {}), **_other_buffers(plane, theta, ends)}
 
     def way(key: str, name: str) -> Parameters:
-        end = end_of(key, name)
         d = scale_direction(
-            difference(end, theta.parameters), theta.parameters, plane.normalize, plane.ignore, plane.only
+            difference(ends[key], theta.parameters), theta.parameters, plane.normalize, plane.ignore, plane.only
         )
-        d |= difference(end, theta.statistics) if moving else {}
+        d |= difference(ends[key], along)
         if not any(bool(tensor.any()) for tensor in d.values()):
             raise UserError(f"{key}: {name} holds what model.checkpoint holds; expected another network's weights.")
         return d
 
-    via = None if plane.via is None else way("plane.via", plane.via)
-    return _plane(theta, way("plane.to", plane.to), via, moving)
+    delta, *eta = (way(key, name) for key, name in named.items())
+    return _plane(theta, delta, eta[0] if eta else None, along)
+
+
+def is_whole(plane: InterpolatedPlane) -> bool:
+    """Whether a plane goes all the way to its ends."""
+    return plane.normalize == "none" and plane.ignore == "none" and plane.only is None
+
+
+def _other_buffers(plane: InterpolatedPlane, theta: Theta, ends: Mapping[str, Parameters]) -> Parameters:
+    """Return theta*'s buffers that are not batch norm's and differ at an end, where they move as the parameters do.
+
+    Raises:
+        UserError: they cannot, because they hold no real or complex numbers, or because the plane goes part of the way.
+    """
+    found = {}
+    for key, end in ends.items():
+        for name, buffer in theta.buffers.items():
+            if name.endswith(UNUSED) or torch.equal(end[name], buffer):
+                continue
+            if not (can_move(buffer) and is_whole(plane)):
+                expected = (
+                    "normalize: none, ignore: none and no only, by which buffers move along with the parameters"
+                    if can_move(buffer)
+                    else "the same at both ends, because no weight between them has one of its own"
+                )
+                raise UserError(
+                    f"{key}: the buffer `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of "
+                    f"model.checkpoint; expected {expected}."
+                )
+            found[name] = buffer
+    return found
 
 
 def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
     check_input(path, "plane.path", "a direction file or a surface file")
     delta, eta = read_directions(path, line)
-    xbuffers, ybuffers = (moving and read_statistics(path, line)) or (None, None)
+    xbuffers, ybuffers = read_statistics(path, line) or (None, None)
+    known = {**(theta.statistics if moving else {}), **theta.buffers}
+    along = {name: known[name] for name, _ in xbuffers or [] if name in known}
 
     def fitted(axis: str, stored: StoredDirection, buffers: StoredDirection | None) -> Parameters:
-        state, statistics = theta.network.state_dict(), theta.statistics if moving else {}
+        state, statistics = theta.origin.state_dict(), theta.statistics if moving else {}
         d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
-        if buffers is not None:
-            d |= fit_direction(buffers, statistics, statistics, f"{path}: {axis}buffers")
+        if named := [(name, array) for name, array in buffers or [] if name in along]:
+            held = {name: along[name] for name, _ in named}
+            d |= fit_direction(named, held, held, f"{path}: {axis}buffers")
         if any(name not in d for name in statistics):
             raise UserError(
                 f"plane.path: {path} does not say which way the running statistics move, and evaluate.batchnorm is "
@@ -117,7 +154,8 @@ def _stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
         return d
 
     along_eta = None if eta is None else fitted("y", eta, ybuffers)
-    plane = _plane(theta, fitted("x", delta, xbuffers), along_eta, moving)
+    whole = along | (theta.statistics if moving else {})
+    plane = _plane(theta, fitted("x", delta, xbuffers), along_eta, whole)
     _check_fingerprint(path, theta, plane, line)
     return plane
 
@@ -136,7 +174,7 @@ def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> No
     if line:  # of a plane, perhaps
         with suppress(UserError):
             _, stored = read_directions(path, line=False)
-            eta = fit_direction(stored or [], theta.parameters, theta.network.state_dict(), f"{path}: ydirection")
+            eta = fit_direction(stored or [], theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
             plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
     if plane.fingerprint() != recorded["plane_sha256"]:
         raise UserError(
@@ -145,10 +183,10 @@ def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> No
         )
 
 
-def _plane(theta: Theta, delta: Parameters, eta: Parameters | None, moving: bool) -> Plane:
-    """Return the plane of directions that hold parameters and, where they move along, the running statistics."""
+def _plane(theta: Theta, delta: Parameters, eta: Parameters | None, along: Parameters) -> Plane:
+    """Return the plane of directions that hold parameters and the buffers that move along."""
 
     def part(origin: Parameters) -> Plane:
         return Plane(origin, {name: delta[name] for name in origin}, eta and {name: eta[name] for name in origin})
 
-    return replace(part(theta.parameters), statistics=part(theta.statistics) if moving else None)
+    return replace(part(theta.parameters), statistics=part(along) if along else None)

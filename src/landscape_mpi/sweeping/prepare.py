@@ -1,6 +1,5 @@
 """A job and its source -> network and data, on this rank's device; knows no name of a file. Writes nothing."""
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,9 @@ from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
 from landscape_mpi.networks import load_checkpoint
+from landscape_mpi.networks.copies import cast, duplicate
+from landscape_mpi.plane.kinds import can_move
+from landscape_mpi.plugin import own_code
 from landscape_mpi.ranks import World, together
 from landscape_mpi.stop import Stop
 from landscape_mpi.sweeping.precision import PRECISIONS
@@ -31,33 +33,49 @@ Open = Callable[[str], Split]
 class Theta:
     """The trained network on its device and in the job's dtype, and where it came from.
 
-    `parameters` and `statistics`, the running ones of batch norm, are as stored, on the CPU.
+    Attributes:
+        network: in eval mode, on the device, in the dtype.
+        origin: the network as it was made and its checkpoint loaded, in train mode and its own dtype, on the CPU.
+            Nothing changes it; `parameters` are its own tensors.
+        parameters: real and complex ones; whole numbers are none that can move.
+        statistics: the running ones of batch norm, as stored.
+        buffers: what else its state dict holds, as stored.
+        checkpoint_sha256: a fingerprint.
     """
 
     network: nn.Module
+    origin: nn.Module
     parameters: dict[str, Tensor]
     statistics: dict[str, Tensor]
+    buffers: dict[str, Tensor]
     checkpoint_sha256: str
     note: Callable[[str], None] = lambda _: None
 
 
 def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
-    """Return theta* of a network on the CPU, which goes to the device.
+    """Return theta* of a network on the CPU, in the mode in which it was made; it is the origin from here on.
+
+    What it computes from its weights in eval mode is made after they were loaded; its parameters are those of train
+    mode, where a network keeps what can be trained apart.
 
     Raises:
         UserError: the network has no batch norm to treat as asked.
     """
+    with own_code("model.build: eval() or train() of the network"):
+        copied = duplicate(network).eval()
+        network.train()
     parameters, statistics = _parameters(network), statistics_of(network)
     if evaluate.batchnorm != "keep" and not statistics:
         raise UserError(
             f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
             "statistics; leave the key out."
         )
-    return Theta(network.to(device, PRECISIONS[evaluate.dtype].dtype), parameters, statistics, fingerprint)
+    copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
+    return Theta(copied, network, parameters, statistics, _buffers(network), fingerprint)
 
 
 def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
-    """Return parameters and running statistics of another checkpoint of the same network, on the CPU.
+    """Return parameters and buffers of another checkpoint of the same network, on the CPU.
 
     `entry`: `model.entry`, which counts here where the file has it.
 
@@ -73,10 +91,10 @@ def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> di
 
 
 def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]:
-    """Return parameters and running statistics that `load` puts into a copy of the network, on the CPU."""
-    network = copy.deepcopy(theta.network).cpu()
+    """Return parameters and buffers that `load` puts into a copy of the network, on the CPU."""
+    network = duplicate(theta.origin)
     load(network)
-    return {**_parameters(network), **statistics_of(network)}
+    return {**_parameters(network), **statistics_of(network), **_buffers(network)}
 
 
 def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict[str, Split]:
@@ -152,7 +170,29 @@ def build_task(
 
 
 def _parameters(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    return {name: tensor.detach() for name, tensor in network.named_parameters() if can_move(tensor)}
+
+
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the tensors of a state dict that are neither parameters nor running statistics of batch norm."""
+    others = {*dict(network.named_parameters()), *statistics_of(network)}
+    state = network.state_dict().items()
+    return {name: value.clone() for name, value in state if isinstance(value, Tensor) and name not in others}
+
+
+def plain_arrays(network: nn.Module) -> nn.Module:
+    """Return the network.
+
+    Raises:
+        UserError: a tensor of it is no plain array.
+    """
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+            raise UserError(
+                f"model: the network holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; "
+                "expected plain arrays of numbers."
+            )
+    return network
 
 
 def _check_classes(splits: Mapping[str, Split]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from landscape_mpi.assemble import keep_memory
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.plane import Plane
@@ -33,7 +33,7 @@ from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch import choose_batch
 from landscape_mpi.sweeping.cost import precision_error
-from landscape_mpi.sweeping.curvature import Curvature
+from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.eigenplane import Made, make_plane
 from landscape_mpi.sweeping.engine import Engine, choose_engine
@@ -163,7 +163,7 @@ class _PlaneSweep:
             batch,
             stream,
             self.options.tolerant,
-            self._curvature(batch),
+            self._curvature(batch, engine),
             self.options.through_root,
             self.options.verbose,
         )
@@ -184,10 +184,12 @@ class _PlaneSweep:
         tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
         return engine
 
-    def _curvature(self, batch: int) -> Curvature | None:
+    def _curvature(self, batch: int, engine: Engine) -> Curvature | None:
         """Return what finds the Hessian's eigenvalues at every point, once a product is known to be possible."""
         if "hessian" not in self.experiment.job.values.metrics:
             return None
+        if engine.afresh:
+            raise UserError(NO_CURVATURE)
         curvature = together(self.world, lambda: Curvature.of(self.experiment, self.plane, batch))
         together(self.world, curvature.rehearse)
         return curvature

@@ -11,6 +11,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.evaluate import Loss, build_loss
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.precision import PRECISIONS
 from landscape_mpi.sweeping.prepare import Theta
@@ -20,7 +21,10 @@ class Source(Protocol):
     """What a sweep is made of; each method is called on every rank, or on one rank a node."""
 
     def network(self) -> tuple[nn.Module, str]:
-        """Return the network at theta*, on the CPU and in eval mode, the sweep's own; and a fingerprint of theta*."""
+        """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
+
+    def end(self, theta: Theta, key: str, name: str) -> nn.Module:
+        """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
 
     def split(self, name: str) -> Split:
         """Return a split of the data, in memory of the CPU."""
@@ -51,6 +55,12 @@ class Named:
         for text in load_checkpoint(network, checkpoint, entry=model.entry, dtype=dtype):
             self.note(text)
         return network, sha256(checkpoint)
+
+    def end(self, theta: Theta, key: str, name: str) -> nn.Module:
+        """Load a checkpoint into a copy of the network."""
+        network = duplicate(theta.origin)
+        load_checkpoint(network, self.job.resolve(name), key, self.job.values.model.entry)
+        return network
 
     def split(self, name: str) -> Split:
         """Return a split of the job's data."""

@@ -57,6 +57,8 @@ def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
     pattern = getattr(job.values.plane, "trajectory", None)
     if pattern is None:
         return None
+    if odd := next((name for name, tensor in theta.parameters.items() if tensor.is_complex()), None):
+        raise UserError(f"{KEY}: the parameter `{odd}` is complex; expected a network of real ones.")
     ordered = in_order(_matches(pattern, job.path.parent))
     paths, epochs = [path for _, path in ordered], [epoch for epoch, _ in ordered]
     entry = job.values.model.entry
@@ -122,7 +124,7 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
 def _open(path: Path, theta: Theta, stop: Stop, entry: str | None, first: bool) -> dict[str, torch.Tensor]:
     """Open a checkpoint; of the first alone a user hears how its weights were found, as all of a run are alike."""
     stop.check()
-    found = open_checkpoint(theta.network, path, KEY, entry, mapped=True)
+    found = open_checkpoint(theta.origin, path, KEY, entry, mapped=True)
     for text in found.notes if first else ():
         theta.note(text)
     return found.state
