@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.paths import FILE, NOTHING, found
+from landscape_mpi.surface import makers
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.durable import written_aside
@@ -97,6 +98,7 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
         dataset = file.create_dataset(name, data=values)
         for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(scale)
+    makers.begin(file, shape)
     _scalars(file, new.job)
     given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
     directions = {group: direction for group, direction in given.items() if direction is not None}

@@ -163,6 +163,8 @@ def _work(surface: Surface) -> Iterator[str]:
         yield ""
         yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
         yield _line("points by rank", _shares(ranks))
+    for text, count in surface.makers.items():
+        yield _line("points by maker", f"{count}: {text}")
     if notes:
         yield _line("notes", f"of {len(notes)} point{'s' if len(notes) > 1 else ''}, such as: {notes[0]}")
 

@@ -15,7 +15,8 @@ from landscape_mpi.paths import check_place
 from landscape_mpi.surface import untrusted
 from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.lock import lock_surface
-from landscape_mpi.surface.missing import without_numbers
+from landscape_mpi.surface.makers import BY, NOBODY, differences, number, read_made
+from landscape_mpi.surface.missing import LAST_DIGITS, known_makers, without_numbers
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.read import Surface, read_surface, results
 from landscape_mpi.surface.refusal import whole
@@ -65,7 +66,9 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
             with whole(path, "nothing was touched; expected a folder with space for one more surface") as aside:
                 apart([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
-    notes = (f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound)
+    notes = [f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound]
+    if found := differences(maker for part in (first, *others) for maker in known_makers(part)):
+        notes.append(f"{path}: its points were not computed alike ({found}): {LAST_DIGITS}")
     return Merged(surface, surface.done - before, tuple(notes))
 
 
@@ -95,15 +98,20 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
     shutil.copyfile(base, aside)
     with OwnFile(aside, "r+") as file:
         # its sweep may have written while it was copied, so that the copy has a status without its values
-        for name, values in _arrays(base).items():
+        for name, values in _arrays(base)[0].items():
             file[name][...] = values
         for other in others:
-            _copy(file, _arrays(other))
+            arrays, who = _arrays(other)
+            if BY in arrays and BY in file:
+                numbers = np.full(256, NOBODY, np.uint8)
+                numbers[: len(who)] = number(file, who)
+                arrays[BY] = numbers[arrays[BY]]
+            _copy(file, arrays)
         _settle(file)
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a shard over the points of the grid, which its sweep may be writing at this time.
+def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the arrays of a shard over the points of the grid, which its sweep may be writing, and its makers.
 
     A point has values where it was done before any of them was read, and no trace of values elsewhere.
     """
@@ -112,15 +120,19 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         shape = found["status"].shape
         _, status, _ = results(found, shape)
         arrays = {name: one[()] for name, one in found.items() if one.shape == shape and name not in SHARED}
+        if made := read_made(source, shape):
+            arrays[BY] = made.by
     for name, values in arrays.items():
         values[status == NOT_YET if name == "error" else status != DONE] = _blank(name, values.dtype)
-    return {**arrays, "status": status}
+    return {**arrays, "status": status}, made.who if made else []
 
 
 def _blank(name: str, dtype: np.dtype[Any]) -> float | bytes:
     """Return what a new surface holds of a point."""
     if dtype.kind == "S":
         return b""
+    if name == BY:
+        return NOBODY
     return -1 if name == "rank" else np.nan if dtype.kind == "f" else 0
 
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from landscape_mpi.job import FROM_PYTHON
+from landscape_mpi.surface.makers import of_attributes, parse
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.shards import Shard, recorded_shard
@@ -35,6 +36,17 @@ def without_numbers(count: int) -> str:
         f"{points} marked as done without the numbers that every computed point has, as after a power cut or in a torn "
         "copy; not counted as done"
     )
+
+
+LAST_DIGITS = "their last digits may differ by that; `info` says how many are whose"
+"""What it means that points were computed on different machines, or with different libraries."""
+
+
+def known_makers(surface: Surface) -> list[dict[str, str]]:
+    """Return who computed the points of a surface that are done, as far as its file says."""
+    if not surface.done:
+        return []
+    return [parse(text) for text in surface.makers] or [of_attributes(surface.attributes)]
 
 
 def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:

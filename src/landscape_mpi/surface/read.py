@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import foreign, others, untrusted
 from landscape_mpi.surface.apart import apart
+from landscape_mpi.surface.makers import read_made
 from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
@@ -44,6 +45,7 @@ class Surface:
         audit: what an audit of the error bars found; None where there was none.
         kinds: dtype and shape of every dataset at the root, by name.
         trajectory: the path of a training run on the plane; None where the file has none.
+        makers: how many of the points that are done each machine, with its libraries, has computed, by its text.
         unsound: how many points the file says are done that nobody can have computed; they count as not done.
     """
 
@@ -59,6 +61,7 @@ class Surface:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     trajectory: Trajectory | None = None
     unsound: int = 0
+    makers: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -142,8 +145,10 @@ def _read(path: Path) -> Surface:
         sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
         audit = _audit(datasets["audit"]) if "audit" in datasets else None
         kinds = {name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()}
-        path_on_it = read_trajectory(file)
-        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, path_on_it, unsound)
+        made = read_made(file, shape)
+        makers = made.counts(status == DONE) if made else {}
+        run = read_trajectory(file)
+        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, run, unsound, makers)
 
 
 def _of_losses(path: Path, found: others.Losses) -> Surface:

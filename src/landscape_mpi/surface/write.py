@@ -3,7 +3,7 @@
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.surface.anchor import Anchor
 from landscape_mpi.surface.durable import Disk
+from landscape_mpi.surface.makers import BY
 from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
@@ -46,16 +47,17 @@ class Writer(Protocol):
         """
 
 
-def open_writer(path: Path, communicator: Any, root: bool) -> Writer:
+def open_writer(path: Path, communicator: Any, root: bool, makers: Sequence[int] = ()) -> Writer:
     """Open an existing surface to write into; collective on the communicator.
 
     Through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The environment
-    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work.
+    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work. `makers`: of
+    each rank its number in the file's list of makers.
     """
     parallel = h5py.get_config().mpi and communicator is not None
     if parallel and os.environ.get("LANDSCAPE_WRITER") != "root":
-        return ParallelWriter(path, communicator, root)
-    return RootWriter(path, root)
+        return ParallelWriter(path, communicator, root, makers)
+    return RootWriter(path, root, makers)
 
 
 def hdf5_version() -> str:
@@ -66,7 +68,7 @@ def hdf5_version() -> str:
 class ParallelWriter:
     """Every rank writes its own results into the shared file: raw, independent, values first, status last."""
 
-    def __init__(self, path: Path, communicator: Any, root: bool) -> None:
+    def __init__(self, path: Path, communicator: Any, root: bool, makers: Sequence[int] = ()) -> None:
         """Open the file collectively on an mpi4py communicator; `root`: whether this is rank 0 of the sweep."""
         self._root = root
         self._path = path
@@ -74,7 +76,7 @@ class ParallelWriter:
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
             self._disk = Disk(path)
             self._anchor = Anchor(path) if root else None
-        self._cells, self._rest = Cells(self._file), Cells(self._file)
+        self._cells, self._rest = Cells(self._file, makers), Cells(self._file, makers)
         if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
             weakref.finalize(self, self._file.close)
 
@@ -122,13 +124,13 @@ class ParallelWriter:
 class RootWriter:
     """Rank 0 writes for all ranks, where h5py has no MPI; the file is the same."""
 
-    def __init__(self, path: Path, root: bool) -> None:
+    def __init__(self, path: Path, root: bool, makers: Sequence[int] = ()) -> None:
         """Open the file on rank 0; the other ranks hold nothing."""
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+") if root else None
             self._anchor = Anchor(path) if root else None
-        self._cells = Cells(self._file.hdf5) if self._file else None
+        self._cells = Cells(self._file.hdf5, makers) if self._file else None
 
     def at_source(self, record: Record) -> None:
         """Leave it to rank 0."""
@@ -182,6 +184,10 @@ class WholeWriter:
         """Whether the file has lost its name."""
         return self._anchor.adrift
 
+    def has(self, name: str) -> bool:
+        """Return whether the file has a dataset."""
+        return name in self._file.hdf5
+
     def read(self, name: str) -> NDArray[Any]:
         """Return a dataset as it stands."""
         return np.asarray(self._file.hdf5[name][()])
@@ -230,18 +236,20 @@ def _let_go(anchor: Anchor | None) -> None:
 class Cells:
     """The datasets of an open surface, written one point at a time."""
 
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
+    def __init__(self, file: h5py.File, makers: Sequence[int]) -> None:
+        self._file, self._makers = file, makers
         self._cells: dict[str, Cell] = {}
 
     def write(self, record: Record) -> None:
-        """Write values, rank and seconds of a point, and last its status."""
+        """Write values, rank, seconds and maker of a point, and last its status."""
         cells: dict[str, float | bytes] = {
             **record.values,
             "rank": record.rank,
             "seconds": record.seconds,
             "error": fitting(record.note),
         }
+        if 0 <= record.rank < len(self._makers):
+            cells[BY] = self._makers[record.rank]
         for name, value in (cells | {"status": record.status}).items():
             if name not in self._cells:
                 self._cells[name] = Cell(self._file[name])

@@ -12,11 +12,14 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.ranks import tell
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Audit, PlanLog, WholeWriter, fitting
+from landscape_mpi.surface.makers import BY
 from landscape_mpi.sweeping.books import Book, Books, known, worst_bar
 from landscape_mpi.sweeping.progress import Line, Pace
 from landscape_mpi.sweeping.ready import Ready
 from landscape_mpi.sweeping.slices import Found, Piece
 
+BOOKS = ("seconds", "rank", "error", BY)
+"""What the file holds of who computed a point; old files have no makers."""
 OFTEN, SHARE = 10.0, 0.02
 """Estimates are written every 10 seconds within a round, or seldom enough to take no more than 2 % of the time."""
 
@@ -29,7 +32,7 @@ class Desk:
         self._begun = False
         self.identity = identity
         self._ready, self._books, self._writer, self._log = ready, books, writer, log
-        self._work = {name: writer.read(name).reshape(-1) for name in ("seconds", "rank", "error")}
+        self._work = {name: writer.read(name).reshape(-1) for name in BOOKS if writer.has(name)}
         status = writer.read("status")
         self._work["error"][status.reshape(-1) == FAILED] = b""  # they are tried again
         self._shown = int((status == DONE).sum())
@@ -151,6 +154,8 @@ class Desk:
         point = found.evaluated.point
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], found.seconds])
         self._work["rank"][point] = found.rank
+        if self._ready.makers:
+            self._work[BY][point] = self._ready.makers[found.rank]
         if found.note:
             self._work["error"][point] = fitting(found.note)
 

@@ -16,7 +16,7 @@ def fill(ready: Ready) -> Exit:
     world, job, order = ready.world, ready.job, ready.missing
     # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
     communicator = None if ready.through_root or world.size == 1 else world.communicator
-    writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0))
+    writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0, ready.makers))
     if job.sampling:
         for name, split in ready.experiment.splits.items():
             ready.tell_whole(name, all_images_because(job.sampling.error, len(split)))

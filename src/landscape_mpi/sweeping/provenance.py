@@ -1,6 +1,7 @@
 """Who made a surface, with what and from what: the attributes of its root; knows no grid and no result."""
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -15,6 +16,19 @@ from landscape_mpi.engines import kernel_version
 from landscape_mpi.plane import Plane
 from landscape_mpi.ranks import is_started, library_version
 from landscape_mpi.surface import hdf5_version
+from landscape_mpi.surface.makers import PLAIN
+
+SETTINGS = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("DNNL_DEFAULT_FPMATH_MODE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE"),
+    *("GLIBC_TUNABLES", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG"),
+)
+"""Variables of the environment that choose among instructions and kernels."""
+EXTENSIONS = {
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16"),
+    *("asimd", "sve", "sve2", "bf16", "i8mm"),
+}
+"""What processors say of themselves and kernels are chosen by."""
 
 
 def versions(mpi: str) -> dict[str, str]:
@@ -46,6 +60,26 @@ def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str,
         "device": device_name(device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def maker(device: torch.device, engine: str, batch: int) -> dict[str, str]:
+    """Return what the last digits of numbers that this rank computes may depend on."""
+    settings = " ".join(f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name))
+    found = {"device": device_name(device), "instructions": _instructions(), "settings": settings or PLAIN}
+    found |= {"torch": torch.__version__, "kernel": kernel_version(), "engine": engine, "batch": str(batch)}
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        found["cuda"] = f"{torch.version.cuda}, cuDNN {cudnn}"
+    if is_started():
+        found["mpi"] = library_version()
+    return {**found, "landscape_mpi": __version__}
+
+
+def _instructions() -> str:
+    """Return what PyTorch's kernels use of the processor, and what else of it its libraries may use."""
+    lines = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
+    flags = next((set(value.split()) for name, _, value in lines if name.strip() in ("flags", "Features")), set())
+    return "+".join([torch.backends.cpu.get_cpu_capability(), *sorted(flags & EXTENSIONS)])
 
 
 def device_name(device: torch.device) -> str:

@@ -1,5 +1,6 @@
 """A surface file and an engine, ready for points: what every way to fill a surface is given; does nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -45,6 +46,7 @@ class Ready:
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
         through_root: Whether rank 0 alone sees the file and writes for all.
         verbose: Whether the traceback of the user's own code is told as well.
+        makers: Of each rank its number in the file's list of who computed points; none in an old file.
     """
 
     world: World
@@ -60,6 +62,7 @@ class Ready:
     curvature: Curvature | None = None
     through_root: bool = False
     verbose: bool = False
+    makers: Sequence[int] = ()
 
     @property
     def job(self) -> SweepJob:

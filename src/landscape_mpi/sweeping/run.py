@@ -28,7 +28,8 @@ from landscape_mpi.surface import (
     parse_shard,
     seal,
 )
-from landscape_mpi.surface.missing import without_numbers
+from landscape_mpi.surface.makers import differences, enlist, parse, text_of
+from landscape_mpi.surface.missing import LAST_DIGITS, known_makers, without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch import choose_batch
@@ -40,7 +41,7 @@ from landscape_mpi.sweeping.engine import Engine, choose_engine
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
 from landscape_mpi.sweeping.output import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.planes import output_path, repeats
-from landscape_mpi.sweeping.provenance import attributes
+from landscape_mpi.sweeping.provenance import attributes, maker
 from landscape_mpi.sweeping.ready import Ready, visits
 from landscape_mpi.sweeping.sources import Named, Source
 
@@ -174,7 +175,17 @@ class _PlaneSweep:
             on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
             cost = self._cost(engine)
             on_root(self.world, lambda: self._create(batch, engine.name, cost))
+        ready = replace(ready, makers=self._enlist(surface, batch, engine.name))
         return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)
+
+    def _enlist(self, surface: Surface | None, batch: int, engine: str) -> list[int]:
+        """Record what each rank computes with, say where not all points are computed alike, and return its number."""
+        mine = together(self.world, lambda: text_of(maker(self.experiment.device, engine, batch)))
+        texts = self.world.everywhere(mine)
+        earlier = known_makers(surface) if surface else []
+        if found := differences([*earlier, *map(parse, dict.fromkeys(texts))]):
+            tell(self.world, f"note: {self.path}: not all points are computed alike ({found}): {LAST_DIGITS}.")
+        return on_root(self.world, lambda: enlist(self.path, texts))
 
     def _engine(self, batch: int, recorded: str | None) -> Engine:
         """Return the engine, once it has agreed with the plain network."""
