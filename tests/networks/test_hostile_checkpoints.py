@@ -375,3 +375,14 @@ def test_tuples_a_million_deep_as_a_key_crash_nothing(tmp_path, key, how):
         (tmp_path / "net.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"was not executed \(tuples more than 1000 deep within each other\)"):
         bias(tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried")])
+def test_a_lack_of_memory_speaks_for_no_damage(tmp_path, monkeypatch, error):
+    def starved(*_, **__):
+        raise error
+
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "net.pt")
+    monkeypatch.setattr("torch.load", starved)
+    with pytest.raises(UserError, match=r"there is not enough memory to read .*net\.pt; the file may be sound"):
+        load_checkpoint(nn.Linear(3, 1), tmp_path / "net.pt")

@@ -34,3 +34,11 @@ def test_a_mistake_stays_a_sentence_and_a_bug_names_the_rank():
         together(Solo(), mistake)
     with pytest.raises(RankError, match=r"(?s)rank 0 on .*IndexError: far out"):
         together(Solo(), bug)
+
+
+def test_memory_that_runs_out_is_a_sentence():
+    def starved():
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    with pytest.raises(UserError, match=r"^rank 0 on .*: there is not enough memory .* \(Unable to allocate"):
+        together(Solo(), starved)

@@ -65,7 +65,7 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     try:
         refuse_hostile_pickle(data)
         content = _Unpickler(data, path).load()
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged stream can raise nearly anything
         raise UserError(

@@ -144,6 +144,8 @@ def _read(path: Path, key: str, mapped: bool) -> Content:
     except SafetensorError as error:
         raise UserError(f"{key}: {path} is not a safetensors file ({error}).") from None
     except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise UserError(f"{key}: there is not enough memory to read {path}; the file may be sound.") from None
         raise UserError(
             f"{key}: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
             "expected a .safetensors file, or a state dict saved by torch.save."

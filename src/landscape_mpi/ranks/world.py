@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from landscape_mpi.device import local_rank_from
-from landscape_mpi.errors import UserError, from_here
+from landscape_mpi.errors import UserError, from_here, out_of_memory
 from landscape_mpi.launcher import launcher_of
 from landscape_mpi.parent import Parent
 from landscape_mpi.stop import Interrupted
@@ -142,6 +142,8 @@ def together(world: World, step: Callable[[], T]) -> T:
         result = step()
     except UserError as error:
         failure, cause = (0, str(error), error.details), error.__cause__
+    except MemoryError as error:
+        failure = (0, f"rank {world.rank} on {world.host}: {out_of_memory(error)}", "")
     except Interrupted as reason:
         failure = (1, str(reason), "")
     except Exception as error:
