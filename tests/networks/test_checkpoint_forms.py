@@ -326,6 +326,17 @@ def test_the_links_of_hugging_faces_cache_are_followed(tmp_path):
     assert same(network, STATE)
 
 
+def test_a_file_of_hugging_faces_cache_has_no_ending(tmp_path):
+    save_file(STATE, tmp_path / "0a1b2c")
+    network = made(seed=2)
+    load_checkpoint(network, tmp_path / "0a1b2c")
+    assert same(network, STATE)
+    index = sharded(tmp_path)
+    index.rename(tmp_path / "3d4e5f")
+    load_checkpoint(network, tmp_path / "3d4e5f")
+    assert same(network, STATE)
+
+
 def test_a_folder_without_weights_says_what_it_has(tmp_path):
     torch.save(STATE, tmp_path / "net.pt")
     with pytest.raises(UserError, match=r"holds none of model\.safetensors, .* \(it has net\.pt: name the file\)"):

@@ -323,6 +323,12 @@ SHARDS = {
 }
 
 
+def test_a_shard_with_a_name_that_no_file_can_have(tmp_path):
+    with pytest.raises(UserError, match=r"names the shard a{80}, and there is no such file") as caught:
+        load_checkpoint(nn.Linear(1, 1), index(tmp_path, weight="a" * 10_000 + ".bin"))
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("name", SHARDS)
 def test_shards_that_are_no_files_of_weights_are_refused(tmp_path, name):
     make, message = SHARDS[name]

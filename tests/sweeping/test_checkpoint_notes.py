@@ -66,6 +66,24 @@ def test_the_entry_counts_at_every_end_that_has_it(tmp_path, capsys):
     assert [found[0, 0], found[0, 1], found[1, 0]] == pytest.approx(expected, rel=1e-5)
 
 
+def test_float64_files_keep_their_digits_at_both_ends_of_a_line(tmp_path):
+    """A change of 1e-12 relative is beyond float32."""
+    state = {name: tensor.double() for name, tensor in weights(0, "").items()}
+    other = {name: tensor * (1 + 1e-12) for name, tensor in state.items()}
+    torch.save(state, tmp_path / "net.pt")
+    save_file(other, tmp_path / "to.safetensors")
+    grid = {"alpha": [0, 1e12, 2]}
+    plane = {"kind": "interpolate", "to": "to.safetensors"}
+    job = tiny_job(tmp_path, plane=plane, grid=grid, evaluate={"dtype": "float64"})
+    sweep(job, Options(device="cpu", quiet=True), Solo())
+    inputs, targets = tiny.data(None, "train")
+    network = tiny.network().double()
+    network.load_state_dict({name: state[name] + 1e12 * (other[name] - state[name]) for name in state})
+    expected = tiny.cross_entropy(network(inputs.double()), targets).mean().item()
+    with h5py.File(tmp_path / "surface.h5") as file:
+        assert file["train_loss"][1] == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.mpi
 def test_two_ranks_say_it_once(tmp_path):
     torch.save({"model": weights(0), "ema": weights(1)}, tmp_path / "net.pt")

@@ -95,12 +95,9 @@ def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) 
     """Give a network the dtype of its evaluation, where the file has digits that its own dtype would drop."""
     ours = network.state_dict()
     for name, tensor in state.items():
-        held = ours[name].dtype
-        if (
-            tensor.is_floating_point()
-            and held.is_floating_point
-            and _digits(held) < min(_digits(tensor.dtype), _digits(dtype))
-        ):
+        held, found = ours[name].dtype.to_real(), tensor.dtype.to_real()
+        both = held.is_floating_point and found.is_floating_point
+        if both and _digits(held) < min(_digits(found), _digits(dtype)):
             cast(network, torch.device("cpu"), dtype)
             return
 

@@ -68,7 +68,7 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
         UserError: there is nothing, or no file of weights.
     """
     files = files_of(path, key)
-    if len(files) == 1 and files[0].suffix != ".json":
+    if len(files) == 1:
         return _read(files[0], key, mapped)
     index, *shards = files
     parts = {shard.name: _read(shard, key, mapped) for shard in shards}
@@ -89,9 +89,15 @@ def files_of(path: Path, key: str) -> list[Path]:
     """
     file = _in_folder(path, key) if paths.found(path) == paths.FOLDER else path
     paths.check_input(file, key, _EXPECTED)
-    if file.suffix != ".json":
+    if file.suffix != ".json" and not _begins_with(file, b"{"):
         return [file]
     return [file, *(_beside(file, name, key) for name in sorted(set(_weight_map(file, key).values())))]
+
+
+def _begins_with(file: Path, letter: bytes, place: int = 0) -> bool:
+    """Whether a letter stands at a place in a file: the links of a cache lead to files whose names have no ending."""
+    with file.open("rb") as stream:
+        return stream.read(place + 1)[place:] == letter
 
 
 def _in_folder(folder: Path, key: str) -> Path:
@@ -123,9 +129,14 @@ def _beside(index: Path, name: str, key: str) -> Path:
     """Return a shard, which lies in the folder of its index or where the cache of Hugging Face links to."""
     shard = index.parent / name
     if Path(name).name != name or not name.endswith((".safetensors", ".bin")) or "\0" in name:
-        raise UserError(f"{key}: {index} names the shard {name!r}; expected a .safetensors or .bin file beside it.")
-    if not shard.is_file():
-        raise UserError(f"{key}: {index} names the shard {name}, and there is no such file beside it.")
+        raise UserError(
+            f"{key}: {index} names the shard {name[:80]!r}; expected a .safetensors or .bin file beside it."
+        )
+    if paths.found(shard) != paths.FILE:
+        raise UserError(
+            f"{key}: {index} names the shard {name:.80}, and there is no such file beside it; expected a folder "
+            "with all shards: name that folder, where the index is a link."
+        )
     folder, place = index.parent.resolve(), shard.resolve()
     blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
     if not (place.is_relative_to(folder) or place.is_relative_to(blobs)):
@@ -135,7 +146,7 @@ def _beside(index: Path, name: str, key: str) -> Path:
 
 def _read(path: Path, key: str, mapped: bool) -> Content:
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _begins_with(path, b"{", 8):
             return Content(load_file(path))
         _refuse_compressed(path, key)
         return _read_torch(path, mapped)

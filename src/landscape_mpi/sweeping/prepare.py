@@ -17,7 +17,7 @@ from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
 from landscape_mpi.networks import load_checkpoint
-from landscape_mpi.networks.copies import cast, duplicate
+from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane.kinds import can_move
 from landscape_mpi.plugin import own_code
 from landscape_mpi.ranks import World, together
@@ -84,7 +84,7 @@ def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> di
     """
 
     def load(network: nn.Module) -> None:
-        for text in load_checkpoint(network, path, key, entry):
+        for text in load_checkpoint(network, path, key, entry, own_dtype(theta.network)):
             theta.note(text)
 
     return end_of(theta, load)
