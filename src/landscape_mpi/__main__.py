@@ -40,8 +40,7 @@ def main() -> int:
 def _parent() -> Parent | None:
     """Fork, and return in the child alone."""
     launcher = launcher_of(os.environ)
-    many = launcher is not None and launcher.size > 1 and not launcher.shell
-    return fork_rank(launcher.rank if launcher and many else 0, many)
+    return fork_rank(launcher.rank, launched=True) if launcher and launcher.many else fork_rank(0, launched=False)
 
 
 def _say(text: str, code: Exit) -> int:

@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-LAUNCHERS = (
-    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("PMI_SIZE", "PMI_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-)
-"""Variables that tell a process how many of them there are, and which it is. Whoever is started within another comes
-first: mpirun runs within a step of SLURM's, whose variables stay, and not the other way round."""
+LAUNCHERS = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
+"""Variables in which an mpirun tells a process how many of them there are, and which it is."""
+STEP, TASKS, TASK = "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"
+"""Those of a step of SLURM. They stay in what an mpirun starts within the step, which is nearer."""
 MESSENGERS = ("PMIX_RANK", "PMI_RANK", "PMI_FD")
 """Variables without which MPI has nobody to ask for the other processes, unless it was built for SLURM alone."""
 SHELL = "SLURM_PTY_PORT"
@@ -22,27 +19,38 @@ class Launcher:
 
     Attributes:
         variable: which says how many processes there are.
-        size: their number.
+        size: their number; 1 where nobody says.
         rank: the number of this one.
+        slurm: whether that was SLURM itself, within a step.
         mute: whether SLURM alone speaks, and nobody whom MPI could ask for the others.
-        shell: whether this is a shell of a step, or was started in one.
+        in_shell: whether this is the shell of a step, or was started in one.
     """
 
     variable: str
     size: int
     rank: int
-    mute: bool
-    shell: bool
+    slurm: bool = False
+    mute: bool = False
+    in_shell: bool = False
+
+    @property
+    def many(self) -> bool:
+        """Whether it started other processes of this program as well."""
+        return self.size > 1 and not self.in_shell
 
 
 def launcher_of(environment: Mapping[str, str]) -> Launcher | None:
     """Return the nearest launcher; None where nobody says that there was one."""
     for variable, number in LAUNCHERS:
-        size, rank = environment.get(variable, ""), environment.get(number, "")
-        if size.isdecimal() and int(size):
-            slurm = variable.startswith("SLURM")
-            mute = slurm and not any(name in environment for name in MESSENGERS)
-            return Launcher(
-                variable, int(size), int(rank) if rank.isdecimal() else 0, mute, slurm and SHELL in environment
-            )
-    return None
+        size, rank = _number(environment.get(variable)), _number(environment.get(number))
+        if size:
+            return Launcher(variable, size, rank)
+    speaks = next((name for name in MESSENGERS if name in environment), None)
+    if STEP not in environment and TASKS not in environment:
+        return Launcher(speaks, 1, 0) if speaks else None
+    size, rank = _number(environment.get(TASKS)) or 1, _number(environment.get(TASK))
+    return Launcher(TASKS, size, rank, slurm=True, mute=not speaks, in_shell=SHELL in environment)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

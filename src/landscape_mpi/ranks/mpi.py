@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.launcher import launcher_of
+from landscape_mpi.launcher import Launcher, launcher_of
 from landscape_mpi.parent import Parent
 from landscape_mpi.ranks import mapped
 from landscape_mpi.ranks.mapped import SLACK, Form
@@ -24,6 +25,8 @@ from landscape_mpi.ranks.world import Solo, World, check_launcher, tell, to_stde
 T = TypeVar("T")
 RECOVERS = "OMPI_MCA_orte_enable_recovery"
 """What Open MPI's `mpirun --enable-recovery` says: a dead rank does not end the job."""
+PATIENCE = 60.0
+"""Seconds for MPI to start where it may not."""
 MESSAGE = 1 << 30
 """Bytes of a message, at the most."""
 KEPT = 32
@@ -39,6 +42,12 @@ def open_world(parent: Parent | None = None) -> World:
     Raises:
         UserError: the launcher does not fit the MPI library.
     """
+    launcher = launcher_of(os.environ)
+    if launcher and launcher.slurm and not is_started():
+        if not launcher.many:  # a shell or a notebook: MPI would look for the tasks of its step, or refuse to start
+            return _alone(launcher, parent)
+        if launcher.mute and not _starts():
+            check_launcher(1, os.environ)
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
@@ -46,6 +55,26 @@ def open_world(parent: Parent | None = None) -> World:
         return Solo(parent)
     check_launcher(MPI.COMM_WORLD.size, os.environ)
     return MpiWorld(MPI, MPI.COMM_WORLD, parent)
+
+
+def _alone(launcher: Launcher, parent: Parent | None) -> World:
+    """Return the world of one process, and say so where that may surprise."""
+    world = Solo(parent)
+    if launcher.size > 1 and parent:
+        tell(
+            world,
+            f"note: this is the shell of a step of {launcher.size} tasks: one process; mpirun starts ranks in it.",
+        )
+    return world
+
+
+def _starts() -> bool:
+    """Return whether MPI starts here: where it does not know SLURM it ends the process, so another one tries."""
+    command = [sys.executable, "-c", "from mpi4py import MPI"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def world_if_started() -> World:

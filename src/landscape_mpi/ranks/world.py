@@ -173,7 +173,7 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
         UserError: the world has one rank and the environment speaks of more.
     """
     launcher = launcher_of(environment)
-    if size == 1 and launcher and launcher.size > 1 and not launcher.shell:
+    if size == 1 and launcher and launcher.many:
         raise UserError(
             f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
             "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the "
