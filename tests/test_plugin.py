@@ -11,7 +11,7 @@ from landscape_mpi.evaluate import Names, Task
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.networks import build_network
 from landscape_mpi.plugin import load_plugin, own_code, reason
-from landscape_mpi.stop import Interrupted
+from landscape_mpi.stop import Interrupted, Stop
 from support.jobs import tiny_job
 from support.launch import launch
 
@@ -52,6 +52,26 @@ def test_the_sentence_names_key_callable_first_line_and_place_and_keeps_the_trac
     assert "the second" in error.details
     assert "Traceback" not in error.told(verbose=False)
     assert "Traceback" in error.told(verbose=True)
+
+
+class Strange(BaseException):
+    """What no `except Exception` takes."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("usage: train.py"), GeneratorExit(), Strange("why")])
+def test_an_exit_of_theirs_is_a_failure_like_any_other(error):
+    with (
+        pytest.raises(UserError, match=f"loss: mine:loss failed with {type(error).__name__}"),
+        own_code("loss: mine:loss"),
+    ):
+        raise error
+
+
+def test_ctrl_c_passes_where_nobody_listens_and_is_theirs_where_we_do():
+    with pytest.raises(KeyboardInterrupt), own_code("loss: mine:loss"):
+        raise KeyboardInterrupt
+    with Stop().listening(), pytest.raises(UserError, match="KeyboardInterrupt"), own_code("loss: mine:loss"):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("error", [UserError("a sentence."), KeyError("for want of memory"), Interrupted("SIGTERM")])

@@ -17,7 +17,7 @@ def main() -> int:
     """
     shield()
     verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
-    parent = None
+    options, parent = None, None
     try:
         from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
 
@@ -30,7 +30,9 @@ def main() -> int:
         code = _say(f"error: {out_of_memory(error)}", Exit.USER)
     except KeyboardInterrupt:
         code = _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
-    except Exception:
+    except BaseException:
+        if options is None:  # --help, or arguments that are none
+            raise
         code = _say(traceback.format_exc(), Exit.INTERNAL)
     if parent:
         parent.leave(code)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import signal
 import sys
 import sysconfig
 import traceback
@@ -43,6 +44,8 @@ def load_plugin(key: str, name: str, folder: Path) -> Callable[..., Any]:
 def own_code(called: str, given: Callable[[], str] = str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn whatever the user's own code raises into one sentence; the cause keeps the traceback.
 
+    So is an exit of theirs, by sys.exit or argparse: nobody but us ends this program, for other ranks wait for it.
+
     Args:
         called: the key of the job, and what is called for it.
         given: returns what it was called with, in words that follow those of the exception.
@@ -57,7 +60,9 @@ def own_code(called: str, given: Callable[[], str] = str, but: tuple[type[Except
         raise
     except but:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not _is_end_of_theirs(error):
+            raise
         details = "".join(traceback.format_exception(error))
         raise UserError(f"{called} failed with {reason(error)}{given()}.", details) from error
 
@@ -92,6 +97,13 @@ def reason(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if shown else ''}{shown}{place}"
+
+
+def _is_end_of_theirs(error: BaseException) -> bool:
+    """Whether an exception is one of their code: not one of ours that passes through it, nor a user's Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return isinstance(error, Exception) or not type(error).__module__.startswith("landscape_mpi.")
 
 
 def _is_theirs(file: str) -> bool:

@@ -1,5 +1,6 @@
 """Whether a rank should stop before its work is done: a signal came, or its time is up; knows nothing of the work."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -47,15 +48,22 @@ class Stop:
     def listening(self) -> Iterator[None]:
         """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one.
 
-        A handler that is not Python's own could not be put back, and stays.
+        A handler that is not Python's own could not be put back, and stays. Processes that are forked meanwhile, as
+        workers of multiprocessing and of DataLoaders are, have the handlers of before.
         """
         ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
         before = {number: signal.signal(number, self._heard) for number in ours}
+
+        def put_back() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        os.register_at_fork(after_in_child=put_back)  # for ever, hence empty in the end
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            put_back()
+            before.clear()
 
     def _heard(self, number: int, _: FrameType | None) -> None:
         self._signal = signal.Signals(number).name

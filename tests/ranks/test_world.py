@@ -1,5 +1,7 @@
 """A launcher of another MPI is refused; a mistake on one rank is everybody's."""
 
+import sys
+
 import pytest
 
 from landscape_mpi.errors import UserError
@@ -42,3 +44,14 @@ def test_memory_that_runs_out_is_a_sentence():
 
     with pytest.raises(UserError, match=r"^rank 0 on .*: there is not enough memory .* \(Unable to allocate"):
         together(Solo(), starved)
+
+
+def test_an_exit_on_one_rank_is_everybodys_and_ctrl_c_on_one_alone_stays_what_it_is():
+    with pytest.raises(RankError, match=r"(?s)rank 0 on .*SystemExit: 0"):
+        together(Solo(), lambda: sys.exit(0))
+    with pytest.raises(KeyboardInterrupt):
+        together(Solo(), interrupted)
+
+
+def interrupted():
+    raise KeyboardInterrupt

@@ -52,7 +52,7 @@ def _work_at_root(
         server.start()
         try:
             worker.work()
-        except Exception as error:  # the other ranks are in the middle of their work and would wait for this one
+        except BaseException as error:  # the other ranks are in the middle of their work and would wait for this one
             end(_failure(world, error))
         server.join()
 
@@ -61,7 +61,7 @@ def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending", alone: 
     """Serve the others; `alone`: this rank does no pieces."""
     try:
         Server(world, dispenser, end, alone).serve()
-    except Exception as error:
+    except BaseException as error:
         end(_failure(world, error))
 
 
@@ -69,7 +69,7 @@ def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
     source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
         Worker(source, handlers).work()
-    except Exception as error:
+    except BaseException as error:
         world.send(_failure(world, error), 0)
         _linger(world)
         raise
@@ -83,7 +83,7 @@ def _linger(world: World) -> None:
         time.sleep(NAP)
 
 
-def _failure(world: World, error: Exception) -> Failure:
+def _failure(world: World, error: BaseException) -> Failure:
     """Return how the job ends of what is being handled on this rank: a user's mistake needs no traceback."""
     if isinstance(error, UserError):
         return Failure(str(error), Exit.USER)

@@ -146,7 +146,9 @@ def together(world: World, step: Callable[[], T]) -> T:
         failure = (0, f"rank {world.rank} on {world.host}: {out_of_memory(error)}", "")
     except Interrupted as reason:
         failure = (1, str(reason), "")
-    except Exception as error:
+    except BaseException as error:  # such as an exit: the other ranks wait for this one
+        if world.size == 1 and isinstance(error, KeyboardInterrupt):
+            raise
         failure, cause = (2, failure_text(world), ""), error
     failures = [found for found in world.everywhere(failure) if found]
     for kind, text, details in sorted(failures, key=lambda found: found[0]):

@@ -13,6 +13,7 @@ from landscape_mpi import job
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Evaluator, Point
 from landscape_mpi.ranks import PieceError, World
+from landscape_mpi.stop import Interrupted
 from landscape_mpi.streams import say
 
 T = TypeVar("T")
@@ -72,7 +73,9 @@ class Attempts:
         except UserError as error:  # of their own code, at this point alone
             details = f"\n{error.details}" if self.verbose else ""
             raise PieceError(f"{self._who(index)}: {error}{details}", Exit.USER) from error
-        except Exception as error:
+        except Interrupted:
+            raise
+        except BaseException as error:
             raise PieceError(self._failure(index, error)) from error
         finally:
             if parent:
@@ -102,7 +105,7 @@ class Attempts:
             self._told = self.evaluator.batch
             say(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.")
 
-    def _failure(self, index: Index, error: Exception) -> str:
+    def _failure(self, index: Index, error: BaseException) -> str:
         return f"{self._who(index)} with {type(error).__name__}: {error}\n{traceback.format_exc()}"
 
     def _who(self, index: Index) -> str:

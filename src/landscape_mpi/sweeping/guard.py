@@ -28,7 +28,7 @@ def guarded(world: World, action: Callable[[], Exit], verbose: bool = False) -> 
         return _leave(world, f"error: {error}", Exit.INTERNAL)
     except PieceError as error:
         return _end(world, f"error: {error}", error.code)
-    except Exception:
+    except BaseException:
         return _end(world, f"error: {failure_text(world)}")
 
 
@@ -39,9 +39,9 @@ def or_none(world: World, action: Callable[[], Exit]) -> Exit:
     """
     try:
         return action()
-    except (UserError, CentreMismatchError, RankError):
+    except (UserError, CentreMismatchError, RankError, Interrupted):
         raise
-    except Exception as error:
+    except BaseException as error:
         piece = error if isinstance(error, PieceError) else None
         if world.size > 1:
             _end(world, f"error: {piece or failure_text(world)}", piece.code if piece else Exit.INTERNAL)

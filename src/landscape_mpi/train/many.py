@@ -109,7 +109,7 @@ class _Training:
             return self._say(f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
         except UserError as error:
             return self._say(error.told(self.options.verbose), Exit.USER)
-        except Exception:
+        except BaseException:
             return self._say(f"error: {failure_text(self.world)}", Exit.INTERNAL)
         report(str(place))
         return Exit.COMPLETE
