@@ -252,7 +252,14 @@ def viewed(n, x):
     return n.b(x.view(x.size(0), -1).view(-1, 8, 10, 10))
 
 
-@pytest.mark.parametrize("way", [windows, viewed], ids=lambda way: way.__name__)
+def written_flat(n, x):
+    x = n.a(x)
+    flat = x.flatten(1)
+    flat.sub_(0.01)
+    return n.b(x)
+
+
+@pytest.mark.parametrize("way", [windows, viewed, written_flat], ids=lambda way: way.__name__)
 def test_a_network_that_reads_how_tensors_lie_is_fused_and_laid_out_as_it_expects(way):
     network, task = Net(way, **two()).eval(), images_task()
     assert choose_layout(network, task) == torch.contiguous_format

@@ -1,7 +1,7 @@
 """A network and a plane -> the same network with fused layers, all its weights in one flat buffer."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,12 +27,12 @@ class FusedNetwork:
     """A network that follows its flat plane.
 
     Attributes:
-        forward: The network; its weights are views into `plane`.
+        forward: The network's forward pass; its weights are views into `plane`.
         plane: Everything that moves with the point.
         layers: How many fused layers of each kind there are.
     """
 
-    forward: nn.Module
+    forward: Callable[[Tensor], object]
     plane: FlatPlane
     layers: Counter[str]
 
@@ -41,7 +41,7 @@ class FusedNetwork:
 class _Planned:
     """A fused layer that waits for the flat buffer to hold its weights, which are transformed and in its dtype.
 
-    `contiguous`: whether its output has to lie as a plain convolution's would.
+    `layout`: how its output has to lie in memory; None where that does not matter.
     """
 
     name: str
@@ -50,34 +50,42 @@ class _Planned:
     shape: Shape
     weight: Polynomial
     bias: Polynomial
-    contiguous: bool = False
+    layout: torch.memory_format | None = None
 
     def entries(self) -> dict[str, Polynomial]:
         return {f"{self.name}.weight": self.weight, f"{self.name}.bias": self.bias}
 
     def build(self, flat: FlatPlane) -> nn.Module:
         layer = self.kind.build(self.shape, flat[f"{self.name}.weight"], flat[f"{self.name}.bias"])
-        return _Contiguous(layer) if self.contiguous else layer
+        return layer if self.layout is None else _LaidOut(layer, self.layout)
 
 
-class _Contiguous(nn.Module):
+class _LaidOut(nn.Module):
     """A fused layer whose output lies in memory as a plain convolution's."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Module, layout: torch.memory_format) -> None:
         super().__init__()
-        self._layer = layer
+        self._layer, self._layout = layer, layout
 
     def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         y: Tensor = self._layer(x, residual)
-        return y.contiguous()
+        return y.contiguous(memory_format=self._layout)
+
+
+def _layout_of(chain: Chain) -> torch.memory_format:
+    """Return how a chain's output lies in memory in the plain network."""
+    form = chain.last.meta[FORM]
+    _, _, rows, columns = form.shape
+    plain = form.strides[-2:] == (columns, 1) and form.strides[1] == rows * columns
+    return torch.contiguous_format if plain else torch.channels_last
 
 
 def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples: Sequence[Tensor]) -> FusedNetwork:
     """Return the network with its chains replaced, each by a layer of the first kind that fits it and computes it.
 
-    A network that reads how its tensors lie in memory, or fails where they lie as fused layers make them, gets layers
-    whose outputs lie as a plain convolution's.
+    A network that reads how its tensors lie in memory, writes through views, or fails where its tensors lie as fused
+    layers make them, gets layers whose outputs lie as a plain convolution's.
 
     Args:
         network: In eval mode, at theta, on its device and in its dtype; left as it is.
@@ -89,12 +97,12 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples
         CannotFuseError: the network cannot be traced, has no convolution to fuse, or computes something else fused.
     """
     reason = ""
-    for contiguous in (False, True):
+    for as_plain in (False, True):
         copied = duplicate(network)
         traced = trace(copied, samples[0])
-        if not contiguous and _reads_strides(traced.module):
+        if not as_plain and (traced.through_views or _reads_strides(traced.module)):
             continue
-        fused = _fuse(copied, traced, plane, kinds, contiguous)
+        fused = _fuse(copied, traced, plane, kinds, as_plain)
         reason = differs(fused.forward, network, samples)
         if not reason:
             return fused
@@ -106,7 +114,7 @@ def _reads_strides(traced: GraphModule) -> bool:
 
 
 def _fuse(
-    network: nn.Module, traced: Trace, plane: Plane, kinds: Sequence[type[Layer]], contiguous: bool
+    network: nn.Module, traced: Trace, plane: Plane, kinds: Sequence[type[Layer]], as_plain: bool
 ) -> FusedNetwork:
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     module = traced.module
@@ -116,10 +124,12 @@ def _fuse(
         moving = Polynomial.constant(tensor) if name not in plane.theta else Polynomial.parameter(plane, name)
         return moving.to(tensor.device)
 
-    planned = [replace(layer, contiguous=contiguous) for layer in _plan(traced, kinds, lookup)]
+    planned = list(_plan(traced, kinds, lookup))
     if not planned:
         raise CannotFuseError("it has no convolution to fuse")
-    if not contiguous:
+    if as_plain:
+        planned = [replace(layer, layout=_layout_of(layer.chain)) for layer in planned]
+    else:
         _view_as_reshape(traced)
     for layer in planned:
         _replace(module, layer.chain, layer.name)
@@ -130,7 +140,8 @@ def _fuse(
         raise CannotFuseError("its parameters are of several dtypes")
     flat = _flatten(planned, rest, lookup, like)
     _attach(module, planned, rest, flat)
-    return FusedNetwork(module, flat, Counter(layer.kind.label for layer in planned))
+    # not the module itself, which writes of every exception that goes through it to the terminal
+    return FusedNetwork(module.forward, flat, Counter(layer.kind.label for layer in planned))
 
 
 def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterator[_Planned]:
@@ -161,11 +172,9 @@ def _size(chain: Chain) -> tuple[int, ...]:
 
 
 def _view_as_reshape(traced: Trace) -> None:
-    """Let views copy where fused layers make their tensors lie another way, unless something is written through one."""
-    views = [node for node in traced.module.graph.nodes if node.op == "call_method" and node.target == "view"]
-    through = frozenset().union(*traced.written.values())
-    for node in views:
-        if not isinstance(node.args[1], torch.dtype) and not through & {node, node.args[0]}:
+    """Let views copy where fused layers make their tensors lie another way; nothing is written through one."""
+    for node in traced.module.graph.nodes:
+        if node.op == "call_method" and node.target == "view" and not isinstance(node.args[1], torch.dtype):
             node.target = "reshape"
 
 

@@ -1,6 +1,6 @@
 """Whether fused layers and networks compute what plain ones do, beyond rounding; rewrites nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ BLUNDER = 1e-2
 """Of the largest value: what differs by more is another function, and not another rounding."""
 
 
-def differs(fused: nn.Module, network: nn.Module, samples: Sequence[Tensor]) -> str:
+def differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Sequence[Tensor]) -> str:
     """Say how the fused network fails or differs from the plain one beyond rounding; empty where it does not."""
     for sample in samples:
         with torch.no_grad():
@@ -30,8 +30,12 @@ def differs(fused: nn.Module, network: nn.Module, samples: Sequence[Tensor]) -> 
     return ""
 
 
-def _close(ours: Tensor, plain: Tensor) -> bool:
-    return ours.shape == plain.shape and bool(((ours - plain).abs() <= BLUNDER * plain.abs().max() + 1e-6).all())
+def _close(ours: object, plain: Tensor) -> bool:
+    return (
+        isinstance(ours, Tensor)
+        and ours.shape == plain.shape
+        and bool(((ours - plain).abs() <= BLUNDER * plain.abs().max() + 1e-6).all())
+    )
 
 
 def is_sound(kind: type[Layer], shape: Shape, size: tuple[int, ...]) -> bool:

@@ -1,7 +1,7 @@
 """A network run once on a sample -> its graph, and what each node gave and wrote into; knows no convolution."""
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,13 @@ class Trace:
         module: The graph, with its modules and parameters under the names of a root whose only child is the network.
         written: For every node that writes into memory of nodes before it: those nodes.
         touched: Buffers that the forward pass writes into, by id.
+        through_views: Whether something is written through a view, which may be a copy where tensors lie another way.
     """
 
     module: GraphModule
     written: dict[Node, frozenset[Node]]
     touched: frozenset[int]
+    through_views: bool
 
 
 def trace(network: nn.Module, sample: Tensor) -> Trace:
@@ -75,7 +77,13 @@ def trace(network: nn.Module, sample: Tensor) -> Trace:
     touched = {id(tensor) for tensor in _tensors(network) if tensor._version != versions.get(id(tensor))}
     if touched & {id(parameter) for parameter in network.parameters()}:
         raise CannotFuseError("its forward pass changes its own parameters")
-    return Trace(module, tracer.written, frozenset(touched))
+    return Trace(module, tracer.written, frozenset(touched), _through_views(tracer.written))
+
+
+def _through_views(written: Mapping[Node, frozenset[Node]]) -> bool:
+    """Whether a write reaches nodes whose tensors are not all of one shape and strides."""
+    forms = ({node.meta[FORM] for node in nodes} for nodes in written.values())
+    return any(len(of_one) > 1 for of_one in forms)
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -1,0 +1,110 @@
+"""Every engine on the network of a seed, compared with plain torch in float64 and in float32."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from landscape_mpi.data import Split
+from landscape_mpi.engines import CannotFuseError, build_engine
+from landscape_mpi.evaluate import Evaluator, Point, Task, choose_layout, lay_out
+from landscape_mpi.evaluate.losses import cross_entropy
+from landscape_mpi.plane import Plane, RandomDirections
+from support.random_networks import CLASSES, IMAGES, Made, random_network
+
+ENGINES = ("eager", "fused", "winograd", "compiled")
+POINTS = (Point(0.0, 0.0), Point(0.7, -0.4), Point(-1.0, 1.0))
+BATCH = 8
+ROUNDING = 1e-4
+"""What float32 may lose of a loss, or of 1 where that is more; where plain float32 loses more, ten times that."""
+
+
+Losses = Mapping[Point, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an engine did with a network: `fused` layers, why it refused, what was wrong."""
+
+    seed: int
+    pieces: tuple[str, ...]
+    engine: str
+    convolutions: int
+    layout: str
+    description: str = ""
+    refused: str = ""
+    wrong: str = ""
+
+
+def trials(seed: int) -> Iterator[Trial]:
+    """Try every engine on the network of a seed."""
+    made = random_network(seed)
+    task = Task({"train": Split("train", made.inputs, torch.arange(IMAGES) % CLASSES)}, None, cross_entropy)
+    plane = _plane(made.network, seed)
+    exact, single = (_plainly(made, plane, dtype) for dtype in (torch.float64, torch.float32))
+    layout = choose_layout(made.network, task)
+    task = replace(task, layout=layout)
+    network = lay_out(copy.deepcopy(made.network), layout)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
+    for engine in ENGINES:
+        trial = Trial(seed, made.pieces, engine, convolutions, str(layout).removeprefix("torch."))
+        try:
+            built = build_engine(engine, network, plane, task, BATCH)
+        except CannotFuseError as error:
+            yield replace(trial, refused=str(error))
+            continue
+        yield replace(trial, description=built.description, wrong=_wrong(built, exact, single))
+
+
+def _plane(network: nn.Module, seed: int) -> Plane:
+    theta = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    finite = {name: tensor.nan_to_num(1.0, 1.0, 1.0) for name, tensor in theta.items()}
+    directions = RandomDirections(seed, "filter", "none" if seed % 3 else "biasbn")
+    return Plane(theta, directions.draw(finite, 0), directions.draw(finite, 1))
+
+
+def _plainly(made: Made, plane: Plane, dtype: torch.dtype) -> Losses:
+    """Return the losses of the images at all points by plain torch, contiguous, in the batches of the engines."""
+    task = Task(
+        {"train": Split("train", made.inputs.to(dtype), torch.arange(IMAGES) % CLASSES)}, None, cross_entropy, dtype
+    )
+    found = {}
+    for point in POINTS:
+        network = copy.deepcopy(made.network).to(dtype)
+        values = plane.to(torch.device("cpu"), dtype).at(*point)
+        for name, parameter in network.named_parameters():
+            parameter.data = values[name].contiguous()
+        found[point] = task.evaluate(network, "train", slice(0, IMAGES), BATCH).losses
+    return found
+
+
+def _wrong(
+    built: Evaluator, exact: Mapping[Point, NDArray[np.float64]], single: Mapping[Point, NDArray[np.float64]]
+) -> str:
+    """Say where an engine's losses are others than those of plain torch; empty where they are not."""
+    for point in POINTS:
+        try:
+            losses = built.per_image(point, "train", slice(0, IMAGES)).losses
+        except Exception as error:
+            return f"at {tuple(point)} it failed ({type(error).__name__}: {error})"
+        for image, (ours, plain, true) in enumerate(zip(losses, single[point], exact[point], strict=True)):
+            if not _same(float(ours), float(plain), float(true)):
+                return f"at {tuple(point)} image {image}: {ours:.9g}, plain {plain:.9g}, float64 {true:.9g}"
+    return ""
+
+
+def _same(ours: float, plain: float, exact: float) -> bool:
+    if not np.isfinite(plain):
+        return ours == plain or np.isnan([ours, plain]).all() or (np.isfinite(exact) and _near(ours, exact, ROUNDING))
+    if not np.isfinite(exact):
+        return _near(ours, plain, ROUNDING)
+    lost = abs(plain - exact) / max(1.0, abs(exact))
+    return _near(ours, exact, max(ROUNDING, 10 * lost))
+
+
+def _near(ours: float, expected: float, by: float) -> bool:
+    return abs(ours - expected) <= by * max(1.0, abs(expected))  # NaN is not
