@@ -119,3 +119,15 @@ def test_several_surfaces_are_panels_of_one_figure(plane, tmp_path):
 def test_a_mistake_is_a_sentence_in_the_words_of_the_call(plane, options, words):
     with pytest.raises(UserError, match=words):
         plane.plot(**options)
+
+
+def test_the_kind_may_stand_at_the_first_place(plane):
+    assert plane.plot("surface").axes[0].name == "3d"
+    assert len(plane.plot("heat", plane).axes) == 3
+    for arguments, options, sentence in (
+        (("heat",), {"kind": "line"}, "kind: found 'heat' and 'line'; expected one of them"),
+        ((3,), {}, "plot: found a int; expected surfaces"),
+        (("heat", "train_loss"), {}, "plot: found a str; expected surfaces"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            plane.plot(*arguments, **options)

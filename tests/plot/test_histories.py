@@ -222,7 +222,7 @@ def test_odd_names_are_shown_as_they_are(make, tmp_path):
 def test_the_default_kind_and_the_default_names(pair, capsys):
     assert main([str(pair[0])]) == 0
     assert main([*map(str, pair), "--kind", "weights"]) == 0
-    names = ["history_training.png", "history+history_weights.png"]
+    names = ["history_training.png", f"{pair[0].parent.name}+{pair[1].parent.name}_weights.png"]
     assert capsys.readouterr().out.split() == [str(pair[0].with_name(name)) for name in names]
 
 

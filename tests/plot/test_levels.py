@@ -1,6 +1,7 @@
 """Contour levels: those the user names, those the program chooses, and how they are written."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.levels import automatic_levels, number, parse_levels
+from landscape_mpi.plot.levels import Numbers, automatic_levels, number, parse_levels
 
 
 def test_the_papers_levels():
@@ -78,3 +79,28 @@ def test_numbers_are_short(value, text):
 def test_every_number_keeps_three_digits(value):
     text = number(value).strip("$").replace("\N{MINUS SIGN}", "-").replace(r"{\times}10^{", "e").replace("10^{", "1e")
     assert math.isclose(float(text.replace("}", "")), value, rel_tol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((1.099, 1.1, 1.101), ["1.099", "1.100", "1.101"]),
+        ((1.099, 1.0995, 1.1), ["1.0990", "1.0995", "1.1000"]),
+        ((-0.5, 0, 0.5), ["\N{MINUS SIGN}0.5", "0.0", "0.5"]),
+        ((1000, 2000, 3000), ["1000", "2000", "3000"]),
+        ((0.1, 10, 1000, 30000), ["0.1", "10", "$10^{3}$", r"$3{\times}10^{4}$"]),
+        ((0.0005, 0.001, 0.1), [r"$5{\times}10^{-4}$", "$10^{-3}$", "0.1"]),
+        ((0, 2e-14, 4e-14), ["0", r"$2{\times}10^{-14}$", r"$4{\times}10^{-14}$"]),
+    ],
+)
+def test_the_numbers_of_one_scale_are_written_alike(values, texts):
+    assert [*map(Numbers.of(values), values)] == texts
+
+
+@given(st.floats(-1e6, 1e6), st.integers(0, 40))
+def test_levels_of_any_range_ascend_and_differ(low, bits):
+    high = low + max(abs(low), 1.0) * 2.0**-bits
+    for log in (False, True):
+        levels = automatic_levels(low, high, log=log and low > 0)
+        assert all(one < other for one, other in pairwise(levels))
+        assert 1 <= len(levels) <= 15

@@ -201,7 +201,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(epochs, tmp_path, capsys, m
         ([*epochs, "--movie", tmp_path / "f.avi"], "--movie: {0}/f.avi: found the ending '.avi'; expected one of .gif"),
         ([*epochs, "--movie", tmp_path / "no" / "f.gif"], "--movie: {0}/no/f.gif: there is no folder"),
         ([*epochs, "--movie", tmp_path / "f.mp4"], "an .mp4 needs the program ffmpeg, found none"),
-        ([*epochs, "--movie", tmp_path / "folder.gif"], "folder.gif: cannot be written (Is a directory)"),
+        ([*epochs, "--movie", tmp_path / "folder.gif"], "folder.gif: found a folder; expected the name of a file"),
         (
             [*epochs, *gif, "-o", tmp_path / "f.png"],
             "-o, --movie: expected one of them; run landscape-plot once for each.",

@@ -192,7 +192,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(plane, tmp_path, capsys, mo
     for arguments, sentence in [
         ([plane, "--html", tmp_path / "p.pdf"], "found the ending '.pdf'; expected one of .html, .htm."),
         ([plane, "--html", tmp_path / "absent" / "p.html"], "there is no folder"),
-        ([plane, "--html", tmp_path / "folder.html"], "cannot be written (Is a directory); choose another place"),
+        ([plane, "--html", tmp_path / "folder.html"], "folder.html: found a folder; expected the name of a file"),
         ([plane, *page, "--kind", "heat"], "--kind: --html writes a page, which has no use for it"),
         ([plane, *page, "--levels", "1,2"], "--levels: --html writes a page"),
         (

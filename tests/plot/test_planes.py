@@ -15,6 +15,7 @@ from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.kinds import LINE, PLANES
 from landscape_mpi.plot.save import save
 from landscape_mpi.plot.wish import KINDS, Wish
+from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, chaos
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -232,3 +233,40 @@ def test_a_surface_of_nothing_but_nan(make):
 def test_a_surface_that_has_just_begun(make):
     with pytest.raises(UserError, match="nothing to draw yet: 0 of 63 points are done"):
         compose([make({"train_loss": np.full((7, 9), np.nan)}, status=np.zeros((7, 9), np.uint8))], Wish())
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+@pytest.mark.parametrize("width", [1e-6, 1e-9, 2e-13, 2.3e-16])
+def test_a_tiny_range_is_drawn_above_the_least_value(make, kind, width):
+    values = 0.9952572840633093 + width * bowl(ALPHA, BETA)
+    figure = compose([make({"train_loss": values})], Wish(kind=kind))
+    figure.draw_without_rendering()
+    assert f"above {values.min():.15g}" in " ".join(words(figure)).replace("\n", " ")
+    assert figure.axes[0].get_title() == "ResNet-56, no shortcuts"
+
+
+def test_a_tiny_range_is_left_alone_where_its_levels_are_wished(make):
+    surface = make({"train_loss": 1 + 1e-7 * bowl(ALPHA, BETA)})
+    figure = compose([surface], Wish(kind="contour", levels=(1.0000001, 1.0000002)))
+    assert "above" not in " ".join(words(figure))
+
+
+def test_labels_on_dark_bands_have_a_light_edge(make):
+    surface = make({"train_loss": bowl(ALPHA, BETA)})
+    for kind, edged in (("filled", True), ("contour", False)):
+        texts = drawn(compose([surface], Wish(kind=kind)), ContourSet)
+        labels = [text for lines in (texts if isinstance(texts, list) else [texts]) for text in lines.labelTexts]
+        assert labels
+        assert all(bool(text.get_path_effects()) == edged for text in labels)
+
+
+def test_theta_is_marked_on_a_relief_at_its_height(make):
+    values = bowl(ALPHA, BETA)
+    figure = compose([make({"train_loss": values})], Wish(kind="surface", log=False))
+    (star,) = [line for line in figure.axes[0].lines if line.get_gid() == "trained"]
+    x, y, z = star.get_data_3d()
+    assert (x[0], y[0]) == (0, 0)
+    assert values.min() < z[0] < 0.4
+    away = make({"train_loss": bowl(ALPHA + 3, BETA)}, alpha=ALPHA + 3, name="away.h5")
+    relief = compose([away], Wish(kind="surface")).axes[0]
+    assert not [line for line in relief.lines if line.get_gid() == "trained"]

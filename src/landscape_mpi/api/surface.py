@@ -95,7 +95,7 @@ class Surface:
 
     def plot(
         self,
-        *others: "Surface",
+        *others: "Surface | str",
         kind: str | None = None,
         metric: str | None = None,
         log: bool | None = None,
@@ -109,7 +109,7 @@ class Surface:
         """Draw this surface, and others beside it on one scale, as landscape-plot does; a notebook shows the figure.
 
         Args:
-            others: more panels.
+            others: more panels; text at the first place is the kind.
             kind: contour, filled, heat, surface or line.
             metric: by default the training loss; on a line every loss and accuracy.
             log: logarithmic (True) or linear (False) colours and heights.
@@ -125,10 +125,11 @@ class Surface:
         """
         from landscape_mpi.plot.inline import draw, levels_of  # matplotlib, for those who draw alone
 
+        kind, panels = _panels(others, kind)
         captions = (caption,) if isinstance(caption, str) else tuple(caption)
         try:
             wish = Wish(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
-            return draw([self.found, *(other.found for other in others)], wish, output if self.writes else None)
+            return draw([self.found, *(other.found for other in panels)], wish, output if self.writes else None)
         except UserError as error:
             raise UserError(in_arguments(str(error))) from error.__cause__
 
@@ -168,6 +169,19 @@ class Surface:
         if wanted not in known:
             raise UserError(f"found no {wanted or name} in the surface; expected one of {', '.join(self.metrics)}.")
         return self.metrics[wanted]
+
+
+def _panels(others: Sequence[object], kind: str | None) -> tuple[str | None, list[Surface]]:
+    """Return the kind, which may stand at the first place, and the surfaces to draw as well."""
+    if others and isinstance(others[0], str):
+        if kind is not None:
+            raise UserError(f"kind: found {others[0]!r} and {kind!r}; expected one of them.")
+        kind, others = others[0], others[1:]
+    panels = [other for other in others if isinstance(other, Surface)]
+    if len(panels) < len(others):
+        strange = next(other for other in others if not isinstance(other, Surface))
+        raise UserError(f"plot: found a {type(strange).__name__}; expected surfaces, and options by their names.")
+    return kind, panels
 
 
 def open_surface(path: str | Path) -> Surface:

@@ -12,8 +12,10 @@ from landscape_mpi.plot import labels, line, panels, path, repeats, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.frame import alike, frame
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
+from landscape_mpi.plot.least import above_least
 from landscape_mpi.plot.quantity import is_accuracy, is_loss
 from landscape_mpi.plot.scale import Scale, scale_of
+from landscape_mpi.plot.surface3d import mark_trained
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
@@ -31,7 +33,7 @@ def compose(surfaces: Sequence[Surface], wish: Wish) -> Figure:
 
 
 def _planes(surfaces: Sequence[Surface], wish: Wish, kind: Kind) -> Figure:
-    fields = [field_of(surface, wish.metric) for surface in surfaces]
+    fields, wish = above_least([field_of(surface, wish.metric) for surface in surfaces], wish)
     scale = scale_of(fields, wish)
     width, height = panel_size(fields[0], kind)
     spare = style.BAR if kind.colours else 0
@@ -54,6 +56,7 @@ def draw_plane(panel: Axes, field: Field, kind: Kind, scale: Scale) -> Artist:
         frame(panel, field)
         path.draw(panel, field)
     else:
+        mark_trained(panel, field, scale)
         path.draw_raised(panel, field, scale)
     return picture
 

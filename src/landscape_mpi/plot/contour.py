@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.fill import linear
 from landscape_mpi.plot.frame import grey
-from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.levels import Numbers
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import SMALL, line_colours
 
@@ -44,7 +45,7 @@ def grey_squares(axes: Axes, field: Field) -> None:
 
 
 def label(axes: Axes, lines: ContourSet) -> None:
-    """Write the levels on the longest of their lines wherever there is room.
+    """Write the levels on the longest of their lines wherever there is room, black ones with a light edge.
 
     The layout of the figure must be settled: what touches what depends on it.
     """
@@ -53,6 +54,9 @@ def label(axes: Axes, lines: ContourSet) -> None:
     parts = [_parted(path) for path in paths]
     paths[:] = [longest for longest, _ in parts]
     _write(axes, lines)
+    if lines.colors is not None:  # of one colour, on bands of any
+        for text in lines.labelTexts:
+            text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
     paths[:] = [Path.make_compound_path(longest, rest) for longest, (_, rest) in zip(paths, parts, strict=True)]
 
 
@@ -73,6 +77,7 @@ def _parted(path: Path) -> tuple[Path, Path]:
 
 def _write(axes: Axes, lines: ContourSet) -> None:
     """Write the levels on all lines wherever there is room."""
+    number = Numbers.of([float(level) for level in lines.levels])
     taken = [artist.get_window_extent() for artist in (*axes.texts, *axes.lines)]
     candidates = axes.clabel(lines, fmt=number, fontsize=SMALL, inline=False)
     chosen = sorted(_apart(candidates, taken, axes.get_window_extent()), key=Text.get_text)

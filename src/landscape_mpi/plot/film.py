@@ -12,6 +12,7 @@ from landscape_mpi.plot import labels, panels, style
 from landscape_mpi.plot.compose import draw_plane, panel_size, plane_texts
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
+from landscape_mpi.plot.least import above_least
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.wish import Wish
@@ -71,7 +72,7 @@ def compose_film(surfaces: Sequence[Surface], wish: Wish) -> Film:
         UserError: the wish does not suit the surfaces.
     """
     kind = _kind(surfaces, wish)
-    fields = [field_of(surface, wish.metric) for surface in surfaces]
+    fields, wish = above_least([field_of(surface, wish.metric) for surface in surfaces], wish)
     scale = scale_of(fields, wish)
     texts = plane_texts(fields, replace(wish, captions=()), kind, scale)
     titles = labels.captioned(texts.titles, wish.captions, "frame")

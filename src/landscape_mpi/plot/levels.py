@@ -1,8 +1,12 @@
 """Contour levels and how numbers are written; knows nothing of surfaces."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from landscape_mpi.errors import UserError
@@ -62,7 +66,42 @@ def geometric(low: float, high: float, most: int) -> tuple[float, ...]:
 def linear(low: float, high: float, most: int) -> tuple[float, ...]:
     """Return evenly spaced round levels within [low, high]."""
     ticks = MaxNLocator(nbins=most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return tuple(float(f"{level:.12g}") for level in ticks if low <= level <= high)
+    digits = 3 - math.floor(math.log10(high - low))  # beyond those of the step: what is left of rounding
+    found = sorted({round(float(level), digits) for level in ticks if low <= level <= high})
+    return tuple(found) or (low,)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the numbers of one scale are written, all alike; called with one, it returns its text.
+
+    Attributes:
+        decimals: of each, where they are evenly spaced; None where each has its own.
+        thousands: whether those from 1000 on are powers of ten: others beside them are.
+        hundredths: the same of those below 0.01.
+    """
+
+    decimals: int | None = None
+    thousands: bool = False
+    hundredths: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Return how some numbers are written."""
+        sizes = [abs(value) for value in values if value]
+        thousands, hundredths = any(size >= 9999.5 for size in sizes), any(size < 1e-3 for size in sizes)
+        steps = np.diff(values)
+        even = len(steps) > 1 and bool(np.allclose(steps, steps[0]))
+        decimals = max(len(f"{value:.10g}".partition(".")[2]) for value in values) if even else None
+        return cls(None if thousands or hundredths else decimals, thousands, hundredths)
+
+    def __call__(self, value: float, _position: int | None = None) -> str:
+        """Return the text of a number."""
+        if value and ((self.thousands and abs(value) >= 999.95) or (self.hundredths and abs(value) < 0.0099995)):
+            return _power(value)
+        if self.decimals is None:
+            return number(value)
+        return f"{value:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float, _position: int | None = None) -> str:
@@ -70,6 +109,10 @@ def number(value: float, _position: int | None = None) -> str:
     short = f"{value:.4g}"
     if value == 0 or (abs(value) >= 1e-3 and "e" not in short):
         return short.replace("-", "\N{MINUS SIGN}")
+    return _power(value)
+
+
+def _power(value: float) -> str:
     mantissa, power = f"{value:.3e}".split("e")
     digits = mantissa.rstrip("0").rstrip(".")
     factor = {"1": "", "-1": "-"}.get(digits, rf"{digits}{{\times}}")

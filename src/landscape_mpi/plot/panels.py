@@ -16,7 +16,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.levels import Numbers
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import GREY, LEGEND_COLUMNS, SMALL
 
@@ -63,9 +63,10 @@ def bar(figure: Figure, axes: Sequence[Axes], mappable: ScalarMappable, scale: S
     """Draw the one colour bar of all panels."""
     banded = isinstance(mappable.norm, BoundaryNorm)
     colours = figure.colorbar(mappable, ax=list(axes), label=label, extend=scale.extend, aspect=25, pad=0.02)
-    colours.ax.yaxis.set_major_locator(FixedLocator(scale.band_ticks if banded else scale.ticks))
+    labelled = scale.band_ticks if banded else scale.ticks
+    colours.ax.yaxis.set_major_locator(FixedLocator(labelled))
     colours.ax.yaxis.set_minor_locator(NullLocator())
-    colours.ax.yaxis.set_major_formatter(FuncFormatter(number))
+    colours.ax.yaxis.set_major_formatter(FuncFormatter(Numbers.of(labelled)))
 
 
 def write(figure: Figure, axes: Sequence[Axes], texts: Texts) -> None:

@@ -22,6 +22,8 @@ from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
+HISTORY = "history.h5"
+
 
 def draw(options: argparse.Namespace) -> list[Path]:
     """Draw what the options say; return the files written.
@@ -129,8 +131,15 @@ def _default_target(surfaces: Sequence[Surface], wish: Wish) -> Path:
     return _beside([surface.path for surface in surfaces], *filter(None, (metric, kind)))
 
 
+def _called(path: Path) -> str:
+    """Return what tells a file apart from others: every history of `train` is called history.h5."""
+    return path.resolve().parent.name or path.stem if path.name == HISTORY else path.stem
+
+
 def _beside(paths: Sequence[Path], *parts: str) -> Path:
     """Return the path of a figure beside the first of some files, which says how many there are."""
     first, *others = paths
-    name = first.stem + (f"+{len(others)}" if len(others) > 1 else "".join(f"+{path.stem}" for path in others))
+    name = first.stem
+    if others:
+        name = _called(first) + (f"+{len(others)}" if len(others) > 1 else f"+{_called(others[0])}")
     return first.with_name("_".join((name, *parts)) + ".png")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.levels import automatic_levels
+from landscape_mpi.plot.levels import Numbers, automatic_levels
 from landscape_mpi.plot.wish import Wish
 
 Values = NDArray[np.float64]
@@ -61,6 +61,11 @@ class Scale:
         """Bounds of bands to label: the round ones, else some of them."""
         round_ones = tuple(level for level in self.levels if level in self.ticks)
         return round_ones if len(round_ones) > 2 else self.levels[:: len(self.levels) // 10 + 1]
+
+    @property
+    def number(self) -> Numbers:
+        """How the levels and ticks are written."""
+        return Numbers.of(self.levels if len(self.levels) > 1 else self.ticks)
 
     def mappable(self, colours: Colormap) -> ScalarMappable:
         """Return what a continuous colour bar needs."""

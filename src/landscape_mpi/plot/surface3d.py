@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.fill import linear
 from landscape_mpi.plot.labels import alpha_label, beta_label
-from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.levels import Numbers
+from landscape_mpi.plot.path import between
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import colours
 
@@ -33,6 +34,15 @@ def draw(axes: Axes3D, field: Field, scale: Scale) -> Poly3DCollection:
     axes.auto_scale_xyz(alpha, beta, fine)
     _dress(axes, field, scale)
     return surface
+
+
+def mark_trained(axes: Axes3D, field: Field, scale: Scale) -> None:
+    """Mark theta* on the surface where (0, 0) lies on it; it is drawn over the surface, also behind a ridge."""
+    origin = np.zeros(1)
+    height = between(scale.height(linear(field)), field, origin, origin)
+    if np.isfinite(height).all():
+        star = {"marker": "*", "color": "white", "markersize": 7.5, "markeredgecolor": "black", "markeredgewidth": 0.6}
+        axes.plot(origin, origin, height, linestyle="none", zorder=22, gid="trained", **star)
 
 
 def _facets(alpha: Values, beta: Values, heights: Values, rgba: Values) -> Poly3DCollection:
@@ -88,7 +98,7 @@ def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
     axes.set_ylabel(_brief(beta_label(field.origin)), labelpad=-4)
     axes.set_zlim(*scale.height(np.array([scale.low, scale.high])))
     axes.tick_params(pad=-1)
-    _label_heights(axes, scale, field.quantity.label)
+    _label_heights(axes, scale, field.quantity.label.replace("\n", " "))
     axes.view_init(elev=32, azim=-58)
     axes.patch.set_visible(False)
     for axis in (axes.xaxis, axes.yaxis):
@@ -100,7 +110,7 @@ def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
 
 def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:
     """Label heights with the values of the metric, also where the height is their logarithm."""
-    texts = [number(tick) for tick in scale.ticks]
+    texts = [*map(Numbers.of(scale.ticks), scale.ticks)]
     axes.zaxis.set_major_locator(FixedLocator(list(scale.height(np.array(scale.ticks)))))
     axes.zaxis.set_major_formatter(FixedFormatter(texts))
     # Labels are centred beside the axis, so long ones (most of all powers of ten) need to stand further off.

@@ -18,6 +18,8 @@ from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
 
+UNSEEDED = ("seed", -1)
+"""What a file says where nothing was drawn."""
 PROVENANCE = (
     ("created", "created"),
     ("dtype", "dtype"),
@@ -192,7 +194,7 @@ def _shares(ranks: NDArray[Any]) -> str:
 def provenance(attributes: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield what is known of where a surface came from: labels and values, as far as its attributes say."""
     for name, label in PROVENANCE:
-        if attributes.get(name) not in (None, ""):
+        if attributes.get(name) not in (None, "") and (name, attributes[name]) != UNSEEDED:
             value = attributes[name]
             yield label, f"{value:.6g}" if isinstance(value, float) else str(value)
     versions = _versions(attributes.get("versions"))
