@@ -249,3 +249,16 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path, monkeypatch):
         assert list(tmp_path.iterdir()) == [path]
         holder.communicate(b"\n")
     run(tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_but_what_training_wrote_is_replaced_or_removed(tmp_path, overwrite):
+    """The folder may hold files of others under names like ours."""
+    (tmp_path / "epoch-best.safetensors").write_text("mine")
+    (tmp_path / "history.h5").write_text("of another program")
+    with pytest.raises(UserError, match=r"train\.output: .*history\.h5 would be replaced and is no history of ours"):
+        run(tmp_path, epochs=1, overwrite=overwrite)
+    assert not list(tmp_path.glob("epoch-0*")) + list(tmp_path.glob("resume.safetensors"))
+    (tmp_path / "history.h5").unlink()
+    run(tmp_path, epochs=1, overwrite=overwrite)
+    assert (tmp_path / "epoch-best.safetensors").read_text() == "mine"

@@ -1,5 +1,6 @@
 """The folder of a training run: epoch-0000.safetensors and so on, each whole or not at all; knows no training."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from landscape_mpi.surface.durable import written_aside
 from landscape_mpi.surface.refusal import reason
 
 HISTORY = "history.h5"
+OURS = re.compile(r"epoch-\d{4,}\.safetensors")
+"""How checkpoints of a run are called; `epoch-best.safetensors` is somebody else's."""
 
 
 def prepare_folder(folder: Path) -> None:
@@ -29,8 +32,8 @@ def prepare_folder(folder: Path) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the first epoch first."""
-    return sorted(folder.glob("epoch-*.safetensors"))
+    """Return the checkpoints of ours in a folder, the first epoch first."""
+    return sorted(path for path in folder.glob("epoch-*.safetensors") if OURS.fullmatch(path.name))
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

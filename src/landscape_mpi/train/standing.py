@@ -10,6 +10,7 @@ from torch import Tensor
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, TrainJob, read_job, training_difference
 from landscape_mpi.networks import sha256
+from landscape_mpi.surface.history import read_history
 from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, checkpoints, write_tensors
 
 RESUME = "resume.safetensors"
@@ -125,8 +126,16 @@ def begin(folder: Path, standing: Standing) -> None:
     """Make a folder that of a new run; what an earlier one left there is removed.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or a history in it is none of ours.
     """
+    if (folder / HISTORY).exists():
+        try:
+            read_history(folder / HISTORY)
+        except UserError as error:
+            raise UserError(
+                f"train.output: {folder / HISTORY} would be replaced and is no history of ours ({error}); "
+                "move it away, or name another folder. Nothing was touched."
+            ) from None
     write_standing(folder, standing)  # first: killed from here on, the new run goes on
     for path in (*checkpoints(folder), folder / HISTORY):
         path.unlink(missing_ok=True)
