@@ -59,6 +59,13 @@ def test_tensors_with_a_history_are_copied_as_numbers():
     assert network.kept[0].grad_fn is not None
 
 
+def test_a_view_that_would_not_follow_its_parameter_is_refused():
+    network = nn.Linear(3, 3)
+    network.top = network.weight[:2]
+    with pytest.raises(UserError, match=r"model: a Linear keeps a view of the parameter `weight`"):
+        duplicate(network)
+
+
 def test_what_cannot_be_copied_is_named():
     network = nn.Linear(3, 3)
     network.lock = threading.Lock()

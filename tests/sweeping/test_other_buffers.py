@@ -110,12 +110,32 @@ def test_what_moves_along_is_told(capsys):
 
 
 def test_a_buffer_of_truth_values_or_on_part_of_the_way_is_refused_by_name():
-    with pytest.raises(UserError, match=r"plane\.to: the buffer `mask` \(torch\.bool \[4\]\) is another one"):
+    with pytest.raises(UserError, match=r"plane\.to: the tensor `mask` \(torch\.bool \[4\]\) is another one"):
         line(*two(Masked, torch.bool))
     first, second = two(Scaled)
     plane = {"kind": "interpolate", "to": second, "ignore": "biasbn"}
-    with pytest.raises(UserError, match=r"plane\.to: the buffer `scale` .* expected normalize: none, ignore: none"):
+    with pytest.raises(UserError, match=r"plane\.to: the tensor `scale` .* expected normalize: none, ignore: none"):
         landscape_mpi.sweep(first, "cross_entropy", tiny.data(None, "train"), plane, {"alpha": [0, 1, 2]}, quiet=True)
+
+
+class Places(nn.Linear):
+    """Takes its inputs in an order that is a parameter of whole numbers."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.places = nn.Parameter(torch.randperm(4), requires_grad=False)
+
+    def forward(self, x):
+        return super().forward(x[:, self.places])
+
+
+def test_a_parameter_of_whole_numbers_stays_and_is_refused_where_it_differs():
+    first, second = two(Places)
+    with pytest.raises(UserError, match=r"plane\.to: the tensor `places` \(torch\.int64 \[4\]\) is another one"):
+        line(first, second)
+    second.load_state_dict({**second.state_dict(), "places": first.places})
+    data = tiny.data(None, "train")
+    assert line(first, second).loss()[[0, 2]] == pytest.approx([loss(first, data), loss(second, data)], rel=1e-5)
 
 
 def test_an_end_that_its_state_dict_does_not_make_is_refused():

@@ -153,6 +153,17 @@ def test_points_are_evaluated_afresh_only_where_that_is_needed(capsys):
     assert "by the network itself" in said[Caching]
 
 
+def test_a_surface_that_is_flat_to_the_last_bit_is_told(capsys):
+    """A cache that was filled before the network was given cannot be told from a part of the network."""
+    torch.manual_seed(0)
+    made, data = Lazy(4, 3), tiny.data(None, "train")
+    made(data[0])
+    landscape_mpi.sweep(made, "cross_entropy", data, grid=3)
+    assert "note: the first examples give the same losses all over the plane" in capsys.readouterr().err
+    landscape_mpi.sweep(Sharing(4, 3), "cross_entropy", data, grid=3)
+    assert "to the last bit" not in capsys.readouterr().err
+
+
 CHECKPOINTED = """
 import torch
 from torch import nn

@@ -25,7 +25,7 @@ from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.kinds import real, single
 from landscape_mpi.ranks import World, together
 from landscape_mpi.sweeping.planes import interpolated
-from landscape_mpi.sweeping.prepare import Theta, end_of, load_end
+from landscape_mpi.sweeping.prepare import Theta, end_of, load_end, plain_arrays
 from landscape_mpi.sweeping.share import share_parameters
 
 AXES, SPLITS = ("delta", "eta"), ("train", "test")
@@ -139,10 +139,7 @@ def own(model: object) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model: found a {type(model).__name__}; expected a torch.nn.Module.")
-    try:
-        return duplicate(model).cpu()
-    except NotImplementedError as error:  # there is nothing to copy of a meta tensor
-        raise UserError(f"model: found a {type(model).__name__} that is not in memory ({error}).") from error
+    return duplicate(plain_arrays(model)).cpu()
 
 
 def splits_of(data: object) -> dict[str, Any]:

@@ -20,10 +20,18 @@ def duplicate(network: nn.Module) -> nn.Module:
         UserError: it holds something that cannot be copied.
     """
     known: dict[int, Any] = {}
+    memory = {_place(parameter): name for name, parameter in network.named_parameters()}
     for module in network.modules():
         for tensor in _kept(vars(module)):
-            if not tensor.is_leaf:
-                known[id(tensor)] = tensor.detach().clone()
+            if tensor.is_leaf:
+                continue
+            if tensor.numel() and tensor._is_view() and (seen := memory.get(_place(tensor))):
+                # a copy of it would not follow the copy of the parameter
+                raise UserError(
+                    f"model: a {type(module).__name__} keeps a view of the parameter `{seen}`; expected views that are "
+                    "made in the forward pass."
+                )
+            known[id(tensor)] = tensor.detach().clone()
     try:
         return copy.deepcopy(network, known)
     except Exception as error:
@@ -64,6 +72,11 @@ def load(network: nn.Module, values: Mapping[str, Tensor]) -> None:
         for name, parameter in network.named_parameters():  # a state dict may have other names for them
             if name in values:
                 parameter.copy_(values[name])
+
+
+def _place(tensor: Tensor) -> int:
+    """Return where in memory the numbers of a tensor, or of what it is a view of, begin."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _kept(value: object, depth: int = 3) -> Iterator[Tensor]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.evaluate.batchnorm import set_statistics
@@ -59,6 +61,13 @@ class Comparison:
             if losses := _if_possible(partial(reference.at, point)):
                 known[point] = losses
         return Comparison(reference, known | own_ends(experiment, batch), experiment.precision.tolerance)
+
+    @property
+    def flat(self) -> bool:
+        """Whether the first examples give the same to the bit at all points, though the plane moves parameters."""
+        first, *others = [np.concatenate(list(losses.values())) for losses in self.known.values()]
+        same = all(np.array_equal(first, other, equal_nan=True) for other in others)
+        return bool(others) and same and self.reference.plane.norms[0] > 0
 
     def differs(self, world: World, evaluator: Evaluator) -> Difference | None:
         """Return where an evaluator differs first, on the first rank where it does; collective."""

@@ -17,6 +17,10 @@ from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.precision import difference
 
 AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
+FLAT = (
+    "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
+    "part in them, or the network keeps what it computed from them before it was copied."
+)
 FAR_IMAGES = 256
 """Images of each split that are compared at the far corner; at the centre all are."""
 
@@ -56,6 +60,8 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
     afresh = needs_afresh(world, experiment, comparison)
     if afresh:
         tell(world, f"note: {AFRESH}: with weights set in place, {afresh}.")
+    if comparison.flat:
+        tell(world, f"note: {FLAT}")
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
     choice = _Choice(world, experiment, plane, batch, comparison, bool(afresh))
     plain = choice.plain()

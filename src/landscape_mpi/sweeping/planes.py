@@ -126,7 +126,7 @@ def _other_buffers(plane: InterpolatedPlane, theta: Theta, ends: Mapping[str, Pa
                     else "the same at both ends, because no weight between them has one of its own"
                 )
                 raise UserError(
-                    f"{key}: the buffer `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of "
+                    f"{key}: the tensor `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of "
                     f"model.checkpoint; expected {expected}."
                 )
             found[name] = buffer

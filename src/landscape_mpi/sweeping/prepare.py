@@ -174,8 +174,8 @@ def _parameters(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the tensors of a state dict that are neither parameters nor running statistics of batch norm."""
-    others = {*dict(network.named_parameters()), *statistics_of(network)}
+    """Return copies of the tensors of a state dict that are neither running statistics nor parameters that can move."""
+    others = {*_parameters(network), *statistics_of(network)}
     state = network.state_dict().items()
     return {name: value.clone() for name, value in state if isinstance(value, Tensor) and name not in others}
 
