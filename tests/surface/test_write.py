@@ -199,3 +199,10 @@ def test_only_a_surface_of_ours_is_replaced(tmp_path, path):
     for replaced in (path, tmp_path / "empty.h5"):
         create_surface(replaced, NEW)
         assert h5py.is_hdf5(replaced)
+
+
+def test_a_surface_has_one_lock_whatever_link_leads_to_it(tmp_path, path):
+    (tmp_path / "link.h5").symlink_to(path)
+    with lock_surface(tmp_path / "link.h5"):
+        assert path.with_name("surface.h5.lock").exists()
+    assert not (tmp_path / "link.h5.lock").exists()

@@ -50,6 +50,10 @@ def test_a_surface_begun_by_an_older_version_is_known_by_its_attributes(tmp_path
     again = launch("sweep", job, env=ELSEWHERE)
     assert again.returncode == 0, again.stderr
     assert DIFFER in again.stderr
+    with h5py.File(surface) as file:
+        notes = file["error"][()].ravel()
+    assert [bool(note) for note in notes] == [True, *[False] * 34]
+    assert notes[0].startswith(b"computed otherwise than points before: device=")
 
 
 def test_a_sampled_surface_says_who_was_last_at_a_point(tmp_path):

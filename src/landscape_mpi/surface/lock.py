@@ -37,7 +37,8 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -
     Raises:
         UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
     """
-    place = path.with_name(f"{path.name}.lock")
+    real = path.resolve() if path.exists() else path  # one lock, whatever link leads to the file
+    place = real.with_name(f"{real.name}.lock")
     with ExitStack() as held:
         stream = _opened(place)
         held.callback(_close, stream)

@@ -45,7 +45,7 @@ class Attempts:
 
     `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time. `deaths` is where
     the point in hand is noted should this rank die at it. `verbose`: whether the traceback of the user's own code
-    follows its sentence.
+    follows its sentence. `elsewhere`: what to say of points where the file has no place for who computed them.
     """
 
     world: World
@@ -54,6 +54,7 @@ class Attempts:
     batch: int
     deaths: Path
     verbose: bool = False
+    elsewhere: str = ""
 
     def __post_init__(self) -> None:
         """Remember what has been told of the batch."""
@@ -91,7 +92,7 @@ class Attempts:
     @property
     def note(self) -> str:
         """What to say of the last point: what its evaluator says, and where its last digits may differ from others'."""
-        return "; ".join(text for text in (self.evaluator.note, self._smaller) if text)
+        return "; ".join(text for text in (self.evaluator.note, self._smaller, self.elsewhere) if text)
 
     @property
     def _smaller(self) -> str:

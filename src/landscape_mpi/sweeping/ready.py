@@ -47,6 +47,7 @@ class Ready:
         through_root: Whether rank 0 alone sees the file and writes for all.
         verbose: Whether the traceback of the user's own code is told as well.
         makers: Of each rank its number in the file's list of who computed points; none in an old file.
+        elsewhere: What to note at points where there is no such list and others were computed otherwise.
     """
 
     world: World
@@ -63,6 +64,7 @@ class Ready:
     through_root: bool = False
     verbose: bool = False
     makers: Sequence[int] = ()
+    elsewhere: str = ""
 
     @property
     def job(self) -> SweepJob:
@@ -73,7 +75,8 @@ class Ready:
     def attempts(self) -> Attempts:
         """Evaluations on this rank."""
         grid = Grid.of(self.job.grid)
-        return Attempts(self.world, self.engine.evaluator, grid, self.batch, note_of(self.path), self.verbose)
+        evaluator, deaths = self.engine.evaluator, note_of(self.path)
+        return Attempts(self.world, evaluator, grid, self.batch, deaths, self.verbose, self.elsewhere)
 
     @property
     def visits(self) -> list[Index]:

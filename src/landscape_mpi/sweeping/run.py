@@ -175,17 +175,23 @@ class _PlaneSweep:
             on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
             cost = self._cost(engine)
             on_root(self.world, lambda: self._create(batch, engine.name, cost))
-        ready = replace(ready, makers=self._enlist(surface, batch, engine.name))
+        makers, elsewhere = self._enlist(surface, batch, engine.name)
+        ready = replace(ready, makers=makers, elsewhere=elsewhere)
         return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)
 
-    def _enlist(self, surface: Surface | None, batch: int, engine: str) -> list[int]:
-        """Record what each rank computes with, say where not all points are computed alike, and return its number."""
+    def _enlist(self, surface: Surface | None, batch: int, engine: str) -> tuple[list[int], str]:
+        """Record what each rank computes with, and say where not all points are computed alike.
+
+        Returns:
+            The number of each rank's maker; in an old file that has no list none, and what to note at its points.
+        """
         mine = together(self.world, lambda: text_of(maker(self.experiment.device, engine, batch)))
         texts = self.world.everywhere(mine)
         earlier = known_makers(surface) if surface else []
         if found := differences([*earlier, *map(parse, dict.fromkeys(texts))]):
             tell(self.world, f"note: {self.path}: not all points are computed alike ({found}): {LAST_DIGITS}.")
-        return on_root(self.world, lambda: enlist(self.path, texts))
+        numbers = on_root(self.world, lambda: enlist(self.path, texts))
+        return numbers, "" if numbers or not found else f"computed otherwise than points before: {mine}"
 
     def _engine(self, batch: int, recorded: str | None) -> Engine:
         """Return the engine, once it has agreed with the plain network."""
