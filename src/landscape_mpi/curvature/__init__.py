@@ -2,5 +2,6 @@
 
 from landscape_mpi.curvature.lanczos import Extremes, Product, Search, basis_size, extremes, start_vector
 from landscape_mpi.curvature.product import Hessian
+from landscape_mpi.curvature.trust import differs, silent
 
-__all__ = ["Extremes", "Hessian", "Product", "Search", "basis_size", "extremes", "start_vector"]
+__all__ = ["Extremes", "Hessian", "Product", "Search", "basis_size", "differs", "extremes", "silent", "start_vector"]

@@ -1,7 +1,8 @@
 """The Hessian at a point: of which images, in which batches, and what is recorded of it; knows no grid and no file."""
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.curvature import Extremes, Hessian, extremes, start_vector
+from landscape_mpi.curvature import Extremes, Hessian, differs, extremes, silent, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
 from landscape_mpi.plane import Plane
+from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.experiment import Experiment
 
 LARGEST = 256
@@ -22,6 +24,17 @@ PARTS = 16
 NO_CURVATURE = (
     "hessian: the network computes something from its weights once, in eval mode or at its first forward pass, and its "
     "losses have no derivatives through that; expected one that computes it in every forward pass: leave hessian out."
+)
+
+
+CENTRE = Point(0.0, 0.0)
+FEW = 2
+"""Images that derivatives are compared with differences on."""
+NAMED = 5
+"""Parameters that are named in a message."""
+REMEDY = (
+    "leave hessian out, use use_reentrant=False in torch's checkpoint, detach nothing that is trained, or freeze such "
+    "parameters by requires_grad=False"
 )
 
 
@@ -112,21 +125,58 @@ class Curvature:
             total += part
         return total / self.weight
 
-    def rehearse(self, images: int = 2) -> None:
-        """Take one product at theta*, of few images.
+    def rehearse(self, images: int = 2) -> str:
+        """Take one product at theta*, of few images, and see that it is one with the loss's own Hessian.
+
+        Returns:
+            What to say of parameters that stay out of it; empty where all are in it.
 
         Raises:
-            UserError: it is not to be had.
+            UserError: it is not to be had, or is one with another matrix.
         """
-        hessian, some = self.hessian(Point(0.0, 0.0)), slice(0, min(images, self.count))
+        hessian, some = self.hessian(CENTRE), slice(0, min(images, self.count))
         try:
             hessian.check(some)
             self.part(hessian, start_vector(hessian.size, self.task.device), some)
         except (RuntimeError, TypeError) as error:
             raise UserError(
-                f"hessian: the network or its loss cannot be differentiated twice ({type(error).__name__}: {error}); "
-                "leave hessian out, or use operations that have second derivatives."
+                f"hessian: the network or its loss cannot be differentiated twice ({reason(error)}); leave hessian "
+                "out, or use operations that have second derivatives, and use_reentrant=False in torch's checkpoint."
             ) from error
+        self._compare(slice(0, min(FEW, self.count)))
+        frozen = [name for name, leaf in self.evaluator.network_at(CENTRE).named_parameters() if not leaf.requires_grad]
+        return f"hessian: {_several(frozen)} no gradient, and the Hessian is that over the others." if frozen else ""
+
+    def _compare(self, images: slice) -> None:
+        """Compare derivatives of a copy with differences: in float64, or what a network of its own dtype allows.
+
+        Raises:
+            UserError: they are those of another function.
+        """
+        try:
+            named, loss = self._copy(torch.float64, images)
+            without = silent(named, loss)
+            wrong = "" if without else differs(named, loss)
+        except (UserError, RuntimeError, TypeError):
+            named, loss = self._copy(self.task.dtype, images)
+            without, wrong = silent(named, loss), ""
+        if without:
+            raise UserError(
+                f"hessian: {_several(without)} no gradient although the loss depends on {_them(without)}, so that the "
+                f"eigenvalues would be those of another function; {REMEDY}."
+            )
+        if wrong:
+            raise UserError(
+                f"hessian: the loss has another derivative than torch gives for {wrong} (a detached tensor, or a "
+                f"backward pass of its own), so that the eigenvalues would be those of another function; {REMEDY}."
+            )
+
+    def _copy(self, dtype: torch.dtype, images: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
+        """Return the trained parameters of a copy of the network at theta*, and its loss of some images."""
+        network = copy.deepcopy(self.evaluator.network_at(CENTRE)).to(dtype)
+        task = replace(self.task, dtype=dtype)
+        named: dict[str, Tensor] = {name: leaf for name, leaf in network.named_parameters() if leaf.requires_grad}
+        return named, lambda: task.losses_of(network, self.split, images).sum()
 
     def _loss(self, network: nn.Module, images: slice) -> Tensor:
         self.task.pause()
@@ -139,6 +189,15 @@ class Curvature:
             yield f"Hessian: residual {found.residual:.2g} after {found.products} products, not {self.tolerance:g}"
         if self.batch.images < batch:
             yield f"Hessian: {self.batch.images} images at a time instead of {batch}, for want of memory"
+
+
+def _several(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"the parameter{'s' if len(names) > 1 else ''} {shown} get{'' if len(names) > 1 else 's'}"
+
+
+def _them(names: list[str]) -> str:
+    return "them" if len(names) > 1 else "it"
 
 
 def values_of(found: Extremes) -> dict[str, float]:

@@ -102,7 +102,8 @@ def _search(world: World, experiment: Experiment, plane: HessianPlane) -> Made:
     batch = choose_batch(world, experiment)
     _check_in_place(world, experiment, batch)
     curvature = together(world, lambda: Curvature.of(experiment, Plane(origin, origin), batch))
-    together(world, curvature.rehearse)
+    if text := together(world, curvature.rehearse):
+        experiment.theta.note(text)
     tell(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
     found = _ends(world, curvature, frozenset(names))
     tell(world, f"plane: {_in_words(found, curvature.tolerance)}.")

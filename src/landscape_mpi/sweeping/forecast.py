@@ -34,7 +34,8 @@ def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
     """
     curvature = Curvature.of(experiment, plane, batch)
     images = min(curvature.batch.images, curvature.count)
-    curvature.rehearse(images)
+    if text := curvature.rehearse(images):
+        experiment.theta.note(text)
     hessian = curvature.hessian(Point(0.0, 0.0))
     vector = start_vector(hessian.size, experiment.device)
     started = time.perf_counter()

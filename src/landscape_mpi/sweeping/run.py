@@ -208,7 +208,8 @@ class _PlaneSweep:
         if engine.afresh:
             raise UserError(NO_CURVATURE)
         curvature = together(self.world, lambda: Curvature.of(self.experiment, self.plane, batch))
-        together(self.world, curvature.rehearse)
+        if text := together(self.world, curvature.rehearse):
+            self.experiment.theta.note(text)
         return curvature
 
     def _cost(self, engine: Engine) -> dict[str, float]:
