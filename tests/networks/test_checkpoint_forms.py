@@ -185,6 +185,38 @@ def test_tied_tensors_are_wanted_once(tmp_path):
         assert set(open_checkpoint(fresh, tmp_path / file, "k").state) == set(tied.state_dict())
 
 
+class Headed(nn.Module):
+    """A network of which all is in `transformer`, but for a head that is a tensor of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.lm_head = nn.Linear(3, 5, bias=False)
+        self.transformer = nn.ModuleDict({"wte": nn.Embedding(5, 3), "mix": nn.Linear(3, 3)})
+        self.transformer["wte"].weight = self.lm_head.weight
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", "", "module.transformer."])
+def test_the_networks_own_prefix_may_be_lacking_where_a_tied_head_stands_outside(tmp_path, prefix):
+    """As the published GPT-2, whose file has the names of the network without its head."""
+    inner = made(Headed).transformer.state_dict()
+    save_file(under(prefix, inner), tmp_path / "net.safetensors")
+    network = made(Headed, 2)
+    load_checkpoint(network, tmp_path / "net.safetensors")
+    assert same(network, inner, "transformer.")
+    assert network.lm_head.weight is network.transformer["wte"].weight
+
+
+def test_networks_that_are_wrapped_or_lazy_themselves(tmp_path):
+    torch.save(STATE, tmp_path / "net.pt")
+    for wrapped, prefix in ((nn.DataParallel(made(seed=2)), "module."), (torch.compile(made(seed=2)), "_orig_mod.")):
+        load_checkpoint(wrapped, tmp_path / "net.pt")
+        assert same(wrapped, STATE, prefix)
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "lazy.pt")
+    lazy = nn.LazyLinear(2)
+    load_checkpoint(lazy, tmp_path / "lazy.pt")
+    assert lazy.weight.shape == (2, 3)
+
+
 def test_tensors_that_the_network_ties_and_the_file_does_not(tmp_path):
     state = made(Tied).state_dict()
     torch.save({**state, "head.weight": state["head.weight"] + 1}, tmp_path / "net.pt")

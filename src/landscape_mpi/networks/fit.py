@@ -65,15 +65,15 @@ class Wanted:
 
     @cached_property
     def prefixes(self) -> list[str]:
-        """What all names begin with, part after part, beginning with nothing."""
-        found = [""]
-        first = next(iter(self.tensors), "").split(".")[:-1]
-        for part in first:
-            longer = f"{found[-1]}{part}."
-            if not all(name.startswith(longer) for name in self.tensors):
-                break
-            found.append(longer)
-        return found
+        """What all names begin with, part after part, beginning with nothing; of tied tensors one of their names."""
+        tied = {name for group in self.ties for name in group}
+        groups = [*self.ties, *([name] for name in self.tensors if name not in tied)]
+        shared = [
+            prefix
+            for prefix, _ in (_cuts(groups[-1][0]) if groups else ())
+            if all(any(name.startswith(prefix) for name in group) for group in groups)
+        ]
+        return shared or [""]
 
 
 def _place(tensor: Tensor) -> object:
