@@ -281,3 +281,24 @@ def test_a_network_that_is_another_in_another_dtype_is_refused():
         landscape_mpi.sweep(
             network(Precise), "cross_entropy", tiny.data(None, "train"), grid=3, dtype="float64", quiet=True
         )
+
+
+class Chaotic(nn.Linear):
+    """Makes much of rounding: a logistic map after its linear one."""
+
+    def __init__(self, steps):
+        super().__init__(4, 3)
+        self.steps = steps
+
+    def forward(self, x):
+        y = torch.sigmoid(super().forward(x))
+        for _ in range(self.steps):
+            y = 3.9 * y * (1 - y)
+        return y
+
+
+@pytest.mark.parametrize("steps", [0, 12, 20])
+def test_rounding_that_a_network_makes_much_of_is_no_reason_to_refuse_it(steps):
+    torch.manual_seed(0)
+    made, data = Chaotic(steps), tiny.data(None, "train")
+    landscape_mpi.sweep(made, "cross_entropy", data, grid=3, dtype="float64", quiet=True)
