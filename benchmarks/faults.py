@@ -1,11 +1,12 @@
 """Sweeps and merges killed at random moments and run again: what is lost, what is corrupt, what hangs.
 
-    python benchmarks/faults.py [--trials 200] [--log FILE] [--json FILE]
+    python benchmarks/faults.py [--trials 200] [--single] [--log FILE] [--json FILE]
 
 A point counts as written once a reader has seen its status in the file, or its record in a journal. Right before the
 kill all of them are read; right after it, and again at the end of the next run, on another number of ranks, each has
 to be there to the bit (estimates of a sampled sweep move: there the records have to). The file has to open with h5py
-and h5dump, and the end result to have the hash of an undisturbed run. With --log it goes on where it stopped.
+and h5dump, and the end result to have the hash of an undisturbed run. With --log it goes on where it stopped. With
+--single each kill is of one rank, or of the process above it, at a random moment from launch to exit.
 """
 
 import argparse
@@ -19,19 +20,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from disk import cost
+from killing import ONE
 from trials import WAYS, Range
 
 COLUMNS = ("trials", "seen", "lost", "corrupt", "hung")
 
 
-def run(trials: int, log: Path, folder: Path) -> list[dict[str, Any]]:
-    """Run the trials that the log does not hold yet, and return all of them."""
+def run(trials: int, log: Path, folder: Path, single: bool = False) -> list[dict[str, Any]]:
+    """Run the trials that the log does not hold yet, and return all of them; `single` as in `Range.trial`."""
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if len(done) < trials:
         targets = Range(folder)
         with log.open("a") as lines:
             for number in range(len(done), trials):
-                done.append(asdict(targets.trial(number)))
+                done.append(asdict(targets.trial(number, single)))
                 lines.write(json.dumps(done[-1]) + "\n")
                 lines.flush()
     return done[:trials]
@@ -51,6 +53,11 @@ def _kills(trials: Sequence[dict[str, Any]]) -> Iterator[str]:
         ]
         yield f"{WAYS[way]:14}{kind:14}{phase:16}" + _sums(mine)
     yield f"{'together':44}" + _sums(trials)
+    ours = [trial for trial in trials if trial["kind"] == ONE and trial["phase"] != "after its end"]
+    struck = sorted(trial["ended"] for trial in ours if "ended" in trial)
+    if struck:
+        median, worst = struck[len(struck) // 2], struck[-1]
+        yield f"after the kill of one rank all is over in {median:.1f} s (median), {worst:.1f} s (worst)"
 
 
 def _sums(trials: Sequence[dict[str, Any]]) -> str:
@@ -75,6 +82,7 @@ def main() -> int:
     """Run the trials, print a table, and write the figures where --json asks for them; 1 where a trial went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--single", action="store_true", help="kill one rank alone, anywhere from launch to exit")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a line a trial; what it holds is not run again")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -82,7 +90,7 @@ def main() -> int:
         parser.error("there is no mpirun on PATH; `make setup` brings one, and tools/run.sh finds it.")
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        trials, disk = run(options.trials, options.log or folder / "log", folder), cost(folder)
+        trials, disk = run(options.trials, options.log or folder / "log", folder, options.single), cost(folder)
     sys.stdout.write(table(trials, disk))
     if options.json:
         options.json.write_text(json.dumps({"trials": trials, "disk": disk}, indent=1) + "\n")

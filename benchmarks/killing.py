@@ -27,6 +27,7 @@ class Victim:
         """Start `python -m landscape_mpi ARGUMENTS` in a folder, under mpirun where there are several ranks."""
         self._mark = str(uuid.uuid4())
         self.ranks = ranks
+        self._processes = ranks if arguments[0] == "merge" else 2 * ranks  # a rank and the process above it
         launcher = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
         self._output = (folder / "output.txt").open("w")
         self.process = subprocess.Popen(
@@ -51,11 +52,25 @@ class Victim:
 
     def targets(self, kind: str, draw: Random) -> list[int]:
         """Return the processes that a kind of kill is for, once all ranks are there."""
-        self.wait_until(lambda: len(self._ranks()) == self.ranks)
+        self.wait_until(lambda: len(self._ranks()) >= self._processes)
         if kind == ALL:
             return list(self.members())
         ranks = self._ranks()
         return [self.process.pid] if kind == LAUNCHER or not ranks else [draw.choice(ranks)]
+
+    def one(self, draw: Random) -> list[int]:
+        """Return one of the processes that are ranks by now, or above one; none where there is none yet."""
+        ranks = sorted(self._ranks())
+        return [draw.choice(ranks)] if ranks else []
+
+    def wait(self, seconds: float) -> None:
+        """Return after so many seconds, or once the command has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+
+    def said(self) -> str:
+        """Return what it has printed."""
+        return (Path(self._output.name)).read_text(errors="replace")
 
     def wait_until(self, condition: Callable[[], bool], nap: float = 0.005) -> None:
         """Return once the condition holds or the command has ended."""

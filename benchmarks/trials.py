@@ -3,14 +3,14 @@
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
 import torch
 from evidence import Sight, dumps, fingerprint, look
 from frail import network
-from killing import ALL, LAUNCHER, ONE, Victim, kill
+from killing import ALL, GONE, LAUNCHER, ONE, Victim, kill
 
 HERE = Path(__file__).resolve().parent
 WAYS = ("parallel", "root writes", "sampled", "merge")
@@ -45,6 +45,12 @@ class Outcome:
     wrong: str
     hung: bool
     seconds: float
+    ended: float = 0.0
+    """Seconds from the kill until no process of the run was left."""
+    code: int | None = None
+    """The exit code of the run that was killed."""
+    told: int = 0
+    """Sentences that begin with `error: ` in what it said."""
 
 
 class Range:
@@ -53,6 +59,7 @@ class Range:
     def __init__(self, folder: Path, ways: Iterable[str] = WAYS) -> None:
         """Run every way once without a kill."""
         self.folder, self.expected, self.whole = folder, {}, {}
+        self.seconds: dict[str, float] = {}
         for way in ways:
             place = folder / way
             _prepare(place, way)
@@ -63,28 +70,42 @@ class Range:
             self.expected[way] = fingerprint(place / "surface.h5")
             self.whole[way] = look(place / "surface.h5").seen
 
-    def trial(self, number: int) -> Outcome:
-        """Run a trial; the same number draws the same one."""
+    def _moment(self, way: str, draw: Random) -> float:
+        """Return a moment from launch to exit of a sweep on three ranks, in seconds."""
+        if way not in self.seconds:
+            begun = time.monotonic()
+            _prepare(self.folder / f"{way}-timed", way)
+            Victim(self.folder / f"{way}-timed", _arguments(way), 3, _settings(way) | SLOW).end(PATIENCE)
+            self.seconds[way] = time.monotonic() - begun
+        return draw.uniform(0, 1.1 * self.seconds[way])
+
+    def trial(self, number: int, single: bool = False) -> Outcome:
+        """Run a trial; the same number draws the same one. `single`: of one rank alone, from launch to exit."""
         draw, begun = Random(number), time.monotonic()
-        way, aim = WAYS[number % len(WAYS)], list(DELAYS)[number // len(WAYS) % len(DELAYS)]
-        kind = ALL if way == "merge" else draw.choice((ONE, ALL, LAUNCHER))
+        ways = WAYS[:-1] if single else WAYS
+        way, aim = ways[number % len(ways)], list(DELAYS)[number // len(WAYS) % len(DELAYS)]
+        kind = ALL if way == "merge" else ONE if single else draw.choice((ONE, ALL, LAUNCHER))
         ranks = 1 if way == "merge" else draw.randint(2, 4)
         again = 1 if way == "merge" else draw.choice([n for n in range(1, 5) if n != ranks])
         place = self.folder / f"trial-{number}"
         _prepare(place, way)
         if way == "merge":
             self._begin_merge(place)
+        moment = self._moment(way, draw) if single else None
         victim = Victim(place, _arguments(way), ranks, _settings(way) | SLOW)
-        phase, before, hung = _strike(
-            victim, _Aim(place / "surface.h5", aim, self.whole[way], way == "merge"), kind, draw
+        phase, before, ended = _strike(
+            victim, _Aim(place / "surface.h5", aim, self.whole[way], way == "merge", moment), kind, draw
         )
+        hung, code, told = ended is None, victim.process.returncode, victim.said().count("error: ")
         lost, wrong = self._damage(place, way, before)
         if not wrong and not hung:
             lost_again, wrong, hung = self._again(place, way, again, before)
             lost += lost_again
         if not (lost or wrong or hung):
             shutil.rmtree(place)
-        return Outcome(way, kind, phase, ranks, again, before.seen, lost, wrong, hung, time.monotonic() - begun)
+        spent = time.monotonic() - begun
+        found = Outcome(way, kind, phase, ranks, again, before.seen, lost, wrong, hung, spent)
+        return replace(found, ended=GONE if ended is None else ended, code=code, told=told)
 
     def _begin_merge(self, place: Path) -> None:
         """Put shards into place, one of them into a surface already."""
@@ -119,12 +140,16 @@ def dumps_or_absent(surface: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Aim:
-    """The phase to hit, of a run that ends with `whole` points, or records, seen; `alone`: it is a merge."""
+    """The phase to hit, of a run that ends with `whole` points, or records, seen; `alone`: it is a merge.
+
+    `moment`: seconds after the launch at which to hit instead, whatever the phase.
+    """
 
     surface: Path
     phase: str
     whole: int
     alone: bool
+    moment: float | None = None
 
     def reached(self, share: float) -> bool:
         """Return whether the phase has begun; a sweep's, with a share of its points done."""
@@ -142,17 +167,23 @@ class _Aim:
         return "close" if seen.seen >= self.whole else "sweep"
 
 
-def _strike(victim: Victim, aim: _Aim, kind: str, draw: Random) -> tuple[str, Sight, bool]:
-    """Kill at a random moment of the phase aimed at; return the phase it fell into, what was seen, and if it hung."""
-    targets, share = victim.targets(kind, draw), draw.random()
-    victim.wait_until(lambda: aim.reached(1.0 if aim.phase == "close" else share), 0.0005)
-    time.sleep(draw.uniform(0, DELAYS[aim.phase]))
+def _strike(victim: Victim, aim: _Aim, kind: str, draw: Random) -> tuple[str, Sight, float | None]:
+    """Kill at the moment aimed at; return the phase it fell into, what was seen, and after how long all was over."""
+    if aim.moment is None:
+        targets, share = victim.targets(kind, draw), draw.random()
+        victim.wait_until(lambda: aim.reached(1.0 if aim.phase == "close" else share), 0.0005)
+        time.sleep(draw.uniform(0, DELAYS[aim.phase]))
+    else:
+        victim.wait(aim.moment)
+        targets = victim.one(draw)
     before = look(aim.surface)
     ended = victim.process.poll() is not None
     kill(targets)
     if kind == ALL:
         kill(victim.members())
-    return "after its end" if ended else aim.hit(before), before, not victim.all_gone()
+    begun = time.monotonic()
+    gone = victim.all_gone()
+    return "after its end" if ended else aim.hit(before), before, time.monotonic() - begun if gone else None
 
 
 def _prepare(place: Path, way: str) -> None:
