@@ -32,6 +32,8 @@ TELLING = 2.0
 """Seconds within which the other ranks of a node are told."""
 TOLD = signal.SIGUSR2
 """What a parent says to another: a rank has died, and that has been printed."""
+HEARS = "LANDSCAPE_DEATHS"
+"""Names a file to which a line is added for each death, for scripts: exit code 1 has other reasons too."""
 LARGEST = 1 << 20
 """Bytes of a note beyond which nothing is added."""
 PDEATHSIG, SUBREAPER = 1, 36
@@ -192,6 +194,8 @@ class _Watch:
         """Say what happened and end all ranks of this node; those of others the launcher ends."""
         if self._first():
             _say(f"error: {text}; what is done is kept: run the same command again to go on.")
+            if os.environ.get(HEARS):
+                _add(os.environ[HEARS], f"{text}\n")
         self._tell()
         self._kill_all()
         os._exit(Exit.INTERNAL)
@@ -247,13 +251,17 @@ class _Watch:
 
 
 def _note(held: Mapping[str, object] | None, who: str, how: str) -> None:
-    """Add a line to the note of deaths; a disk that refuses, or anything but a plain file in its place, takes none."""
+    """Add a line to the note of deaths."""
     if held is None:
         return
-    line = json.dumps({"index": held["index"], "place": held["place"], "who": who, "how": how}) + "\n"
+    _add(str(held["note"]), json.dumps({"index": held["index"], "place": held["place"], "who": who, "how": how}) + "\n")
+
+
+def _add(path: str, line: str) -> None:
+    """Add a line to a file; a disk that refuses, or anything but a plain file there, takes none."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with suppress(OSError):
-        file = os.open(str(held["note"]), flags, 0o666)
+        file = os.open(path, flags, 0o666)
         found = os.fstat(file)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size < LARGEST:
             os.write(file, line.encode())

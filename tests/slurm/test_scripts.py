@@ -1,6 +1,15 @@
-"""The batch scripts as text: what SLURM needs no part in."""
+"""The batch scripts as text, and as programs that think they are in a job: what SLURM needs no part in."""
+
+import os
+import sys
 
 import pytest
+import torch
+
+from landscape_mpi.surface.got import got
+from support import tiny
+from support.jobs import tiny_job
+from support.launch import launch
 
 THAT_RUN = ("sweep", "array", "many-jobs", "train")
 SHARED = "# --- from here on the same in "
@@ -28,3 +37,55 @@ def test_a_script_that_runs_something_is_warned_requeued_and_keeps_its_log(text,
 def test_what_the_user_fills_in_is_marked_and_off(text, name):
     for option in ("##SBATCH --account=ACCOUNT", "##SBATCH --partition=PARTITION", "# module load"):
         assert f"\n{option}" in text(name)
+
+
+STUBS = {"scontrol": 'echo "$@" >>said', "launcher": 'shift 2; exec "$@"'}
+
+
+@pytest.fixture
+def script(checkout, tmp_path):
+    """A function that runs a script without a SLURM: what it tells scontrol, and how it ends."""
+    for name, line in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    own = {"SLURM_JOB_ID": "7", "PYTHON": sys.executable, "LAUNCHER": str(tmp_path / "launcher")}
+
+    def run(name, *arguments, **more):
+        program = ("bash", str(checkout / "slurm" / f"{name}.sbatch"))
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        (tmp_path / "said").write_text("")
+        ended = launch(*arguments, program=program, cwd=tmp_path, env=own | {"PATH": path} | more)
+        return ended.returncode, (tmp_path / "said").read_text(), ended.stdout + ended.stderr
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_job_whose_rank_died_queues_itself_again_until_nothing_new_is_done(script, tmp_path):
+    job = tiny_job(tmp_path, model__build="tiny:deadly", grid={"alpha": [0, 3, 7]}, evaluate={"engine": "eager"})
+    for _ in range(2):  # the second time all others are done
+        code, said, log = script("sweep", job, TINY_DEADLY="2")
+        assert (code, said) == (1, "requeue 7\n"), log
+    code, said, log = script("sweep", job, TINY_DEADLY="2")
+    assert (code, said) == (3, ""), log
+    for _ in range(3):
+        assert script("sweep", job, TINY_DEADLY="0")[:2] == (1, "requeue 7\n")  # at theta*, before any point
+    code, said, log = script("sweep", job, TINY_DEADLY="0")
+    assert (code, said) == (1, "")
+    assert "ranks died 4 times in a row and nothing new was done" in log
+    assert not list(tmp_path.glob(".landscape-7.deaths"))
+
+
+def test_exit_code_1_of_another_reason_queues_nothing(script, tmp_path):
+    job = tiny_job(tmp_path, model__build="tiny:Dropping", model__checkpoint="dropping.pt")
+    torch.save(tiny.Dropping().state_dict(), tmp_path / "dropping.pt")
+    code, said, log = script("sweep", job)
+    assert (code, said) == (1, ""), log
+
+
+def test_how_far_a_job_has_got_grows_with_its_points(tmp_path):
+    job = tiny_job(tmp_path, grid={"alpha": [0, 1, 3]})
+    assert got(["sweep", str(job)]) == 0
+    assert launch("sweep", job, "--quiet").returncode == 0
+    assert got(["sweep", str(job)]) == 3
+    assert got(["sweep", str(job), "--shard", "0/2"]) == 0
