@@ -21,8 +21,9 @@ class FlatPlane:
         self._buffers: dict[Exponents, Tensor] = {CONSTANT: torch.zeros(length, device=device, dtype=dtype)}
         for name, entry in entries.items():
             for key, tensor in entry.coefficients.items():
-                buffer = self._buffers.setdefault(key, torch.zeros(length, device=device, dtype=dtype))
-                self._view(buffer, name).copy_(tensor)
+                if key not in self._buffers:
+                    self._buffers[key] = torch.zeros(length, device=device, dtype=dtype)
+                self._view(self._buffers[key], name).copy_(tensor)
         self._constant = self._buffers.pop(CONSTANT)
         self._point = self._constant.clone()
 

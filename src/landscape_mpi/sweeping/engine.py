@@ -1,7 +1,8 @@
-"""The engine of a surface: the fastest one that agrees with the plain network at two points; writes nothing."""
+"""The engine of a surface: the fastest one that agrees with the plain network; writes nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from landscape_mpi.ranks import RankError, World, tell, together
 from landscape_mpi.sweeping.agree import Slices, at, evaluate_all, means
 from landscape_mpi.sweeping.compare import CENTRE, Comparison, evaluator_of, needs_afresh
 from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.fastest import fastest_first, is_worth_it
 from landscape_mpi.sweeping.precision import difference
 
 AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
@@ -41,8 +43,10 @@ class Engine:
     afresh: bool = False
 
 
-def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
-    """Return the first engine that can be built and agrees; collective, and the same on every rank.
+def choose_engine(
+    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, *, alike: bool = False
+) -> Engine:
+    """Return the fastest engine that can be built and agrees; collective, and the same on every rank.
 
     Args:
         world: The ranks.
@@ -50,6 +54,7 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
         plane: The plane of the surface.
         batch: Images at a time.
         recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
+        alike: Whether other runs have to take the same engine, as those of other shards: then nothing is measured.
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
@@ -65,6 +70,8 @@ def choose_engine(world: World, experiment: Experiment, plane: Plane, batch: int
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
     choice = _Choice(world, experiment, plane, batch, comparison, bool(afresh))
     plain = choice.plain()
+    if not recorded and not alike:
+        names = choice.fastest_first(names)
     for name in [recorded] if recorded else names:
         found = choice.attempt(name, plain)
         if isinstance(found, Engine):
@@ -90,6 +97,27 @@ class _Choice:
     batch: int
     comparison: Comparison
     afresh: bool
+    built: dict[str, Evaluator | str] = field(default_factory=dict)
+
+    def fastest_first(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of engines, the fastest one first where that is worth measuring; collective."""
+        job, task = self.experiment.job.values, self.experiment.task
+        images = sum(len(split) for split in task.splits.values())
+        ours = [name for name in names if name != "eager"]
+        if len(ours) < 2 or not is_worth_it(job, images):
+            return names
+        for name in ours:
+            with suppress(RankError, UserError):
+                self.built[name] = self._everywhere(name)
+        engines = {name: built for name, built in self.built.items() if not isinstance(built, str)}
+        split = next(iter(task.splits))
+        some = min(self.batch, len(task.splits[split]))
+        try:
+            order = fastest_first(self.world, engines, split, some) if engines else ()
+        except (RankError, UserError):  # which of them failed, an attempt will tell
+            return names
+        failed = [name for name in ours if name not in order]  # these say why, before another one is taken
+        return (*failed, *order, *(name for name in names if name not in ours))
 
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
@@ -108,16 +136,21 @@ class _Choice:
             return f"it failed ({str(error).strip().rpartition(chr(10))[2]})"
 
     def _attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
-        built = together(self.world, lambda: self._build(name))
-        reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
-        if reasons or isinstance(built, str):
-            return reasons[0]
+        built = self.built.pop(name, None) or self._everywhere(name)
+        if isinstance(built, str):
+            return built
         images = self._all(at(built, CENTRE))
         reason = self._differ(plain, self._means(images))
         if not reason and name != "eager":
             found = self.comparison.differs(self.world, built)
             reason = str(found) if found else self._far(built)
         return reason or Engine(name, built, plain, images, self.afresh)
+
+    def _everywhere(self, name: str) -> Evaluator | str:
+        """Return the engine, or why one of the ranks cannot build it."""
+        built = together(self.world, lambda: self._build(name))
+        reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
+        return reasons[0] if reasons else built
 
     def _build(self, name: str) -> Evaluator | str:
         if kernel_is_missing(name):

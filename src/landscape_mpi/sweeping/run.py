@@ -195,7 +195,8 @@ class _PlaneSweep:
 
     def _engine(self, batch: int, recorded: str | None) -> Engine:
         """Return the engine, once it has agreed with the plain network."""
-        engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded)
+        alike = self.identity.shard is not None
+        engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded, alike=alike)
         tell(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
         anew = ", running statistics estimated anew in both" if self.experiment.anew else ""
         tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
