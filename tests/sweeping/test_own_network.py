@@ -1,6 +1,7 @@
 """What is swept is the callable's own network: what it computes from its weights follows them."""
 
 import copy
+import math
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 import landscape_mpi
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.ranks import Solo
+from landscape_mpi.sweeping.reference import distance
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
 from support.jobs import tiny_job
@@ -302,3 +304,17 @@ def test_rounding_that_a_network_makes_much_of_is_no_reason_to_refuse_it(steps):
     torch.manual_seed(0)
     made, data = Chaotic(steps), tiny.data(None, "train")
     landscape_mpi.sweep(made, "cross_entropy", data, grid=3, dtype="float64", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "apart"),
+    [
+        ([1.0, 2.0, math.inf], 0.0),
+        ([1.5, 2.0, math.nan], 0.25),
+        ([1.0, 2.0, 3.0], math.inf),
+        ([1.0, math.nan, math.nan], math.inf),
+    ],
+)
+def test_losses_that_are_not_finite_hide_no_others(ours, apart):
+    assert distance(np.array([1.0, 2.0, math.nan]), np.array(ours)) == apart
+    assert distance(np.array([math.inf]), np.array([math.nan])) == 0

@@ -1,6 +1,5 @@
 """Whether an evaluator gives what the callable's own network gives at theta* and around it; writes nothing."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from landscape_mpi.stop import Interrupted
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.planes import is_whole
 from landscape_mpi.sweeping.precision import Tolerance
-from landscape_mpi.sweeping.reference import FIRST, Losses, Reference, first_losses, own
+from landscape_mpi.sweeping.reference import FIRST, Losses, Reference, distance, first_losses, own
 
 CENTRE, TO, VIA = Point(0.0, 0.0), Point(1.0, 0.0), Point(0.0, 1.0)
 ENDS = {TO: "plane.to", VIA: "plane.via"}
@@ -92,10 +91,10 @@ class Comparison:
 
     def _how(self, expected: Losses, found: Losses, slack: Mapping[str, float]) -> str | None:
         for split, losses in expected.items():
-            plain, ours, rounding = float(losses.mean()), float(found[split].mean()), slack.get(split, 0.0)
-            if math.isinf(rounding) or not (math.isfinite(plain) or math.isfinite(ours)):
-                continue  # what overflows first decides whether it is NaN or inf
-            if not Tolerance(self.tolerance.relative, self.tolerance.absolute + rounding).same(plain, ours):
+            size = abs(float(losses[np.isfinite(losses)].mean())) if np.isfinite(losses).any() else 0.0
+            allowed = self.tolerance.relative * size + self.tolerance.absolute + slack.get(split, 0.0)
+            if distance(losses, found[split]) > allowed:
+                plain, ours = float(losses.mean()), float(found[split].mean())
                 first = f"the mean {split} loss of the first {len(losses)} examples"
                 return f"{first} is {plain:.9g} by the network itself and {ours:.9g} on the plane"
         return None

@@ -95,7 +95,7 @@ class Reference:
         for _ in range(DRAWS):
             theta = {name: self._changed(tensor, generator) for name, tensor in self.plane.theta.items()}
             for name, changed in self._at(replace(self.plane, theta=theta), point).items():
-                found[name] = max(found[name], FACTOR * _distance(changed, losses[name]))
+                found[name] = max(found[name], FACTOR * distance(losses[name], changed))
         return found
 
     def _at(self, plane: Plane, point: Point) -> Losses:
@@ -107,7 +107,12 @@ class Reference:
         return tensor + 2 * self.last * tensor * signs.to(tensor.device)
 
 
-def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return how far two means are apart; inf where only one of them is finite."""
-    distance = abs(float(a.mean()) - float(b.mean()))
-    return distance if np.isfinite(distance) else np.inf
+def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return how far the means of the finite losses are apart; inf where a loss is finite in one of the two alone.
+
+    What overflows first decides whether a loss is NaN or inf, which counts as the same.
+    """
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)):
+        return float("inf")
+    return abs(float(a[finite].mean()) - float(b[finite].mean())) if finite.any() else 0.0
