@@ -1,6 +1,7 @@
 """The path of a training run over pictures of a plane and of a line."""
 
 import math
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ from landscape_mpi.plot.kinds import PLANES
 from landscape_mpi.plot.path import outside
 from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import read_surface
-from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
+from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
 from plot.made_surfaces import JOB, bowl
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -151,7 +152,7 @@ def test_labels_of_levels_may_lie_beside_the_path(make):
 
 def test_surfaces_without_a_path_are_drawn_as_ever(make, rectangle, line):
     assert not {"path", "start", "end"} & set(gids(compose([rectangle], Wish()).axes[0]))
-    assert outside(field_of(rectangle)) == 0
+    assert outside(field_of(rectangle), with_path(make).trajectory) == 0
     assert compose([rectangle], Wish()).axes[0].get_legend() is None
     compose([line], Wish())
 
@@ -165,3 +166,26 @@ def test_a_long_label_of_a_low_panel_is_broken(make):
     with h5py.File(made.path, "r+") as file:
         write_trajectory(file, Trajectory(ALPHA, BETA, ALPHA, np.arange(5), RATES, RATES, (0.9, 0.05)))
     assert compose([read_surface(made.path)], Wish()).axes[0].get_ylabel() == "β (2nd PCA component:\n5.0 %)"
+
+
+@pytest.mark.parametrize("kind", PLANES)
+def test_several_runs_have_a_colour_and_a_name_each(make, kind):
+    surface = with_path(make)
+    run = surface.trajectory
+    both = joined([run, replace(run, alpha=-run.alpha)], ["sgd", "_adam"])
+    figure = compose([replace(surface, trajectory=both)], Wish(kind=kind))
+    axes = figure.axes[0]
+    paths = [artist for artist in axes.get_children() if artist.get_gid() == "path"]
+    assert len({str(np.ravel(artist.get_color()).tolist()) for artist in paths}) == 2
+    legend = [text.get_text().strip() for text in axes.get_legend().get_texts()]
+    assert legend == ["sgd", "_adam", "start", "end", "learning rate drops"]
+    assert "sgd: path of 5 checkpoints" in words(figure)
+
+
+def test_a_line_has_its_runs_one_above_the_other(make):
+    x = np.linspace(-0.5, 1.1, 9)
+    surface = make({"train_loss": x**2}, alpha=x, beta=None, name="flat.h5")
+    run = Trajectory(ALPHA, None, np.zeros(5), np.arange(5), np.full(5, math.nan), RATES)
+    axes = compose([replace(surface, trajectory=joined([run, run], ["a", "b"]))], Wish()).axes[0]
+    heights = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "path"]
+    assert 0 < heights[0] < heights[1] < 0.2

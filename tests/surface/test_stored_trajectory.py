@@ -1,6 +1,7 @@
 """The path of a training run in a surface file: written, read back, and refused where it is no path."""
 
 import math
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Trajectory, create_surface, read_surface
 from landscape_mpi.surface.describe import describe
+from landscape_mpi.surface.trajectory import joined
 
 COLUMNS = ("alpha", "beta", "residual", "epoch", "train_loss", "lr")
 
@@ -116,3 +118,27 @@ def test_shares_that_are_none_are_left_out(tmp_path, value):
     with h5py.File(surface, "r+") as file:
         file["trajectory"].attrs["explained_variance_ratio"] = value
     assert len(read_surface(surface).trajectory.explained) <= 2
+
+
+@pytest.mark.parametrize("beta", [True, False])
+def test_several_runs_come_back_each_under_its_name(tmp_path, beta):
+    one, other = path(beta), replace(path(beta), alpha=np.array([9.0, 8.0, 7.0, 6.0]))
+    found = read_surface(written(tmp_path, joined([one, other], ["sgd", "a dam é"]))).trajectory
+    assert found.names == ("sgd", "a dam é")
+    for wanted, run in zip((one, other), found.runs, strict=True):
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(run, name), getattr(wanted, name))
+    assert [run.names for run in found.runs] == [("sgd",), ("a dam é",)]
+    said = describe(tmp_path / "surface.h5")
+    assert "sgd: 4 checkpoints, epochs 0 to 3" in said
+    assert "a dam é: 4 checkpoints, epochs 0 to 3" in said
+
+
+def test_runs_that_are_numbered_wrongly_are_refused(tmp_path):
+    surface = written(tmp_path, joined([path(), path()], ["sgd", "adam"]))
+    for run in ([0] * 8, [0, 2] * 4, [0, 1]):
+        with h5py.File(surface, "r+") as file:
+            del file["trajectory/run"]
+            file["trajectory/run"] = np.array(run)
+        with pytest.raises(UserError, match="`trajectory/run` does not number 2 runs of 8 checkpoints"):
+            read_surface(surface)

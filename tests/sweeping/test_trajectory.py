@@ -263,6 +263,41 @@ def test_epochs_order_checkpoints_whatever_their_names(tmp_path):
     assert [path for _, path in in_order(same)] == same[::-1]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["epoch-3-acc-0.91.pt", "epoch-20-acc-0.42.pt"],
+        ["ckpt_e2_loss0.5.pt", "ckpt_e10_loss0.25.pt"],
+        ["resnet50-ep2-val_acc=0.71.ckpt", "resnet50-ep11-val_acc=0.08.ckpt"],
+        ["step_900_loss_2.10.pt", "step_1000_loss_1.05.pt"],
+        ["model_9_acc0.912.pt", "model_10_acc0.071.pt"],
+        ["3-0.91.pt", "12-0.05.pt"],
+    ],
+)
+def test_a_metric_in_a_name_is_no_epoch(tmp_path, names):
+    assert [path.name for _, path in in_order([tmp_path / name for name in reversed(names)])] == names
+
+
+def test_several_runs_on_one_plane(tmp_path):
+    job = job_in(tmp_path, {"kind": "pca", "trajectory": ["run/epoch-*.safetensors", "other/epoch-*.safetensors"]})
+    (tmp_path / "run").rename(tmp_path / "other")
+    write_run(tmp_path, points=4, seed=1)
+    theta = theta_of(
+        *Named(load_job(job, SweepJob)).network(), load_job(job, SweepJob).values.evaluate, torch.device("cpu")
+    )
+    laid = lay_plane(Solo(), load_job(job, SweepJob), theta, 0, NEVER)
+    first, second = laid.trajectory.runs
+    assert (laid.trajectory.names, first.names, second.names) == (("run", "other"), ("run",), ("other",))
+    assert (first.epoch.tolist(), second.epoch.tolist()) == ([*range(4)], [*range(POINTS)])
+    alone = job_in(tmp_path, {"kind": "random", "trajectory": "other/epoch-*.safetensors"}, grid=SMALL)
+    both = job_in(
+        tmp_path, {"kind": "random", "trajectory": ["run/epoch-*", "other/epoch-*"]}, grid=SMALL, name="b.yaml"
+    )
+    one, two = (lay_plane(Solo(), load_job(path, SweepJob), theta, 0, NEVER) for path in (alone, both))
+    np.testing.assert_array_equal(one.trajectory.alpha, two.trajectory.runs[1].alpha)
+    assert one.fingerprints != two.fingerprints
+
+
 def no_file(folder):
     shutil.rmtree(folder / "run")
 

@@ -66,8 +66,9 @@ def _places(job: SweepJob | TrainJob) -> Iterator[str]:
     for key in PATHS:
         section, _, name = key.partition(".")
         value = getattr(getattr(job, section), name, None)
-        if isinstance(value, str) and (wrong := mistake(value)):
-            yield f"{key}: found {value[:60]!r}, with {wrong} in it; expected a path."
+        for path in value if isinstance(value, tuple) else [value]:
+            if isinstance(path, str) and (wrong := mistake(path)):
+                yield f"{key}: found {path[:60]!r}, with {wrong} in it; expected a path."
     if job.output is not None:
         yield from _output(Path(job.output.file))
 

@@ -11,6 +11,9 @@ Ignore = Literal["biasbn", "none"] | tuple[str, ...]
 Only = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
+Trajectory = str | Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
 class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=True):
     """Directions drawn from a Gaussian, one generator each, then normalised.
 
@@ -21,7 +24,7 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
             patterns such as `["*.bias"]`
         only: name patterns of the parameters to perturb, such as `["layer3.*"]`; none stands for all
         repeats: k planes with seeds `seed` to `seed + k - 1`, in files `NAME.r0.h5`, `NAME.r1.h5`, ...
-        trajectory: checkpoints of a training run whose path on the plane is kept as well
+        trajectory: checkpoints of a training run whose path on the plane is kept as well; a list for several runs
     """
 
     seed: Seed = 0
@@ -29,7 +32,7 @@ class RandomPlane(Values, tag="random", tag_field="kind", frozen=True, kw_only=T
     ignore: Ignore = "biasbn"
     only: Only | None = None
     repeats: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    trajectory: str | None = None
+    trajectory: Trajectory | None = None
 
 
 class PcaPlane(Values, tag="pca", tag_field="kind", frozen=True, kw_only=True):
@@ -37,13 +40,13 @@ class PcaPlane(Values, tag="pca", tag_field="kind", frozen=True, kw_only=True):
 
     Attributes:
         trajectory: the checkpoints: a pattern such as `"nets/vgg9/epoch-*.safetensors"` (`*`, `?`, `[0-9]`, `**` for
-            folders), relative to the job file
+            folders), relative to the job file; a list for several runs, a pattern each
         normalize: of the components; as for `random`
         ignore: as for `random`; left out of the components too
         only: as for `random`; all others are left out of the components too
     """
 
-    trajectory: str
+    trajectory: Trajectory
     normalize: Normalise = "none"
     ignore: Ignore = "biasbn"
     only: Only | None = None
@@ -90,7 +93,7 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     """
 
     path: str
-    trajectory: str | None = None
+    trajectory: Trajectory | None = None
 
 
 Plane = RandomPlane | InterpolatedPlane | PcaPlane | HessianPlane | FilePlane

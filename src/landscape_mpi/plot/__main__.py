@@ -82,7 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="the path of a training run, projected by tomgoldstein/loss-landscape; once for each surface",
+        help="the path of a training run, projected by tomgoldstein/loss-landscape; several on one surface, or one "
+        "for each of several",
     )
     parser.add_argument(
         "-o",

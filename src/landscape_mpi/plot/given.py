@@ -7,10 +7,13 @@ from pathlib import Path
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.projection import read_projection
 from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.trajectory import joined
 
 
 def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
-    """Read surfaces; a projection, where there are any, takes the place of the path that each surface has.
+    """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
+
+    One surface takes any number of them, each a run of its own; several take one each.
 
     Raises:
         UserError: a file cannot be read, there are not as many projections as surfaces, or a surface is a line.
@@ -18,15 +21,19 @@ def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surfa
     surfaces = [read_surface(path) for path in paths]
     if not projections:
         return surfaces
+    if len(surfaces) == 1:
+        return [_with(surfaces[0], projections)]
     if len(projections) != len(surfaces):
         raise UserError(
             f"--trajectory: found {len(projections)} of them for {len(surfaces)} surfaces; expected one each, in the "
             "same order."
         )
-    return [_with(*pair) for pair in zip(surfaces, projections, strict=True)]
+    return [_with(surface, [projection]) for surface, projection in zip(surfaces, projections, strict=True)]
 
 
-def _with(surface: Surface, projection: Path) -> Surface:
+def _with(surface: Surface, projections: Sequence[Path]) -> Surface:
     if surface.is_line:
         raise UserError(f"--trajectory: {surface.path} is a line; expected a plane, on which a path can be drawn.")
-    return replace(surface, trajectory=read_projection(projection))
+    runs = [read_projection(projection) for projection in projections]
+    named = [projection.stem for projection in projections]
+    return replace(surface, trajectory=runs[0] if len(runs) == 1 else joined(runs, named))

@@ -14,6 +14,7 @@ from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.quantity import CURVATURE, is_accuracy
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.trajectory import Trajectory
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"
 
@@ -96,7 +97,9 @@ def captioned(titles: Sequence[str], captions: Sequence[str], what: str) -> list
 def facts(fields: Sequence[Field]) -> list[str]:
     """Return what a caption says of one panel, which shows some metrics of one surface."""
     first = fields[0]
-    return _facts([_directions(first.origin), _path(first)], _progress([first.surface]), fields)
+    path = first.surface.trajectory
+    runs = [_path(first, run) for run in path.runs] if path else []
+    return _facts([_directions(first.origin), *runs], _progress([first.surface]), fields)
 
 
 def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
@@ -169,19 +172,17 @@ def _directions(origin: Origin) -> str | None:
     return ", ".join(words)
 
 
-def _path(field: Field) -> str | None:
+def _path(field: Field, path: Trajectory) -> str:
     """Return how far a training run comes from theta*, along plane or line and off it, in parameter space's norm."""
-    path = field.surface.trajectory
-    if path is None:
-        return None
     on, what = ("on", "line") if path.beta is None else ("in", "plane")
-    parts = [f"path of {path.epoch.size} checkpoints"]
+    whose = f"{plain(path.names[0])}: " if path.names else ""
+    parts = [f"{whose}path of {path.epoch.size} checkpoints"]
     if not math.isnan(farthest := path.residual.max()):  # a path of another tool does not know
-        off, within = f"{farthest:.3g} off", reach(field)
+        off, within = f"{farthest:.3g} off", reach(field, path)
         parts[0] += (
             f": up to {off} the {what}" if within is None else f": up to {within:.3g} from θ* {on} the {what}, {off} it"
         )
-    if count := outside(field):
+    if count := outside(field, path):
         parts.append(f"{count} beyond the picture")
     return ", ".join(parts)
 

@@ -1,7 +1,7 @@
 """The path of a training run over the picture of a plane or a line; knows nothing of files or of what lies below it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale
-from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL
+from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL, series_colours
 from landscape_mpi.surface.trajectory import Trajectory
 
 Values = NDArray[np.float64]
@@ -39,11 +40,17 @@ class Mark:
     name: str = ""
 
 
-def marks(path: Trajectory) -> list[Mark]:
+def coloured(path: Trajectory) -> list[tuple[Trajectory, Any]]:
+    """Return the runs of a path with a colour each; one alone is black."""
+    runs = path.runs
+    return [*zip(runs, ["black"] if len(runs) == 1 else series_colours(len(runs)), strict=True)]
+
+
+def marks(path: Trajectory, colour: Any = "black") -> list[Mark]:
     """Return the marks of a path: its checkpoints, its start and end, and where the learning rate drops."""
     last = path.epoch.size - 1
     found = [
-        Mark("epochs", np.arange(1, last), "o", "black", 1.8),
+        Mark("epochs", np.arange(1, last), "o", colour, 1.8),
         Mark("start", np.arange(1), "s", "white", 4.2, f"epoch {path.epoch[0]}"),
         Mark("end", np.arange(last, last + 1), "o", "white", 7.5, f"epoch {path.epoch[-1]}"),
         Mark("drops", path.drops, "D", RED, 4.2, "learning rate drops"),
@@ -57,26 +64,30 @@ def draw(axes: Axes, field: Field) -> None:
     if path is None or path.beta is None:
         return
     axes.autoscale(enable=False)
-    points = np.column_stack([path.alpha, path.beta])
+    for run, colour in coloured(path):
+        _draw_run(axes, np.column_stack([run.alpha, run.beta]), marks(run, colour), colour)  # type: ignore[list-item]
+    legend(axes, _handles(path))
+
+
+def _draw_run(axes: Axes, points: Values, found: Sequence[Mark], colour: Any) -> None:
     # no line of the axes: labels of levels keep off the boxes around those, and this one's box is most of the picture
     axes.add_collection(
-        LineCollection([points], colors="black", linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"),
+        LineCollection([points], colors=[colour], linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"),
         autolim=False,
     )
-    for mark in marks(path):
+    for mark in found:
         x, y = points[mark.where].T
         axes.scatter(
             x,
             y,
             s=mark.size**2,
             marker=mark.marker,
-            c=mark.face,
-            edgecolors="black",
+            c=[mark.face],
+            edgecolors=[colour],
             linewidths=0.6,
             zorder=_ABOVE + 0.1,
             gid=mark.gid,
         )
-    legend(axes, _handles(path))
 
 
 def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
@@ -87,11 +98,14 @@ def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
     path = field.surface.trajectory
     if path is None or path.beta is None:
         return
-    z = between(scale.height(linear(field)), field, path.alpha, path.beta)
-    axes.plot(path.alpha, path.beta, z, color="black", linewidth=_WIDTH, zorder=20, path_effects=[_HALO], gid="path")
-    for mark in marks(path):
-        place = (values[mark.where] for values in (path.alpha, path.beta, z))
-        axes.plot(*place, zorder=21, gid=mark.gid, **_style(mark))
+    heights = scale.height(linear(field))
+    for run, colour in coloured(path):
+        x, y = run.alpha, np.asarray(run.beta)
+        z = between(heights, field, x, y)
+        axes.plot(x, y, z, color=colour, linewidth=_WIDTH, zorder=20, path_effects=[_HALO], gid="path")
+        for mark in marks(run, colour):
+            place = (values[mark.where] for values in (x, y, z))
+            axes.plot(*place, zorder=21, gid=mark.gid, **_style(mark, colour))
     legend(axes, _handles(path))
 
 
@@ -105,31 +119,31 @@ def draw_along(axes: Axes, field: Field) -> list[Line2D]:
     if path is None:
         return []
     edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": _ABOVE}
-    axes.plot(path.alpha, np.full(path.alpha.size, _EDGE), color="black", linewidth=_WIDTH, gid="path", **edge)
-    for mark in marks(path):
-        axes.plot(path.alpha[mark.where], np.full(mark.where.size, _EDGE), gid=mark.gid, **edge, **_style(mark))
+    for number, (run, colour) in enumerate(coloured(path)):
+        height = _EDGE * (1 + 1.5 * number)
+        axes.plot(run.alpha, np.full(run.alpha.size, height), color=colour, linewidth=_WIDTH, gid="path", **edge)
+        for mark in marks(run, colour):
+            style = _style(mark, colour)
+            axes.plot(run.alpha[mark.where], np.full(mark.where.size, height), gid=mark.gid, **edge, **style)
     return _handles(path)
 
 
-def outside(field: Field) -> int:
-    """Return how many checkpoints of the path lie outside the grid."""
-    path = field.surface.trajectory
-    if path is None:
-        return 0
+def outside(field: Field, path: Trajectory) -> int:
+    """Return how many checkpoints of a path lie outside the grid."""
     inside = _within(field.alpha, path.alpha)
     if path.beta is not None:
         inside &= _within(field.beta, path.beta)
     return int(np.count_nonzero(~inside))
 
 
-def reach(field: Field) -> float | None:
-    """Return how far from theta* the path comes on plane or line; None where the file lacks the directions' lengths."""
-    path, attributes = field.surface.trajectory, field.surface.attributes
-    if path is not None and path.beta is None:
+def reach(field: Field, path: Trajectory) -> float | None:
+    """Return how far from theta* a path comes on plane or line; None where the file lacks the directions' lengths."""
+    attributes = field.surface.attributes
+    if path.beta is None:
         length = attributes.get("delta_norm")
         return float(np.max(np.abs(path.alpha))) * length if isinstance(length, float) else None
     delta, eta, cosine = (attributes.get(name) for name in ("delta_norm", "eta_norm", "cosine"))
-    if path is None or path.beta is None or not all(isinstance(value, float) for value in (delta, eta, cosine)):
+    if not all(isinstance(value, float) for value in (delta, eta, cosine)):
         return None
     x, y = path.alpha * delta, path.beta * eta  # type: ignore[operator]
     return float(np.sqrt(np.max(x * x + y * y + 2 * cosine * x * y)))  # type: ignore[operator]
@@ -149,6 +163,11 @@ def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
     return found
 
 
+def _shown(name: str) -> str:
+    """Return the name of a run as a legend takes it: one that begins with an underscore would be left out."""
+    return f" {plain(name)}" if name.startswith("_") else plain(name)
+
+
 def _within(axis: Values, values: Values) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (axis.min() <= values) & (values <= axis.max())
     return inside
@@ -160,13 +179,13 @@ def _index(axis: Values, values: Values) -> Values:
     return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)
 
 
-def _style(mark: Mark) -> dict[str, Any]:
+def _style(mark: Mark, colour: Any = "black") -> dict[str, Any]:
     return {
         "linestyle": "none",
         "marker": mark.marker,
         "markersize": mark.size,
         "markerfacecolor": mark.face,
-        "markeredgecolor": "black",
+        "markeredgecolor": colour,
         "markeredgewidth": 0.6,
     }
 
@@ -187,4 +206,11 @@ def legend(axes: Axes, handles: Sequence[Line2D]) -> None:
 
 
 def _handles(path: Trajectory) -> list[Line2D]:
+    """Return what a legend says: of one run its marks; of several also their names, and start and end for epochs."""
+    runs = coloured(path)
+    if len(runs) > 1:
+        lines = [Line2D([], [], color=colour, label=_shown(run.names[0])) for run, colour in runs]
+        kinds = {mark.gid: mark for run, _ in runs for mark in marks(run) if mark.name}
+        named = [replace(mark, name=mark.gid if mark.gid != "drops" else mark.name) for mark in kinds.values()]
+        return [*lines, *(Line2D([], [], label=mark.name, **_style(mark)) for mark in named)]
     return [Line2D([], [], label=mark.name, **_style(mark)) for mark in marks(path) if mark.name]

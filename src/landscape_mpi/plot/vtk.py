@@ -93,9 +93,10 @@ def _line(run: Trajectory, places: Values) -> Iterator[str]:
     count = run.alpha.size
     data = {name: getattr(run, name) for name in ("epoch", "residual", "train_loss", "lr")}
     yield _opening("PolyData")
-    yield f'<PolyData><Piece NumberOfPoints="{count}" NumberOfLines="1">'
+    yield f'<PolyData><Piece NumberOfPoints="{count}" NumberOfLines="{len(run.runs)}">'
     yield from _points({**data, "zvalue": places[..., 2]}, places)
-    yield f"<Lines>{_array('connectivity', np.arange(count))}{_array('offsets', np.array([count]))}</Lines>"
+    ends = np.cumsum([one.alpha.size for one in run.runs])
+    yield f"<Lines>{_array('connectivity', np.arange(count))}{_array('offsets', ends)}</Lines>"
     yield "</Piece></PolyData></VTKFile>"
 
 

@@ -95,8 +95,10 @@ def _trajectory(surface: Surface) -> Iterator[str]:
     path = surface.trajectory
     if path is None or not path.epoch.size:
         return
-    yield _line("trajectory", f"{path.epoch.size} checkpoints, epochs {path.epoch.min()} to {path.epoch.max()}")
-    yield _line("off the plane", f"{np.median(path.residual):.4g} (median), {path.residual.max():.4g} (farthest)")
+    for run in path.runs:
+        whose = f"{printable(run.names[0])}: " if run.names else ""
+        yield _line("trajectory", f"{whose}{run.epoch.size} checkpoints, epochs {run.epoch.min()} to {run.epoch.max()}")
+        yield _line("off the plane", f"{np.median(run.residual):.4g} (median), {run.residual.max():.4g} (farthest)")
     if path.explained:
         yield _line("variance", ", ".join(f"{share:.2%}" for share in path.explained) + " by component")
 

@@ -1,7 +1,8 @@
 """The path of a training run on a plane, as a surface file holds it: `/trajectory`; knows no checkpoint."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ from landscape_mpi.surface import untrusted
 
 GROUP = "trajectory"
 EXPLAINED = "explained_variance_ratio"
+RUN, NAMES = "run", "runs"
 _COLUMNS = ("alpha", "beta", "residual", "epoch", "train_loss", "lr")
 Values = NDArray[np.float64]
 
@@ -19,6 +21,8 @@ Values = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Checkpoints of a run, in its order, projected onto a plane or a line; float64 [n] each but for `epoch`.
+
+    Those of several runs stand one run after the other.
 
     Attributes:
         alpha: least-squares coordinate along delta.
@@ -28,6 +32,8 @@ class Trajectory:
         train_loss: of the history beside the checkpoints; NaN where there is none.
         lr: learning rate of the epoch that ended there; NaN where it is not known.
         explained: shares of the variance that the components have; empty where the plane is none of components.
+        run: int64 [n], of which run each checkpoint is; None where there is one run.
+        names: of the runs, where there are several.
     """
 
     alpha: Values
@@ -37,6 +43,21 @@ class Trajectory:
     train_loss: Values
     lr: Values
     explained: tuple[float, ...] = field(default=())
+    run: NDArray[np.int64] | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> "list[Trajectory]":
+        """Each run as a path of its own, in the order of their names."""
+        if self.run is None:
+            return [self]
+        return [self._only(np.flatnonzero(self.run == number), name) for number, name in enumerate(self.names)]
+
+    def _only(self, rows: NDArray[np.intp], name: str) -> "Trajectory":
+        columns: dict[str, Any] = {
+            column: values[rows] for column in _COLUMNS if (values := getattr(self, column)) is not None
+        }
+        return replace(self, **columns, run=None, names=(name,))
 
     @property
     def drops(self) -> NDArray[np.intp]:
@@ -46,12 +67,27 @@ class Trajectory:
         return before
 
 
+def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
+    """Return the paths of several runs as one, which `Trajectory.runs` takes apart again."""
+    flat = runs[0].beta is None
+    columns: dict[str, Any] = {
+        column: np.concatenate([getattr(run, column) for run in runs])
+        for column in _COLUMNS
+        if not (flat and column == "beta")
+    }
+    number = np.repeat(np.arange(len(runs)), [run.alpha.size for run in runs])
+    return replace(runs[0], **columns, run=number, names=tuple(names))
+
+
 def write_trajectory(file: h5py.File, trajectory: Trajectory) -> None:
     """Write the group `/trajectory`, one dataset a column."""
     group = file.create_group(GROUP)
     for name in _COLUMNS:
         if (values := getattr(trajectory, name)) is not None:
             group.create_dataset(name, data=values)
+    if trajectory.run is not None:
+        group.create_dataset(RUN, data=trajectory.run)
+        group.attrs[NAMES] = np.array([name.encode() for name in trajectory.names], "S")
     if trajectory.explained:
         group.attrs[EXPLAINED] = np.array(trajectory.explained)
 
@@ -67,7 +103,8 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
     group = file.get(GROUP)
     if not isinstance(group, h5py.Group) or not isinstance(file.get(GROUP, getlink=True), h5py.HardLink):
         raise UserError(f"{file.filename}: `{GROUP}` is no group of its own; expected the columns of a path in it.")
-    columns = _columns(untrusted.datasets(group), file.filename)
+    found = untrusted.datasets(group)
+    columns = _columns(found, file.filename)
     return Trajectory(
         alpha=columns["alpha"],
         beta=columns.get("beta"),
@@ -76,7 +113,27 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
         train_loss=columns["train_loss"],
         lr=columns["lr"],
         explained=_explained(group),
+        **_runs(group, found, columns["alpha"].size),
     )
+
+
+def _runs(group: h5py.Group, found: Mapping[str, h5py.Dataset], size: int) -> dict[str, Any]:
+    """Return which checkpoint is of which run, and the runs' names, where the file says so.
+
+    Raises:
+        UserError: it contradicts itself.
+    """
+    if RUN not in found:
+        return {}
+    held = np.atleast_1d(group.attrs.get(NAMES, ())).ravel().tolist()
+    names = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in held]
+    run = untrusted.numbers(found[RUN])
+    if run.dtype.kind not in "iu" or run.shape != (size,) or not set(run.tolist()) == set(range(len(names))):
+        raise UserError(
+            f"{group.file.filename}: `{GROUP}/{RUN}` does not number {len(names)} runs of {size} checkpoints; expected "
+            "each of them, from 0."
+        )
+    return {"run": run.astype(np.int64), "names": tuple(names)}
 
 
 def _columns(found: Mapping[str, h5py.Dataset], path: str) -> dict[str, Values]:

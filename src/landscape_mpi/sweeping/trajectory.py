@@ -28,24 +28,30 @@ KEY = "plane.trajectory"
 MARGIN, POINTS = 0.15, 51
 """Of a grid that the path chooses: room on each side, in widths of the path, and points along each axis."""
 _EPOCH = re.compile(r"(?i)epoch\D{0,3}(\d{1,9})")
+_STEP = re.compile(r"(?i)(?<![a-z0-9])(?:ep|e|step|iter)[-_=.]?(\d{1,9})(?!\d)")
+_FIELD = re.compile(r"\d+(?:\.\d+)?")
 _NUMBER = re.compile(r"\d{1,9}")
 
 
 @dataclass(frozen=True)
 class Run:
-    """The checkpoints of a training run in its order.
+    """The checkpoints of a training run in its order, or of several, one after the other.
 
     Attributes:
         paths: where they lie.
         epochs: the numbers in their names.
         rows: what opens each of them.
         sha256: of the numbers, and of the names, shapes and values of all parameters.
+        names: of the runs, where there are several.
+        run: of which each checkpoint is.
     """
 
     paths: Sequence[Path]
     epochs: Sequence[int]
     rows: Sequence[Row]
     sha256: str
+    names: tuple[str, ...] = ()
+    run: Sequence[int] = ()
 
 
 def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
@@ -59,20 +65,37 @@ def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
         return None
     if odd := next((name for name, tensor in theta.parameters.items() if tensor.is_complex()), None):
         raise UserError(f"{KEY}: the parameter `{odd}` is complex; expected a network of real ones.")
-    ordered = in_order(_matches(pattern, job.path.parent))
-    paths, epochs = [path for _, path in ordered], [epoch for epoch, _ in ordered]
+    patterns, folder = [pattern] if isinstance(pattern, str) else pattern, job.path.parent
+    runs = [in_order(_matches(text, folder)) for text in patterns]
+    epochs = [epoch for run in runs for epoch, _ in run]
+    paths = [path for run in runs for _, path in run]
+    number = [index for index, run in enumerate(runs) for _ in run]
     entry = job.values.model.entry
     rows = [partial(_open, path, theta, stop, entry, path == paths[0]) for path in paths]
-    return Run(paths, epochs, rows, _look_through(paths, epochs, rows, list(theta.parameters)))
+    sha256 = _look_through(paths, epochs, rows, list(theta.parameters))
+    if isinstance(pattern, str):
+        return Run(paths, epochs, rows, sha256)
+    parted = hashlib.sha256(f"{sha256}|{number}".encode()).hexdigest()
+    return Run(paths, epochs, rows, parted, _names([run[0][1] for run in runs]), number)
+
+
+def _names(firsts: Sequence[Path]) -> tuple[str, ...]:
+    """Return as much of the end of each run's folder as tells them apart; else the names of their first checkpoints."""
+    for depth in range(1, max(len(path.parent.parts) for path in firsts) + 1):
+        names = tuple("/".join(path.parent.parts[-depth:]) for path in firsts)
+        if len(set(names)) == len(names):
+            return names
+    return tuple(path.stem for path in firsts)
 
 
 def in_order(paths: Sequence[Path]) -> list[tuple[int, Path]]:
-    """Return epochs and paths, by the number after `epoch` in a name, else by its last number; by place without any."""
+    """Return epochs and paths in their order, by what names say of epochs (`_epochs`), else by place."""
     natural = sorted(paths, key=_natural)
-    epochs = [_epoch(path) for path in natural]
-    if None in epochs:
+    epochs = _epochs(natural)
+    known = [epoch for epoch in epochs if epoch is not None]
+    if len(known) < len(natural):
         return list(enumerate(natural))
-    return sorted(zip(epochs, natural, strict=True), key=lambda pair: pair[0])  # type: ignore[arg-type]
+    return sorted(zip(known, natural, strict=True), key=lambda pair: pair[0])
 
 
 def place(run: Run, plane: Plane, explained: tuple[float, ...]) -> Trajectory:
@@ -91,6 +114,8 @@ def place(run: Run, plane: Plane, explained: tuple[float, ...]) -> Trajectory:
         train_loss=np.array([record.train_loss if record else math.nan for record in records]),
         lr=np.array([record.lr if record else math.nan for record in records]),
         explained=explained,
+        run=np.array(run.run, np.int64) if run.names else None,
+        names=run.names,
     )
 
 
@@ -150,11 +175,24 @@ def _natural(path: Path) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
-def _epoch(path: Path) -> int | None:
-    if named := _EPOCH.search(path.name):
-        return int(named[1])
-    numbers = _NUMBER.findall(path.stem)
-    return int(numbers[-1]) if numbers else None
+def _epochs(paths: Sequence[Path]) -> list[int | None]:
+    """Return the number after `epoch` in each name, or after `ep`, `e` or `step`; else the one that differs.
+
+    A metric in the name is no epoch: of the numbers at one place in all names, the last counts that is whole and
+    another in each of them.
+    """
+    for word in (_EPOCH, _STEP):
+        named = [word.search(path.name) for path in paths]
+        if all(named):
+            return [int(found[1]) for found in named if found]
+    fields = [_FIELD.findall(path.stem) for path in paths]
+    columns = zip(*fields, strict=True) if len(set(map(len, fields))) == 1 else ()
+    whole = [
+        column for column in columns if all(map(str.isdecimal, column)) and len(set(map(int, column))) == len(paths)
+    ]
+    if whole:
+        return list(map(int, whole[-1]))
+    return [int(numbers[-1]) if (numbers := _NUMBER.findall(path.stem)) else None for path in paths]
 
 
 def _records(run: Run) -> list[EpochRecord | None]:

@@ -136,7 +136,7 @@ def _facts(surface: Surface) -> list[str]:
 def _stops(surface: Surface) -> list[str]:
     """Return what the marks of the path of training mean, if there is one."""
     path = surface.trajectory
-    if path is None or path.beta is None or not path.epoch.size:
+    if path is None or path.beta is None or not path.epoch.size or path.run is not None:
         return []
     drops = ", diamonds: learning rate drops" if path.drops.size else ""
     return [f"square: epoch {path.epoch[0]}, circle: epoch {path.epoch[-1]}{drops}"]

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.fill import linear
 from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.trajectory import Trajectory, joined
 
 Packed = Mapping[str, str]
 
@@ -57,10 +59,19 @@ def _along(field: Field) -> NDArray[np.float64]:
     return np.where(field.done, field.values, straight)
 
 
+def _gap(run: Trajectory) -> Trajectory:
+    nothing = np.full(1, np.nan)
+    return Trajectory(nothing, nothing, nothing, run.epoch[-1:], nothing, nothing)
+
+
 def _trajectory(surface: Surface) -> Packed | None:
     """Return the columns of the training path on the surface's plane, and where its learning rate drops, by index."""
     path = surface.trajectory
     if path is None or path.beta is None or not path.epoch.size:
         return None
-    columns = {"alpha": path.alpha, "beta": path.beta, "residual": path.residual, "epoch": path.epoch}
+    runs = path.runs
+    if len(runs) > 1:  # with a gap between two of them, where a line is broken
+        path = joined([part for run in runs for part in (run, _gap(run))][:-1], [""] * (2 * len(runs) - 1))
+        path = replace(path, lr=np.full(path.alpha.size, np.nan))
+    columns: dict[str, Any] = {"alpha": path.alpha, "beta": path.beta, "residual": path.residual, "epoch": path.epoch}
     return {name: packed(values) for name, values in {**columns, "loss": path.train_loss, "drops": path.drops}.items()}
