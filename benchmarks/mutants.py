@@ -16,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from landscape_mpi.job import Axis
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
 from landscape_mpi.surface.records import FRAME, IDENTITY
@@ -147,7 +148,7 @@ def _surface(path: Path, shard: str, points: Sequence[tuple[int, int]]) -> None:
     direction = [("conv.weight", np.ones((2, 3), np.float32)), ("conv.bias", np.zeros(2, np.float32))]
     names = ("train_loss", "train_loss_stderr", "train_acc", "train_acc_stderr")
     fixed = {"seed": 3, "checkpoint_sha256": "c" * 64, "batch": 8, "engine": "eager", "versions": '{"numpy": "2"}'}
-    axes = np.linspace(-1, 1.5, 5), np.linspace(-0.1, 1, 3)
+    axes = Axis(-1, 1.5, 5).coordinates(), Axis(-0.1, 1, 3).coordinates()
     create_surface(path, NewSurface(*axes, names, direction, direction, JOB, {**fixed, "shard": shard}))
     writer = open_surface(path, None, root=True)
     for index in points:
