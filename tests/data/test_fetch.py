@@ -4,9 +4,11 @@ import functools
 import hashlib
 import http.server
 import io
+import shutil
 import socket
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 from cifar_files import BATCHES, python2_pickle, random_batch
@@ -110,6 +112,19 @@ def test_what_is_there_is_not_fetched_again(tmp_path, serve):
     assert fetch(tmp_path, "http://127.0.0.1:1/unreachable", "0", lines) == tmp_path / FOLDER
     assert lines == [f"{tmp_path / FOLDER} is already there: nothing to do"]
     assert (tmp_path / FOLDER / "data_batch_1").stat() == before
+
+
+def test_a_second_process_that_was_sooner_is_no_failure(tmp_path, serve, monkeypatch):
+    url, md5 = serve(archive(*folder_of_batches()))
+    rename = Path.rename
+
+    def later(made, folder):
+        shutil.copytree(made, folder)
+        return rename(made, folder)
+
+    monkeypatch.setattr(Path, "rename", later)
+    assert fetch(tmp_path, url, md5) == tmp_path / FOLDER
+    assert [path.name for path in tmp_path.iterdir()] == [FOLDER]
 
 
 def test_a_partial_folder_is_left_alone(tmp_path, serve):

@@ -53,11 +53,21 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
             archive = scratch / "archive.tar.gz"
             _download(url, md5, archive, report)
             _extract(archive, scratch / FOLDER)
-            (scratch / FOLDER).rename(folder)
+            _publish(scratch / FOLDER, folder)
     except OSError as error:
         raise UserError(f"fetch: cannot write {folder} ({error}); give a --root that can be written.") from error
     report(f"{folder} is complete: the archive's md5 is {md5}")
     return folder
+
+
+def _publish(made: Path, folder: Path) -> None:
+    """Give a folder its name, unless another process was sooner."""
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        _check_present(folder)
 
 
 def _check_present(folder: Path) -> None:
