@@ -158,3 +158,9 @@ def test_a_command_prints_one_sentence_and_with_v_the_traceback(tmp_path, flags)
     assert run.stderr.count("error: loss: tiny:breaks failed with ZeroDivisionError: the user's loss broke") == 1
     assert ("Traceback" in run.stderr) == bool(flags)
     assert ("Add -v to see its traceback." in run.stderr) == (not flags)
+
+
+def test_options_that_a_loss_does_not_take_are_told_before_it_is_called():
+    data = torch.randn(20, 4), torch.zeros(20, dtype=torch.int64)
+    with pytest.raises(UserError, match=r"^loss_options: the loss does not take {'smoothing': 0.1}"):
+        landscape_mpi.sweep(nn.Linear(4, 3), cross_entropy, data, grid=3, loss_options={"smoothing": 0.1}, quiet=True)

@@ -150,7 +150,7 @@ class Output(dict):
         (torch.zeros(6, 3, 4, 4), torch.zeros(6, 5, 4).long(), r"expected targets of shape \[6, 4, 4\]"),
         (torch.zeros(6, 5, 9), torch.zeros(6, 5).long(), r"comes second: \[n, classes, ...\]"),
         (Output(logits=torch.zeros(6, 3)), LABELS, r"takes one tensor, .* a Output of 'logits' \(float32 \[6, 3\]\)"),
-        ((torch.zeros(6, 3), None), LABELS, r"a tuple of float32 \[6, 3\], a NoneType; .* outputs\[0\]"),
+        ((torch.zeros(6, 3), None), LABELS, r"a tuple of float32 \[6, 3\], None; .* outputs\[0\]"),
     ],
 )
 def test_what_cross_entropy_cannot_take_is_one_sentence(outputs, targets, words):

@@ -173,7 +173,7 @@ def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
             f"loss: found {loss!r}; expected {', '.join(OURS)}, or a callable (outputs, targets) -> one loss per "
             "example."
         )
-    return with_loss_options("", loss, options)
+    return with_loss_options("the loss", loss, options)
 
 
 def directions_of(plane: object) -> tuple[Parameters, ...]:

@@ -37,7 +37,7 @@ def found(value: object) -> str:
         return f"a {type(value).__name__} of " + ", ".join(f"{name!r} ({found(part)})" for name, part in value.items())
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {', '.join(map(found, value)) or 'nothing'}"
-    return f"a {type(value).__name__}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def count(rows: Rows) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plugin import is_plugin, load_plugin
+from landscape_mpi.plugin import check_options, is_plugin, load_plugin
 
 Loss = Callable[[Any, Any], Tensor]
 """(outputs, targets) -> one loss an example, [n]; outputs as the network gives them, targets as the data do."""
@@ -68,14 +68,17 @@ def with_loss_options(name: str, loss: Loss, options: Mapping[str, Any]) -> Loss
     """Return a loss with keyword arguments.
 
     Raises:
-        UserError: it is one of ours and takes no such options.
+        UserError: it takes no such options.
     """
+    if name not in OURS:
+        check_options("loss_options", name, loss, options, None, None)
+        return partial(loss, **options) if options else loss
     known = {"cross_entropy": ["ignore_index"]}.get(name, [])
-    if name in OURS and set(options) - set(known):
+    if set(options) - set(known):
         what = f"no other than {', '.join(known)}" if known else "none"
         raise UserError(f"loss_options: found {', '.join(map(str, options))} for {name}; expected {what}.")
     index = options.get("ignore_index", IGNORED)
-    if name in OURS and type(index) is not int:
+    if type(index) is not int:
         raise UserError(f"loss_options.ignore_index: found {index!r}; expected the whole number of what is ignored.")
     return partial(loss, **options) if options else loss
 

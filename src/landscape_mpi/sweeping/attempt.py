@@ -72,8 +72,8 @@ class Attempts:
         try:
             found = step(point)
         except UserError as error:  # of their own code, at this point alone
-            details = f"\n{error.details}" if self.verbose else ""
-            raise PieceError(f"{self._who(index)}: {error}{details}", Exit.USER) from error
+            told = error.told(self.verbose).removeprefix("error: ")
+            raise PieceError(f"{self._who(index)}: {told}", Exit.USER) from error
         except Interrupted:
             raise
         except BaseException as error:

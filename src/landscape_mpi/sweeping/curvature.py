@@ -1,6 +1,5 @@
 """The Hessian at a point: of which images, in which batches, and what is recorded of it; knows no grid and no file."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from landscape_mpi.assemble import without_tf32
 from landscape_mpi.curvature import Extremes, Hessian, differs, extremes, silent, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
+from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.experiment import Experiment
@@ -173,7 +173,7 @@ class Curvature:
 
     def _copy(self, dtype: torch.dtype, images: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
         """Return the trained parameters of a copy of the network at theta*, and its loss of some images."""
-        network = copy.deepcopy(self.evaluator.network_at(CENTRE)).to(dtype)
+        network = cast(duplicate(self.evaluator.network_at(CENTRE)), self.task.device, dtype)
         task = replace(self.task, dtype=dtype)
         named: dict[str, Tensor] = {name: leaf for name, leaf in network.named_parameters() if leaf.requires_grad}
         return named, lambda: task.losses_of(network, self.split, images).sum()
