@@ -146,24 +146,24 @@ def _archive(path: Path, raw: mmap.mmap) -> tuple[bytes, Start]:
 
 def _legacy(raw: mmap.mmap) -> tuple[bytes, Start]:
     """Return the pickle of a file from before the archives, and where its storages lie: one after the other."""
-    stream = io.BytesIO(raw)
-    magic, _protocol, _system, content, keys = (_one_pickle(stream) for _ in range(5))
+    magic, _protocol, _system, content, keys = (_one_pickle(raw) for _ in range(5))
     if _unpickle(magic)[0] != _LEGACY_MAGIC:
         raise ValueError("no file of torch.save")
     dtypes: dict[str, str] = {}
     _unpickle(content, lambda storage: dtypes.setdefault(storage.key, storage.dtype))
-    starts, place = {}, stream.tell()
+    starts, place = {}, raw.tell()
     for key in _unpickle(keys)[0]:
         starts[key] = place + 8
         place += 8 + int.from_bytes(raw[place : place + 8], "little") * _itemsize(dtypes[key])
     return content, lambda storage: starts[storage.key]
 
 
-def _one_pickle(stream: io.BytesIO) -> bytes:
-    begin = stream.tell()
-    for _ in pickletools.genops(stream):
+def _one_pickle(raw: mmap.mmap) -> bytes:
+    """Return the pickle at which the file stands, and go to its end."""
+    begin = raw.tell()
+    for _ in pickletools.genops(raw):  # type: ignore[arg-type]  # reads as a file does
         pass
-    return stream.getvalue()[begin : stream.tell()]
+    return raw[begin : raw.tell()]
 
 
 def _itemsize(dtype: str) -> int:
