@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape_mpi.curvature.twice import differentiable_twice
 
 SummedLoss = Callable[[slice], Tensor]
 """Consecutive images -> the sum of their losses, a scalar that depends on the parameters."""
@@ -52,14 +53,13 @@ class Hessian:
         Raises:
             RuntimeError: an operation of the network or the loss is so marked.
         """
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with differentiable_twice():
             gradient = _gradient([self.loss(batch)], self.parameters, None, keep=True)
         if any(node.name().endswith("Error") for node in _nodes(gradient)):
             raise RuntimeError("one of its operations is marked as differentiable once")
 
     def _of_batch(self, parts: Sequence[Tensor], batch: slice) -> Sequence[Tensor]:
-        # the other ways to compute attention have no second derivative
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with differentiable_twice():
             gradient = _gradient([self.loss(batch)], self.parameters, None, keep=True)
             return _gradient(gradient, self.parameters, parts, keep=False)
 

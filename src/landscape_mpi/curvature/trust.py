@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape_mpi.curvature.twice import differentiable_twice
 
 Loss = Callable[[], Tensor]
 """The loss at the parameters as they are, a scalar that depends on them."""
@@ -26,7 +27,7 @@ TOLERANCE = 5e-3
 
 def silent(parameters: Mapping[str, Tensor], loss: Loss) -> list[str]:
     """Return the names of parameters that the loss depends on although it gives them no gradient."""
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with differentiable_twice():
         value = loss()
         named = list(parameters)
         given = (
@@ -45,7 +46,7 @@ def differs(parameters: Mapping[str, Tensor], loss: Loss) -> str:
     if any(leaf.is_complex() for leaf in leaves):
         return ""
     directions = [_direction(leaf, number) for number, leaf in enumerate(leaves)]
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with differentiable_twice():
         value = loss()
         gradient = _gradients(value, leaves, create_graph=True)
         product = _product(gradient, leaves, directions)
@@ -61,7 +62,7 @@ def differs(parameters: Mapping[str, Tensor], loss: Loss) -> str:
             return loss().detach().reshape(1)
 
     def flat_gradient() -> Tensor:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with differentiable_twice():
             return _flat(_gradients(loss(), leaves))
 
     if not _agrees(leaves, directions, rise, slope.reshape(1), typical, (noise, size)):
