@@ -9,7 +9,17 @@ import pytest
 from landscape_mpi import cli
 from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.job import SweepJob, TrainJob, read_job
-from landscape_mpi.paths import FILE, FOLDER, NOTHING, absolute, check_input, check_target, found, is_there
+from landscape_mpi.paths import (
+    FILE,
+    FOLDER,
+    NOTHING,
+    absolute,
+    check_folder,
+    check_input,
+    check_target,
+    found,
+    is_there,
+)
 from landscape_mpi.plot.__main__ import main as plot
 from landscape_mpi.sweeping.check import check
 from support.jobs import tiny_job
@@ -53,6 +63,16 @@ def test_what_is_no_file_is_neither_read_nor_written(tmp_path, name):
             refuse()
         assert str(caught.value).startswith("key: ")
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(STRANGE.keys() - {"a folder"}))
+def test_what_is_no_folder_is_not_written_into(tmp_path, name):
+    make, words = STRANGE[name]
+    with pytest.raises(UserError) as caught:
+        check_folder(make(tmp_path), "train.output")
+    assert words in str(caught.value)
+    check_folder(tmp_path, "key")
+    check_folder(tmp_path / "none", "key")
 
 
 def test_what_lies_at_a_path(tmp_path):

@@ -119,6 +119,19 @@ def check_target(path: Path, key: str = "") -> None:
         raise UserError(f"{_at(key)}{path}: found {folder} for the folder {path.parent}; choose another.")
 
 
+def check_folder(path: Path, key: str) -> None:
+    """Refuse to write into what is there and no folder that this user may look into.
+
+    Raises:
+        UserError: it is so.
+    """
+    what = found(path)
+    if what not in (FOLDER, NOTHING):
+        raise UserError(f"{_at(key)}{path}: found {what}; expected the name of a folder.")
+    if what == FOLDER:
+        names_in(path, key)
+
+
 def _at(key: str) -> str:
     return f"{key}: " if key else ""
 

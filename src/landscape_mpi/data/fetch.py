@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from landscape_mpi.data.cifar import BATCH_NAMES
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import is_there
+from landscape_mpi.paths import check_folder, is_there
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 OFFICIAL_MD5 = "c58f30108f718f92721af3b95e74349a"
@@ -43,6 +43,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
     Raises:
         UserError: If the archive cannot be had, is not the expected one, or cannot be written.
     """
+    check_folder(root, "--root")
     folder = root / FOLDER
     if is_there(folder, "--root"):
         _check_present(folder)

@@ -66,7 +66,7 @@ def _load(paths: Sequence[Path]) -> list[JobFile[TrainJob]]:
 def _check_folders(jobs: Sequence[JobFile[TrainJob]]) -> None:
     folders: dict[Path, Path] = {}
     for job in jobs:
-        folder = job.resolve(job.values.train.output).resolve()
+        folder = job.resolve(job.values.train.output)
         if folder in folders:
             raise UserError(
                 f"train.output: {folders[folder]} and {job.path} both write into {folder}; expected a folder each."

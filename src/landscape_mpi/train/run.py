@@ -10,6 +10,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.job import JobFile, TrainJob
+from landscape_mpi.paths import check_folder
 from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import EpochRecord
@@ -52,6 +53,7 @@ def train_job(
         Interrupted: there was a reason to stop.
     """
     folder = job.resolve(job.values.train.output)
+    check_folder(folder, "train.output")
     lesson = prepare(job, device, stop)
     for note in lesson.notes:
         report(f"note: {note}")
