@@ -144,6 +144,22 @@ def test_a_network_that_is_in_eval_mode_is_swept_as_it_is_trained(kind):
     assert not made.training
 
 
+class Frozen(nn.Sequential):
+    """Refuses to be trained."""
+
+    def train(self, mode=True):
+        if mode:
+            raise RuntimeError("frozen for ever")
+        return super().train(mode)
+
+
+def test_a_network_that_refuses_train_mode_is_swept():
+    torch.manual_seed(0)
+    made, data = Frozen(nn.Linear(4, 3)).eval(), tiny.data(None, "train")
+    surface = landscape_mpi.sweep(made, "cross_entropy", data, grid=3, quiet=True)
+    assert surface.loss()[1, 1] == pytest.approx(functional.cross_entropy(made(data[0]).double(), data[1]).item())
+
+
 def test_points_are_evaluated_afresh_only_where_that_is_needed(capsys):
     torch.manual_seed(0)
     said = {}

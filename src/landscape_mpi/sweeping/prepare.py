@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
     Raises:
         UserError: the network has no batch norm to treat as asked.
     """
-    with own_code("model.build: eval() or train() of the network"):
+    with own_code("model.build: eval() of the network"):
         copied = duplicate(network).eval()
+    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()
     parameters, statistics = _parameters(network), statistics_of(network)
     if evaluate.batchnorm != "keep" and not statistics:
