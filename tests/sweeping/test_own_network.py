@@ -182,6 +182,19 @@ def test_a_surface_that_is_flat_to_the_last_bit_is_told(capsys):
     assert "to the last bit" not in capsys.readouterr().err
 
 
+def test_a_surface_of_another_engine_does_not_go_on_afresh(tmp_path):
+    torch.manual_seed(0)
+    made, data, path = network(Caching), tiny.data(None, "train"), tmp_path / "s.h5"
+    landscape_mpi.sweep(made, "cross_entropy", data, grid=3, output=path, quiet=True)
+    with h5py.File(path, "r+") as file:
+        assert file.attrs["engine"] == "eager"
+        file.attrs["engine"], file["status"][0, 0] = "fused", 0
+    with pytest.raises(
+        UserError, match=r"begun with the engine fused, which cannot go on here: each point gets a fresh"
+    ):
+        landscape_mpi.sweep(made, "cross_entropy", data, grid=3, output=path, quiet=True)
+
+
 CHECKPOINTED = """
 import torch
 from torch import nn

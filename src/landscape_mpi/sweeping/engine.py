@@ -157,7 +157,7 @@ class _Choice:
             return "this installation has no compiled kernel, for want of a C compiler when it was made"
         experiment = self.experiment
         if self.afresh:
-            return evaluator_of(experiment, self.plane, self.batch, afresh=True)
+            return evaluator_of(experiment, self.plane, self.batch, afresh=True) if name == "eager" else AFRESH
         try:
             return build_engine(name, experiment.theta.network, self.plane, experiment.task, self.batch)
         except CannotFuseError as error:
