@@ -138,6 +138,7 @@ print([rank.wait() for rank in ranks])
     ("how", "codes", "said"),
     [
         ("os._exit(0)", "[1, 1, 1]", "died (it ended itself with exit code 0"),
+        ("parent.leave(0); os.kill(os.getpid(), 9)", "[1, 1, 1]", "died at its end (killed by SIGKILL"),
         ("os.kill(os.getppid(), 9)", "[1, -9, 1]", "a rank died: the process above it was killed"),
     ],
 )

@@ -177,6 +177,8 @@ class _Watch:
         state, code, held = self._said()
         killed = os.WIFSIGNALED(status)
         if state & ~_OPEN != _WORKING:
+            if self._launched and killed and os.WTERMSIG(status) == signal.SIGKILL and code == Exit.COMPLETE:
+                self._die(f"rank {self._rank} on {socket.gethostname()} died at its end ({_how(status)})")
             if killed or state & ~_OPEN == _ABORTED:  # others may wait for this rank in the end of MPI
                 time.sleep(2 * LOOK)  # the launcher has heard the code by then, and the others have taken their leave
                 self._tell()
