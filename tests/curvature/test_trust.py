@@ -102,6 +102,14 @@ class Kinked(Net):
         return torch.relu(self.a(x)).view(len(x), 2, 4).amax(1).repeat(1, 2)
 
 
+class Physics(Net):
+    """Differentiates itself by its inputs."""
+
+    def forward(self, x):
+        x = x.detach().requires_grad_(True)
+        return torch.autograd.grad(super().forward(x).sum(), x, create_graph=True)[0][:, :4]
+
+
 class Flat(Net):
     """Is all but independent of its parameters."""
 
@@ -133,6 +141,7 @@ def measured(kind):
         (Single, [], ""),
         (Kinked, [], ""),
         (Flat, [], ""),
+        (Physics, [], ""),
         (Reentrant, ["a.weight", "a.bias"], "its gradient"),
         (Detached, [], "its gradient"),
         (Rounded, [], "its gradient"),

@@ -116,4 +116,4 @@ def test_a_sweep_says_so_and_records_it(capfd):
     wanted = (network(inputs) - targets).square().mean().item()
     assert surface.loss()[1] == pytest.approx(wanted, rel=1e-12)
     assert surface.attributes["gradients"] == "enabled"
-    assert "take gradients of their own: evaluated with gradients enabled" in capfd.readouterr().err
+    assert "the network or its loss takes gradients itself: evaluated with gradients enabled" in capfd.readouterr().err

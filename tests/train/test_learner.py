@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from training import run, squares
+from training import lesson, run, squares
 
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
@@ -104,3 +104,35 @@ def test_a_small_network_learns_shapes10(tmp_path):
     assert records[0].test_acc < 25
     assert 50 < records[3].test_acc < 95
     assert records[3].train_loss < records[1].train_loss
+
+
+class Keeping(nn.Linear):
+    """Keeps what it computed of its first inputs, as caches of positions do."""
+
+    kept = None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = torch.cos(torch.arange(4)).to(x)
+        return super().forward(x * self.kept)
+
+
+class Slope(nn.Sequential):
+    """The derivative of a network by its inputs."""
+
+    def forward(self, x):
+        x = x.requires_grad_(True)
+        return torch.autograd.grad(super().forward(x).sum(), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize(
+    "network", [Keeping(4, 4).double(), Slope(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).double()]
+)
+def test_networks_that_keep_tensors_or_take_gradients_learn(network):
+    split = Split("train", torch.randn(12, 4).double(), torch.randn(12, 4).double())
+    learner = lesson(network, split, loss=squares).learner
+    learner.rehearse()
+    before = learner.evaluate("train").loss
+    for epoch in range(1, 9):
+        learner.learn(epoch)
+    assert learner.evaluate("train").loss < before

@@ -58,8 +58,7 @@ def differs(parameters: Mapping[str, Tensor], loss: Loss) -> str:
     slope, typical = _dot(gradient, directions), _typical(gradient, directions)
 
     def rise() -> Tensor:
-        with torch.no_grad():
-            return loss().detach().reshape(1)
+        return _value(loss).reshape(1)
 
     def flat_gradient() -> Tensor:
         with differentiable_twice():
@@ -99,8 +98,14 @@ def _agrees(
 
 def _noise(leaves: list[Tensor], directions: list[Tensor], loss: Loss, value: float) -> float:
     """Return how a loss rounds: one that does not see a very small step computes in float32 somewhere."""
-    with torch.no_grad(), _stepped(leaves, directions, 1e-10):
-        return COARSE if float(loss()) == value else FINE
+    with _stepped(leaves, directions, 1e-10):
+        return COARSE if float(_value(loss)) == value else FINE
+
+
+def _value(loss: Loss) -> Tensor:
+    """Return the loss alone; with gradients enabled, as a network may take some itself."""
+    with differentiable_twice():
+        return loss().detach()
 
 
 @contextmanager
@@ -119,8 +124,8 @@ def _stepped(leaves: list[Tensor], directions: list[Tensor], step: float) -> Ite
 
 def _moved(leaf: Tensor, loss: Loss, before: float) -> bool:
     """Whether a loss changes with a parameter."""
-    with _stepped([leaf], [_direction(leaf, 0)], 1e-2), torch.no_grad():
-        return abs(float(loss()) - before) > 1e-9 * abs(before)
+    with _stepped([leaf], [_direction(leaf, 0)], 1e-2):
+        return abs(float(_value(loss)) - before) > 1e-9 * abs(before)
 
 
 def _direction(leaf: Tensor, number: int) -> Tensor:

@@ -14,8 +14,8 @@ from landscape_mpi.networks.copies import duplicate
 FIRST = 64
 """Examples of the first batch, at the most."""
 WORDS = {
-    "no_grad": "they differ in torch's inference mode, or raise in it: evaluated under no_grad",
-    "enabled": "they take gradients of their own: evaluated with gradients enabled, which takes more memory",
+    "no_grad": "differs in torch's inference mode, or raises in it: evaluated under no_grad",
+    "enabled": "takes gradients itself: evaluated with gradients enabled, which takes more memory",
 }
 
 
@@ -54,7 +54,7 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
 
 def mode_note(task: Task) -> str:
     """Say in which mode a network is evaluated, where it is not the usual one."""
-    return "" if task.gradients == "inference" else f"the network or its loss: {WORDS[task.gradients]}."
+    return "" if task.gradients == "inference" else f"the network or its loss {WORDS[task.gradients]}."
 
 
 def _losses(task: Task, network: nn.Module, split: str, images: int, accuracy: bool) -> Tensor:

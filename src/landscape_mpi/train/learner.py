@@ -50,7 +50,11 @@ class Learner:
         self.network = network
         self.settings = settings
         self.device = like.device
-        self._task = Task(splits, normalisation, loss, like.dtype, like.device, pause=pause, names=names)
+        # no inference mode: what a network keeps of such a pass could not be learned with
+        mode = "no_grad"
+        self._task = Task(
+            splits, normalisation, loss, like.dtype, like.device, pause=pause, names=names, gradients=mode
+        )
         self._inputs, self._targets = (
             to(rows, like.device) for rows in (splits["train"].inputs, splits["train"].targets)
         )
