@@ -217,8 +217,9 @@ def test_another_branch_off_the_centre_is_the_plain_networks():
         np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5)
 
 
-def test_a_branch_on_the_number_of_images_is_taken_by_each_batch():
-    network = Net(lambda n, x: n.a(x) if x.shape[0] < 5 else n.a(x) * 2, a=conv(3)).eval()
+@pytest.mark.parametrize("first", [torch.abs, torch.abs_], ids=["", "after a write into the images"])
+def test_a_branch_on_the_number_of_images_is_taken_by_each_batch(first):
+    network = Net(lambda n, x: n.a(y) if (y := first(x).sub(0.2)).shape[0] != 4 else n.a(y) * 2, a=conv(3)).eval()
     for batch in (3, 4, 9):
         assert "fused" in compare(network, batch=batch)
 

@@ -44,6 +44,26 @@ class PlainLayer(DirectLayer):
         return PlainConvolution(shape, weight.permute(0, 3, 1, 2), bias)
 
 
+class ContiguousLayer(DirectLayer):
+    """Any convolution, of tensors that lie contiguous.
+
+    For one input channel oneDNN (of PyTorch 2.13) computes some strided convolutions of three or five images and more
+    wrongly where the strides of the weights or the input are those of channels last.
+    """
+
+    label: ClassVar[str] = "contiguous"
+
+    @staticmethod
+    def transform(weight: Polynomial) -> Polynomial:
+        """Return the weights as they are."""
+        return weight
+
+    @staticmethod
+    def build(shape: Shape, weight: Tensor, bias: Tensor) -> nn.Module:
+        """Return a plain convolution."""
+        return PlainConvolution(shape, weight, bias, contiguous=True)
+
+
 def has_onednn() -> bool:
     """Whether this PyTorch has the fused convolution; it is no public interface, so it may go."""
     return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
@@ -52,13 +72,17 @@ def has_onednn() -> bool:
 class PlainConvolution(nn.Module):
     """Convolution + bias, then residual and ReLU in place."""
 
-    def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, shape: Shape, weight: Tensor, bias: Tensor, contiguous: bool = False) -> None:
         super().__init__()
-        self._shape, self._weight, self._bias = shape, weight, bias
+        self._shape, self._weight, self._bias, self._contiguous = shape, weight, bias, contiguous
 
     def forward(self, x: Tensor, residual: Tensor | None) -> Tensor:
         """Map [n, in, h, w] to [n, out, h', w']."""
         s = self._shape
+        if self._contiguous:
+            x = torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(
+                x
+            )  # `contiguous` leaves strides of one channel
         y = functional.conv2d(x, self._weight, self._bias, s.stride, s.padding, s.dilation, s.groups)
         if residual is not None:
             y += residual

@@ -26,6 +26,9 @@ from landscape_mpi.evaluate import (
 )
 from landscape_mpi.plane import Plane
 
+SAMPLES = (2, 16)
+"""Images that a network is traced with, and that it is compared on."""
+
 
 class FusedEvaluator:
     """Evaluates points of one plane with fused layers; replayed on lanes where it is given any."""
@@ -47,7 +50,7 @@ class FusedEvaluator:
         self._network, self._plane, self._task = network, plane, task
         self._plain: EagerEvaluator | None = None
         self._at = Point(0.0, 0.0)
-        self._fused = fuse(network, plane, kinds, [self._inputs(next(iter(task.splits)), n) for n in (2, 3)])
+        self._fused = fuse(network, plane, kinds, [self._inputs(next(iter(task.splits)), n) for n in SAMPLES])
         self._batch = Batch(batch)
         self._asked = batch
         self._replay = self._record(lanes) if lanes else None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from landscape_mpi.engines.chains import Chain, find_chains, padding_of
+from landscape_mpi.engines.direct import ContiguousLayer
 from landscape_mpi.engines.flat import FlatPlane
 from landscape_mpi.engines.fold import Lookup, fold
 from landscape_mpi.engines.layer import Layer, Shape
@@ -90,7 +91,7 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples
     Args:
         network: In eval mode, at theta, on its device and in its dtype; left as it is.
         plane: The parameters by their names in the network.
-        kinds: Ways to compute a convolution, the preferred ones first; the last takes every one.
+        kinds: Ways to compute a convolution, the preferred ones first; a contiguous one comes after them.
         samples: Some inputs as the network gets them: what it is traced with, and others to compare with the network.
 
     Raises:
@@ -140,12 +141,21 @@ def _fuse(
         raise CannotFuseError("its parameters are of several dtypes")
     flat = _flatten(planned, rest, lookup, like)
     _attach(module, planned, rest, flat)
-    # not the module itself, which writes of every exception that goes through it to the terminal
-    return FusedNetwork(module.forward, flat, Counter(layer.kind.label for layer in planned))
+    return FusedNetwork(_forward_of(traced), flat, Counter(layer.kind.label for layer in planned))
+
+
+def _forward_of(traced: Trace) -> Callable[[Tensor], object]:
+    """Return the forward pass of a graph, which leaves its inputs as they are: another network may want them then."""
+    forward = traced.module.forward  # not the module, which writes of every exception that goes through it to stderr
+    inputs = next(node for node in traced.module.graph.nodes if node.op == "placeholder")
+    if any(inputs in into for into in traced.written.values()):
+        return lambda inputs: forward(inputs.clone())
+    return forward
 
 
 def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterator[_Planned]:
     modules = dict(traced.module.named_modules())
+    every: tuple[type[Layer], ...] = (*kinds, ContiguousLayer)
     sound: dict[tuple[type[Layer], Shape, tuple[int, ...]], bool] = {}
     for number, chain in enumerate(find_chains(traced)):
         convolution = modules[str(chain.convolution.target)]
@@ -154,7 +164,7 @@ def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterat
             raise TypeError(f"a chain of {type(convolution).__name__} and {type(norm).__name__}")
         shape = Shape.of(convolution, chain.relu is not None, padding_of(convolution))
         size = _size(chain)
-        for kind in kinds:
+        for kind in every:
             key = kind, shape, size
             if kind.fits(shape) and sound.setdefault(key, key in sound or is_sound(kind, shape, size)):
                 weight, bias = fold(convolution, norm, lookup)
