@@ -164,3 +164,9 @@ def test_options_that_a_loss_does_not_take_are_told_before_it_is_called():
     data = torch.randn(20, 4), torch.zeros(20, dtype=torch.int64)
     with pytest.raises(UserError, match=r"^loss_options: the loss does not take {'smoothing': 0.1}"):
         landscape_mpi.sweep(nn.Linear(4, 3), cross_entropy, data, grid=3, loss_options={"smoothing": 0.1}, quiet=True)
+
+
+def test_a_call_has_no_key_that_scales_uint8_inputs():
+    data = torch.zeros(20, 3, 8, 8, dtype=torch.uint8), torch.zeros(20, dtype=torch.int64)
+    error = caught(lambda: landscape_mpi.sweep(nn.Conv2d(3, 4, 3), "mse", data, grid=3, quiet=True))
+    assert str(error).endswith("of the train split; nothing scales these uint8 inputs: scale them first.")

@@ -20,6 +20,7 @@ POINTS = 25
 RANGES = {"interpolate": (-0.5, 1.5)}
 """First and last coordinate where a call gives numbers of points alone, of the kinds for which it is not -1 to 1."""
 WORDS = (
+    (re.compile(r"name data\.normalize \(.*?\), or return floating-point inputs from data\.build"), "scale them first"),
     (re.compile(r"(?<![\w.])evaluate\.batch\b"), "batch_size"),
     (re.compile(r"(?<![\w.])evaluate\."), ""),
     (re.compile(r"(?<![\w.])(data|model)\.(build|checkpoint|splits)\b"), r"\1"),
