@@ -85,6 +85,10 @@ class Sleeper:
         return Record(index, dict.fromkeys(RESULTS, 1.0), self._rank, seconds)
 
 
+def _given_up(index: tuple[int, ...], text: str) -> None:
+    raise RuntimeError(f"the point {index} was given up: {text}")
+
+
 def stay(world: World, case: Case, folder: Path) -> Stay:
     """Compute all points of a case; collective."""
     points = case.points(world.size)
@@ -94,7 +98,7 @@ def stay(world: World, case: Case, folder: Path) -> Stay:
     order = [(i,) for i in range(len(points))]
     world.meet()
     begun, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
-    share_out(world, order, Handlers(sleeper, writer.at_source, writer.at_root))
+    share_out(world, order, Handlers(sleeper, writer.at_source, writer.at_root, _given_up))
     ended, cpu_ended, own = time.perf_counter(), time.process_time(), time.thread_time() - own
     world.meet()
     idle, idle_cpu = time.perf_counter() - ended, time.process_time() - cpu_ended

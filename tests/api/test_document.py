@@ -20,6 +20,7 @@ def sections(**changes):
         "model": "m:N",
         "data": ("python:3 train examples", ["train"]),
         "loss": "mse",
+        "loss_options": None,
         "plane": {"kind": "random"},
         "grid": {"alpha": [0, 1, 2]},
         "metrics": ["loss"],
