@@ -23,6 +23,7 @@ from landscape_mpi.sweeping.reference import FIRST, Losses, Reference, distance,
 CENTRE, TO, VIA = Point(0.0, 0.0), Point(1.0, 0.0), Point(0.0, 1.0)
 ENDS = {TO: "plane.to", VIA: "plane.via"}
 """Where an interpolation ends, and the keys that name what is there."""
+ABOUT_HALF = 0.4717
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,10 @@ def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bo
 
 
 def around_centre(grid: Grid) -> tuple[Point, ...]:
-    """Return a point each way from the centre, half-way to the end of the grid; one where the grid begins at 0."""
+    """Return a point each way from the centre, about half-way to the end of the grid; one where the grid begins at 0.
+
+    No point of a usual grid: one at which a rank dies would be the end of every run, before any point is computed.
+    """
     beta = (0.0, 0.0) if grid.beta is None else _halves(grid.beta)
     points = zip(_halves(grid.alpha), beta, strict=True)
     return tuple(point for point in (Point(*place) for place in points) if point != CENTRE)
@@ -150,7 +154,7 @@ def around_centre(grid: Grid) -> tuple[Point, ...]:
 
 def _halves(axis: Axis) -> tuple[float, float]:
     coordinates = axis.coordinates()
-    return float(coordinates.min()) / 2, float(coordinates.max()) / 2
+    return ABOUT_HALF * float(coordinates.min()), ABOUT_HALF * float(coordinates.max())
 
 
 def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
