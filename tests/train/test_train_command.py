@@ -116,7 +116,7 @@ def test_a_signal_to_the_launcher_stops_all_ranks_and_one_process_ends_it(tmp_pa
     [
         ("same.yaml", "job.yaml and {place}/same.yaml both write into {place}/nets/job"),
         ("other/job.yaml", "other/job.yaml: the module tiny beside it is another one than in {place}"),
-        ("missing.yaml", "missing.yaml: the job file cannot be read"),
+        ("missing.yaml", "missing.yaml; expected a job file"),
     ],
 )
 def test_jobs_in_the_way_of_each_other_are_refused_before_anything_is_written(tmp_path, capsys, other, message):
