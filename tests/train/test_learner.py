@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from training import lesson, run, squares
+from training import lesson, run, small_network, squares
 
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
@@ -136,3 +136,33 @@ def test_networks_that_keep_tensors_or_take_gradients_learn(network):
     for epoch in range(1, 9):
         learner.learn(epoch)
     assert learner.evaluate("train").loss < before
+
+
+class Viewed(nn.Module):
+    """A convolution whose output is viewed as rows, as the networks of many tutorials do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(144, 3)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.linear(x.view(len(x), -1))
+
+
+def in_space():
+    """A convolution of three dimensions, for which there is no layout of four."""
+    return nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 2, (2, 3, 3)), nn.Flatten(), nn.Linear(144, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "layout"),
+    [(small_network, torch.channels_last), (Viewed, torch.contiguous_format), (in_space, torch.contiguous_format)],
+)
+def test_weights_are_channels_last_where_the_network_allows_it(build, layout):
+    learner = lesson(initialise(build, 0)).learner
+    learner.rehearse()
+    assert all(
+        weight.is_contiguous(memory_format=layout) for weight in learner.network.parameters() if weight.dim() == 4
+    )
+    assert math.isfinite(learner.learn(1).loss)

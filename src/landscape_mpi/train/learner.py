@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.data.rows import each, found, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, hits_of
+from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, hits_of, lay_out
 from landscape_mpi.evaluate.gradients import first_batch
+from landscape_mpi.evaluate.layout import choose_layout
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.training import Train
 from landscape_mpi.plugin import own_code
@@ -45,8 +46,7 @@ class Learner:
         `pause` is called before every batch and may raise, to drop the epoch; `names` as in a `Task`.
         """
         like = next(network.parameters())
-        self._layout = _layout(network, like.device)
-        network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._layout = torch.contiguous_format
         self.network = network
         self.settings = settings
         self.device = like.device
@@ -63,12 +63,15 @@ class Learner:
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def rehearse(self) -> None:
-        """Evaluate a first batch, and find the mode of torch that the network and the loss can be evaluated in.
+        """Evaluate a first batch, find torch's mode that network and loss can be evaluated in, and lay weights out.
 
         Raises:
             UserError: they raise, or the targets do not fit them.
         """
         self._task = first_batch(self._task, self.network.eval())
+        if _may_be_channels_last(self.network, self.device):
+            self._layout = choose_layout(self.network, self._task)
+        lay_out(self.network, self._layout)
 
     def learn(self, epoch: int, begun: Callable[[], None] = lambda: None) -> Means:
         """Pass over the training split once, and return the means over the images as the network saw them.
@@ -140,8 +143,8 @@ def learning_rate(settings: Train, epoch: int) -> float:
     return settings.lr * settings.factor ** sum(drop < epoch for drop in settings.drops)
 
 
-def _layout(network: nn.Module, device: torch.device) -> torch.memory_format:
-    """Return how images and weights lie in memory: channels last, which are faster to convolve, where that is safe.
+def _may_be_channels_last(network: nn.Module, device: torch.device) -> bool:
+    """Whether a network may be trained with channels last in memory, which are faster to convolve.
 
     oneDNN (of PyTorch 2.13) then writes beyond its memory in the backward pass of 1x1 convolutions that have a stride
     and few input channels, 1 to 6 where it was seen; whole blocks of 8 are safe.
@@ -153,7 +156,7 @@ def _layout(network: nn.Module, device: torch.device) -> torch.memory_format:
         and layer.weight.shape[1] % 8 > 0
         for layer in network.modules()
     )
-    return torch.contiguous_format if device.type == "cpu" and any(narrow) else torch.channels_last
+    return device.type != "cpu" or not any(narrow)
 
 
 def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
