@@ -24,7 +24,7 @@ def test_only_what_a_terminal_would_obey_is_changed():
 @pytest.mark.parametrize(
     ("main", "where", "prefix"),
     [
-        (landscape_mpi.__main__.main, "landscape_mpi.__main__.run", "error: "),
+        (landscape_mpi.__main__.main, "landscape_mpi.cli.parse", "error: "),
         (landscape_mpi.plot.__main__.main, "landscape_mpi.plot.__main__.build_parser", "landscape-plot: "),
     ],
 )
