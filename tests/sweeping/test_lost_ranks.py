@@ -35,6 +35,11 @@ def process_of(run, rank):
     return next(pid for pid, parent in parents.items() if parent in parents)
 
 
+def codes(ranks):
+    """The exit codes of a job with a dead rank: MPICH's mpirun may hand on that it killed the others (SIGKILL is 9)."""
+    return {1} if ranks is None or is_open_mpi(mpirun()) else {1, 9}
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """The results of the tiny job, on all images and on some."""
@@ -64,7 +69,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
     assert KEPT in ended.stderr
     assert "Traceback" not in ended.stderr
     if not recovery:  # Open MPI 4.1 returns 0 then, whatever the ranks return
-        assert ended.returncode == 1
+        assert ended.returncode in codes(ranks=2)
     assert run.members() == []
     kept = done(surface)
     again = finish(begin(job, ranks=None, TINY_SLEEP="0"), 200)
@@ -81,7 +86,7 @@ def test_a_point_at_which_two_ranks_died_is_marked_failed_and_tried_last_by_the_
     deadly = {"TINY_SLEEP": "0.02", "TINY_DEADLY": "2"}
     for time in (1, 2):
         ended = finish(begin(job, ranks=ranks, **deadly), 60)
-        assert ended.returncode == 1
+        assert ended.returncode in codes(ranks)
         assert "died at alpha 2, beta 0 (index (4,)) (killed by SIGKILL" in ended.stderr
         assert len(note.read_text().splitlines()) == time
     ended = finish(begin(job, ranks=ranks, **deadly), 60)
