@@ -23,4 +23,4 @@ done
 echo "The figures:"
 surfaces=(demo/noshort.h5 demo/shortcuts.h5)
 landscape-plot "${surfaces[@]}" --log -o demo/contours.png
-landscape-plot "${surfaces[@]}" --kind surface --log -o demo/landscapes.png
+landscape-plot "${surfaces[@]}" --kind surface --vmax 8 -o demo/landscapes.png
