@@ -37,6 +37,8 @@ def test_the_seed_of_a_repeat_is_that_of_its_file(origin):
         ("vgg9", "VGG-9"),
         ("wrn56_4", "Wide ResNet-56, k = 4"),
         ("my.nets:Tiny", "Tiny"),
+        ("my.tiny:network", "tiny.network"),
+        ("tiny:build", "tiny.build"),
         ("odd", "odd"),
         ("odd56_4", "odd56_4"),
     ],

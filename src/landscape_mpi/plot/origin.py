@@ -20,6 +20,10 @@ _LONGEST = 60
 _NETWORKS = {"resnet": "ResNet-", "wrn": "Wide ResNet-", "vgg": "VGG-", "densenet": "DenseNet-"}
 _SHORTCUTS = {"none": ", no shortcuts", "pad": ", padded shortcuts"}
 _DATA = {"cifar10": "CIFAR-10"}
+_SAYS_NOTHING = frozenset(
+    {"build", "create", "data", "dataset", "get_data", "get_model", "load", "main", "make", "model", "net", "network"}
+)
+"""Names of callables that are in many modules."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _named(build: str) -> str:
     """Return e.g. `Wide ResNet-56, k = 4` for `wrn56_4`, and `Tiny` for `my.nets:Tiny`."""
     zoo = re.fullmatch(r"([a-z]+)(\d+)(?:_(\d+))?", build)
     if zoo is None or zoo[1] not in _NETWORKS:
-        return build.rpartition(":")[2]
+        return _own(build)
     return _NETWORKS[zoo[1]] + zoo[2] + (f", k = {zoo[3]}" if zoo[3] else "")
 
 
@@ -146,7 +150,14 @@ def _data(job: _Job) -> str | None:
         return None
     limit = job.whole("data", "limit")
     images = f", first {limit} images" if limit else ""
-    return _DATA.get(build, build.rpartition(":")[2]) + images
+    return _DATA.get(build, _own(build)) + images
+
+
+def _own(build: str) -> str:
+    """Return the name of a callable, with its module where the name alone says nothing."""
+    module, _, name = build.rpartition(":")
+    within = module.rpartition(".")[2]
+    return f"{within}.{name}" if within and name.lower() in _SAYS_NOTHING else name
 
 
 def _hessian(job: _Job) -> str | None:
