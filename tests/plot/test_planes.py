@@ -270,3 +270,10 @@ def test_theta_is_marked_on_a_relief_at_its_height(make):
     away = make({"train_loss": bowl(ALPHA + 3, BETA)}, alpha=ALPHA + 3, name="away.h5")
     relief = compose([away], Wish(kind="surface")).axes[0]
     assert not [line for line in relief.lines if line.get_gid() == "trained"]
+
+
+def test_numbers_of_the_two_axes_of_a_relief_do_not_stand_side_by_side(make):
+    relief = compose([make({"train_loss": bowl(ALPHA, BETA)})], Wish(kind="surface", log=False)).axes[0]
+    alpha, beta = (axis.get_majorticklocs() for axis in (relief.xaxis, relief.yaxis))
+    assert (alpha[0], alpha[-1]) == (-0.5, 1)
+    assert beta[0] > BETA[0] + 0.1 * (BETA[-1] - BETA[0])
