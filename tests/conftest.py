@@ -1,5 +1,6 @@
 """Fixtures and rules of all tests: a missing part skips its tests, or fails them where the part is required."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
-    """Refuse a LANDSCAPE_REQUIRE that names something unknown before any test runs; let hypothesis mind no clock."""
+    """Refuse a LANDSCAPE_REQUIRE that names something unknown, let hypothesis mind no clock, and hear interruptions."""
     hypothesis.settings.register_profile("no clock", deadline=None)
     hypothesis.settings.load_profile("no clock")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so shells start what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         required_here()
     except ValueError as error:
