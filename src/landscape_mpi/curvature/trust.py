@@ -22,7 +22,7 @@ STEPS = {FINE: (1e-8, 1e-9, 1e-10, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3), COARSE: (1e-2,
 Networks of 56 layers cross kinks in steps of 1e-7 already; in steps of 1e-8 the differences agree to 1e-8 (measured).
 """
 TOLERANCE = 5e-3
-"""By how much of it a derivative may differ from its difference."""
+"""Largest relative error of a difference against the derivative."""
 
 
 def silent(parameters: Mapping[str, Tensor], loss: Loss) -> list[str]:

@@ -14,7 +14,7 @@ from landscape_mpi.networks.copies import duplicate
 IMAGES = 16
 """Images of the first split that two layouts are compared on."""
 ROUNDING = 1e-3
-"""By how much of it, or of 1, an image's loss may differ between layouts of one network."""
+"""Largest error of an image's loss between layouts of one network, relative to the larger of the loss and 1."""
 READERS = frozenset({"as_strided", "as_strided_", "stride", "data_ptr", "storage", "untyped_storage"})
 """Operations whose result depends on how a tensor lies in memory."""
 PERHAPS_VIEWS = frozenset({"flatten", "reshape", "reshape_as", "ravel", "contiguous"})

@@ -12,7 +12,7 @@ EXAMPLES = 8
 """Of each split."""
 RELATIVE = {"tf32": 4e-2, "bfloat16": 2e-1}
 USUAL = 4e-5
-"""By how much of it one network's losses differ between processors, by `evaluate.dtype`."""
+"""Largest relative difference of one network's losses between processors, by `evaluate.dtype`."""
 WHY = (
     "where a callable draws random numbers to make the network, each process has another one: seed them there, or save "
     "what is drawn in the checkpoint"

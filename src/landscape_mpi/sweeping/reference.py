@@ -63,7 +63,7 @@ class Reference:
         made: the network in train mode.
         plane: of its parameters, in its dtype.
         batch: examples at a time.
-        last: by how much of it rounding may change a number, in the dtype of the evaluation.
+        last: the largest relative error of rounding a number, in the dtype of the evaluation.
     """
 
     made: Own
