@@ -9,9 +9,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from landscape_mpi.files.records import IDENTITY, Kind, read_records
 from landscape_mpi.surface import DONE, journal_folder, planlog
 from landscape_mpi.surface.journal import KIND
-from landscape_mpi.surface.records import IDENTITY, Kind, read_records
 
 RESULTS_NOT = {"seconds", "rank", "error", "finished", "complete", "job", "audit", "rounds"}
 

@@ -25,7 +25,7 @@ from gpu_ways import Scale, Subject, Way, ceilings, dtypes, precision, seconds
 from landscape_mpi.assemble import use_device
 from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import Point
-from landscape_mpi.ranks import Solo
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
 from landscape_mpi.sweeping import Options, sweep
 

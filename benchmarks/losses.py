@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.ranks import Solo
-from landscape_mpi.sweeping.attempt import Grid
-from landscape_mpi.sweeping.batch import choose_batch
-from landscape_mpi.sweeping.engine import choose_engine
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping.batch_size import choose_batch
+from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.point import Grid
 from landscape_mpi.sweeping.sources import Named
 
 

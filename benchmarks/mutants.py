@@ -16,10 +16,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from landscape_mpi.files.records import FRAME, IDENTITY
 from landscape_mpi.job import Axis
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
-from landscape_mpi.surface.records import FRAME, IDENTITY
 
 JOB = """\
 model: {build: resnet20, options: {shortcut: none, width: 2}, checkpoint: nets/theta.safetensors}
@@ -203,7 +203,7 @@ def _read_plane(folder: Path) -> object:
 def _describe(folder: Path) -> object:
     from landscape_mpi.plot.origin import origin_of
     from landscape_mpi.surface import read_surface
-    from landscape_mpi.surface.describe import describe
+    from landscape_mpi.surface.info import describe
 
     return describe(folder / "surface.h5"), origin_of(read_surface(folder / "surface.h5"))
 

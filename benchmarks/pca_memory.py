@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.ranks import Solo
-from landscape_mpi.stop import NEVER
+from landscape_mpi.mpi.signals import NEVER
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.prepare import theta_of
+from landscape_mpi.sweeping.load import theta_of
 from landscape_mpi.sweeping.sources import Named
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))

@@ -23,7 +23,7 @@ from typing import Any
 from queueing import Costs, Naps, efficiency, most_ranks
 from sleepers import Case, Stay
 
-from landscape_mpi.ranks.world import FIRST_NAP, GROWTH, NAP
+from landscape_mpi.mpi.world import FIRST_NAP, GROWTH, NAP
 
 RANKS = (2, 16, 64)
 CLAIMS = Case("claims", 0.02, 0.02, total=4000, asking=True, written=False)

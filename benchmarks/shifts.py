@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.bars import share_used
 from landscape_mpi.surface.read import Surface, read_surface
 

@@ -13,7 +13,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from landscape_mpi.ranks import Handlers, World, on_root, open_world, share_out
+from landscape_mpi.mpi.communicator import open_world
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
+from landscape_mpi.mpi.world import World, on_root
 from landscape_mpi.surface import NewSurface, Record, Writer, create_surface, open_writer, result_names
 from landscape_mpi.surface.write import RootWriter
 

@@ -12,12 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from landscape_mpi.parent import Parent
+from landscape_mpi.mpi.failures import Parent
+from landscape_mpi.mpi.world import World
 
 PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first point"
 CALLS = {
-    "network, checkpoint": ("landscape_mpi.sweeping.prepare", "theta_of"),
-    "data": ("landscape_mpi.sweeping.prepare", "load_data"),
+    "network, checkpoint": ("landscape_mpi.sweeping.load", "theta_of"),
+    "data": ("landscape_mpi.sweeping.load", "load_data"),
     "directions": ("landscape_mpi.sweeping.experiment", "lay_plane"),
     "engine, centre check": ("landscape_mpi.sweeping.run", "choose_engine"),
     "surface file": ("landscape_mpi.sweeping.full", "open_writer"),
@@ -55,11 +56,11 @@ class Moments:
 
 def watch(moments: Moments) -> None:
     """Note the imports once the sweep opens its world; only then are its modules there to be watched."""
-    from landscape_mpi import ranks
+    from landscape_mpi.mpi import communicator
 
-    opened = ranks.open_world
+    opened = communicator.open_world
 
-    def open_world(parent: Parent | None = None) -> ranks.World:
+    def open_world(parent: Parent | None = None) -> World:
         moments.note(IMPORTS)
         world = opened(parent)
         moments.note(MPI)
@@ -67,7 +68,7 @@ def watch(moments: Moments) -> None:
             moments.watch(step, module, function)
         return world
 
-    ranks.open_world = open_world
+    communicator.open_world = open_world
 
 
 def main() -> int:

@@ -5,8 +5,8 @@ import sys
 import traceback
 
 from landscape_mpi.errors import Exit, UserError, out_of_memory
-from landscape_mpi.launcher import launcher_of
-from landscape_mpi.parent import Parent, fork_rank
+from landscape_mpi.mpi.failures import Parent, fork_rank
+from landscape_mpi.mpi.launcher import launcher_of
 from landscape_mpi.streams import say, shield
 
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.parent import Parent
-from landscape_mpi.stop import Stop
+from landscape_mpi.mpi.failures import Parent
+from landscape_mpi.mpi.signals import Stop
 from landscape_mpi.streams import answer, check_answered, report, say
 
 
@@ -64,7 +64,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from landscape_mpi.ranks import library_version
+        from landscape_mpi.mpi.communicator import library_version
         from landscape_mpi.sweeping.provenance import versions
 
         found = versions(library_version()).items()
@@ -202,7 +202,7 @@ def _sweep(options: argparse.Namespace, parent: Parent | None) -> int:
 
 def _sweep_on_rank(options: argparse.Namespace, parent: Parent | None, stop: Stop) -> int:
     with _heavy_imports():
-        from landscape_mpi.ranks import open_world
+        from landscape_mpi.mpi.communicator import open_world
         from landscape_mpi.sweeping import Options, guarded, sweep
 
     world = open_world(parent)
@@ -220,7 +220,7 @@ def _sweep_on_rank(options: argparse.Namespace, parent: Parent | None, stop: Sto
 
 def _merge(options: argparse.Namespace) -> int:
     from landscape_mpi.surface.merge import merge
-    from landscape_mpi.surface.missing import remedies, state
+    from landscape_mpi.surface.status import remedies, state
 
     merged = merge(options.surface, options.shard)
     lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
@@ -255,7 +255,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace, parent: Parent | None) -> int:
     with _heavy_imports():
-        from landscape_mpi.ranks import open_world
+        from landscape_mpi.mpi.communicator import open_world
         from landscape_mpi.train import Options, train_jobs
 
     flags = Options(options.device, options.overwrite, options.quiet, options.time_limit, options.verbose)
@@ -263,7 +263,7 @@ def _train(options: argparse.Namespace, parent: Parent | None) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from landscape_mpi.surface.describe import describe
+    from landscape_mpi.surface.info import describe
 
     answer(describe(options.surface).removesuffix("\n"))
     return Exit.COMPLETE

@@ -51,8 +51,8 @@ def _import_everything() -> None:
     import torch  # noqa: F401 - slow
 
     import landscape_mpi.plot.run
-    import landscape_mpi.surface.describe
     import landscape_mpi.surface.export
+    import landscape_mpi.surface.info
     import landscape_mpi.surface.merge
     import landscape_mpi.sweeping
     import landscape_mpi.train  # noqa: F401 - slow

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files.untrusted import MAX_VALUES
 from landscape_mpi.job import TEMPLATE, SweepJob, TrainJob, difference, read_job
 from landscape_mpi.job.checks import MOST_POINTS
 from landscape_mpi.job.compare import experiment
 from landscape_mpi.job.text import MOST, parse
-from landscape_mpi.surface.untrusted import MAX_VALUES
 from support.jobs import TINY, changed
 
 HERE = Path("job.yaml")

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.page.build import html
 from landscape_mpi.plot.page.content import content
-from landscape_mpi.plot.wish import Wish
 from support.parts import browser
 
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")

@@ -9,7 +9,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual, ratio
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, write_foreign

@@ -15,9 +15,9 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.histories import compose_histories
 from landscape_mpi.plot.history import read_histories
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.style import GREY
 from landscape_mpi.plot.weights import MOST_BARS, TAIL, bars_of
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
 from plot.made_surfaces import bowl, write
 

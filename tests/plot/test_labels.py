@@ -6,9 +6,9 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.origin import Origin
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.plot.wish import Wish
 from plot.made_surfaces import JOB, coarse
 
 PLANE = np.arange(63.0).reshape(7, 9) + 1

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot import panels, style
 from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 from plot.made_surfaces import JOB
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from landscape_mpi.plot.__main__ import main
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.page import content as module
 from landscape_mpi.plot.page.build import html
 from landscape_mpi.plot.page.content import content
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.trajectory import Trajectory
 from plot.conftest import ALPHA, BETA

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
 from plot.browsing import (

@@ -11,8 +11,8 @@ from matplotlib.text import Text
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.kinds import PLANES
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.path import outside
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
 from plot.made_surfaces import JOB, bowl

@@ -13,8 +13,8 @@ from PIL import Image
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.kinds import LINE, PLANES
+from landscape_mpi.plot.options import KINDS, Wish
 from landscape_mpi.plot.save import save
-from landscape_mpi.plot.wish import KINDS, Wish
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, chaos
 

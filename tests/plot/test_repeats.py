@@ -7,7 +7,7 @@ from matplotlib.collections import PolyCollection
 from landscape_mpi.plot import labels, repeats
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 from plot.conftest import ALPHA
 from plot.made_surfaces import JOB
 

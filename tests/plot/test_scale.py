@@ -5,8 +5,8 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.plot.wish import Wish
 from plot.made_surfaces import bowl
 
 

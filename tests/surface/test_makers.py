@@ -6,7 +6,7 @@ import pytest
 
 from landscape_mpi.job import Axis
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer, read_surface
-from landscape_mpi.surface.describe import describe
+from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.makers import BY, MOST, OTHERS, differences, enlist, of_attributes, parse, text_of
 from landscape_mpi.surface.merge import merge
 from surface.test_hostile_shards import JOB, RESULTS

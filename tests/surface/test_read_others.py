@@ -14,8 +14,8 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.surface import others
-from landscape_mpi.surface.describe import describe
 from landscape_mpi.surface.export import export
+from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import bowl, write_landscaper, write_losscape
 

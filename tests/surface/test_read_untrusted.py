@@ -6,7 +6,7 @@ import pytest
 from pointers import POINTERS, external_link
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.describe import describe
+from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import write
 

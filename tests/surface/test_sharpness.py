@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from landscape_mpi.surface.describe import describe
+from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.sharpness import asymmetry, radius, sharpness
 from plot.made_surfaces import coarse, write
 

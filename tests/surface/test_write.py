@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer, result_names
-from landscape_mpi.surface.describe import describe
+from landscape_mpi.surface.info import describe
 from support.launch import launch
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)

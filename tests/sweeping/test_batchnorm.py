@@ -10,8 +10,8 @@ from torch.optim.swa_utils import update_bn
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate.batchnorm import estimating
 from landscape_mpi.evaluate.images import batches
-from landscape_mpi.ranks import Solo
-from landscape_mpi.surface.describe import describe
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.surface.info import describe
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landscape_mpi.files.records import read_records
 from landscape_mpi.job import Sampling
 from landscape_mpi.sampling import PerImage, Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
 from landscape_mpi.surface.planlog import KIND, ROUND, THETA
-from landscape_mpi.surface.records import read_records
 from landscape_mpi.sweeping.books import Book, Books, frame_of
 from landscape_mpi.sweeping.sampled import climbs
 from landscape_mpi.sweeping.slices import Found

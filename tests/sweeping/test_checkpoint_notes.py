@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from landscape_mpi.ranks import Solo
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny

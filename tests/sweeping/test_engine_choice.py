@@ -9,10 +9,10 @@ import torch
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.mpi.world import RankError, Solo
 from landscape_mpi.networks.resnet import resnet
-from landscape_mpi.ranks import RankError, Solo
-from landscape_mpi.sweeping import engine
-from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping import choose_engine as engine
+from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.experiment import load_experiment
 from landscape_mpi.sweeping.sources import Named
 from support.jobs import tiny_job

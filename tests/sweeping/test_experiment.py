@@ -10,7 +10,7 @@ from support.launch import launch
 DISAGREE = """
 import json
 from landscape_mpi.errors import UserError
-from landscape_mpi.ranks import open_world
+from landscape_mpi.mpi.communicator import open_world
 from landscape_mpi.sweeping.experiment import agreed
 
 world = open_world()

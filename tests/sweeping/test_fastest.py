@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.ranks import Solo
-from landscape_mpi.sweeping import engine, fastest
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping import choose_engine as engine
+from landscape_mpi.sweeping import fastest
 from landscape_mpi.sweeping.experiment import load_experiment
 from landscape_mpi.sweeping.sources import Named
 from support.jobs import tiny_job

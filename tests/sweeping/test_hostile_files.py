@@ -10,7 +10,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, SweepJob, read_job
 from landscape_mpi.surface import NewSurface, create_surface
 from landscape_mpi.surface.planlog import MAGIC, PlanLog
-from landscape_mpi.sweeping.output import Identity, find_surface
+from landscape_mpi.sweeping.resume import Identity, find_surface
 from landscape_mpi.sweeping.sampled import climbs
 from support.jobs import tiny_job
 from support.launch import kill_session, launch, start

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.ranks import Solo
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
 from support.jobs import results, tiny_job

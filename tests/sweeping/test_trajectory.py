@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.ranks import Solo
-from landscape_mpi.stop import NEVER
+from landscape_mpi.mpi.signals import NEVER
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.prepare import theta_of
+from landscape_mpi.sweeping.load import theta_of
 from landscape_mpi.sweeping.sources import Named
 from landscape_mpi.sweeping.trajectory import in_order
 from support import tiny

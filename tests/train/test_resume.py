@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from training import bits, cross_entropy, images, lesson, run
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import durable, lock_surface
+from landscape_mpi.files import atomic as durable
+from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import read_history
 from landscape_mpi.train import run as running
 from landscape_mpi.train.run import train_into

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from training import bits
 
-from landscape_mpi.ranks import Solo
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.train import Options, train_jobs
 from support.jobs import tiny_job
 from support.launch import finish, kill_session, launch, start

@@ -17,16 +17,16 @@ from torch.utils.data import DataLoader
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
+from landscape_mpi.files.paths import absolute
 from landscape_mpi.job import InterpolatedPlane, SweepJob
+from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks import load_checkpoint, load_state
 from landscape_mpi.networks.copies import duplicate
-from landscape_mpi.paths import absolute
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.kinds import real, single
-from landscape_mpi.ranks import World, together
+from landscape_mpi.sweeping.broadcast import share_parameters
+from landscape_mpi.sweeping.load import Theta, end_of, load_end, plain_arrays
 from landscape_mpi.sweeping.planes import interpolated
-from landscape_mpi.sweeping.prepare import Theta, end_of, load_end, plain_arrays
-from landscape_mpi.sweeping.share import share_parameters
 
 AXES, SPLITS = ("delta", "eta"), ("train", "test")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from landscape_mpi.api.call import Call
 from landscape_mpi.api.document import in_arguments
 from landscape_mpi.api.surface import Surface
-from landscape_mpi.api.undisturbed import listening, undisturbed
+from landscape_mpi.api.torch_state import listening, undisturbed
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.paths import absolute
-from landscape_mpi.ranks import World, on_root, tell, to_stderr, together, world_if_started
-from landscape_mpi.stop import Interrupted, Stop
+from landscape_mpi.files.paths import absolute
+from landscape_mpi.mpi.communicator import world_if_started
+from landscape_mpi.mpi.signals import Interrupted, Stop
+from landscape_mpi.mpi.world import World, on_root, tell, to_stderr, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping import Options, or_none, sweep_job
 

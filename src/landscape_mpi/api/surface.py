@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from landscape_mpi.api.document import in_arguments
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.files.refusal import whole
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface import read_surface
-from landscape_mpi.surface.missing import state
 from landscape_mpi.surface.read import Surface as Found
-from landscape_mpi.surface.refusal import whole
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.sharpness import Sharpness, sharpness
+from landscape_mpi.surface.status import state
 
 if TYPE_CHECKING:
     import xarray

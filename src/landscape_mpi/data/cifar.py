@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.data.unpickle import StoredArray, read_pickled_batch
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import FILE, found, is_there
+from landscape_mpi.files.paths import FILE, found, is_there
 
 BATCH_NAMES: dict[str, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{number}" for number in range(1, 6)),

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from landscape_mpi.data.cifar import BATCH_NAMES
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import check_folder, is_there
+from landscape_mpi.files.paths import check_folder, is_there
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 OFFICIAL_MD5 = "c58f30108f718f92721af3b95e74349a"

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
 from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, TrainJob
-from landscape_mpi.paths import mistake
 
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""

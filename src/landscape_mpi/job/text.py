@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import check_input
+from landscape_mpi.files.paths import check_input
 
 LARGEST = 1_000_000
 MOST = 20_000

@@ -8,10 +8,10 @@ import numpy as np
 from msgspec import Meta, Struct, field, structs
 from numpy.typing import NDArray
 
+from landscape_mpi.files.paths import absolute
 from landscape_mpi.job.planes import HessianPlane, Plane
 from landscape_mpi.job.section import Positive, Seed, Values
 from landscape_mpi.job.training import Train
-from landscape_mpi.paths import absolute
 
 SplitName = Literal["train", "test"]
 Metric = Literal["loss", "accuracy", "hessian"]

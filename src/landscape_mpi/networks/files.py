@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from landscape_mpi import paths
 from landscape_mpi.data.pickles import HostileError, refuse_hostile_pickle
 from landscape_mpi.errors import UserError
+from landscape_mpi.files import paths
 from landscape_mpi.networks.inert import read_inert
 
 IN_FOLDER = (

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError, out_of_memory
-from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS
+from landscape_mpi.plot.options import HISTORY_KINDS, KINDS
 from landscape_mpi.streams import check_answered, report, say, shield
 
 

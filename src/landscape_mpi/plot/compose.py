@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape_mpi.plot import labels, line, panels, path, repeats, style
+from landscape_mpi.plot.axes import alike, frame
 from landscape_mpi.plot.field import Field, field_of
-from landscape_mpi.plot.frame import alike, frame
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
 from landscape_mpi.plot.least import above_least
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.quantity import is_accuracy, is_loss
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.surface3d import mark_trained
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
 

@@ -12,9 +12,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from landscape_mpi.plot.axes import grey
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.fill import linear
-from landscape_mpi.plot.frame import grey
+from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.levels import Numbers
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import SMALL, line_colours

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface.read import Surface
 
 RATIO = "eig_ratio"

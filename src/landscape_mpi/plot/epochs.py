@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.history import History
 from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.style import GREY, series_colours
-from landscape_mpi.plot.wish import Wish
 
 Values = NDArray[np.float64]
 

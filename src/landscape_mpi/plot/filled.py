@@ -5,7 +5,7 @@ from matplotlib.contour import ContourSet
 
 from landscape_mpi.plot.contour import grey_squares
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import colours
 

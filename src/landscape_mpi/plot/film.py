@@ -13,9 +13,9 @@ from landscape_mpi.plot.compose import draw_plane, panel_size, plane_texts
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
 from landscape_mpi.plot.least import above_least
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale, scale_of
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
 TURN = 36

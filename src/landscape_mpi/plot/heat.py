@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from numpy.typing import NDArray
 
+from landscape_mpi.plot.axes import grey
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.fill import nearest
-from landscape_mpi.plot.frame import grey
+from landscape_mpi.plot.interpolate import nearest
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import colours
 

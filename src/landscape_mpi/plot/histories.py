@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import FILE
-from landscape_mpi.paths import found as found_at
+from landscape_mpi.files.paths import FILE
+from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.plot import epochs, labels, panels, style, weights
 from landscape_mpi.plot.history import History
-from landscape_mpi.plot.wish import HISTORY_KINDS, KINDS, Wish
+from landscape_mpi.plot.options import HISTORY_KINDS, KINDS, Wish
 from landscape_mpi.surface.history import is_history
 
 

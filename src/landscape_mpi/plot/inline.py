@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual
 from landscape_mpi.plot.levels import parse_levels
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.save import check_target, image_of, save
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
 __all__ = ["Figure", "draw", "levels_of"]

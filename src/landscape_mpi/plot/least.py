@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 
 TINY = 1e-5
 """A range, relative to the values, in which labels of four digits are all the same."""

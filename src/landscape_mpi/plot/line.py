@@ -14,10 +14,10 @@ from landscape_mpi.plot import band, path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
-from landscape_mpi.plot.wish import Wish
 
 _FEW = 30
 _ROOM = 0.04

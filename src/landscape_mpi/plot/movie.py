@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files.atomic import written_aside
 from landscape_mpi.plot.film import Film
 from landscape_mpi.plot.style import RC
-from landscape_mpi.surface.durable import written_aside
 
 FORMATS: Mapping[str, type[FFMpegWriter | PillowWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 DEFAULT_FPS = 4

@@ -9,17 +9,17 @@ from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual
 from landscape_mpi.plot.field import default_metric
 from landscape_mpi.plot.film import compose_film
-from landscape_mpi.plot.given import read_given
 from landscape_mpi.plot.histories import DEFAULT, are_histories, compose_histories
 from landscape_mpi.plot.history import read_histories
+from landscape_mpi.plot.inputs import read_given
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
 from landscape_mpi.plot.movie import DEFAULT_FPS, FORMATS, check_format, save_film
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.page.build import PAGE_ENDINGS, html
 from landscape_mpi.plot.page.content import content
 from landscape_mpi.plot.save import check_target, save, write
 from landscape_mpi.plot.vtk import check_vtk, write_grid
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
 
 HISTORY = "history.h5"

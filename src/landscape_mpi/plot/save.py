@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from landscape_mpi import paths
 from landscape_mpi.errors import UserError
+from landscape_mpi.files import paths
+from landscape_mpi.files.atomic import written_aside
 from landscape_mpi.plot.style import RC
-from landscape_mpi.surface.durable import written_aside
 
 # The date is left out, so that the same surface always gives the same file.
 _FORMATS: Mapping[str, Any] = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import Numbers, automatic_levels
-from landscape_mpi.plot.wish import Wish
+from landscape_mpi.plot.options import Wish
 
 Values = NDArray[np.float64]
 Extend = Literal["neither", "min", "max", "both"]

@@ -8,7 +8,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.labels import alpha_label, beta_label
 from landscape_mpi.plot.levels import Numbers
 from landscape_mpi.plot.path import between

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
-from landscape_mpi.paths import check_target
+from landscape_mpi.files.paths import check_target
+from landscape_mpi.files.refusal import whole
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.path import between
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.refusal import whole
 from landscape_mpi.surface.trajectory import Trajectory
 
 Values = NDArray[np.float64]

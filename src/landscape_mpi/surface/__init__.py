@@ -1,15 +1,15 @@
 """The surface file: what is in it, how it is made, written and read; the only package that knows HDF5."""
 
+from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface
 from landscape_mpi.surface.directions import read_directions, read_statistics
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
-from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.surface.order import coarse_to_fine
 from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
 from landscape_mpi.surface.shards import Shard, parse_shard
 from landscape_mpi.surface.trajectory import Trajectory
-from landscape_mpi.surface.visits import coarse_to_fine
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
 
 __all__ = [

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import FILE, NOTHING, found
+from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.paths import FILE, NOTHING, found
+from landscape_mpi.files.refusal import reason
 from landscape_mpi.surface import makers
-from landscape_mpi.surface.apart import apart
 from landscape_mpi.surface.directions import directions_sha256
-from landscape_mpi.surface.durable import written_aside
-from landscape_mpi.surface.own import OwnFile
-from landscape_mpi.surface.refusal import reason
 from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
 from landscape_mpi.surface.trajectory import write_trajectory
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import untrusted
-from landscape_mpi.surface.apart import apart
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.isolated import apart
 from landscape_mpi.surface.schema import check_schema
 
 GROUPS = ("xdirection", "ydirection", "xbuffers", "ybuffers")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
-from landscape_mpi.paths import check_target
+from landscape_mpi.files.paths import check_target
+from landscape_mpi.files.refusal import whole
 from landscape_mpi.surface.netcdf import write_netcdf
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.refusal import whole
 
 ADVICE = "expected a place that can be written, with space for the whole file"
 

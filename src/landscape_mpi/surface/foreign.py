@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import untrusted
+from landscape_mpi.files import untrusted
 
 _NOT_YET = {"min_eig": 1.0}
 _METRICS = ("train_loss", "train_acc", "test_loss", "test_acc", "min_eig", "max_eig")

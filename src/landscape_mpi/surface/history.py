@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import untrusted
-from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.durable import written_aside
-from landscape_mpi.surface.own import OwnFile
-from landscape_mpi.surface.refusal import reason
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.refusal import reason
 
 EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
 """Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""

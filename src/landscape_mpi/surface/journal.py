@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface.records import Kind, RecordFile, read_records
+from landscape_mpi.files.records import Kind, RecordFile, read_records
 from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi images 1\n"

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface import untrusted
-from landscape_mpi.surface.own import OwnFile
-from landscape_mpi.surface.refusal import in_words
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.refusal import in_words
 
 BY, WHO = "made/by", "made/who"
 NOBODY, MOST, LENGTH = 255, 16, 600

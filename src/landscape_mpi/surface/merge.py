@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import check_place
-from landscape_mpi.surface import untrusted
-from landscape_mpi.surface.apart import apart
-from landscape_mpi.surface.lock import lock_surface
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.lock import lock_surface
+from landscape_mpi.files.paths import check_place
+from landscape_mpi.files.refusal import whole
 from landscape_mpi.surface.makers import BY, NOBODY, differences, number, read_made
-from landscape_mpi.surface.missing import LAST_DIGITS, known_makers, without_numbers
-from landscape_mpi.surface.own import OwnFile
 from landscape_mpi.surface.read import Surface, read_surface, results
-from landscape_mpi.surface.refusal import whole
 from landscape_mpi.surface.same import first_difference, job_of
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
 from landscape_mpi.surface.shards import SLUG, recorded_shard
+from landscape_mpi.surface.status import LAST_DIGITS, known_makers, without_numbers
 from landscape_mpi.surface.whole import check_whole
 from landscape_mpi.surface.write import write_end
 

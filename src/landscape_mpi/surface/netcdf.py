@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from landscape_mpi.errors import printable
-from landscape_mpi.surface.own import OwnFile
+from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
 

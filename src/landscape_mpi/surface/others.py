@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.paths import FILE, found
-from landscape_mpi.surface import untrusted
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.paths import FILE, found
 
 ARCHIVE = ".npz"
 _MESH = ("X", "Y", "losses")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.durable import make_durable
+from landscape_mpi.files.atomic import make_durable
+from landscape_mpi.files.records import Kind, RecordFile, read_records
+from landscape_mpi.files.refusal import in_words
 from landscape_mpi.surface.journal import Evaluated, journals, pack, sound, unpack
-from landscape_mpi.surface.records import Kind, RecordFile, read_records
-from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi plan 1\n"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import untrusted
-from landscape_mpi.surface.apart import apart
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.isolated import apart
 from landscape_mpi.surface.trajectory import Trajectory
 
 _COORDINATES = ("proj_xcoord", "proj_ycoord")

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import foreign, others, untrusted
-from landscape_mpi.surface.apart import apart
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.isolated import apart
+from landscape_mpi.surface import foreign, others
 from landscape_mpi.surface.makers import read_made
 from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory

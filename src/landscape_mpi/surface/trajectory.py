@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import untrusted
+from landscape_mpi.files import untrusted
 
 GROUP = "trajectory"
 EXPLAINED = "explained_variance_ratio"

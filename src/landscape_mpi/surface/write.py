@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface.anchor import Anchor
-from landscape_mpi.surface.durable import Disk
+from landscape_mpi.files.anchor import Anchor
+from landscape_mpi.files.atomic import Disk
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.refusal import in_words
 from landscape_mpi.surface.makers import BY
-from landscape_mpi.surface.own import OwnFile
-from landscape_mpi.surface.refusal import in_words
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
 

@@ -13,17 +13,17 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Grid, HessianPlane, Sampling, SweepJob, load_job
+from landscape_mpi.mpi.world import Solo, noter
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import Solo, noter
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping import planes
-from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.eigenplane import stand_in
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
 from landscape_mpi.sweeping.forecast import NO_SEARCH, forecast
-from landscape_mpi.sweeping.output import find_surface
 from landscape_mpi.sweeping.progress import clock_time
+from landscape_mpi.sweeping.resume import find_surface
 from landscape_mpi.sweeping.sources import Named
 
 AXES = ("alpha", "beta")

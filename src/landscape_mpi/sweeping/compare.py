@@ -11,10 +11,10 @@ from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import fast_copy
 from landscape_mpi.job import Axis, Grid, InterpolatedPlane
+from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, together
-from landscape_mpi.stop import Interrupted
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.planes import is_whole
 from landscape_mpi.sweeping.precision import Tolerance

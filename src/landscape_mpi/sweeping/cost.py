@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from landscape_mpi.assemble import without_tf32
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
+from landscape_mpi.mpi.world import World, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, together
-from landscape_mpi.sweeping.agree import at, evaluate_all, means
+from landscape_mpi.sweeping.choose_engine import FAR_IMAGES, far_corner
+from landscape_mpi.sweeping.collective import at, evaluate_all, means
 from landscape_mpi.sweeping.compare import CENTRE
-from landscape_mpi.sweeping.engine import FAR_IMAGES, far_corner
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.precision import deviation
 

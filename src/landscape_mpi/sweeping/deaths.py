@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from landscape_mpi.errors import printable
-from landscape_mpi.parent import LARGEST
-from landscape_mpi.ranks import World, tell
-from landscape_mpi.surface.durable import written_aside
-from landscape_mpi.sweeping.attempt import Index
+from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.mpi.failures import LARGEST
+from landscape_mpi.mpi.world import World, tell
+from landscape_mpi.sweeping.point import Index
 
 LONGEST = 200
 """Characters of what a line says."""

@@ -12,16 +12,16 @@ from landscape_mpi.curvature import Extremes, Hessian, Search, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Point
 from landscape_mpi.job import HessianPlane, RandomPlane
+from landscape_mpi.mpi.world import World, on_root, tell, together
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, fit_direction, moved, scale_direction
-from landscape_mpi.ranks import World, on_root, tell, together
 from landscape_mpi.surface.directions import StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.shards import recorded_shard
-from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.compare import CENTRE, Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
 from landscape_mpi.sweeping.experiment import Experiment
-from landscape_mpi.sweeping.output import Identity, find_surface
+from landscape_mpi.sweeping.resume import Identity, find_surface
 
 Stored = tuple[StoredDirection, StoredDirection | None]
 

@@ -9,22 +9,22 @@ from torch import nn
 from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import count
-from landscape_mpi.device import choose_device
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.mpi.device import choose_device
+from landscape_mpi.mpi.signals import NEVER, Stop
+from landscape_mpi.mpi.world import World, noter, on_root, tell, together
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import own_code
-from landscape_mpi.ranks import World, noter, on_root, tell, together
-from landscape_mpi.stop import NEVER, Stop
 from landscape_mpi.surface.centre import WHY, centre_text, other_network
-from landscape_mpi.sweeping import planes, prepare
+from landscape_mpi.sweeping import load, planes
 from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.output import Identity
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.reference import Losses, first_losses, own
+from landscape_mpi.sweeping.resume import Identity
 from landscape_mpi.sweeping.sources import Source
 
 
@@ -37,7 +37,7 @@ class Experiment:
 
     job: JobFile[SweepJob]
     device: torch.device
-    theta: prepare.Theta
+    theta: load.Theta
     splits: Mapping[str, Split]
     task: Task
     data_sha256: str
@@ -91,23 +91,23 @@ def load_experiment(
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     chosen = together(world, lambda: _device(device, world, tf32))
     network, fingerprint = together(world, source.network)
-    plain = together(world, lambda: _in_eval_mode(prepare.plain_arrays(network), values.model.build))
-    theta = together(world, lambda: prepare.theta_of(network, fingerprint, values.evaluate, chosen))
+    plain = together(world, lambda: _in_eval_mode(load.plain_arrays(network), values.model.build))
+    theta = together(world, lambda: load.theta_of(network, fingerprint, values.evaluate, chosen))
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
-    splits = prepare.load_data(values, source.split, loss, world)
+    splits = load.load_data(values, source.split, loss, world)
     notes = planes.notes(values, theta)
     for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
         tell(world, f"note: {note}")
-    calibration = prepare.load_calibration(values, source.split, world, splits)
-    task = together(world, lambda: prepare.build_task(values, loss, splits, calibration, chosen, stop))
+    calibration = load.load_calibration(values, source.split, world, splits)
+    task = together(world, lambda: load.build_task(values, loss, splits, calibration, chosen, stop))
     task = in_its_mode(world, task, theta.network, values)
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
     task = replace(task, layout=_layout(world, theta, short))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
     lay_out(theta.network, task.layout)
     used = splits if calibration is None else {**splits, "calibration": calibration}
-    data = agreed(world, "data", lambda: prepare.data_sha256(used) if world.local_rank == 0 else None)
+    data = agreed(world, "data", lambda: load.data_sha256(used) if world.local_rank == 0 else None)
     centre = together(world, lambda: _centre(plain, short, values))
     _same_network(world, centre_text(centre), values.evaluate.dtype)
     return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
@@ -135,7 +135,7 @@ def _same_network(world: World, mine: str, dtype: str) -> None:
             raise UserError(f"{reason}, by the same checkpoint; expected one network: {WHY}.")
 
 
-def _layout(world: World, theta: prepare.Theta, task: Task) -> torch.memory_format:
+def _layout(world: World, theta: load.Theta, task: Task) -> torch.memory_format:
     """Return how weights lie in memory, channels last where all ranks find that safe; collective."""
     found = set(world.everywhere(together(world, lambda: choose_layout(theta.network, task) == torch.channels_last)))
     if found == {True}:

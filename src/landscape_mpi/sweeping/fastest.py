@@ -8,7 +8,7 @@ import torch
 
 from landscape_mpi.evaluate import Evaluator, Point
 from landscape_mpi.job import SweepJob
-from landscape_mpi.ranks import World, together
+from landscape_mpi.mpi.world import World, together
 
 WORTH = 20_000
 """Images over all points from which on a measurement pays; below, the first engine that agrees is taken."""

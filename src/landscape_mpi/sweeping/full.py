@@ -1,14 +1,16 @@
 """A surface filled with every image at every point: each rank takes points, coarse to fine, and writes them."""
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.ranks import Handlers, World, share_out, tell, together
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
+from landscape_mpi.mpi.world import World, tell, together
 from landscape_mpi.sampling import all_images_because
 from landscape_mpi.surface import Record, Writer, open_writer
-from landscape_mpi.sweeping.attempt import Index
+from landscape_mpi.sweeping.context import Ready
 from landscape_mpi.sweeping.deaths import Deaths
+from landscape_mpi.sweeping.point import Index
 from landscape_mpi.sweeping.points import Computer
 from landscape_mpi.sweeping.progress import Progress
-from landscape_mpi.sweeping.ready import Ready
 
 
 def fill(ready: Ready) -> Exit:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from threadpoolctl import threadpool_limits
 
 from landscape_mpi.job import TO_BE_CHOSEN, JobFile, PcaPlane, SweepJob
+from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Components, Matrix, Plane, moved, principal_components, scale_direction
-from landscape_mpi.ranks import World, on_root, together
-from landscape_mpi.stop import Stop
 from landscape_mpi.surface import Trajectory
+from landscape_mpi.sweeping.broadcast import share_parameters
+from landscape_mpi.sweeping.load import Theta
 from landscape_mpi.sweeping.planes import build_plane
-from landscape_mpi.sweeping.prepare import Theta
-from landscape_mpi.sweeping.share import share_parameters
 from landscape_mpi.sweeping.trajectory import Run, find_run, holding, place
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files.paths import check_input
 from landscape_mpi.job import (
     FilePlane,
     HessianPlane,
@@ -17,12 +18,11 @@ from landscape_mpi.job import (
     RandomPlane,
     SweepJob,
 )
-from landscape_mpi.paths import check_input
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, difference, fit_direction, scale_direction
 from landscape_mpi.plane.kinds import can_move
 from landscape_mpi.plane.stored import UNUSED
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
-from landscape_mpi.sweeping.prepare import Theta, load_end
+from landscape_mpi.sweeping.load import Theta, load_end
 
 EndOf = Callable[[str, str], Parameters]
 """A job's key and what it says -> parameters and buffers that lie there, on the CPU."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from landscape_mpi.evaluate import Point, measure
 from landscape_mpi.surface import Record
-from landscape_mpi.sweeping.attempt import Attempts, Index
 from landscape_mpi.sweeping.curvature import Curvature, Curved
+from landscape_mpi.sweeping.point import Attempts, Index
 
 
 @dataclass(frozen=True)

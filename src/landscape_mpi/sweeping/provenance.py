@@ -13,8 +13,8 @@ import torch
 
 from landscape_mpi import __version__
 from landscape_mpi.engines import kernel_version
+from landscape_mpi.mpi.communicator import is_started, library_version
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import is_started, library_version
 from landscape_mpi.surface import hdf5_version
 from landscape_mpi.surface.makers import PLAIN
 

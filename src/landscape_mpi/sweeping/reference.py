@@ -17,7 +17,7 @@ from landscape_mpi.evaluate import Batch, Point, Task
 from landscape_mpi.evaluate.fresh import fresh
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.prepare import Theta
+from landscape_mpi.sweeping.load import Theta
 
 FIRST = 32
 """Examples of each split that are compared."""

@@ -12,10 +12,10 @@ from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
+from landscape_mpi.mpi.signals import Stop, stop_time
+from landscape_mpi.mpi.slurm import job_end
+from landscape_mpi.mpi.world import World, noter, on_root, tell, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.ranks import World, noter, on_root, tell, together
-from landscape_mpi.slurm import job_end
-from landscape_mpi.stop import Stop, stop_time
 from landscape_mpi.surface import (
     DONE,
     Shard,
@@ -29,20 +29,20 @@ from landscape_mpi.surface import (
     seal,
 )
 from landscape_mpi.surface.makers import differences, enlist, parse, text_of
-from landscape_mpi.surface.missing import LAST_DIGITS, known_makers, without_numbers
+from landscape_mpi.surface.status import LAST_DIGITS, known_makers, without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
-from landscape_mpi.sweeping.batch import choose_batch
+from landscape_mpi.sweeping.batch_size import choose_batch
+from landscape_mpi.sweeping.choose_engine import Engine, choose_engine
+from landscape_mpi.sweeping.context import Ready, visits
 from landscape_mpi.sweeping.cost import precision_error
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.eigenplane import Made, make_plane
-from landscape_mpi.sweeping.engine import Engine, choose_engine
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
-from landscape_mpi.sweeping.output import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.planes import output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, maker
-from landscape_mpi.sweeping.ready import Ready, visits
+from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.sources import Named, Source
 
 

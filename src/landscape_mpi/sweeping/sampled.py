@@ -11,7 +11,9 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
-from landscape_mpi.ranks import Handlers, World, on_root, share_out, tell, together
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
+from landscape_mpi.mpi.world import World, on_root, tell, together
 from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
 from landscape_mpi.surface import (
     THETA,
@@ -28,10 +30,10 @@ from landscape_mpi.surface import (
 )
 from landscape_mpi.surface.planlog import Round
 from landscape_mpi.sweeping.books import Book, Books, frame_of
+from landscape_mpi.sweeping.context import Ready
 from landscape_mpi.sweeping.deaths import Deaths
-from landscape_mpi.sweeping.desk import Desk
 from landscape_mpi.sweeping.full import ranks
-from landscape_mpi.sweeping.ready import Ready
+from landscape_mpi.sweeping.sampled_state import Desk
 from landscape_mpi.sweeping.slices import Found, Piece, SliceComputer, index_of
 
 

@@ -10,7 +10,7 @@ from landscape_mpi.evaluate import batches
 from landscape_mpi.sampling import Request
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import Evaluated
-from landscape_mpi.sweeping.attempt import Attempts
+from landscape_mpi.sweeping.point import Attempts
 
 BATCHES = 8
 """Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""

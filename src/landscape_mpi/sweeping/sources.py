@@ -13,8 +13,8 @@ from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.load import Theta
 from landscape_mpi.sweeping.precision import PRECISIONS
-from landscape_mpi.sweeping.prepare import Theta
 
 
 class Source(Protocol):

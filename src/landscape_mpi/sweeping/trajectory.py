@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files.paths import FILE
+from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob
+from landscape_mpi.mpi.signals import Stop
 from landscape_mpi.networks import open_checkpoint
-from landscape_mpi.paths import FILE
-from landscape_mpi.paths import found as found_at
 from landscape_mpi.plane import Plane, Row, feed, project
-from landscape_mpi.stop import Stop
 from landscape_mpi.surface import Trajectory
 from landscape_mpi.surface.history import EpochRecord, read_history
-from landscape_mpi.sweeping.prepare import Theta
+from landscape_mpi.sweeping.load import Theta
 from landscape_mpi.train.checkpoints import HISTORY
 
 KEY = "plane.trajectory"

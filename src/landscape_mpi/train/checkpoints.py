@@ -9,8 +9,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.durable import written_aside
-from landscape_mpi.surface.refusal import reason
+from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.refusal import reason
 
 HISTORY = "history.h5"
 OURS = re.compile(r"epoch-\d{4,}\.safetensors")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from landscape_mpi.device import choose_device
 from landscape_mpi.errors import Exit, UserError, from_here
 from landscape_mpi.job import JobFile, TrainJob, load_job
+from landscape_mpi.mpi.device import choose_device
+from landscape_mpi.mpi.signals import Interrupted, Stop, stop_time
+from landscape_mpi.mpi.slurm import job_end
+from landscape_mpi.mpi.world import World, failure_text, on_root, tell
 from landscape_mpi.plugin import is_plugin
-from landscape_mpi.ranks import World, failure_text, on_root, tell
-from landscape_mpi.slurm import job_end
-from landscape_mpi.stop import Interrupted, Stop, stop_time
 from landscape_mpi.streams import report, say
 from landscape_mpi.train.run import train_job
 

@@ -9,9 +9,9 @@ from landscape_mpi.assemble import build_model, keep_memory, normalisation, open
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Names, build_loss, prepared
+from landscape_mpi.files.paths import check_folder
 from landscape_mpi.job import JobFile, TrainJob
-from landscape_mpi.paths import check_folder
-from landscape_mpi.stop import NEVER, Stop
+from landscape_mpi.mpi.signals import NEVER, Stop
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import EpochRecord
 from landscape_mpi.train.checkpoints import checkpoint_path, prepare_folder

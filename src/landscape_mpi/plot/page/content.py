@@ -9,15 +9,15 @@ from landscape_mpi import __version__
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import RELATIVE, Field, field_of
+from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.origin import origin_of
 from landscape_mpi.plot.page.packed import numbers
 from landscape_mpi.plot.quantity import Quantity, is_accuracy, is_loss
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.plot.wish import Wish
 from landscape_mpi.surface.bars import has_bars
-from landscape_mpi.surface.describe import PROVENANCE, provenance
-from landscape_mpi.surface.missing import state
+from landscape_mpi.surface.info import PROVENANCE, provenance
 from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.status import state
 
 MOST_SURFACES = 8
 """Browsers draw no more than 8 to 16 views in three dimensions at once."""

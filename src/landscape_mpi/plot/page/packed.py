@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field, field_of
-from landscape_mpi.plot.fill import linear
+from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.trajectory import Trajectory, joined
 

@@ -1,0 +1,102 @@
+"""An HDF5 file that one process alone writes: a disk that refuses shows as an exception; knows no schema.
+
+A full disk leaves HDF5 with pages that it can neither write nor forget, and the process dies of it at the next chance.
+So HDF5 never hears of a refusal here; it is kept, and raised once HDF5 has done its part.
+"""
+
+import os
+import weakref
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+
+from landscape_mpi.files.atomic import Disk
+
+
+class OwnFile:
+    """An open HDF5 file, `hdf5`."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        """Open a file: `w` begins it, `r+` needs one.
+
+        Raises:
+            OSError: the system or HDF5 refused.
+        """
+        self._raw = Shielded(path, "w+" if mode == "w" else mode)
+        self._raw.shared = mode == "r+"
+        self._disk = Disk(path)
+        self.hdf5 = h5py.File(self._raw, mode)
+        # left to HDF5, which outlives Python, an open file would ask a Python that is gone
+        weakref.finalize(self, self.hdf5.close)
+
+    def flush(self) -> None:
+        """Hand what was written to the system, where it survives this process, and every 30 seconds to the disk.
+
+        Raises:
+            OSError: the system refused some of it.
+        """
+        self.hdf5.flush()
+        self._raw.check()
+        self._disk.wrote()
+
+    def close(self) -> None:
+        """Close the file and wait until it is on its disk.
+
+        Raises:
+            OSError: the system refused some of it.
+        """
+        self.hdf5.close()
+        self._disk.close()
+        self._raw.close()
+        self._raw.check()
+
+    def __enter__(self) -> h5py.File:
+        return self.hdf5
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Shielded(FileIO):
+    """A file that never refuses a write; whether the system did, it says when asked."""
+
+    shared = False
+    """Whether others may read the file while it is written."""
+    _refused: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it, or remember why not."""
+        view, place = memoryview(data).cast("B"), self.tell()
+        size = len(view)
+        end = place + size
+        try:
+            while view:
+                # one call, at its place: nothing lies between the two that others could see
+                written = os.pwrite(self.fileno(), view, place) if self.shared else super().write(view) or 0
+                view, place = view[written:], place + written
+        except OSError as error:
+            self._refused = self._refused or error
+        self.seek(end)
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the file's size, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._refused = self._refused or error
+            return size or 0
+
+    def check(self) -> None:
+        """Say what was refused.
+
+        Raises:
+            OSError: something was.
+        """
+        if self._refused:
+            raise self._refused

@@ -1,0 +1,1 @@
+"""Ranks: their world, messages and arrays, who does which piece of work, how they stop and die; the only MPI."""

@@ -1,0 +1,229 @@
+"""The world of many ranks: the only module that knows mpi4py."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.mpi import node_arrays
+from landscape_mpi.mpi.failures import Parent
+from landscape_mpi.mpi.launcher import Launcher, launcher_of
+from landscape_mpi.mpi.node_arrays import SLACK, Form
+from landscape_mpi.mpi.world import Solo, World, check_launcher, tell, to_stderr, wait_for
+
+T = TypeVar("T")
+RECOVERS = "OMPI_MCA_orte_enable_recovery"
+"""What Open MPI's `mpirun --enable-recovery` says: a dead rank does not end the job."""
+PATIENCE = 60.0
+"""Seconds for MPI to start where it may not."""
+MESSAGE = 1 << 30
+"""Bytes of a message, at the most."""
+KEPT = 32
+"""Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
+
+
+def open_world(parent: Parent | None = None) -> World:
+    """Return the world that this process was started in; a single one where there is no MPI library.
+
+    Args:
+        parent: the process above this one, where it has one of ours.
+
+    Raises:
+        UserError: the launcher does not fit the MPI library.
+    """
+    launcher = launcher_of(os.environ)
+    if launcher and launcher.slurm and not is_started():
+        if not launcher.many:  # a shell or a notebook: MPI would look for the tasks of its step, or refuse to start
+            return _alone(launcher, parent)
+        if launcher.mute and not _starts():
+            check_launcher(1, os.environ)
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        check_launcher(1, os.environ)
+        return Solo(parent)
+    check_launcher(MPI.COMM_WORLD.size, os.environ)
+    return MpiWorld(MPI, MPI.COMM_WORLD, parent)
+
+
+def _alone(launcher: Launcher, parent: Parent | None) -> World:
+    """Return the world of one process, and say so where that may surprise."""
+    world = Solo(parent)
+    if launcher.size > 1 and parent:
+        tell(
+            world,
+            f"note: this is the shell of a step of {launcher.size} tasks: one process; mpirun starts ranks in it.",
+        )
+    return world
+
+
+def _starts() -> bool:
+    """Return whether MPI starts here: where it does not know SLURM it ends the process, so another one tries."""
+    command = [sys.executable, "-c", "from mpi4py import MPI"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def world_if_started() -> World:
+    """Return the world of a launcher, or of the MPI that this process has started itself; else one of a single rank.
+
+    Nothing starts MPI here: a notebook could not be forked any more, and reading a surface would take a new program.
+
+    Raises:
+        UserError: the launcher does not fit the MPI library.
+    """
+    return open_world() if is_started() or launcher_of(os.environ) else Solo()
+
+
+def is_started() -> bool:
+    """Return whether this process has started MPI."""
+    return "mpi4py.MPI" in sys.modules
+
+
+def library_version() -> str:
+    """Return the name and version of the MPI library, or why there is none."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        return f"none ({error})"
+    return " ".join(str(MPI.Get_library_version()).split("\n")[0].strip(" \0,").split())
+
+
+class MpiWorld:
+    """The ranks of an MPI communicator."""
+
+    def __init__(self, mpi: Any, communicator: Any, parent: Parent | None = None) -> None:
+        """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
+        self._mpi = mpi
+        self.communicator, self.parent = communicator, parent
+        self.hear: Callable[[str], None] = to_stderr
+        self.rank, self.size = communicator.rank, communicator.size
+        self.host = socket.gethostname()
+        self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
+        # a communicator of its own: HDF5 and the messages of the sweep never see each other's traffic
+        self._messages = communicator.Dup()
+        self._leaving: deque[Any] = deque()
+        self._node = communicator.Split_type(mpi.COMM_TYPE_SHARED)
+        self.local_rank = self._node.rank
+        self._windows: list[Any] = []
+        if self.size > 1 and parent is None:
+            _die_with_launcher()
+        elif self.size > 1 and parent:
+            parent.opened()
+
+    def meet(self) -> None:
+        """Wait until every rank is here, asleep."""
+        self._sleep_until_all(self.communicator)
+
+    def from_root(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
+        self.meet()
+        return self.communicator.bcast(value)  # type: ignore[no-any-return]
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return every rank's value on every rank."""
+        self.meet()
+        return self.communicator.allgather(value)  # type: ignore[no-any-return]
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays of local rank 0, held once in this node's memory; once a rank where no place has room."""
+        self._sleep_until_all(self._node)
+        forms: list[Form] = self._node.bcast([(array.shape, array.dtype) for array in arrays])
+        shared, note = self._hold(forms)
+        for text in dict.fromkeys(filter(None, self.everywhere(note))):
+            tell(self, f"note: {text}.")
+        if shared is None:
+            return [self._copy(form, *source) for form, *source in zip_longest(forms, arrays)]
+        if self._node.rank == 0:
+            for target, source in zip(shared, arrays, strict=True):
+                target[...] = source
+        self._sleep_until_all(self._node)
+        return shared
+
+    def _hold(self, forms: list[Form]) -> tuple[list[NDArray[Any]] | None, str]:
+        """Return arrays that this node's ranks share, None where no place has room, and what to say of that.
+
+        MPI dies of a shared window without room, so that is looked at before.
+        """
+        need, free = node_arrays.nbytes(forms), node_arrays.room(node_arrays.shared_memory())
+        if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
+            return [self._allocate(*form) for form in forms], ""
+        file = self._node.bcast(node_arrays.new_file(need) if self._node.rank == 0 else None)
+        found = node_arrays.mapped(file, forms) if file else None
+        everywhere = all(self._node.allgather(found is not None))
+        if file and self._node.rank == 0:
+            Path(file).unlink(missing_ok=True)
+        place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
+        short = f"{node_arrays.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
+        note = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
+        return found if everywhere else None, note if self._node.rank == 0 else ""
+
+    def _copy(self, form: Form, source: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return this rank's own copy of an array of local rank 0; a message has at most 2 GB."""
+        copy = np.empty(*form) if source is None else np.ascontiguousarray(source)
+        raw = copy.reshape(-1).view(np.uint8)
+        for begin in range(0, raw.size, MESSAGE):
+            self._node.Bcast(raw[begin : begin + MESSAGE])
+        return copy
+
+    def release(self) -> None:
+        """Let go of all that was shared: no rank may look at it any more; collective."""
+        while self._windows:
+            self._windows.pop().Free()
+
+    def send(self, message: Any, to: int) -> None:
+        """Send a message; MPI's own wait would spin until the receiver has looked, so its buffer is kept instead."""
+        while len(self._leaving) >= KEPT and self._leaving[0].Test():
+            self._leaving.popleft()
+        self._leaving.append(self._messages.isend(message, to))
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return a message that has arrived and its sender, else None."""
+        status = self._mpi.Status()
+        if not self._messages.iprobe(status=status):
+            return None
+        return status.source, self._messages.recv(source=status.source)
+
+    def abort(self, code: int) -> None:
+        """End every rank at once."""
+        if self.parent:
+            self.parent.abort(code)
+            if os.environ.get(RECOVERS, "0") != "0":  # Open MPI's own way may leave mpirun hanging then
+                os._exit(code)
+        self.communicator.Abort(code)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = int(np.prod(shape)) * dtype.itemsize
+        window = self._mpi.Win.Allocate_shared(size if self._node.rank == 0 else 0, dtype.itemsize, comm=self._node)
+        self._windows.append(window)
+        buffer, _ = window.Shared_query(0)
+        return np.ndarray(shape, dtype, buffer)
+
+    def _sleep_until_all(self, communicator: Any) -> None:
+        request = communicator.Ibarrier()
+        wait_for(lambda: request.Test() or None)
+
+
+def _die_with_launcher() -> None:
+    """End this process once its launcher is gone, as after a kill -9 of mpirun alone."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()

@@ -1,0 +1,313 @@
+"""The process above a rank: sees it die, says so in one sentence and ends the job; knows neither MPI nor the work.
+
+What a launcher starts forks at once. The child is the rank; the parent waits for its end, and nothing that happens in
+the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that has ended
+without taking its leave has died, be it with exit code 0. Then its parent notes the point that it had in hand, tells
+the parents of the other ranks of this node, and exits with code 1: upon that the launcher ends those of other nodes.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from landscape_mpi.errors import Exit
+from landscape_mpi.mpi.signals import SIGNALS
+
+LOOK = 0.5
+"""Seconds between two looks at the launcher and at the other ranks' parents."""
+FAREWELL = 60.0
+"""Seconds for the end of a process whose rank has taken its leave, such as for hooks of a library at exit."""
+TELLING = 2.0
+"""Seconds within which the other ranks of a node are told."""
+TOLD = signal.SIGUSR2
+"""What a parent says to another: a rank has died, and that has been printed."""
+HEARS = "LANDSCAPE_DEATHS"
+"""Names a file to which a line is added for each death, for scripts: exit code 1 has other reasons too."""
+LARGEST = 1 << 20
+"""Bytes of a note beyond which nothing is added."""
+PDEATHSIG, SUBREAPER = 1, 36
+"""Options of prctl(2): a signal at the parent's death, and being given the children that the dead leave behind."""
+
+_HEAD = struct.Struct("=BBI")
+_WORKING, _LEFT, _ABORTED = range(3)
+_OPEN = 128
+
+
+class Parent:
+    """The rank's end of the line: memory that both processes see, so that a word of it costs no system call."""
+
+    def __init__(self, page: mmap.mmap) -> None:
+        self._page = page
+        self._state, self._code = _WORKING, 0
+
+    def opened(self) -> None:
+        """The ranks have found each other: from now on each can wait for all others."""
+        self._state |= _OPEN
+        self._write(b"")
+
+    def hold(self, note: Path, place: str, index: tuple[int, ...]) -> None:
+        """Say which point this rank has in hand from now on, and in which file that is noted should it die."""
+        self._write(json.dumps({"note": os.fsdecode(note.absolute()), "place": place, "index": index}).encode())
+
+    def release(self) -> None:
+        """Say that this rank has no point in hand."""
+        self._write(b"")
+
+    def leave(self, code: int) -> None:
+        """Say with which code this rank ends: whatever ends the process from here on, it is not the work."""
+        self._state, self._code = _LEFT | (self._state & _OPEN), int(code)
+        self._write(b"")
+
+    def abort(self, code: int) -> None:
+        """Say with which code all ranks end; the reason has been printed."""
+        self._state, self._code = _ABORTED | (self._state & _OPEN), int(code)
+        self._write(b"")
+
+    def _write(self, held: bytes) -> None:
+        size = len(held) if len(held) <= len(self._page) - _HEAD.size else 0
+        self._page[: _HEAD.size] = _HEAD.pack(self._state, self._code, 0)  # killed on the way: nothing in hand
+        self._page[_HEAD.size : _HEAD.size + size] = held[:size]
+        self._page[: _HEAD.size] = _HEAD.pack(self._state, self._code, size)
+
+
+def fork_rank(rank: int, launched: bool) -> Parent | None:
+    """Fork: the child returns and is the rank, this process becomes its parent and never returns.
+
+    Args:
+        rank: the number of this process, for the sentence.
+        launched: whether a launcher started it, and others beside it.
+
+    Returns:
+        None in this process where the system has no means for it; a launcher still sees some of the deaths then.
+    """
+    if sys.platform != "linux":
+        return None
+    page = mmap.mmap(-1, 1 << 14)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*SIGNALS, TOLD, signal.SIGCHLD])
+    _prctl(SUBREAPER, 1)
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        signal.signal(TOLD, lambda *_: None)  # never called: it tells the other parents that this process listens
+        _Watch(child, page, rank, launched).watch()
+        os._exit(Exit.INTERNAL)
+    _prctl(PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(Exit.INTERNAL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return Parent(page)
+
+
+class _Watch:
+    """The parent's end."""
+
+    def __init__(self, child: int, page: mmap.mmap, rank: int, launched: bool) -> None:
+        self._child, self._page, self._launched, self._rank = child, page, launched, rank
+        self._launcher = os.getppid()
+        self._passed: set[int] = set()
+        self._others: dict[int, int] = {}
+        self._gone_at, self._left_at = 0.0, 0.0
+        self._looked = False
+
+    def watch(self) -> None:
+        """Wait for the rank's end, and end as it did; signals are passed on."""
+        while True:
+            found = signal.sigtimedwait([*SIGNALS, TOLD, signal.SIGCHLD], LOOK)
+            if found is None:
+                self._look_around()
+            elif found.si_signo == signal.SIGCHLD:
+                self._reap()
+            elif found.si_signo == TOLD and _parent_of(found.si_pid) in (self._launcher, 0):  # 0: it has ended since
+                self._end_quietly()
+            else:
+                self._passed.add(found.si_signo)
+                with suppress(ProcessLookupError):
+                    os.kill(self._child, found.si_signo)
+
+    def _reap(self) -> None:
+        """Look at what has ended, the rank or what it had started and left behind."""
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[0] == self._child:
+                    self._end(found[1])
+
+    def _look_around(self) -> None:
+        """End where the launcher or another rank's parent is gone, or where the rank's own end takes too long."""
+        if self._launched and os.getppid() != self._launcher:
+            self._kill_all()
+            os._exit(Exit.INTERNAL)
+        state, code, _ = self._said()
+        if state & ~_OPEN != _WORKING:
+            self._left_at = self._left_at or time.monotonic()
+            if time.monotonic() > self._left_at + FAREWELL:
+                self._kill_all()
+                os._exit(code)
+        elif self._launched and state & _OPEN:
+            self._look_at_others()
+
+    def _look_at_others(self) -> None:
+        if not self._looked:
+            self._looked = True
+            for pid in self._listeners():
+                with suppress(OSError):
+                    self._others[os.pidfd_open(pid)] = pid
+        poll = select.poll()
+        for file in self._others:
+            poll.register(file, select.POLLIN)
+        if not poll.poll(0):
+            return
+        self._gone_at = self._gone_at or time.monotonic()
+        if time.monotonic() > self._gone_at + 2 * LOOK:  # it might have left in good order, and this rank be about to
+            self._die("a rank died: the process above it was killed")
+
+    def _end(self, status: int) -> None:
+        """End as the rank did."""
+        state, code, held = self._said()
+        killed = os.WIFSIGNALED(status)
+        if state & ~_OPEN != _WORKING:
+            if self._launched and killed and os.WTERMSIG(status) == signal.SIGKILL and code == Exit.COMPLETE:
+                self._die(f"rank {self._rank} on {socket.gethostname()} died at its end ({_how(status)})")
+            if killed or state & ~_OPEN == _ABORTED:  # others may wait for this rank in the end of MPI
+                time.sleep(2 * LOOK)  # the launcher has heard the code by then, and the others have taken their leave
+                self._tell()
+            os._exit(code)
+        if killed and os.WTERMSIG(status) in self._passed:
+            _say(f"stopped by {signal.Signals(os.WTERMSIG(status)).name}; run the same command again to go on.")
+            os._exit(Exit.RUN_AGAIN)
+        who = f"rank {self._rank} on {socket.gethostname()}"
+        how = _how(status)
+        _note(held, who, how)
+        where = f" at {held['place']}" if held else ""
+        self._die(f"{who} died{where} ({how})")
+
+    def _die(self, text: str) -> None:
+        """Say what happened and end all ranks of this node; those of others the launcher ends."""
+        if self._first():
+            _say(f"error: {text}; what is done is kept: run the same command again to go on.")
+            if os.environ.get(HEARS):
+                _add(os.environ[HEARS], f"{text}\n")
+        self._tell()
+        self._kill_all()
+        os._exit(Exit.INTERNAL)
+
+    def _first(self) -> bool:
+        """Whether no other parent of this node has begun to speak."""
+        if not self._launched:
+            return True
+        self._voice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._voice.bind(f"\0landscape_mpi-{os.getuid()}-{self._launcher}")
+        except OSError:
+            return False
+        return True
+
+    def _end_quietly(self) -> None:
+        if self._said()[0] & ~_OPEN == _WORKING:
+            self._kill_all()
+            os._exit(Exit.INTERNAL)
+        soon = time.monotonic() - FAREWELL + TELLING
+        self._left_at = min(self._left_at or soon, soon)
+
+    def _tell(self) -> None:
+        """Tell the other parents of this node, until none is left."""
+        deadline = time.monotonic() + TELLING
+        while self._launched and time.monotonic() < deadline and (others := self._listeners()):
+            for pid in others:
+                with suppress(OSError):
+                    os.kill(pid, TOLD)
+            time.sleep(LOOK / 10)
+
+    def _listeners(self) -> list[int]:
+        """The processes of this launcher that listen as this one does: the other ranks' parents."""
+        return [pid for pid in _children(self._launcher) if pid != os.getpid() and _hears(pid, TOLD)]
+
+    def _kill_all(self) -> None:
+        """Kill the rank, and what it or its children have started."""
+        deadline = time.monotonic() + TELLING
+        while (children := list(_children(os.getpid()))) and time.monotonic() < deadline:
+            for pid in children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.005)
+
+    def _said(self) -> tuple[int, int, dict[str, object] | None]:
+        """Return the rank's state, its exit code and what it has in hand."""
+        state, code, size = _HEAD.unpack(self._page[: _HEAD.size])
+        held = self._page[_HEAD.size : _HEAD.size + size]
+        return state, code, json.loads(held) if held else None
+
+
+def _note(held: Mapping[str, object] | None, who: str, how: str) -> None:
+    """Add a line to the note of deaths."""
+    if held is None:
+        return
+    _add(str(held["note"]), json.dumps({"index": held["index"], "place": held["place"], "who": who, "how": how}) + "\n")
+
+
+def _add(path: str, line: str) -> None:
+    """Add a line to a file; a disk that refuses, or anything but a plain file there, takes none."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(OSError):
+        file = os.open(path, flags, 0o666)
+        found = os.fstat(file)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_size < LARGEST:
+            os.write(file, line.encode())
+            os.fdatasync(file)
+
+
+def _how(status: int) -> str:
+    if not os.WIFSIGNALED(status):
+        return f"it ended itself with exit code {os.WEXITSTATUS(status)}, as os._exit does"
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+    want = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+    return f"killed by {name}{want}"
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode(errors="replace"))
+
+
+def _children(parent: int) -> Iterator[int]:
+    """Return the living children of a process."""
+    for place in Path("/proc").glob("[0-9]*"):
+        if _parent_of(int(place.name)) == parent:
+            yield int(place.name)
+
+
+def _parent_of(pid: int) -> int:
+    """Return the parent of a living process; 0 where there is none."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:2]
+    except (OSError, ValueError):
+        return 0
+    return 0 if state in b"ZX" else int(parent)
+
+
+def _hears(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)

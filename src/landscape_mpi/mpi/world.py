@@ -1,0 +1,206 @@
+"""What the sweep asks of its ranks, and the world of a single process; the one of MPI is in `mpi`."""
+
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError, from_here, out_of_memory
+from landscape_mpi.mpi.device import local_rank_from
+from landscape_mpi.mpi.failures import Parent
+from landscape_mpi.mpi.launcher import launcher_of
+from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.streams import say
+
+T = TypeVar("T")
+NAP = 0.005
+"""Seconds between two looks at a message that is long in coming: costs 0.2 % of a core."""
+FIRST_NAP = 1e-4
+"""Seconds before the second look: an answer that is on its way comes soon."""
+GROWTH = 1.25
+"""Each nap in units of the one before it."""
+
+
+class World(Protocol):
+    """Ranks that compute together. Nothing here spins while it waits."""
+
+    rank: int
+    size: int
+    local_rank: int
+    host: str
+    communicator: Any
+    """For parallel HDF5; None where there is no MPI."""
+    parent: Parent | None
+    """The process above this one, which sees it die; None in a program of somebody else."""
+    threads: bool
+    """Whether rank 0 may send and receive in a thread while it computes."""
+    hear: Callable[[str], None]
+    """Where rank 0's lines go; standard error unless somebody else listens."""
+
+    def meet(self) -> None:
+        """Wait until every rank is here."""
+
+    def from_root(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return every rank's value on every rank."""
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays of each node's local rank 0, held once in that node's memory."""
+
+    def release(self) -> None:
+        """Let go of all that was shared: no rank may look at it any more; collective."""
+
+    def send(self, message: Any, to: int) -> None:
+        """Send a message without waiting for its receipt; a large one leaves during later calls of this world."""
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return a message that has arrived and its sender, else None."""
+
+    def abort(self, code: int) -> None:
+        """End every rank at once."""
+
+
+class Solo:
+    """The world of one process that has not started MPI, for want of a library or of a launcher."""
+
+    def __init__(self, parent: Parent | None = None) -> None:
+        self.rank, self.size, self.threads = 0, 1, True
+        self.local_rank = local_rank_from(os.environ)
+        self.host = socket.gethostname()
+        self.communicator: Any = None
+        self.parent = parent
+        self.hear: Callable[[str], None] = to_stderr
+
+    def meet(self) -> None:
+        """Return: there is nobody to wait for."""
+
+    def from_root(self, value: T) -> T:
+        """Return the value."""
+        return value
+
+    def everywhere(self, value: T) -> list[T]:
+        """Return the value as a list of one."""
+        return [value]
+
+    def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays."""
+        return arrays
+
+    def release(self) -> None:
+        """Return: nothing is held."""
+
+    def send(self, message: Any, to: int) -> None:
+        """Refuse: there is nobody to send to."""
+        raise RuntimeError(f"no rank {to} to send {message!r} to")
+
+    def poll(self) -> tuple[int, Any] | None:
+        """Return None: nobody sends."""
+        return None
+
+    def abort(self, code: int) -> None:
+        """End the process."""
+        if self.parent:
+            self.parent.abort(code)
+        os._exit(code)
+
+
+def wait_for(look: Callable[[], T | None]) -> T:
+    """Return what `look` finds, asleep between two looks: for FIRST_NAP at first, at last for NAP.
+
+    A nap is at most a quarter of the time waited so far: so two who wait for each other do not make each other's naps
+    longer and longer.
+    """
+    nap = FIRST_NAP
+    while (found := look()) is None:
+        time.sleep(nap)
+        nap = min(GROWTH * nap, NAP)
+    return found
+
+
+class RankError(Exception):
+    """A bug or a failure of the machine on some rank; its text names rank and host and holds the traceback."""
+
+
+def together(world: World, step: Callable[[], T]) -> T:
+    """Run a step on every rank and go on only if all of them did it.
+
+    Raises:
+        UserError: on every rank, with the sentence of the first rank that raised one.
+        Interrupted: on every rank, when a rank has been told to stop.
+        RankError: on every rank, when a rank raised anything else.
+    """
+    result: T | None = None
+    failure: tuple[int, str, str] | None = None
+    cause: BaseException | None = None  # known on its own rank alone
+    try:
+        result = step()
+    except UserError as error:
+        failure, cause = (0, str(error), error.details), error.__cause__
+    except MemoryError as error:
+        failure = (0, f"rank {world.rank} on {world.host}: {out_of_memory(error)}", "")
+    except Interrupted as reason:
+        failure = (1, str(reason), "")
+    except BaseException as error:  # such as an exit: the other ranks wait for this one
+        if world.size == 1 and isinstance(error, KeyboardInterrupt):
+            raise
+        failure, cause = (2, failure_text(world), ""), error
+    failures = [found for found in world.everywhere(failure) if found]
+    for kind, text, details in sorted(failures, key=lambda found: found[0]):
+        if kind == 0:
+            raise UserError(text, details) from cause
+        raise (Interrupted, RankError)[kind - 1](text) from cause
+    return result  # type: ignore[return-value]
+
+
+def failure_text(world: World) -> str:
+    """Return which rank on which host failed, with the traceback of the exception that is being handled."""
+    return f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}"
+
+
+def on_root(world: World, step: Callable[[], T]) -> T:
+    """Run a step on rank 0 alone and return its value on every rank; failures as in `together`."""
+    return world.from_root(together(world, lambda: step() if world.rank == 0 else None))  # type: ignore[return-value]
+
+
+def check_launcher(size: int, environment: Mapping[str, str]) -> None:
+    """Refuse a launcher that started several processes which do not see each other.
+
+    Raises:
+        UserError: the world has one rank and the environment speaks of more.
+    """
+    launcher = launcher_of(environment)
+    if size == 1 and launcher and launcher.many:
+        raise UserError(
+            f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
+            "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the "
+            "mpirun of that one."
+        )
+
+
+def tell(world: World, text: str) -> None:
+    """Say a line, from rank 0 alone: on standard error unless somebody else listens."""
+    if world.rank == 0:
+        world.hear(from_here(text))
+
+
+def noter(world: World) -> Callable[[str], None]:
+    """Return what says a note, from rank 0 alone and each text once."""
+    told: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            tell(world, f"note: {text}")
+
+    return note
+
+
+def to_stderr(text: str) -> None:
+    """Print a line on standard error."""
+    say(text)

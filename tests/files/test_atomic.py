@@ -1,0 +1,197 @@
+"""What was written reaches the disk at a stated pace, by every way of writing; a disk that refuses is heard."""
+
+import errno
+import os
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.files import atomic as durable
+from landscape_mpi.files.atomic import Disk, written_aside
+from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, open_writer
+from landscape_mpi.surface.journal import Evaluated, Journal
+from support.launch import launch
+
+RECORD = Record((1,), {"train_loss": 2.0}, 0, 0.1)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """The file behind every call that hands over to the disk."""
+    files = []
+    monkeypatch.setattr(durable, "HAND_OVER", lambda file: files.append(os.fstat(file).st_ino))
+    return files
+
+
+@pytest.fixture
+def surface(tmp_path):
+    path = tmp_path / "surface.h5"
+    create_surface(path, NewSurface(np.arange(3.0), None, ("train_loss",), [], None, ""))
+    return path
+
+
+def test_a_disk_is_asked_at_most_every_30_seconds_and_at_the_end(tmp_path, handed):
+    path, clock = tmp_path / "file", Clock()
+    path.touch()
+    disk = Disk(path, clock)
+    counts = []
+    for seconds in (0, 10, 29.9, 30, 31, 59, 61, 200):
+        clock.now = 100.0 + seconds
+        disk.wrote()
+        counts.append(len(handed))
+    assert counts == [0, 0, 0, 1, 1, 1, 2, 3]
+    disk.close()
+    assert handed == [path.stat().st_ino] * 4
+
+
+def of_journal(surface):
+    path = surface.parent / "rank-00000.journal"
+    journal = Journal(surface.parent, 0, b"i" * 32)
+    return path, lambda: journal.add(Evaluated(0, 0, 0, np.zeros(3), None)), journal.close
+
+
+def of_whole(surface):
+    writer = WholeWriter(surface)
+    return surface, lambda: writer.write({}, np.ones(3, np.uint8)), writer.close
+
+
+def of_root(surface):
+    writer = open_writer(surface, None, root=True)
+    return surface, lambda: writer.at_root(RECORD), lambda: writer.finish(lambda: None, complete=True)
+
+
+def of_parallel(surface):
+    world = pytest.importorskip("mpi4py.MPI").COMM_SELF
+    writer = open_writer(surface, world, root=True)
+    return surface, lambda: writer.at_source(RECORD), lambda: writer.finish(lambda: None, complete=True)
+
+
+WAYS = [of_journal, of_whole, of_root, pytest.param(of_parallel, marks=[pytest.mark.mpi, pytest.mark.hdf5])]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("every", "times"), [(0.0, [1, 2, 3]), (1e9, [0, 0, 1])])
+def test_every_way_of_writing_keeps_the_pace(surface, handed, monkeypatch, way, every, times):
+    monkeypatch.setattr(durable, "EVERY", every)
+    path, write, close = way(surface)
+    handed.clear()
+    counts = []
+    for step in (write, write, close):
+        step()
+        counts.append(handed.count(path.stat().st_ino))
+    assert counts == times
+
+
+def refuse(_):
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_disk_that_refuses_at_the_end_is_a_sentence(surface, monkeypatch, way):
+    """As NFS does; no file system here does so by itself, so the call is replaced."""
+    path, write, close = way(surface)
+    write()
+    monkeypatch.setattr(durable, "HAND_OVER", refuse)
+    with pytest.raises(UserError, match=rf"{path}: cannot be written \(Disk quota exceeded\); what it holds by now is"):
+        close()
+    if path == surface:
+        with h5py.File(surface) as file:
+            assert file["status"][()].any()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from landscape_mpi.files.hdf5 import OwnFile
+
+file = OwnFile(Path(sys.argv[1]), "r+")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+file.hdf5["train_loss"][...] = 3.0
+for step in (file.flush, file.close):
+    try:
+        step()
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_a_refused_write_is_heard_of_once_hdf5_is_done_and_ends_no_process(surface):
+    with h5py.File(surface) as file:
+        place = file["train_loss"].id.get_offset()
+    before = surface.read_bytes()
+    run = launch(surface, place, program=(sys.executable, "-c", LIMITED))
+    assert (run.returncode, run.stdout) == (0, "File too large\n" * 2), run.stderr
+    assert surface.read_bytes()[place:] == before[place:]
+    with h5py.File(surface) as file:
+        assert np.isnan(file["train_loss"][()]).all()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_text("good")
+    with pytest.raises(OSError, match="No space"), written_aside(path) as aside:  # noqa: PT012
+        aside.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (path.read_text(), names(tmp_path)) == ("good", ["figure.png"])
+    with written_aside(path) as aside:
+        assert aside.suffix == ".png"
+        aside.write_text("better")
+    assert (path.read_text(), names(tmp_path)) == ("better", ["figure.png"])
+
+
+def test_two_writers_of_one_file_do_not_tear_it(tmp_path):
+    path = tmp_path / "x.csv"
+    with written_aside(path) as first:
+        first.write_text("one")
+        with written_aside(path) as second:
+            second.write_text("two")
+        assert (path.read_text(), first.read_text()) == ("two", "one")
+    assert (path.read_text(), names(tmp_path)) == ("one", ["x.csv"])
+
+
+def test_no_link_is_followed_and_nothing_of_others_emptied(tmp_path, monkeypatch):
+    """Whoever may create files in the folder could guess the name of the next one."""
+    path, precious = tmp_path / "s.h5", tmp_path / "precious"
+    precious.write_text("mine")
+    tokens = iter(["00000000", "11111111", "22222222"])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(tokens))
+    (tmp_path / ".s.h5.writing-00000000.h5").symlink_to(precious)
+    (tmp_path / ".s.h5.writing-11111111.h5").hardlink_to(precious)
+    with written_aside(path) as aside:
+        assert aside.name == ".s.h5.writing-22222222.h5"
+    assert precious.read_text() == "mine"
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_path):
+    path, left, link = (tmp_path / name for name in ("s.h5", ".s.h5.writing-0123abcd.h5", ".s.h5.writing-89ab0123.h5"))
+    left.write_text("half")
+    link.symlink_to(tmp_path / "elsewhere")
+    other = tmp_path / ".s.h5.writing-notes.txt"
+    other.write_text("of somebody else")
+    with written_aside(path) as living:
+        assert not left.exists()
+        with written_aside(path):
+            pass
+        assert living.exists()
+    assert names(tmp_path) == sorted([other.name, link.name, "s.h5"])
+
+
+def test_a_name_as_long_as_there_may_be(tmp_path):
+    path = tmp_path / ("\u00e9" * 126 + ".h5")
+    with written_aside(path) as aside:
+        aside.write_text("whole")
+    assert path.read_text() == "whole"

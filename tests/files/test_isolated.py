@@ -1,0 +1,146 @@
+"""Files that kill or stall the HDF5 library do so in a process of its own."""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fates import disk_full, double, endless, gone, killed, refuses, shot, silent, starved, too_large
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.files import isolated as module
+from landscape_mpi.files.isolated import apart
+from landscape_mpi.surface.read import read_surface
+from plot.made_surfaces import write
+from support.jobs import tiny_job
+from support.launch import launch
+
+DAMAGED = Path(__file__).parent / "damaged"
+"""`crash.h5` and `endless.h5`: what fuzzing found for HDF5 1.10.8; a library without these defects refuses them."""
+
+
+@pytest.fixture
+def surface(tmp_path):
+    alpha = np.linspace(-1, 1, 5)
+    return write(tmp_path / "s.h5", alpha, None, {"train_loss": alpha**2})
+
+
+@pytest.mark.parametrize("name", ["crash.h5", "endless.h5"])
+def test_a_file_that_the_library_does_not_survive_is_refused(monkeypatch, name):
+    monkeypatch.setattr(module, "SECONDS", 1)
+    with pytest.raises(UserError, match=rf"{name}: .*the file is damaged"):
+        read_surface(DAMAGED / name)
+
+
+@pytest.mark.parametrize("command", ["info", "merge", "sweep"])
+def test_commands_say_so_in_a_sentence(tmp_path, command):
+    shutil.copy(DAMAGED / "crash.h5", tmp_path / "crash.h5")
+    job = tiny_job(tmp_path, plane={"kind": "file", "path": "crash.h5"}, output__file="crash.h5")
+    arguments = {"info": ["crash.h5"], "merge": ["whole.h5", "crash.h5"], "sweep": [job]}[command]
+    run = launch(command, *arguments, cwd=tmp_path)
+    assert run.returncode == 2
+    assert "crash.h5" in run.stderr
+    assert run.stderr.startswith("error: ")
+    assert run.stderr.count("\n") == 1
+    assert not (tmp_path / "whole.h5").exists()
+
+
+@pytest.mark.mpi
+def test_ranks_do_not_die_of_it(tmp_path):
+    shutil.copy(DAMAGED / "crash.h5", tmp_path / "crash.h5")
+    run = launch("sweep", tiny_job(tmp_path, output__file="crash.h5"), ranks=2)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert "crash.h5: the file is damaged" in run.stderr
+
+
+@pytest.fixture(params=["forked", "started"])
+def way(request, monkeypatch):
+    """Both ways to have a process: a fork, and a new program once MPI has been started here."""
+    if request.param == "started":
+        monkeypatch.setitem(sys.modules, "mpi4py.MPI", sys)
+        monkeypatch.setattr(os, "fork", None)
+    else:
+        monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    return request.param
+
+
+def test_what_was_read_comes_back(way):
+    values = np.arange(1e6)
+    np.testing.assert_array_equal(apart([], double, values), 2 * values)
+
+
+def test_a_surface_comes_back_whole(way, surface):
+    found = read_surface(surface)
+    assert found.complete
+    assert found.path == surface
+    np.testing.assert_array_equal(found.metrics["train_loss"], found.alpha**2)
+
+
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        (killed, r"the file is damaged: reading it crashed HDF5 \(SIGSEGV\); expected a sound file"),
+        (endless, r"reading it found no end within \d+ s of processor time; the file is damaged, or this machine very"),
+        (shot, r"the process that read it was ended from outside \(SIGKILL\), .*; the file may be sound"),
+        (gone, r"the process that read it was ended from outside \(exit code 3\), .*; the file may be sound"),
+        (silent, r"the process that read it was ended from outside \(exit code 0\), .*; the file may be sound"),
+        (too_large, r"there is not enough memory to read it; the file may be sound"),
+        (starved, r"there is not enough memory to read it; the file may be sound"),
+    ],
+)
+def test_how_it_ended_is_said(way, surface, fate, words):
+    with pytest.raises(UserError, match=rf"s.h5: {words}"):
+        apart([surface], fate)
+
+
+def test_a_lower_limit_that_may_not_be_raised_is_kept_and_said(monkeypatch, surface):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (4, 4))
+    assert module._cpu_limits(20) == (3, 4)
+    words = module._ending("s.h5", -signal.SIGXCPU, 20)
+    assert (
+        words == "s.h5: reading it took all of the 3 s that ulimit -t allows; the file may be sound: raise that limit."
+    )
+    monkeypatch.setattr("resource.getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert module._cpu_limits(20) == (20, 21)
+
+
+def test_a_process_that_cannot_be_had_speaks_for_no_damage(monkeypatch, surface):
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    with pytest.raises(UserError, match=r"\(Resource temporarily unavailable\); the file may be sound"):
+        read_surface(surface)
+
+
+def test_exceptions_come_back_as_they_are(way):
+    with pytest.raises(UserError, match=r"^what was wrong$"):
+        apart([], refuses, "what was wrong")
+    with pytest.raises(OSError, match="No space left") as caught:
+        apart([], disk_full)
+    assert caught.value.errno == 28
+
+
+def test_this_process_itself_opens_no_file_of_others(monkeypatch, surface):
+    """What the library leaves in memory after a damaged file must not meet the next one."""
+    monkeypatch.setattr("h5py.File", killed)
+    monkeypatch.setattr(module, "_forked", lambda *_: (0, b""))
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    with pytest.raises(UserError, match="exit code 0"):
+        read_surface(surface)
+
+
+def test_no_process_and_no_pipe_is_left(surface):
+    def held():
+        return len([*Path("/proc/self/fd").iterdir()]), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+
+    before = held()
+    for _ in range(5):
+        read_surface(surface)
+    assert held() == before

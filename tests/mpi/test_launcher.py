@@ -1,0 +1,74 @@
+"""Which launcher counts: the nearest one; a shell and a notebook in a step of SLURM's have none."""
+
+import sys
+
+import pytest
+
+from landscape_mpi.mpi.launcher import Launcher, launcher_of
+from support.launch import launch
+
+OPEN = """
+import sys
+from landscape_mpi.errors import UserError
+from landscape_mpi.mpi.communicator import open_world, world_if_started
+try:
+    print([type(world).__name__ + str(world.size) for world in (world_if_started(), open_world())])
+except UserError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def step(tasks, **more):
+    """What SLURM 22.05 says of itself to a task; Open MPI asks for some of these as well."""
+    return {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOBID": "7",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEPID": "0",
+        "SLURM_NODELIST": "here",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NTASKS": str(tasks),
+        "SLURM_STEP_NUM_TASKS": str(tasks),
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_TASKS_PER_NODE": str(tasks),
+    } | more
+
+
+PTY = {"SLURM_PTY_PORT": "32797"}
+OMPI = {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # the batch script itself
+        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}, Launcher("OMPI_COMM_WORLD_SIZE", 3, 2)),
+        ({"PMI_SIZE": "3", "PMI_RANK": "2"}, Launcher("PMI_SIZE", 3, 2)),
+        ({"PMIX_RANK": "1"}, Launcher("PMIX_RANK", 1, 0)),
+        (step(4) | OMPI, Launcher("OMPI_COMM_WORLD_SIZE", 1, 0)),
+        (step(4, PMIX_RANK="0"), Launcher("SLURM_STEP_NUM_TASKS", 4, 0, slurm=True)),
+        (step(1), Launcher("SLURM_STEP_NUM_TASKS", 1, 0, slurm=True, mute=True)),
+        (step(4) | PTY, Launcher("SLURM_STEP_NUM_TASKS", 4, 0, slurm=True, mute=True, in_shell=True)),
+        (step("?"), Launcher("SLURM_STEP_NUM_TASKS", 1, 0, slurm=True, mute=True)),
+    ],
+)
+def test_the_nearest_launcher_counts(environment, expected):
+    assert launcher_of(environment) == expected
+
+
+@pytest.mark.parametrize("environment", [step(1), step(4) | PTY, step(4, PMIX_RANK="0") | PTY])
+def test_a_shell_or_a_notebook_of_a_step_is_one_process_and_asks_no_mpi(environment):
+    run = launch(OPEN, program=(sys.executable, "-c"), env=environment)
+    assert (run.returncode, run.stdout) == (0, "['Solo1', 'Solo1']\n"), run.stderr
+
+
+@pytest.mark.mpi
+def test_tasks_that_do_not_see_each_other_are_refused_in_one_sentence():
+    run = launch(OPEN, program=(sys.executable, "-c"), env=step(4))
+    assert run.returncode == 1
+    assert run.stderr.startswith(
+        "error: the launcher started 4 processes (SLURM_STEP_NUM_TASKS) and each sees a world of 1"
+    )
+    assert run.stderr.count("\n") == 1
