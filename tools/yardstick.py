@@ -3,7 +3,8 @@
     python tools/yardstick.py [FOLDER] [--each]
 
 A private helper is a function or method that begins with one underscore; it is used once where its own module names it
-in one place besides its definition. The three walks are the lists of files in CONTRIBUTING.md. With --each, one line a package.
+in one place besides its definition. The three walks are the lists of files in CONTRIBUTING.md. With --each, one line a
+package.
 """
 
 import ast
