@@ -17,37 +17,34 @@ def main() -> int:
     """
     shield()
     verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
-    options, parent = None, None
+    options, parent, text = None, None, ""
     try:
         from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
 
         options = parse(sys.argv[1:])
-        parent = _parent() if options.own_code else None
+        parent = _forked() if options.own_code else None
         code = execute(options, parent)
     except UserError as error:
-        code = _say(error.told(verbose), Exit.USER)
+        text, code = error.told(verbose), Exit.USER
     except MemoryError as error:
-        code = _say(f"error: {out_of_memory(error)}", Exit.USER)
+        text, code = f"error: {out_of_memory(error)}", Exit.USER
     except KeyboardInterrupt:
-        code = _say("interrupted; run the same command again to go on.", Exit.RUN_AGAIN)
+        text, code = "interrupted; run the same command again to go on.", Exit.RUN_AGAIN
     except BaseException:
         if options is None:  # --help, or arguments that are none
             raise
-        code = _say(traceback.format_exc(), Exit.INTERNAL)
+        text, code = traceback.format_exc(), Exit.INTERNAL
+    if text:
+        say(text)
     if parent:
         parent.leave(code)
     return code
 
 
-def _parent() -> Parent | None:
-    """Fork, and return in the child alone."""
+def _forked() -> Parent | None:
+    """Fork and return in the child alone: this process stays above it and watches."""
     launcher = launcher_of(os.environ)
     return fork_rank(launcher.rank, launched=True) if launcher and launcher.many else fork_rank(0, launched=False)
-
-
-def _say(text: str, code: Exit) -> int:
-    say(text)
-    return code
 
 
 if __name__ == "__main__":

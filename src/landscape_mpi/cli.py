@@ -1,4 +1,7 @@
-"""The commands and their flags; knows where each command's work is done, and does none of it."""
+"""Parses the command line and runs the command that it names.
+
+Each command imports what it needs: `info` starts without torch, `fetch` without MPI.
+"""
 
 import argparse
 import gc
@@ -6,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
@@ -39,21 +41,73 @@ def execute(options: argparse.Namespace, parent: Parent | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; each sets `command` to what runs it."""
+    """Return the parser of all commands; each sets `command` to what runs it, and whether that runs the user's code."""
     parser = argparse.ArgumentParser(
         prog="python -m landscape_mpi", description="Loss landscapes of neural networks, swept by many MPI ranks."
     )
     parser.set_defaults(own_code=False)
     parser.add_argument("--version", action=_Version, help="print the versions of everything that matters")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_sweep(commands)
-    _add_check(commands)
-    _add_init(commands)
-    _add_train(commands)
-    _add_merge(commands)
-    _add_info(commands)
-    _add_export(commands)
-    _add_fetch(commands)
+
+    command = commands.add_parser("sweep", help="compute a surface; run again to go on where it stopped")
+    command.add_argument("job", type=Path, help="the job file")
+    _add_device(command)
+    command.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
+    command.add_argument("--quiet", action="store_true", help="no progress")
+    command.add_argument(
+        "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
+    )
+    command.add_argument(
+        "--on-failure",
+        choices=["stop", "continue"],
+        default="stop",
+        help="continue: a point that raises is tried once more and then marked failed",
+    )
+    _add_time_limit(command)
+    _add_verbose(command)
+    command.set_defaults(command=sweep, own_code=True)
+
+    command = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
+    command.add_argument("job", type=Path, help="the job file")
+    _add_device(command)
+    _add_verbose(command)
+    command.set_defaults(command=check, own_code=True)
+
+    command = commands.add_parser("init", help="write a commented job to start from")
+    command.add_argument("job", type=Path, help="the name of a new file")
+    command.set_defaults(command=init)
+
+    command = commands.add_parser(
+        "train", help="train theta* and keep a checkpoint of every epoch; run again to go on where it stopped"
+    )
+    command.add_argument(
+        "jobs", type=Path, nargs="+", metavar="job", help="a job file; each of several is trained by one rank"
+    )
+    _add_device(command)
+    command.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
+    command.add_argument("--quiet", action="store_true", help="no progress")
+    _add_time_limit(command)
+    _add_verbose(command)
+    command.set_defaults(command=train, own_code=True)
+
+    command = commands.add_parser("merge", help="put shards together into one surface, as many as there are")
+    command.add_argument("surface", type=Path, help="the file to put them into; may hold some of them already")
+    command.add_argument("shard", type=Path, nargs="+", help="files that `sweep --shard` wrote")
+    command.set_defaults(command=merge)
+
+    command = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
+    command.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
+    command.set_defaults(command=info)
+
+    command = commands.add_parser("export", help="write a surface as .npz, .csv or .nc (netCDF-4)")
+    command.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
+    command.add_argument("target", type=Path, help="its ending names the format; a file that is there is replaced")
+    command.set_defaults(command=export)
+
+    command = commands.add_parser("fetch", help="download the official CIFAR-10 archive and check it")
+    command.add_argument("name", choices=["cifar10"])
+    command.add_argument("--root", type=Path, required=True, help="the folder to put cifar-10-batches-py into")
+    command.set_defaults(command=fetch)
     return parser
 
 
@@ -73,92 +127,6 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
-
-
-def _add_sweep(commands: _Commands) -> None:
-    parser = commands.add_parser("sweep", help="compute a surface; run again to go on where it stopped")
-    parser.add_argument("job", type=Path, help="the job file")
-    _add_device(parser)
-    parser.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.add_argument(
-        "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
-    )
-    parser.add_argument(
-        "--on-failure",
-        choices=["stop", "continue"],
-        default="stop",
-        help="continue: a point that raises is tried once more and then marked failed",
-    )
-    _add_time_limit(parser)
-    _add_verbose(parser)
-    parser.set_defaults(command=_sweep, own_code=True)
-
-
-def _add_check(commands: _Commands) -> None:
-    parser = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
-    parser.add_argument("job", type=Path, help="the job file")
-    _add_device(parser)
-    _add_verbose(parser)
-    parser.set_defaults(command=_check, own_code=True)
-
-
-def _add_init(commands: _Commands) -> None:
-    parser = commands.add_parser("init", help="write a commented job to start from")
-    parser.add_argument("job", type=Path, help="the name of a new file")
-    parser.set_defaults(command=_init)
-
-
-def _add_train(commands: _Commands) -> None:
-    parser = commands.add_parser(
-        "train", help="train theta* and keep a checkpoint of every epoch; run again to go on where it stopped"
-    )
-    parser.add_argument(
-        "jobs", type=Path, nargs="+", metavar="job", help="a job file; each of several is trained by one rank"
-    )
-    _add_device(parser)
-    parser.add_argument("--overwrite", action="store_true", help="remove the checkpoints of an earlier run first")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    _add_time_limit(parser)
-    _add_verbose(parser)
-    parser.set_defaults(command=_train, own_code=True)
-
-
-def _add_merge(commands: _Commands) -> None:
-    parser = commands.add_parser("merge", help="put shards together into one surface, as many as there are")
-    parser.add_argument("surface", type=Path, help="the file to put them into; may hold some of them already")
-    parser.add_argument("shard", type=Path, nargs="+", help="files that `sweep --shard` wrote")
-    parser.set_defaults(command=_merge)
-
-
-def _add_info(commands: _Commands) -> None:
-    parser = commands.add_parser("info", help="what a surface file holds, how complete it is and where it is from")
-    parser.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
-    parser.set_defaults(command=_info)
-
-
-def _add_export(commands: _Commands) -> None:
-    parser = commands.add_parser("export", help="write a surface as .npz, .csv or .nc (netCDF-4)")
-    parser.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
-    parser.add_argument("target", type=Path, help="its ending names the format; a file that is there is replaced")
-    parser.set_defaults(command=_export)
-
-
-def _add_fetch(commands: _Commands) -> None:
-    parser = commands.add_parser("fetch", help="download the official CIFAR-10 archive and check it")
-    parser.add_argument("name", choices=["cifar10"])
-    parser.add_argument("--root", type=Path, required=True, help="the folder to put cifar-10-batches-py into")
-    parser.set_defaults(command=_fetch)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of seconds above 0")
-    return value
-
-
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
 
@@ -168,19 +136,19 @@ def _add_verbose(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_time_limit(parser: argparse.ArgumentParser) -> None:
+    def seconds(text: str) -> float:
+        value = float(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of seconds above 0")
+        return value
+
     parser.add_argument(
-        "--time-limit",
-        type=_seconds,
-        metavar="SECONDS",
-        help="stop by itself, with exit code 75; run again to go on",
+        "--time-limit", type=seconds, metavar="SECONDS", help="stop by itself, with exit code 75; run again to go on"
     )
 
 
-# Each command imports what it needs: `info` starts without torch, `fetch` without MPI.
-
-
 @contextmanager
-def _heavy_imports() -> Iterator[None]:
+def heavy_imports() -> Iterator[None]:
     """Import torch without the garbage collector, and keep what it brings out of every later collection.
 
     None of it is ever garbage, and looking through it over and over is a quarter of what the start and the end of a
@@ -194,52 +162,39 @@ def _heavy_imports() -> Iterator[None]:
         gc.enable()
 
 
-def _sweep(options: argparse.Namespace, parent: Parent | None) -> int:
+def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
+    """Compute a surface, or what it lacks."""
     stop = Stop()
     with stop.listening():  # from here on, because what comes next takes seconds
-        return _sweep_on_rank(options, parent, stop)
+        with heavy_imports():
+            from landscape_mpi.mpi.communicator import open_world
+            from landscape_mpi.sweeping.exit import guarded
+            from landscape_mpi.sweeping.run import Options, sweep
+
+        world = open_world(parent)
+        flags = Options(
+            device=options.device,
+            overwrite=options.overwrite,
+            quiet=options.quiet,
+            shard=options.shard,
+            time_limit=options.time_limit,
+            tolerant=options.on_failure == "continue",
+            verbose=options.verbose,
+        )
+        return guarded(world, lambda: sweep(options.job, flags, world, stop), options.verbose)
 
 
-def _sweep_on_rank(options: argparse.Namespace, parent: Parent | None, stop: Stop) -> int:
-    with _heavy_imports():
-        from landscape_mpi.mpi.communicator import open_world
-        from landscape_mpi.sweeping import Options, guarded, sweep
-
-    world = open_world(parent)
-    flags = Options(
-        options.device,
-        options.overwrite,
-        options.quiet,
-        options.shard,
-        options.time_limit,
-        tolerant=options.on_failure == "continue",
-        verbose=options.verbose,
-    )
-    return guarded(world, lambda: sweep(options.job, flags, world, stop), options.verbose)
-
-
-def _merge(options: argparse.Namespace) -> int:
-    from landscape_mpi.surface.merge import merge
-    from landscape_mpi.surface.status import remedies, state
-
-    merged = merge(options.surface, options.shard)
-    lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
-    lines += [f"to go on: {command}" for command in remedies(merged.surface)]
-    for note in merged.notes:
-        say(f"note: {note}.")
-    report("\n".join(lines))
-    return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
-
-
-def _check(options: argparse.Namespace, _: Parent | None) -> int:
-    with _heavy_imports():
+def check(options: argparse.Namespace, _: Parent | None) -> int:
+    """Print what a job would do and cost."""
+    with heavy_imports():
         from landscape_mpi.sweeping.check import check
 
     answer(check(options.job, options.device).removesuffix("\n"))
     return Exit.COMPLETE
 
 
-def _init(options: argparse.Namespace) -> int:
+def init(options: argparse.Namespace) -> int:
+    """Write a commented job, never over a file that is there."""
     from landscape_mpi.job import TEMPLATE
 
     try:
@@ -253,8 +208,9 @@ def _init(options: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
-def _train(options: argparse.Namespace, parent: Parent | None) -> int:
-    with _heavy_imports():
+def train(options: argparse.Namespace, parent: Parent | None) -> int:
+    """Train the networks of jobs."""
+    with heavy_imports():
         from landscape_mpi.mpi.communicator import open_world
         from landscape_mpi.train import Options, train_jobs
 
@@ -262,14 +218,30 @@ def _train(options: argparse.Namespace, parent: Parent | None) -> int:
     return train_jobs(options.jobs, flags, open_world(parent))
 
 
-def _info(options: argparse.Namespace) -> int:
+def merge(options: argparse.Namespace) -> int:
+    """Put shards together and say what the surface lacks."""
+    from landscape_mpi.surface.merge import merge
+    from landscape_mpi.surface.status import remedies, state
+
+    merged = merge(options.surface, options.shard)
+    lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
+    lines += [f"to go on: {command}" for command in remedies(merged.surface)]
+    for note in merged.notes:
+        say(f"note: {note}.")
+    report("\n".join(lines))
+    return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
+
+
+def info(options: argparse.Namespace) -> int:
+    """Print what a surface file holds."""
     from landscape_mpi.surface.info import describe
 
     answer(describe(options.surface).removesuffix("\n"))
     return Exit.COMPLETE
 
 
-def _export(options: argparse.Namespace) -> int:
+def export(options: argparse.Namespace) -> int:
+    """Write a surface in another format."""
     from landscape_mpi.surface.export import export
 
     export(options.surface, options.target)
@@ -277,7 +249,8 @@ def _export(options: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
-def _fetch(options: argparse.Namespace) -> int:
+def fetch(options: argparse.Namespace) -> int:
+    """Download the CIFAR-10 archive."""
     from landscape_mpi.data import fetch_cifar10
 
     report(str(fetch_cifar10(options.root, report=say)))
