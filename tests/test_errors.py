@@ -1,12 +1,15 @@
 """A mistake is one line that a terminal only shows."""
 
+import pickle
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import landscape_mpi.__main__
 import landscape_mpi.plot.__main__
-from landscape_mpi.errors import UserError, printable
+from landscape_mpi.errors import Either, Flag, Key, UserError, printable
 
 
 @given(st.text(st.characters()))
@@ -37,3 +40,51 @@ def test_memory_that_runs_out_is_one_sentence(main, where, prefix, monkeypatch, 
     sentence = capsys.readouterr().err
     assert sentence.startswith(f"{prefix}there is not enough memory for this (Unable to allocate 3 TiB); expected")
     assert sentence.count("\n") == 1
+
+
+WHOLE = UserError(
+    ("evaluate.", Key("x")),
+    ("found 3 beside ", Key("evaluate.batch")),
+    expected="a number",
+    remedy=("write ", Key("metrics", ("loss", "accuracy")), ", or ", Flag("kind", ("heat", "line"))),
+    file="job.yaml",
+    details="Traceback ...",
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (UserError("", "nothing fits"), "nothing fits."),
+        (UserError("grid", "found 3", expected="a range"), "grid: found 3; expected a range."),
+        (UserError("grid", "found 3", "a range", "mend it"), "grid: found 3; expected a range: mend it."),
+        (UserError("grid", "found 3", "a range", "Mend it"), "grid: found 3; expected a range. Mend it."),
+        (UserError("grid", "is missing", remedy="mend it"), "grid: is missing; mend it."),
+        (UserError(Flag("log"), "is odd", remedy=("leave ", Flag("log"), " out")), "--log: is odd; leave --log out."),
+        (UserError(Path("/a/b.h5"), "is damaged"), "/a/b.h5: is damaged."),
+        (UserError("", "it lacks a norm", remedy=Either("name one", "scale first")), "it lacks a norm; name one."),
+        (
+            WHOLE,
+            (
+                "job.yaml: evaluate.x: found 3 beside evaluate.batch; expected a number: write metrics: "
+                "[loss, accuracy], or --kind heat | line."
+            ),
+        ),
+    ],
+)
+def test_the_sentence_is_made_of_the_parts_that_there_are(error, sentence):
+    assert str(error) == sentence
+
+
+def test_readers_may_have_other_words_for_keys_and_flags():
+    error = UserError("grid", ("stands beside ", Key("model")), remedy=Either("run again", "call again"))
+    error.called = lambda term: term.python if isinstance(term, Either) else f"<{term.name}>"
+    assert str(error) == "<grid>: stands beside <model>; call again."
+
+
+def test_parts_pass_from_process_to_process():
+    copy = pickle.loads(pickle.dumps(WHOLE))
+    assert str(copy) == str(WHOLE)
+    assert [copy.key, copy.found, copy.expected, copy.remedy] == [WHOLE.key, WHOLE.found, WHOLE.expected, WHOLE.remedy]
+    assert copy.details == "Traceback ..."
+    assert copy.file == "job.yaml"

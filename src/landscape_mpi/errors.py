@@ -2,7 +2,11 @@
 
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import PurePath
+from typing import TypeAlias
 
 
 def printable(text: str) -> str:
@@ -29,17 +33,90 @@ class Exit(IntEnum):
     RUN_AGAIN = 75
 
 
-class UserError(Exception):
-    """A mistake that the user can mend.
+@dataclass(frozen=True)
+class Key:
+    """A key of a job, with the list that is to stand there if any; its text is how a job file has it.
 
-    Its text is the whole message: one sentence that says what was wrong (key, file or rank), what was found,
-    what was expected and what to do. The command prints it without a traceback and exits with `Exit.USER`.
-    `details` is the traceback where the user's own code raised, for those who ask for it; else it is empty.
+    Attributes:
+        name: dotted, such as `evaluate.batch`.
+        values: such as ("loss",) in `metrics: [loss]`.
     """
 
-    def __init__(self, text: str, details: str = "") -> None:
-        super().__init__(text)
-        self.details = details
+    name: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}: [{', '.join(self.values)}]" if self.values else self.name
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a command, with the values that it may take if any; its text is how the command line has it."""
+
+    name: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"--{self.name} {' | '.join(self.values)}" if self.values else f"--{self.name}"
+
+
+@dataclass(frozen=True)
+class Either:
+    """Words for users of commands, and others for callers from Python; its text is the first."""
+
+    command: str
+    python: str
+
+    def __str__(self) -> str:
+        return self.command
+
+
+Term: TypeAlias = Key | Flag | Either
+"""What job files and commands call by one name and callers from Python by another."""
+Text: TypeAlias = str | Term | tuple["Text", ...]
+"""Words of a message; terms stay apart from the text around them until somebody reads it."""
+
+
+def render(text: Text, called: Callable[[Term], str] = str) -> str:
+    """Return a text as one string; `called` says how to call each term, by default as job files and commands do."""
+    if isinstance(text, tuple):
+        return "".join(render(part, called) for part in text)
+    return text if isinstance(text, str) else called(text)
+
+
+class UserError(Exception):
+    """A mistake that the user can mend, in parts: the sentence is made of them when somebody reads it.
+
+    The sentence is `FILE: KEY: FOUND; expected EXPECTED: REMEDY.` without the parts that are empty. The command
+    prints it without a traceback and exits with `Exit.USER`. It keeps its parts from rank to rank and from process
+    to process.
+
+    Attributes:
+        key: the key of the job or the flag that is wrong, or the file; may be empty.
+        found: what was found there, as the words that follow the key.
+        expected: what was expected, if that has to be said.
+        remedy: what to do; it follows `expected` after a colon, `found` after a semicolon, and is a sentence of its
+            own where it begins with a capital.
+        file: the job file that the key stands in.
+        details: the traceback where the user's own code raised, for those who ask for it; else empty.
+        called: how the sentence calls its terms.
+    """
+
+    def __init__(
+        self,
+        key: Text | PurePath,
+        found: Text = "",
+        expected: Text = "",
+        remedy: Text = "",
+        *,
+        file: str = "",
+        details: str = "",
+    ) -> None:
+        super().__init__(key, found, expected, remedy)
+        self.key: Text = str(key) if isinstance(key, PurePath) else Key(key) if isinstance(key, str) and key else key
+        self.found, self.expected, self.remedy = found, expected, remedy
+        self.file, self.details = file, details
+        self.called: Callable[[Term], str] = str
 
     def told(self, verbose: bool) -> str:
         """Return what a command prints: the sentence, and the traceback or how to see it."""
@@ -49,14 +126,28 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
-        return printable(from_here(" ".join(super().__str__().splitlines())))
+        return printable(from_here(" ".join(self._sentence().splitlines())))
+
+    def _sentence(self) -> str:
+        key, found, expected, remedy = (
+            render(part, self.called) for part in (self.key, self.found, self.expected, self.remedy)
+        )
+        if not found:  # a whole sentence
+            return key
+        sentence = "".join(f"{part}: " for part in (self.file, key) if part) + found
+        if expected:
+            sentence += f"; expected {expected}"
+        if remedy:
+            sentence += (". " if remedy[:1].isupper() else ": " if expected else "; ") + remedy
+        return f"{sentence}."
 
 
 def out_of_memory(error: MemoryError) -> UserError:
     """Return what to say where memory ran out."""
     return UserError(
-        f"there is not enough memory for this ({error or 'no more was given'}); expected a machine, or a limit "
-        "(ulimit -v), with more of it."
+        "",
+        f"there is not enough memory for this ({error or 'no more was given'})",
+        "a machine, or a limit (ulimit -v), with more of it",
     )
 
 
