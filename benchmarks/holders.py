@@ -23,11 +23,11 @@ def made(images: int) -> list[Split]:
 
 def held(world: World) -> int:
     """Return the bytes that all ranks hold: their PSS, which counts a page that n processes map as 1/n for each."""
-    world.meet()
+    world.barrier()
     found = re.search(r"^Pss: +(\d+) kB", Path("/proc/self/smaps_rollup").read_text(), re.MULTILINE)
     if found is None:
         raise RuntimeError("/proc/self/smaps_rollup has no line `Pss`; expected Linux 4.14 or later")
-    return sum(world.everywhere(1024 * int(found[1])))
+    return sum(world.allgather(1024 * int(found[1])))
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     splits = share_splits(made(images) if world.local_rank == 0 else [], world)
     touched = sum(int(split.inputs.sum()) for split in splits)  # a page counts for a rank once the rank has read it
     figures = {"libraries": before, "data": held(world) - before, "bytes": sum(split.inputs.nbytes for split in splits)}
-    world.meet()
+    world.barrier()
     if touched != figures["bytes"]:
         raise RuntimeError(f"the shared images add up to {touched}; expected {figures['bytes']} ones")
     if world.rank == 0:

@@ -99,20 +99,20 @@ def stay(world: World, case: Case, folder: Path) -> Stay:
     writer = _surface(world, path, len(points)) if case.written else RootWriter(path, root=False)
     sleeper = Sleeper(world.rank, points, case.pause(world.rank))
     order = [(i,) for i in range(len(points))]
-    world.meet()
+    world.barrier()
     begun, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
     share_out(world, order, Handlers(sleeper, writer.at_source, writer.at_root, _given_up))
     ended, cpu_ended, own = time.perf_counter(), time.process_time(), time.thread_time() - own
-    world.meet()
+    world.barrier()
     idle, idle_cpu = time.perf_counter() - ended, time.process_time() - cpu_ended
-    writer.finish(world.meet, complete=True)
+    writer.finish(world.barrier, complete=True)
     found = sleeper.points, sleeper.slept, sleeper.late
     return Stay(begun, ended, *found, cpu_ended - cpu, own, idle, idle_cpu)
 
 
 def _surface(world: World, path: Path, points: int) -> Writer:
     new = NewSurface(np.linspace(-1, 1, points), None, RESULTS, [], None, "")
-    on_root(world, lambda: create_surface(path, new))
+    on_root(world, create_surface, path, new)
     return open_writer(path, world.communicator, world.rank == 0)
 
 
@@ -120,13 +120,13 @@ def main() -> None:
     """Run the cases named on the command line and print what every rank saw."""
     cases = [Case(**case) for case in json.loads(sys.argv[1])]
     world = open_world()
-    world.meet()
+    world.barrier()
     ready = time.time()
     with TemporaryDirectory() as own:
-        folder = world.from_root(Path(own))
-        stays = [[asdict(seen) for seen in world.everywhere(stay(world, case, folder))] for case in cases]
-        world.meet()
-    torch = any(world.everywhere("torch" in sys.modules))
+        folder = world.bcast(Path(own))
+        stays = [[asdict(seen) for seen in world.allgather(stay(world, case, folder))] for case in cases]
+        world.barrier()
+    torch = any(world.allgather("torch" in sys.modules))
     if world.rank == 0:
         sys.stdout.write(json.dumps({"ready": ready, "torch": torch, "stays": stays}))
 

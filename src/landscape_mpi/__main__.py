@@ -5,9 +5,9 @@ import sys
 import traceback
 
 from landscape_mpi.errors import Exit, UserError, out_of_memory
+from landscape_mpi.log import say, shield
 from landscape_mpi.mpi.failures import Parent, fork_rank
 from landscape_mpi.mpi.launcher import launcher_of
-from landscape_mpi.streams import say, shield
 
 
 def main() -> int:

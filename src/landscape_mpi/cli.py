@@ -12,9 +12,9 @@ from pathlib import Path
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.log import answer, check_answered, report, say
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.signals import Stop
-from landscape_mpi.streams import answer, check_answered, report, say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -181,7 +181,7 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
             tolerant=options.on_failure == "continue",
             verbose=options.verbose,
         )
-        return guarded(world, lambda: sweep(options.job, flags, world, stop), options.verbose)
+        return guarded(world, options.verbose, sweep, options.job, flags, world, stop)
 
 
 def check(options: argparse.Namespace, _: Parent | None) -> int:

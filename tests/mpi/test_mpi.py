@@ -18,19 +18,19 @@ def pss():
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 
 world = open_world()
-before = sum(world.everywhere(pss()))
-world.meet()
+before = sum(world.allgather(pss()))
+world.barrier()
 made = [np.arange(8_000_000.0), np.ones((3, 5), np.uint8)] if world.local_rank == 0 else []
 shared = world.share(made)
 del made
 ok = shared[0].sum() == 31999996000000.0 and shared[1].shape == (3, 5) and int(shared[1].sum()) == 15
-world.meet()
-grown = sum(world.everywhere(pss())) - before
-world.meet()
+world.barrier()
+grown = sum(world.allgather(pss())) - before
+world.barrier()
 if world.rank == 0:
-    print(json.dumps([all(world.everywhere(ok)), grown / shared[0].nbytes]))
+    print(json.dumps([all(world.allgather(ok)), grown / shared[0].nbytes]))
 else:
-    world.everywhere(ok)
+    world.allgather(ok)
 """
 
 WAIT = """
@@ -38,13 +38,13 @@ import json, time
 from landscape_mpi.mpi.communicator import open_world
 
 world = open_world()
-world.meet()
+world.barrier()
 cpu, wall = time.process_time(), time.perf_counter()
 if world.rank == 0:
     time.sleep(2)
-world.meet()
+world.barrier()
 share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-shares = world.everywhere(share)
+shares = world.allgather(share)
 if world.rank == 0:
     print(json.dumps(shares))
 """

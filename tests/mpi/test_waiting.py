@@ -15,7 +15,7 @@ import json, time
 from landscape_mpi.mpi.communicator import open_world
 
 world = open_world()
-world.meet()
+world.barrier()
 cpu, wall = time.process_time(), time.perf_counter()
 if world.rank == 1:
     for number in range(100):
@@ -25,9 +25,9 @@ if world.rank == 0:
     time.sleep(1)
     while len(heard) < 100:
         heard += [found[1][0] for found in [world.poll()] if found]
-world.meet()
+world.barrier()
 share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-shares = world.everywhere(share)
+shares = world.allgather(share)
 if world.rank == 0:
     print(json.dumps([heard, shares[1]]))
 """

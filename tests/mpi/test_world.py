@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.mpi.world import RankError, Solo, check_launcher, on_root, together
+from landscape_mpi.mpi.world import RankError, Solo, check_launcher, on_ranks, on_root, together
 
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
@@ -21,8 +21,13 @@ def test_a_fitting_launcher_and_none_pass():
 
 
 def test_a_step_gives_its_value():
-    assert together(Solo(), lambda: 3) == 3
-    assert on_root(Solo(), lambda: "x") == "x"
+    assert together(Solo(), divmod, 7, 2) == (3, 1)
+    assert on_root(Solo(), sorted, [1, 2], reverse=True) == [2, 1]
+
+
+def test_a_step_that_is_not_for_this_rank_is_not_run():
+    assert on_ranks(Solo(), True, len, "ab") == 2
+    assert on_ranks(Solo(), False, sys.exit) is None
 
 
 def test_a_mistake_stays_a_sentence_and_a_bug_names_the_rank():
@@ -48,7 +53,7 @@ def test_memory_that_runs_out_is_a_sentence():
 
 def test_an_exit_on_one_rank_is_everybodys_and_ctrl_c_on_one_alone_stays_what_it_is():
     with pytest.raises(RankError, match=r"(?s)rank 0 on .*SystemExit: 0"):
-        together(Solo(), lambda: sys.exit(0))
+        together(Solo(), sys.exit, 0)
     with pytest.raises(KeyboardInterrupt):
         together(Solo(), interrupted)
 

@@ -14,13 +14,13 @@ from landscape_mpi.mpi.communicator import open_world
 from landscape_mpi.sweeping.experiment import agreed
 
 world = open_world()
-same = agreed(world, "data", lambda: "abc" if world.rank != 1 else None)
+same = agreed(world, "data", "abc" if world.rank != 1 else None)
 try:
-    agreed(world, "plane", lambda: str(world.rank == 2))
+    agreed(world, "plane", str(world.rank == 2))
     said = None
 except UserError as error:
     said = str(error)
-said = world.everywhere(said)
+said = world.allgather(said)
 if world.rank == 0:
     print(json.dumps([same, *said]))
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from landscape_mpi.api.document import RANDOM, Plain, Sections, grid_of
 from landscape_mpi.api.given import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
 from landscape_mpi.data.rows import count
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import GIVEN
+from landscape_mpi.job import GIVEN, JobFile, SweepJob
 from landscape_mpi.plane.kinds import can_move
 
 OTHERS = {"plane.to": "other", "plane.via": "third"}
@@ -60,6 +61,10 @@ class Call:
             sampling=self.sampling,
             output=self.output,
         )
+
+    def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
+        """Return the job that writes `file`. Raises as `given`."""
+        return self.sections(made).job(file)
 
     def _plane(self, made: Given) -> Plain:
         if made.directions:

@@ -242,7 +242,7 @@ def _copies(state: Mapping[str, Any]) -> Parameters:
 def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
     """Return rank 0's tensors, once every rank has seen that its own have the same names and shapes; collective."""
     forms = {name: tuple(tensor.shape) for name, tensor in mine.items()}
-    wanted = world.from_root(forms)
+    wanted = world.bcast(forms)
 
     def check() -> None:
         if forms != wanted:

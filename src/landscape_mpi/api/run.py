@@ -17,9 +17,10 @@ from landscape_mpi.api.surface import Surface
 from landscape_mpi.api.torch_state import listening, undisturbed
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.files.paths import absolute
+from landscape_mpi.log import log, to_stderr
 from landscape_mpi.mpi.communicator import world_if_started
 from landscape_mpi.mpi.signals import Interrupted, Stop
-from landscape_mpi.mpi.world import World, on_root, tell, to_stderr, together
+from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping import Options, or_none, sweep_job
 
@@ -93,14 +94,14 @@ def _run(call: Call, options: Options, world: World) -> Surface:
     with listening(stop), undisturbed(), _place(world, call) as file, _heard(world, options.quiet, call, file):
         try:
             made = together(world, call.given).shared(world)
-            job = on_root(world, lambda: call.sections(made).job(file))
-            code = or_none(world, lambda: sweep_job(job, made, options, world, stop))
+            job = on_root(world, call.job, made, file)
+            code = or_none(world, sweep_job, job, made, options, world, stop)
         except UserError as error:
             raise UserError(in_arguments(str(error))) from error.__cause__
         except Interrupted as reason:
             _stopped(world, str(reason), call.output)
         if code == Exit.RUN_AGAIN:
-            _stopped(world, next(filter(None, world.everywhere(stop.reason)), "a rank"), call.output)
+            _stopped(world, next(filter(None, world.allgather(stop.reason)), "a rank"), call.output)
         surface = _surface(world, file, call.output)
     world.release()
     return surface
@@ -122,9 +123,9 @@ def _place(world: World, call: Call) -> Iterator[Path]:
     if call.output is not None:
         yield absolute(call.output, Path())
         return
-    if call.sampling is not None and len(set(world.everywhere(world.host))) > 1:
+    if call.sampling is not None and len(set(world.allgather(world.host))) > 1:
         raise UserError("output: is missing; sampling on several nodes needs a file that all of them see.")
-    folder = Path(on_root(world, lambda: mkdtemp(prefix="landscape_mpi-")))
+    folder = Path(on_root(world, mkdtemp, prefix="landscape_mpi-"))
     try:
         yield folder / "surface.h5"
     finally:
@@ -150,7 +151,7 @@ def _heard(world: World, quiet: bool, call: Call, file: Path) -> Iterator[None]:
 
 def _surface(world: World, file: Path, output: str | None) -> Surface:
     """Return the surface that a file holds, on every rank; rank 0's alone knows the bytes of one that is not kept."""
-    found = on_root(world, lambda: read_own(file))
+    found = on_root(world, read_own, file)
     content = file.read_bytes() if output is None and world.rank == 0 else None
     return Surface(found, None if output is None else Path(output), content, world.rank == 0)
 
@@ -167,5 +168,5 @@ def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
     sys.stdout.flush()
     if reason == "SIGINT":
         raise KeyboardInterrupt(text)
-    tell(world, text)
+    log(world, text)
     raise SystemExit(int(Exit.RUN_AGAIN))

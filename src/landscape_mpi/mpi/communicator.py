@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.log import log, to_stderr
 from landscape_mpi.mpi import node_arrays
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import Launcher, launcher_of
 from landscape_mpi.mpi.node_arrays import SLACK, Form
-from landscape_mpi.mpi.world import Solo, World, check_launcher, tell, to_stderr, wait_for
+from landscape_mpi.mpi.world import Solo, World, check_launcher, wait_for
 
 T = TypeVar("T")
 RECOVERS = "OMPI_MCA_orte_enable_recovery"
@@ -61,7 +62,7 @@ def _alone(launcher: Launcher, parent: Parent | None) -> World:
     """Return the world of one process, and say so where that may surprise."""
     world = Solo(parent)
     if launcher.size > 1 and parent:
-        tell(
+        log(
             world,
             f"note: this is the shell of a step of {launcher.size} tasks: one process; mpirun starts ranks in it.",
         )
@@ -124,18 +125,18 @@ class MpiWorld:
         elif self.size > 1 and parent:
             parent.opened()
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here, asleep."""
         self._sleep_until_all(self.communicator)
 
-    def from_root(self, value: T) -> T:
+    def bcast(self, value: T) -> T:
         """Return rank 0's value on every rank."""
-        self.meet()
+        self.barrier()
         return self.communicator.bcast(value)  # type: ignore[no-any-return]
 
-    def everywhere(self, value: T) -> list[T]:
+    def allgather(self, value: T) -> list[T]:
         """Return every rank's value on every rank."""
-        self.meet()
+        self.barrier()
         return self.communicator.allgather(value)  # type: ignore[no-any-return]
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -143,8 +144,8 @@ class MpiWorld:
         self._sleep_until_all(self._node)
         forms: list[Form] = self._node.bcast([(array.shape, array.dtype) for array in arrays])
         shared, note = self._hold(forms)
-        for text in dict.fromkeys(filter(None, self.everywhere(note))):
-            tell(self, f"note: {text}.")
+        for text in dict.fromkeys(filter(None, self.allgather(note))):
+            log(self, f"note: {text}.")
         if shared is None:
             return [self._copy(form, *source) for form, *source in zip_longest(forms, arrays)]
         if self._node.rank == 0:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.log import log
 from landscape_mpi.mpi.coordinate import LocalSource, PieceError, RemoteSource, Server, Worker
 from landscape_mpi.mpi.dispenser import Dispenser, Handlers
 from landscape_mpi.mpi.messages import Failure, Piece, Result
 from landscape_mpi.mpi.signals import NEVER, Stop
-from landscape_mpi.mpi.world import NAP, World, failure_text, tell
+from landscape_mpi.mpi.world import NAP, World, failure_text
 
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
@@ -98,7 +99,7 @@ class _Ending:
 
     def __call__(self, failure: Failure) -> None:
         if self._first.acquire(blocking=False):
-            tell(self._world, f"error: {failure.text}")
+            log(self._world, f"error: {failure.text}")
             time.sleep(HEARD)
             self._world.abort(failure.code)
         time.sleep(GRACE)

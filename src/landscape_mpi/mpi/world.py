@@ -5,17 +5,18 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError, from_here, out_of_memory
+from landscape_mpi.errors import UserError, out_of_memory
+from landscape_mpi.log import to_stderr
 from landscape_mpi.mpi.device import local_rank_from
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import launcher_of
 from landscape_mpi.mpi.signals import Interrupted
-from landscape_mpi.streams import say
 
+P = ParamSpec("P")
 T = TypeVar("T")
 NAP = 0.005
 """Seconds between two looks at a message that is long in coming: costs 0.2 % of a core."""
@@ -41,13 +42,13 @@ class World(Protocol):
     hear: Callable[[str], None]
     """Where rank 0's lines go; standard error unless somebody else listens."""
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
 
-    def from_root(self, value: T) -> T:
+    def bcast(self, value: T) -> T:
         """Return rank 0's value on every rank."""
 
-    def everywhere(self, value: T) -> list[T]:
+    def allgather(self, value: T) -> list[T]:
         """Return every rank's value on every rank."""
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -77,14 +78,14 @@ class Solo:
         self.parent = parent
         self.hear: Callable[[str], None] = to_stderr
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Return: there is nobody to wait for."""
 
-    def from_root(self, value: T) -> T:
+    def bcast(self, value: T) -> T:
         """Return the value."""
         return value
 
-    def everywhere(self, value: T) -> list[T]:
+    def allgather(self, value: T) -> list[T]:
         """Return the value as a list of one."""
         return [value]
 
@@ -127,8 +128,8 @@ class RankError(Exception):
     """A bug or a failure of the machine on some rank; its text names rank and host and holds the traceback."""
 
 
-def together(world: World, step: Callable[[], T]) -> T:
-    """Run a step on every rank and go on only if all of them did it.
+def together(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a step on every rank and go on only if all of them did it; collective.
 
     Raises:
         UserError: on every rank, with the sentence of the first rank that raised one.
@@ -139,7 +140,7 @@ def together(world: World, step: Callable[[], T]) -> T:
     failure: tuple[int, str, str] | None = None
     cause: BaseException | None = None  # known on its own rank alone
     try:
-        result = step()
+        result = step(*args, **kwargs)
     except UserError as error:
         failure, cause = (0, str(error), error.details), error.__cause__
     except MemoryError as error:
@@ -150,22 +151,31 @@ def together(world: World, step: Callable[[], T]) -> T:
         if world.size == 1 and isinstance(error, KeyboardInterrupt):
             raise
         failure, cause = (2, failure_text(world), ""), error
-    failures = [found for found in world.everywhere(failure) if found]
+    failures = [found for found in world.allgather(failure) if found]
     for kind, text, details in sorted(failures, key=lambda found: found[0]):
         if kind == 0:
             raise UserError(text, details) from cause
         raise (Interrupted, RankError)[kind - 1](text) from cause
-    return result  # type: ignore[return-value]
+    return cast("T", result)
+
+
+def on_ranks(world: World, here: bool, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Run a step on the ranks where `here` is true and return its value there, None elsewhere; fails as `together`."""
+
+    def run() -> T | None:
+        return step(*args, **kwargs) if here else None
+
+    return together(world, run)
+
+
+def on_root(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a step on rank 0 alone and return its value on every rank; fails as `together`."""
+    return cast("T", world.bcast(on_ranks(world, world.rank == 0, step, *args, **kwargs)))
 
 
 def failure_text(world: World) -> str:
     """Return which rank on which host failed, with the traceback of the exception that is being handled."""
     return f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}"
-
-
-def on_root(world: World, step: Callable[[], T]) -> T:
-    """Run a step on rank 0 alone and return its value on every rank; failures as in `together`."""
-    return world.from_root(together(world, lambda: step() if world.rank == 0 else None))  # type: ignore[return-value]
 
 
 def check_launcher(size: int, environment: Mapping[str, str]) -> None:
@@ -181,26 +191,3 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
             "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the "
             "mpirun of that one."
         )
-
-
-def tell(world: World, text: str) -> None:
-    """Say a line, from rank 0 alone: on standard error unless somebody else listens."""
-    if world.rank == 0:
-        world.hear(from_here(text))
-
-
-def noter(world: World) -> Callable[[str], None]:
-    """Return what says a note, from rank 0 alone and each text once."""
-    told: set[str] = set()
-
-    def note(text: str) -> None:
-        if text not in told:
-            told.add(text)
-            tell(world, f"note: {text}")
-
-    return note
-
-
-def to_stderr(text: str) -> None:
-    """Print a line on standard error."""
-    say(text)

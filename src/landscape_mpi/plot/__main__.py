@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError, out_of_memory
+from landscape_mpi.log import check_answered, report, say, shield
 from landscape_mpi.plot.options import HISTORY_KINDS, KINDS
-from landscape_mpi.streams import check_answered, report, say, shield
 
 
 class _Parser(argparse.ArgumentParser):

@@ -64,8 +64,8 @@ def choose_batch(world: World, experiment: Experiment) -> int:
     if wanted != "auto":
         return wanted
     # everyone looks at the free memory before anyone takes of it to measure
-    places = world.everywhere(together(world, lambda: _place(world, experiment.device)))
-    return min(world.everywhere(together(world, lambda: _choice(experiment, places, places[world.rank]))))
+    places = world.allgather(together(world, _place, world, experiment.device))
+    return min(world.allgather(together(world, _choice, experiment, places, places[world.rank])))
 
 
 def _choice(experiment: Experiment, places: list[_Place | None], mine: _Place | None) -> int:

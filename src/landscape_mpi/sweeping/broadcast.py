@@ -37,7 +37,7 @@ def share_splits(made: list[Split], world: World) -> list[Split]:
     raw = [_bytes(tensor) for split in made for rows in _both(split) for tensor in tensors(rows).values()]
     shared = iter(world.share(raw))
     forms = [(split.name, split.notes, tuple(map(_Form.of, _both(split)))) for split in made]
-    known = next(found for found in world.everywhere(forms) if found)
+    known = next(found for found in world.allgather(forms) if found)
     return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]
 
 
@@ -47,7 +47,7 @@ def _both(split: Split) -> tuple[Rows, Rows]:
 
 def share_parameters(mine: Parameters | None, names: Sequence[str], world: World) -> Parameters:
     """Return the parameters that rank 0 holds, on every rank, one at a time: a message has at most 2 GB; collective."""
-    return {name: world.from_root(mine[name] if mine else torch.empty(0)) for name in names}
+    return {name: world.bcast(mine[name] if mine else torch.empty(0)) for name in names}
 
 
 def _bytes(tensor: Tensor) -> NDArray[np.uint8]:

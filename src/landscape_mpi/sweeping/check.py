@@ -13,7 +13,8 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.job import Grid, HessianPlane, Sampling, SweepJob, load_job
-from landscape_mpi.mpi.world import Solo, noter
+from landscape_mpi.log import noter
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable

@@ -10,7 +10,8 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, PerImage, Point
 from landscape_mpi.job import Axis, Grid
-from landscape_mpi.mpi.world import RankError, World, tell, together
+from landscape_mpi.log import log
+from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.collective import Slices, at, evaluate_all, means
 from landscape_mpi.sweeping.compare import CENTRE, Comparison, evaluator_of, needs_afresh
@@ -61,12 +62,12 @@ def choose_engine(
         UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
     """
     task = experiment.task
-    comparison = together(world, lambda: Comparison.of(experiment, plane, batch))
+    comparison = together(world, Comparison.of, experiment, plane, batch)
     afresh = needs_afresh(world, experiment, comparison)
     if afresh:
-        tell(world, f"note: {AFRESH}: with weights set in place, {afresh}.")
+        log(world, f"note: {AFRESH}: with weights set in place, {afresh}.")
     if comparison.flat:
-        tell(world, f"note: {FLAT}")
+        log(world, f"note: {FLAT}")
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
     choice = _Choice(world, experiment, plane, batch, comparison, bool(afresh))
     plain = choice.plain()
@@ -82,7 +83,7 @@ def choose_engine(
                 "Go on where it was begun, or start afresh with --overwrite."
             )
         if name != "eager":
-            tell(world, f"note: not the engine {name}: {found}.")
+            log(world, f"note: not the engine {name}: {found}.")
     raise CentreMismatchError(
         f"f(0, 0) does not match: {found}; expected them equal to {experiment.precision.tolerance.relative:.0e}. A "
         "network that draws random numbers in eval mode, or changes its own state, does this."
@@ -122,7 +123,7 @@ class _Choice:
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
         task, batch = self.experiment.task, Batch(self.batch)
-        network = together(self.world, lambda: task.calibrated(self.experiment.theta.network))
+        network = together(self.world, task.calibrated, self.experiment.theta.network)
         found = self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)))
         return self._means(found)
 
@@ -148,8 +149,8 @@ class _Choice:
 
     def _everywhere(self, name: str) -> Evaluator | str:
         """Return the engine, or why one of the ranks cannot build it."""
-        built = together(self.world, lambda: self._build(name))
-        reasons = [reason for reason in self.world.everywhere(built if isinstance(built, str) else None) if reason]
+        built = together(self.world, self._build, name)
+        reasons = [reason for reason in self.world.allgather(built if isinstance(built, str) else None) if reason]
         return reasons[0] if reasons else built
 
     def _build(self, name: str) -> Evaluator | str:
@@ -167,7 +168,7 @@ class _Choice:
         """Say how the engine differs from the plain network at the corner farthest from the centre."""
         point = far_corner(self.experiment.job.values.grid)
         network, task = self.experiment.theta.network, self.experiment.task
-        plain = together(self.world, lambda: EagerEvaluator(network, self.plane, task, self.batch))
+        plain = together(self.world, EagerEvaluator, network, self.plane, task, self.batch)
         reason = self._differ(*(self._means(self._all(at(one, point), FAR_IMAGES)) for one in (plain, evaluator)))
         return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
 

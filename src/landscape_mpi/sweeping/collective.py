@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from landscape_mpi.evaluate import Evaluator, PerImage, Point, batches, summarise
-from landscape_mpi.mpi.world import World, together
+from landscape_mpi.mpi.world import World, on_ranks
 from landscape_mpi.sweeping.experiment import Experiment
 
 Slices = Callable[[str, slice], PerImage]
@@ -26,8 +26,8 @@ def evaluate_all(
     found = {}
     for name, split in experiment.task.splits.items():
         mine = share(min(len(split), limit or len(split)), batch, world)
-        part = together(world, lambda name=name, mine=mine: evaluate(name, mine) if mine else None)  # type: ignore[misc]
-        found[name] = PerImage.join([one for one in world.everywhere(part) if one is not None])
+        part = on_ranks(world, mine.stop > mine.start, evaluate, name, mine)
+        found[name] = PerImage.join([one for one in world.allgather(part) if one is not None])
     return found
 
 
@@ -40,9 +40,9 @@ def means(found: Mapping[str, PerImage], metrics: tuple[str, ...]) -> dict[str, 
     }
 
 
-def share(images: int, batch: int, world: World) -> slice | None:
-    """Return this rank's run of whole batches; None where there are fewer batches than ranks and it has none."""
+def share(images: int, batch: int, world: World) -> slice:
+    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks."""
     cuts = list(batches(images, batch))
     each = math.ceil(len(cuts) / world.size)
     mine = cuts[world.rank * each : (world.rank + 1) * each]
-    return slice(mine[0].start, mine[-1].stop) if mine else None
+    return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)

@@ -71,7 +71,7 @@ class Comparison:
 
     def differs(self, world: World, evaluator: Evaluator) -> Difference | None:
         """Return where an evaluator differs first, on the first rank where it does; collective."""
-        found = world.everywhere(together(world, lambda: self._first(evaluator)))
+        found = world.allgather(together(world, self._first, evaluator))
         return next((difference for difference in found if difference), None)
 
     def _first(self, evaluator: Evaluator) -> Difference | None:
@@ -109,11 +109,11 @@ def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -
         UserError: neither way gives the network's own losses elsewhere.
     """
     plane, batch = comparison.reference.plane, comparison.reference.batch
-    in_place = together(world, lambda: evaluator_of(experiment, plane, batch, afresh=False))
+    in_place = together(world, evaluator_of, experiment, plane, batch, afresh=False)
     reason = comparison.differs(world, in_place)
     if reason is None:
         return None
-    afresh = together(world, lambda: evaluator_of(experiment, plane, batch, afresh=True))
+    afresh = together(world, evaluator_of, experiment, plane, batch, afresh=True)
     if failure := comparison.differs(world, afresh):
         raise _refusal(failure, comparison.tolerance, isinstance(experiment.job.values.plane, InterpolatedPlane))
     return reason

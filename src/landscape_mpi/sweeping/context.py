@@ -7,7 +7,8 @@ from typing import TextIO
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob
-from landscape_mpi.mpi.world import World, tell
+from landscape_mpi.log import log
+from landscape_mpi.mpi.world import World
 from landscape_mpi.surface import DONE, Surface, coarse_to_fine
 from landscape_mpi.sweeping.choose_engine import Engine
 from landscape_mpi.sweeping.curvature import Curvature
@@ -90,19 +91,19 @@ class Ready:
 
     def stopped(self) -> Exit:
         """Say that the surface is not complete and how to go on; collective."""
-        reasons = [reason for reason in self.world.everywhere(self.experiment.stop.reason) if reason]
-        tell(self.world, f"{self.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
+        reasons = [reason for reason in self.world.allgather(self.experiment.stop.reason) if reason]
+        log(self.world, f"{self.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
         return Exit.RUN_AGAIN
 
     def some_failed(self, texts: list[str]) -> Exit:
         """Name the points that raised twice or at which ranks died twice, and say how to try them again."""
         for text in texts[:MOST_NAMED]:
-            tell(self.world, f"failed: {text.partition(chr(10))[0]}")
+            log(self.world, f"failed: {text.partition(chr(10))[0]}")
         more = f" ({len(texts) - MOST_NAMED} not named here)" if len(texts) > MOST_NAMED else ""
         count = f"{len(texts)} point{'s' if len(texts) > 1 else ''}"
-        tell(self.world, f"{self.path}: complete but for {count} that failed twice{more}; the next run tries again.")
+        log(self.world, f"{self.path}: complete but for {count} that failed twice{more}; the next run tries again.")
         return Exit.FAILED_POINTS
 
     def tell_whole(self, split: str, why: str) -> None:
         """Say why nothing can be saved on a split."""
-        tell(self.world, f"note: {split}: all images at every point: {why}.")
+        log(self.world, f"note: {split}: all images at every point: {why}.")

@@ -19,7 +19,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     At the centre over all images, at the corner of the grid farthest from it over 256 of each split.
     """
     task = replace(experiment.task, autocast=None)
-    exact = together(world, lambda: EagerEvaluator(experiment.theta.network, plane, task, evaluator.batch))
+    exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, evaluator.batch)
     deviations = []
     for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.grid), FAR_IMAGES)):
         ours = evaluate_all(world, experiment, at(evaluator, point), evaluator.batch, limit)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from landscape_mpi.errors import printable
 from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.log import log
 from landscape_mpi.mpi.failures import LARGEST
-from landscape_mpi.mpi.world import World, tell
+from landscape_mpi.mpi.world import World
 from landscape_mpi.sweeping.point import Index
 
 LONGEST = 200
@@ -39,14 +40,14 @@ class Deaths:
         """Return who died at a point, in words."""
         return [text for _, text in self._lines.get(index, ())]
 
-    def tell(self, world: World, points: Iterable[Index]) -> None:
+    def log(self, world: World, points: Iterable[Index]) -> None:
         """Say what becomes of those of a run's points at which ranks died."""
         counts = [len(self.at(index)) for index in points]
         once, twice = counts.count(1), sum(count > 1 for count in counts)
         parts = [f"{once} come last, one at a time"] if once else []
         parts += [f"{twice} are marked failed after two deaths"] if twice else []
         if parts:
-            tell(world, f"note: of the points at which a rank died before, {' and '.join(parts)}.")
+            log(world, f"note: of the points at which a rank died before, {' and '.join(parts)}.")
 
     def end(self, failed: Iterable[Index]) -> None:
         """Remember, of a run that came to its end, one death at each point that failed of it; forget all others."""

@@ -12,7 +12,8 @@ from landscape_mpi.curvature import Extremes, Hessian, Search, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Point
 from landscape_mpi.job import HessianPlane, RandomPlane
-from landscape_mpi.mpi.world import World, on_root, tell, together
+from landscape_mpi.log import log
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, fit_direction, moved, scale_direction
 from landscape_mpi.surface.directions import StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
@@ -46,9 +47,9 @@ def make_plane(world: World, experiment: Experiment, known: Path | None) -> Made
     plane = experiment.job.values.plane
     if not isinstance(plane, HessianPlane | RandomPlane):
         return Made()
-    stored = on_root(world, lambda: _stored(experiment, known))
+    stored = on_root(world, _stored, experiment, known)
     if stored is not None:
-        return Made(together(world, lambda: _fitted(experiment, stored)))
+        return Made(together(world, _fitted, experiment, stored))
     return _search(world, experiment, plane) if isinstance(plane, HessianPlane) else Made()
 
 
@@ -98,15 +99,15 @@ def _fitted(experiment: Experiment, stored: Stored) -> Plane:
 def _search(world: World, experiment: Experiment, plane: HessianPlane) -> Made:
     """Find the eigenvectors and make a plane of them; collective."""
     origin = experiment.theta.parameters
-    names = together(world, lambda: moved(origin, plane.ignore, plane.only))
+    names = together(world, moved, origin, plane.ignore, plane.only)
     batch = choose_batch(world, experiment)
     _check_in_place(world, experiment, batch)
-    curvature = together(world, lambda: Curvature.of(experiment, Plane(origin, origin), batch))
+    curvature = together(world, Curvature.of, experiment, Plane(origin, origin), batch)
     if text := together(world, curvature.rehearse):
         experiment.theta.note(text)
-    tell(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
+    log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
     found = _ends(world, curvature, frozenset(names))
-    tell(world, f"plane: {_in_words(found, curvature.tolerance)}.")
+    log(world, f"plane: {_in_words(found, curvature.tolerance)}.")
     vectors = (found.highest, found.lowest)[: _axes(experiment)]
     directions = (_direction(vector, experiment.theta.origin, names) for vector in vectors)
     scaled = (scale_direction(d, origin, plane.normalize, plane.ignore, plane.only) for d in directions)
@@ -121,7 +122,7 @@ def _check_in_place(world: World, experiment: Experiment, batch: int) -> None:
     """
     origin, drawn = experiment.theta.parameters, RandomDirections(0, "filter", "none")
     plane = Plane.along(origin, [drawn.draw(origin, 0)])
-    comparison = together(world, lambda: Comparison.of(experiment, plane, batch, (Point(0.25, 0.0),)))
+    comparison = together(world, Comparison.of, experiment, plane, batch, (Point(0.25, 0.0),))
     if needs_afresh(world, experiment, comparison):
         raise UserError(NO_CURVATURE)
 
@@ -132,13 +133,13 @@ def _ends(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes
     Raises:
         UserError: the Hessian is not finite.
     """
-    hessian = together(world, lambda: curvature.hessian(CENTRE, names))
+    hessian = together(world, curvature.hessian, CENTRE, names)
     start = start_vector(hessian.size, curvature.task.device)
-    search = together(world, lambda: Search(start, curvature.tolerance) if world.rank == 0 else None)
-    while (vector := world.from_root(search.vector.cpu() if search and not search.found else None)) is not None:
+    search = on_ranks(world, world.rank == 0, Search, start, curvature.tolerance)
+    while (vector := world.bcast(search.vector.cpu() if search and not search.found else None)) is not None:
         product = _shared(world, curvature, hessian, vector.to(curvature.task.device))
-        together(world, lambda product=product: search.take(product) if search else None)  # type: ignore[misc]
-    found = world.from_root(search.found if search else None)
+        together(world, _take, search, product)
+    found = world.bcast(search.found if search else None)
     if found is None or math.isnan(found.residual):
         raise UserError("plane.kind: found hessian, and the Hessian at theta* is not finite; name another kind.")
     return found
@@ -147,9 +148,18 @@ def _ends(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes
 def _shared(world: World, curvature: Curvature, hessian: Hessian, vector: Tensor) -> Tensor:
     """Return a product, every rank having summed its parts of the images, the same bits as one rank's; collective."""
     parts = curvature.parts
-    mine = parts[world.rank :: world.size]
-    sums = world.everywhere(together(world, lambda: [curvature.part(hessian, vector, part).cpu() for part in mine]))
+
+    def mine() -> list[Tensor]:
+        return [curvature.part(hessian, vector, part).cpu() for part in parts[world.rank :: world.size]]
+
+    sums = world.allgather(together(world, mine))
     return curvature.mean([sums[i % world.size][i // world.size].to(vector.device) for i in range(len(parts))])
+
+
+def _take(search: Search | None, product: Tensor) -> None:
+    """Hand a product to the search, where this rank has one."""
+    if search:
+        search.take(product)
 
 
 def _in_words(found: Extremes, tolerance: float) -> str:

@@ -2,25 +2,28 @@
 
 import time
 from collections.abc import Callable
+from typing import ParamSpec
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
+from landscape_mpi.log import log, say
 from landscape_mpi.mpi.coordinate import PieceError
 from landscape_mpi.mpi.scheduler import HEARD
 from landscape_mpi.mpi.signals import Interrupted
-from landscape_mpi.mpi.world import RankError, World, failure_text, tell
-from landscape_mpi.streams import say
+from landscape_mpi.mpi.world import RankError, World, failure_text
 from landscape_mpi.sweeping.context import GO_ON
 
+P = ParamSpec("P")
 
-def guarded(world: World, action: Callable[[], Exit], verbose: bool = False) -> Exit:
+
+def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
     """Run a collective action and return the exit code; `verbose` shows tracebacks of the user's own code as well.
 
     What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
     one rank alone, while the others may wait for it, and ends them at once.
     """
     try:
-        code = action()
-        world.meet()  # a launcher kills the other ranks as soon as one has exited with an error
+        code = action(*args, **kwargs)
+        world.barrier()  # a launcher kills the other ranks as soon as one has exited with an error
         return code
     except Interrupted as reason:
         return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
@@ -34,13 +37,13 @@ def guarded(world: World, action: Callable[[], Exit], verbose: bool = False) -> 
         return _end(world, f"error: {failure_text(world)}")
 
 
-def or_none(world: World, action: Callable[[], Exit]) -> Exit:
+def or_none(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
     """Run a collective action within a program of somebody else, and return how it ended; that is not told.
 
     What every rank raises together is raised; anything else ends all ranks where there are several.
     """
     try:
-        return action()
+        return action(*args, **kwargs)
     except (UserError, CentreMismatchError, RankError, Interrupted):
         raise
     except BaseException as error:
@@ -53,8 +56,8 @@ def or_none(world: World, action: Callable[[], Exit]) -> Exit:
 
 
 def _leave(world: World, text: str, code: Exit) -> Exit:
-    tell(world, text)
-    world.meet()
+    log(world, text)
+    world.barrier()
     return code
 
 

@@ -1,6 +1,6 @@
 """What every plane of a job shares, loaded on every rank and seen to be the same on all; writes nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,9 +13,10 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.log import log, noter
 from landscape_mpi.mpi.device import choose_device
 from landscape_mpi.mpi.signals import NEVER, Stop
-from landscape_mpi.mpi.world import World, noter, on_root, tell, together
+from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import own_code
@@ -67,14 +68,14 @@ class Experiment:
         fingerprints = {
             "checkpoint_sha256": self.theta.checkpoint_sha256,
             "data_sha256": self.data_sha256,
-            "plane_sha256": agreed(world, "plane", laid.plane.fingerprint),
+            "plane_sha256": agreed(world, "plane", together(world, laid.plane.fingerprint)),
             **laid.fingerprints,
         }
         seed = planes.seed(self.job.values, repeat)
         along = laid.plane.statistics.theta if laid.plane.statistics else {}
         if others := [name for name in along if name not in self.theta.statistics]:
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            tell(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
+            log(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
         text = centre_text(self.centre)
         return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory, centre=text)
 
@@ -89,33 +90,34 @@ def load_experiment(
     """
     values = job.values
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
-    chosen = together(world, lambda: _device(device, world, tf32))
+    chosen = together(world, _device, device, world, tf32)
     network, fingerprint = together(world, source.network)
-    plain = together(world, lambda: _in_eval_mode(load.plain_arrays(network), values.model.build))
-    theta = together(world, lambda: load.theta_of(network, fingerprint, values.evaluate, chosen))
+    plain = together(world, _in_eval_mode, network, values.model.build)
+    theta = together(world, load.theta_of, network, fingerprint, values.evaluate, chosen)
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
     splits = load.load_data(values, source.split, loss, world)
     notes = planes.notes(values, theta)
     for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
-        tell(world, f"note: {note}")
+        log(world, f"note: {note}")
     calibration = load.load_calibration(values, source.split, world, splits)
-    task = together(world, lambda: load.build_task(values, loss, splits, calibration, chosen, stop))
+    task = together(world, load.build_task, values, loss, splits, calibration, chosen, stop)
     task = in_its_mode(world, task, theta.network, values)
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
     task = replace(task, layout=_layout(world, theta, short))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
     lay_out(theta.network, task.layout)
     used = splits if calibration is None else {**splits, "calibration": calibration}
-    data = agreed(world, "data", lambda: load.data_sha256(used) if world.local_rank == 0 else None)
-    centre = together(world, lambda: _centre(plain, short, values))
+    data = agreed(world, "data", on_ranks(world, world.local_rank == 0, load.data_sha256, used))
+    centre = together(world, _centre, plain, short, values)
     _same_network(world, centre_text(centre), values.evaluate.dtype)
     return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
 
 
 def _in_eval_mode(network: nn.Module, build: str) -> nn.Module:
+    plain = load.plain_arrays(network)
     with own_code(f"model.build: eval() of {build}"):
-        return duplicate(network).eval()
+        return duplicate(plain).eval()
 
 
 def _centre(network: nn.Module, task: Task, job: SweepJob) -> Losses:
@@ -129,7 +131,7 @@ def _same_network(world: World, mine: str, dtype: str) -> None:
     Raises:
         UserError: on every rank, where one has another network than rank 0.
     """
-    found = world.everywhere(mine)
+    found = world.allgather(mine)
     for rank, text in enumerate(found):
         if reason := other_network(found[0], text, dtype, ("on rank 0", f"on rank {rank}")):
             raise UserError(f"{reason}, by the same checkpoint; expected one network: {WHY}.")
@@ -137,10 +139,10 @@ def _same_network(world: World, mine: str, dtype: str) -> None:
 
 def _layout(world: World, theta: load.Theta, task: Task) -> torch.memory_format:
     """Return how weights lie in memory, channels last where all ranks find that safe; collective."""
-    found = set(world.everywhere(together(world, lambda: choose_layout(theta.network, task) == torch.channels_last)))
-    if found == {True}:
+    layout = together(world, choose_layout, theta.network, task)
+    if all(world.allgather(layout == torch.channels_last)):
         return torch.channels_last
-    tell(
+    log(
         world,
         "note: the network is evaluated with contiguous weights; laid out channels last it computes something else.",
     )
@@ -154,10 +156,10 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
         UserError: on every rank, where the network or the loss raises, or the targets do not fit.
     """
     batch = FIRST if job.evaluate.batch == "auto" else job.evaluate.batch
-    found = on_root(world, lambda: first_batch(task, network, batch, "accuracy" in job.metrics).gradients)
-    task = replace(task, gradients=found)
+    known = on_ranks(world, world.rank == 0, first_batch, task, network, batch, "accuracy" in job.metrics)
+    task = replace(task, gradients=world.bcast(known.gradients if known else ""))
     if text := mode_note(task):
-        tell(world, f"note: {text}")
+        log(world, f"note: {text}")
     return task
 
 
@@ -165,13 +167,13 @@ def _device(requested: str, world: World, tf32: bool) -> torch.device:
     return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()), tf32)
 
 
-def agreed(world: World, what: str, fingerprint: Callable[[], str | None]) -> str:
+def agreed(world: World, what: str, fingerprint: str | None) -> str:
     """Return the fingerprint that all ranks have; a rank other than 0 may pass with None. Collective.
 
     Raises:
         UserError: on every rank, where one has another fingerprint than rank 0.
     """
-    found = world.everywhere(together(world, fingerprint))
+    found = world.allgather(fingerprint)
     for rank, one in enumerate(found):
         if one is not None and one != found[0]:
             raise UserError(

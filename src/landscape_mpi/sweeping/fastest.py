@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from typing import ParamSpec
 
 import torch
 
@@ -10,6 +11,7 @@ from landscape_mpi.evaluate import Evaluator, Point
 from landscape_mpi.job import SweepJob
 from landscape_mpi.mpi.world import World, together
 
+P = ParamSpec("P")
 WORTH = 20_000
 """Images over all points from which on a measurement pays; below, the first engine that agrees is taken."""
 SURELY = 0.75
@@ -37,11 +39,11 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
         best = dict.fromkeys(engines, math.inf)
         for turn in range(TURNS + 1):  # the first one warms up
             for name, evaluator in engines.items():
-                taken = _taken(lambda one=evaluator: one.per_image(Point(0.0, 0.0), split, images))  # type: ignore[misc]
+                taken = _taken(evaluator.per_image, Point(0.0, 0.0), split, images)
                 best[name] = min(best[name], taken) if turn else math.inf
         return best
 
-    found = world.everywhere(together(world, measure))
+    found = world.allgather(together(world, measure))
     total = {name: math.fsum(one[name] for one in found) for name in engines}
     first, *others = total
     quick = min(others, key=total.__getitem__, default=first)
@@ -50,9 +52,9 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
     return tuple(total)
 
 
-def _taken(work: Callable[[], object]) -> float:
+def _taken(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
     """Return the seconds that work takes: of this process alone where it has one thread, since others may be busy."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     began = clock()
-    work()
+    work(*args, **kwargs)
     return clock() - began

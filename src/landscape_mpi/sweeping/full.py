@@ -1,9 +1,10 @@
 """A surface filled with every image at every point: each rank takes points, coarse to fine, and writes them."""
 
 from landscape_mpi.errors import Exit
+from landscape_mpi.log import log
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
-from landscape_mpi.mpi.world import World, tell, together
+from landscape_mpi.mpi.world import World, together
 from landscape_mpi.sampling import all_images_because
 from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweeping.context import Ready
@@ -18,12 +19,12 @@ def fill(ready: Ready) -> Exit:
     world, job, order = ready.world, ready.job, ready.missing
     # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
     communicator = None if ready.through_root or world.size == 1 else world.communicator
-    writer = together(world, lambda: open_writer(ready.path, communicator, world.rank == 0, ready.makers))
+    writer = together(world, open_writer, ready.path, communicator, world.rank == 0, ready.makers)
     if job.sampling:
         for name, split in ready.experiment.splits.items():
             ready.tell_whole(name, all_images_because(job.sampling.error, len(split)))
     done = ready.found.done if ready.found else 0
-    tell(world, f"{ready.path}: {_plan(done, len(order))}, on {ranks(world.size)}.")
+    log(world, f"{ready.path}: {_plan(done, len(order))}, on {ranks(world.size)}.")
     compute = Computer(ready.attempts, job.data.splits, job.metrics, _constants(ready), ready.curvature)
     progress = Progress(done + len(order), done, ready.stream)
 
@@ -40,7 +41,7 @@ def fill(ready: Ready) -> Exit:
         writer.at_rest(failed[-1])
 
     deaths = Deaths(ready.path)
-    deaths.tell(world, order)
+    deaths.log(world, order)
     handlers = Handlers(compute, writer.at_source, arrived, given_up, ready.tolerant, deaths.at)
     complete = share_out(world, order, handlers, ready.experiment.stop)
     complete = _close(world, writer, complete, failed, deaths)
@@ -48,16 +49,16 @@ def fill(ready: Ready) -> Exit:
         return ready.stopped()
     if failed:
         return ready.some_failed([record.note for record in failed])
-    tell(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
+    log(world, f"{ready.path}: complete. Draw it: landscape-plot {ready.path}")
     return Exit.COMPLETE
 
 
 def _close(world: World, writer: Writer, complete: bool, failed: list[Record], deaths: Deaths) -> bool:
     """Close the file, marked where no point is missing; return on every rank what rank 0 says."""
-    complete = world.from_root(complete)
-    failed[:] = world.from_root(failed)
+    complete = world.bcast(complete)
+    failed[:] = world.bcast(failed)
     together(world, writer.settle)
-    together(world, lambda: writer.finish(world.meet, complete and not failed))
+    together(world, writer.finish, world.barrier, complete and not failed)
     if complete and world.rank == 0:
         deaths.end(record.index for record in failed)
     return complete

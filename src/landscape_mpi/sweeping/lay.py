@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from landscape_mpi.job import TO_BE_CHOSEN, JobFile, PcaPlane, SweepJob
 from landscape_mpi.mpi.signals import Stop
-from landscape_mpi.mpi.world import World, on_root, together
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Components, Matrix, Plane, moved, principal_components, scale_direction
 from landscape_mpi.surface import Trajectory
 from landscape_mpi.sweeping.broadcast import share_parameters
@@ -36,9 +36,9 @@ def lay_plane(
     Raises:
         UserError: the plane cannot be built, or the checkpoints do not fit it.
     """
-    run = together(world, lambda: find_run(job, theta, stop) if world.rank == 0 else None)
+    run = on_ranks(world, world.rank == 0, find_run, job, theta, stop)
     plane, explained = (made, ()) if made else _plane(world, job, theta, repeat, run)
-    found = on_root(world, lambda: (place(run, plane, explained), run.sha256) if run else None)
+    found = on_root(world, _placed, run, plane, explained)
     if found is None:
         return Laid(job, plane)
     trajectory, sha256 = found
@@ -53,15 +53,23 @@ def _plane(
     """Return the plane and, on rank 0, what its components explain of the variance, where it is one of components."""
     kind = job.values.plane
     if not isinstance(kind, PcaPlane):
-        return together(world, lambda: build_plane(job, theta, repeat)), ()
+        return together(world, build_plane, job, theta, repeat), ()
     count = 1 if job.values.grid.beta is None else 2
-    made = together(world, lambda: _components(kind, theta, run, count) if run else None)
+    made = together(world, _components, kind, theta, run, count)
     names = list(theta.parameters)
     directions = [share_parameters(made.directions[axis] if made else None, names, world) for axis in range(count)]
     return Plane.along(theta.parameters, directions), made.explained if made else ()
 
 
-def _components(kind: PcaPlane, theta: Theta, run: Run, count: int) -> Components:
+def _placed(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> tuple[Trajectory, str] | None:
+    """Return where the run goes on the plane, and its fingerprint; None where there is no run."""
+    return (place(run, plane, explained), run.sha256) if run else None
+
+
+def _components(kind: PcaPlane, theta: Theta, run: Run | None, count: int) -> Components | None:
+    """Return the scaled components of the run; None where this rank has none."""
+    if run is None:
+        return None
     origin = theta.parameters
     matrix = Matrix(run.rows, origin, moved(origin, kind.ignore, kind.only)).without_zeros()
     with threadpool_limits(1, user_api="blas"):  # so that no sum depends on the number of cores

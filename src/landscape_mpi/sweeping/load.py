@@ -18,7 +18,7 @@ from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
 from landscape_mpi.mpi.signals import Stop
-from landscape_mpi.mpi.world import World, together
+from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane.kinds import can_move
@@ -106,8 +106,11 @@ def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict
         UserError: the data are absent, damaged or without the classes that accuracy needs.
     """
     names = job.data.splits if world.local_rank == 0 else ()
-    made = together(world, lambda: [prepared(open_split(name), loss) for name in names])
-    splits = {split.name: split for split in share_splits(made, world)}
+
+    def opened() -> list[Split]:
+        return [prepared(open_split(name), loss) for name in names]
+
+    splits = {split.name: split for split in share_splits(together(world, opened), world)}
     if "accuracy" in job.metrics:
         _check_classes(splits)
     return splits
@@ -133,8 +136,8 @@ def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapp
     if "train" in splits:
         split = _first(splits["train"])
     else:
-        made = together(world, lambda: [_first(open_split("train"))] if world.local_rank == 0 else [])
-        (split,) = share_splits(made, world)
+        made = on_ranks(world, world.local_rank == 0, open_split, "train")
+        (split,) = share_splits([] if made is None else [_first(made)], world)
     if len(split) < 2:
         raise UserError("evaluate.batchnorm: found recompute, and there is one training image; expected at least two.")
     return split

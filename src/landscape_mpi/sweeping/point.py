@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from landscape_mpi import job
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Evaluator, Point
+from landscape_mpi.log import say
 from landscape_mpi.mpi.coordinate import PieceError
 from landscape_mpi.mpi.signals import Interrupted
 from landscape_mpi.mpi.world import World
-from landscape_mpi.streams import say
 
 T = TypeVar("T")
 Index = tuple[int, ...]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from landscape_mpi.streams import write
+from landscape_mpi.log import write
 
 WIDTH = 30
 EVERY = 60.0

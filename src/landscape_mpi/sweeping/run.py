@@ -12,9 +12,10 @@ from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
+from landscape_mpi.log import log, noter
 from landscape_mpi.mpi.signals import Stop, stop_time
 from landscape_mpi.mpi.slurm import job_end
-from landscape_mpi.mpi.world import World, noter, on_root, tell, together
+from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import (
     DONE,
@@ -71,24 +72,24 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
     keep_memory()
-    job = on_root(world, lambda: load_job(path, SweepJob))
+    job = on_root(world, load_job, path, SweepJob)
     return sweep_job(job, Named(job, noter(world)), options, world, stop or Stop())
 
 
 def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: World, stop: Stop) -> Exit:
     """Compute every point of a job that its surface files do not hold yet; collective. Raises as `sweep`."""
     began = time.time()
-    end = on_root(world, lambda: job_end(os.environ))  # the same for all, and one question for all
+    end = on_root(world, job_end, os.environ)  # the same for all, and one question for all
     stop.limit(stop_time(options.time_limit, end, began))
-    shard = on_root(world, lambda: parse_shard(options.shard, os.environ) if options.shard else None)
+    shard = on_root(world, parse_shard, options.shard, os.environ) if options.shard else None
     for repeat in range(repeats(job.values)):
         place = _place(output_path(job, repeat), shard)
-        on_root(world, lambda place=place: _check_output(place, options.overwrite))  # type: ignore[misc]
+        on_root(world, _check_output, place, options.overwrite)
     experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat in range(repeats(job.values)):
         known = None if options.overwrite else _place(output_path(job, repeat), shard)
-        given = together(world, lambda: source.plane(experiment.theta, job.values))
+        given = together(world, source.plane, experiment.theta, job.values)
         made = Made(given) if given else make_plane(world, experiment, known)
         plane, identity = experiment.plane(world, repeat, made.plane)
         identity = replace(identity, shard=shard, facts=made.facts)
@@ -119,14 +120,14 @@ class _PlaneSweep:
         """Compute what the surface file lacks; collective."""
         self._find()  # another sweep's file is refused before a lock lies beside it
         with ExitStack() as held:
-            on_root(self.world, lambda: held.enter_context(lock_surface(self.path)))
+            on_root(self.world, held.enter_context, lock_surface(self.path))
             surface = self._find()
             if surface is None or not self._complete(surface):
                 return self._fill(surface)
-            on_root(self.world, lambda: seal(self.path))
-            on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
+            on_root(self.world, seal, self.path)
+            on_root(self.world, note_of(self.path).unlink, missing_ok=True)
             share = f" of shard {self.identity.shard}" if self.identity.shard else ""
-            tell(self.world, f"{self.path}: all {surface.done} points{share} are there; nothing to do.")
+            log(self.world, f"{self.path}: all {surface.done} points{share} are there; nothing to do.")
             return sampled.leave(self.world, surface)
 
     def _complete(self, surface: Surface) -> bool:
@@ -138,7 +139,7 @@ class _PlaneSweep:
         """Return the surface to go on with, the same on every rank."""
         if self.options.overwrite:
             return None
-        return on_root(self.world, lambda: find_surface(self.path, self.identity))
+        return on_root(self.world, find_surface, self.path, self.identity)
 
     def _fill(self, surface: Surface | None) -> Exit:
         """Choose the engine, create the file where there is none, and compute what is missing."""
@@ -147,8 +148,8 @@ class _PlaneSweep:
             task = replace(self.experiment.task, gradients=recorded)
             return replace(self, experiment=replace(self.experiment, task=task))._fill(surface)
         if surface and surface.unsound:
-            tell(self.world, f"note: {self.path}: {without_numbers(surface.unsound)}, and computed again.")
-            on_root(self.world, lambda: forget(self.path, surface.status))
+            log(self.world, f"note: {self.path}: {without_numbers(surface.unsound)}, and computed again.")
+            on_root(self.world, forget, self.path, surface.status)
         batch = int(str(surface.attributes["batch"])) if surface else choose_batch(self.world, self.experiment)
         engine = self._engine(batch, str(surface.attributes["engine"]) if surface else None)
         stream = None if self.options.quiet else sys.stderr
@@ -169,12 +170,12 @@ class _PlaneSweep:
             self.options.verbose,
         )
         if self.options.overwrite:
-            on_root(self.world, lambda: sampled.clear(ready))
+            on_root(self.world, sampled.clear, ready)
         sampled.admit(ready)
         if surface is None:
-            on_root(self.world, lambda: note_of(self.path).unlink(missing_ok=True))
+            on_root(self.world, note_of(self.path).unlink, missing_ok=True)
             cost = self._cost(engine)
-            on_root(self.world, lambda: self._create(batch, engine.name, cost))
+            on_root(self.world, self._create, batch, engine.name, cost)
         makers, elsewhere = self._enlist(surface, batch, engine.name)
         ready = replace(ready, makers=makers, elsewhere=elsewhere)
         return sampled.fill(ready) if sampled.can_save(ready) else full.fill(ready)
@@ -185,21 +186,21 @@ class _PlaneSweep:
         Returns:
             The number of each rank's maker; in an old file that has no list none, and what to note at its points.
         """
-        mine = together(self.world, lambda: text_of(maker(self.experiment.device, engine, batch)))
-        texts = self.world.everywhere(mine)
+        mine = text_of(together(self.world, maker, self.experiment.device, engine, batch))
+        texts = self.world.allgather(mine)
         earlier = known_makers(surface) if surface else []
         if found := differences([*earlier, *map(parse, dict.fromkeys(texts))]):
-            tell(self.world, f"note: {self.path}: not all points are computed alike ({found}): {LAST_DIGITS}.")
-        numbers = on_root(self.world, lambda: enlist(self.path, texts))
+            log(self.world, f"note: {self.path}: not all points are computed alike ({found}): {LAST_DIGITS}.")
+        numbers = on_root(self.world, enlist, self.path, texts)
         return numbers, "" if numbers or not found else f"computed otherwise than points before: {mine}"
 
     def _engine(self, batch: int, recorded: str | None) -> Engine:
         """Return the engine, once it has agreed with the plain network."""
         alike = self.identity.shard is not None
         engine = choose_engine(self.world, self.experiment, self.plane, batch, recorded, alike=alike)
-        tell(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
+        log(self.world, f"engine {engine.name}: {engine.evaluator.description}.")
         anew = ", running statistics estimated anew in both" if self.experiment.anew else ""
-        tell(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
+        log(self.world, f"f(0, 0): {_describe(engine.centre)}{anew}.")
         return engine
 
     def _curvature(self, batch: int, engine: Engine) -> Curvature | None:
@@ -208,7 +209,7 @@ class _PlaneSweep:
             return None
         if engine.afresh:
             raise UserError(NO_CURVATURE)
-        curvature = together(self.world, lambda: Curvature.of(self.experiment, self.plane, batch))
+        curvature = together(self.world, Curvature.of, self.experiment, self.plane, batch)
         if text := together(self.world, curvature.rehearse):
             self.experiment.theta.note(text)
         return curvature
@@ -219,7 +220,7 @@ class _PlaneSweep:
             return {}
         error = precision_error(self.world, self.experiment, self.plane, engine.evaluator)
         dtype = self.experiment.job.values.evaluate.dtype
-        tell(self.world, f"{dtype}: mean losses deviate from those of float32 by up to {error:.2g} of them.")
+        log(self.world, f"{dtype}: mean losses deviate from those of float32 by up to {error:.2g} of them.")
         return {"precision_error": error}
 
     def _create(self, batch: int, engine: str, cost: Mapping[str, float]) -> None:

@@ -11,9 +11,10 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import experiment
+from landscape_mpi.log import log
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
-from landscape_mpi.mpi.world import World, on_root, tell, together
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
 from landscape_mpi.surface import (
     THETA,
@@ -51,7 +52,7 @@ def admit(ready: Ready) -> None:
         UserError: on every rank.
     """
     if can_save(ready):
-        on_root(ready.world, lambda: read_plan(ready.folder, identity_of(ready)))
+        on_root(ready.world, read_plan, ready.folder, identity_of(ready))
 
 
 def clear(ready: Ready) -> None:
@@ -69,7 +70,7 @@ def leave(world: World, surface: Surface) -> Exit:
     """Return how a complete surface has ended, and say so where its audit failed."""
     if surface.audit is None or surface.audit.passed:
         return Exit.COMPLETE
-    tell(world, f"{surface.path}: audit: {surface.audit.words}.")
+    log(world, f"{surface.path}: audit: {surface.audit.words}.")
     return Exit.FAILED_POINTS
 
 
@@ -79,13 +80,13 @@ def fill(ready: Ready) -> Exit:
     with ExitStack() as held:
         # a plan must not depend on how many threads multiply matrices
         held.enter_context(threadpool_limits(1, user_api="blas"))
-        desk = together(world, lambda: _open_desk(ready, held) if world.rank == 0 else None)
-        identity, orders = world.from_root((desk.identity, desk.orders) if desk else (b"", {}))
-        journal = together(world, lambda: Journal(ready.folder, world.rank, identity, ready.identity.shard))
+        desk = on_ranks(world, world.rank == 0, _open_desk, ready, held)
+        identity, orders = world.bcast((desk.identity, desk.orders) if desk else (b"", {}))
+        journal = together(world, Journal, ready.folder, world.rank, identity, ready.identity.shard)
         held.enter_context(journal)
         compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
         deaths = Deaths(ready.path)
-        deaths.tell(world, ready.visits)
+        deaths.log(world, ready.visits)
         handlers = _handlers(ready, compute, journal, desk, deaths)
         complete = share_out(world, [], handlers, ready.experiment.stop)
         code = _end(ready, desk, complete, held)
@@ -109,9 +110,14 @@ def _handlers(
 
 def _end(ready: Ready, desk: Desk | None, complete: bool, held: ExitStack) -> Exit:
     """Write how it ended and close all files; collective."""
-    code = on_root(ready.world, lambda: desk.end(complete) if desk else Exit.COMPLETE)
+    code = on_root(ready.world, _ending, desk, complete)
     together(ready.world, held.close)
     return ready.stopped() if code == Exit.RUN_AGAIN else code
+
+
+def _ending(desk: Desk | None, complete: bool) -> Exit:
+    """Write how the sweep ended where there is a desk; return the exit code."""
+    return desk.end(complete) if desk else Exit.COMPLETE
 
 
 def identity_of(ready: Ready) -> bytes:
@@ -139,17 +145,17 @@ def _open_desk(ready: Ready, held: ExitStack) -> Desk:
     """Return rank 0's desk, with all that an earlier run left."""
     folder, identity = ready.folder, identity_of(ready)
     if ready.found is not None and ready.found.done and not folder.is_dir():
-        tell(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
+        log(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
     plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
     _check_plan(ready, plan)
     if plan.repeated:
-        tell(ready.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
+        log(ready.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
     slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
     shard = ready.identity.shard
     stored = list(read_journals(folder, slices, shard))
     books = Books(_books(ready, plan), ready.batch, _visits(ready), stored)
-    log = None if shard else held.enter_context(PlanLog(folder, identity))
-    desk = held.enter_context(Desk(ready, books, WholeWriter(ready.path), log, slices))
+    planlog = None if shard else held.enter_context(PlanLog(folder, identity))
+    desk = held.enter_context(Desk(ready, books, WholeWriter(ready.path), planlog, slices))
     desk.greet(len(stored), ranks(ready.world.size))
     return desk
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.mpi.world import tell
+from landscape_mpi.log import log
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Audit, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface.makers import BY
@@ -52,7 +52,7 @@ class Desk:
         job = self._ready.job
         points, error = int(np.prod(job.grid.shape)), job.sampling.error if job.sampling else 0.0
         before = f"{stored} slices of images are there; " if stored else ""
-        tell(self._ready.world, f"{self._ready.path}: {before}{points} points to bars of {error:.3g}, on {ranks}.")
+        log(self._ready.world, f"{self._ready.path}: {before}{points} points to bars of {error:.3g}, on {ranks}.")
 
     def turn(self) -> list[Piece]:
         """Write what is known, decide what is next and return it; nothing at the end."""
@@ -101,7 +101,7 @@ class Desk:
         audit = None if verdict is None else Audit(verdict.points, verdict.misses, verdict.worst, verdict.passed)
         self._writer.finish(self._books.rounds, audit)
         for sentence in self._closing(audit):
-            tell(self._ready.world, sentence)
+            log(self._ready.world, sentence)
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
 
     def _closing(self, audit: Audit | None) -> Iterator[str]:

@@ -10,12 +10,12 @@ import torch
 
 from landscape_mpi.errors import Exit, UserError, from_here
 from landscape_mpi.job import JobFile, TrainJob, load_job
+from landscape_mpi.log import log, report, say
 from landscape_mpi.mpi.device import choose_device
 from landscape_mpi.mpi.signals import Interrupted, Stop, stop_time
 from landscape_mpi.mpi.slurm import job_end
-from landscape_mpi.mpi.world import World, failure_text, on_root, tell
+from landscape_mpi.mpi.world import World, failure_text, on_root
 from landscape_mpi.plugin import is_plugin
-from landscape_mpi.streams import report, say
 from landscape_mpi.train.run import train_job
 
 WORST = (Exit.RUN_AGAIN, Exit.INTERNAL, Exit.USER, Exit.COMPLETE)
@@ -39,19 +39,19 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
 
     A job that fails keeps none of the others from being trained.
     """
-    began, end = time.time(), on_root(world, lambda: job_end(os.environ))
+    began, end = time.time(), on_root(world, job_end, os.environ)
     stop = Stop(stop_time(options.time_limit, end, began))
     with stop.listening():
         try:
-            jobs = on_root(world, lambda: _load(paths))
+            jobs = on_root(world, _load, paths)
         except UserError as error:
-            tell(world, f"error: {error}")
-            world.meet()
+            log(world, f"error: {error}")
+            world.barrier()
             return Exit.USER
         if world.size > len(jobs):
-            tell(world, f"note: {len(jobs)} jobs for {world.size} ranks: a job is trained by one rank, the rest wait.")
+            log(world, f"note: {len(jobs)} jobs for {world.size} ranks: a job is trained by one rank, the rest wait.")
         codes = [_Training(job, options, world, stop, len(jobs) > 1).run() for job in jobs[world.rank :: world.size]]
-        everyone = [code for found in world.everywhere(codes) for code in found]
+        everyone = [code for found in world.allgather(codes) for code in found]
     return next(code for code in WORST if code in everyone)
 
 

@@ -1,12 +1,13 @@
-"""Standard output and standard error, which may be closed, full or left by their reader: no reason to stop working."""
+"""Writes what a run says: rank 0 alone, to standard error and standard output, which may be full or closed."""
 
 import errno
 import io
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from landscape_mpi.errors import UserError, from_here
 
@@ -99,3 +100,33 @@ def check_answered() -> None:
     refused = raw.refused if isinstance(raw, _Shielded) else None
     if refused is not None and refused.errno != errno.EPIPE:
         raise UserError(f"standard output: cannot be written ({refused.strerror}); expected something that takes it.")
+
+
+class Ranked(Protocol):
+    """What a line is said by."""
+
+    rank: int
+    hear: Callable[[str], None]
+
+
+def log(world: Ranked, text: str) -> None:
+    """Write a line, from rank 0 alone: on standard error unless somebody else listens."""
+    if world.rank == 0:
+        world.hear(from_here(text))
+
+
+def noter(world: Ranked) -> Callable[[str], None]:
+    """Return what writes a note, from rank 0 alone and each text once."""
+    told: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            log(world, f"note: {text}")
+
+    return note
+
+
+def to_stderr(text: str) -> None:
+    """Write a line on standard error."""
+    say(text)

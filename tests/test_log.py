@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from landscape_mpi import cli, streams
+from landscape_mpi import cli, log
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main as plot
 from support.jobs import done, tiny_job
@@ -25,8 +25,8 @@ def to(monkeypatch):
         with open(descriptor, "w", closefd=False) as plain:
             monkeypatch.setattr(sys, "stdout", plain)
             monkeypatch.setattr(sys, "__stdout__", plain)
-            monkeypatch.setattr(streams, "NUMBERS", {descriptor: "stdout"})
-            streams.shield()
+            monkeypatch.setattr(log, "NUMBERS", {descriptor: "stdout"})
+            log.shield()
         made.append(descriptor)
 
     yield put
@@ -37,16 +37,16 @@ def to(monkeypatch):
 
 def test_a_full_device_is_one_sentence_where_the_answer_was_the_point(to):
     to(os.open("/dev/full", os.O_WRONLY))
-    streams.report("done")
+    log.report("done")
     with pytest.raises(UserError, match=r"standard output: cannot be written \(No space left on device\)"):
-        streams.answer("the answer")
+        log.answer("the answer")
 
 
 def test_a_reader_that_has_gone_has_had_enough(to):
     reading, writing = os.pipe()
     to(writing)
     os.close(reading)
-    streams.answer("the answer")
+    log.answer("the answer")
 
 
 def test_a_closed_descriptor_leads_nowhere_and_is_not_given_to_the_next_file(to, tmp_path):
@@ -59,11 +59,11 @@ def test_a_closed_descriptor_leads_nowhere_and_is_not_given_to_the_next_file(to,
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", None)
             patch.setattr(sys, "__stdout__", None)
-            patch.setattr(streams, "NUMBERS", {199: "stdout"})
-            streams.shield()
+            patch.setattr(log, "NUMBERS", {199: "stdout"})
+            log.shield()
             assert os.fstat(199).st_rdev == Path(os.devnull).stat().st_rdev
             with to_closed:
-                streams.answer("the answer")
+                log.answer("the answer")
     os.close(199)
 
 
@@ -80,7 +80,7 @@ def test_a_pipe_that_does_not_block_loses_nothing(to):
         os._exit(2)
     os.close(reading)
     to(writing)
-    streams.answer(text)
+    log.answer(text)
     sys.stdout.close()
     os.close(writing)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
