@@ -67,7 +67,7 @@ def measure_network(name: str, scale: Scale, peaks: dict[str, float]) -> dict[st
 
 def _rows(subject: Subject, dtype: str, exact: list[float], peak: float) -> Iterator[dict[str, Any]]:
     """Yield the figures of each way in one precision; bits are those of the first fused way."""
-    first: dict[bool, list[bytes]] = {}
+    first: dict[str, list[bytes]] = {}
     for name, build in subject.ways(dtype, subject.scale.batch).items():
         row: dict[str, Any] = {"dtype": dtype, "way": name}
         try:
@@ -79,13 +79,13 @@ def _rows(subject: Subject, dtype: str, exact: list[float], peak: float) -> Iter
         except RuntimeError as error:  # an operation that this PyTorch or this device lacks
             yield row | {"failed": str(error).partition("\n")[0]}
             continue
-        expected = first.setdefault("cudnn" in name, bits) if _is_fused(name) else bits
+        expected = first.setdefault("fused", bits) if _is_fused(name) else bits
         row |= {"images_a_second": speed, "tflops": speed * subject.flops / 1e12, "bits": bits == again == expected}
         yield row | {"of_ceiling": row["tflops"] / peak}
 
 
 def _is_fused(name: str) -> bool:
-    return name.startswith(("fused", "cudnn"))
+    return name.startswith("fused")
 
 
 def _graph(lanes: int) -> str:

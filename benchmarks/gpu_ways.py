@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from landscape_mpi.assemble import allow_tf32
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split
 from landscape_mpi.engines import FusedEvaluator
-from landscape_mpi.engines.cudnn import CudnnLayer, has_fused_cudnn
 from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.graphs import CudaLane
 from landscape_mpi.engines.layer import Layer
@@ -98,16 +97,12 @@ class Subject:
                 FusedEvaluator(self.network, self.plane, task, batch, kinds, lanes_on(self.scale.device, lanes))
             )
 
-        found = {
+        return {
             "as it is, NCHW": lambda: lambda _: task.evaluate(self.network, "train", slice(None), batch),
             "eager": lambda: whole(EagerEvaluator(self.network, self.plane, task, batch)),
             "fused": fused(0, layer),
             **{f"fused, graph x {lanes}": fused(lanes, layer) for lanes in LANES},
         }
-        if has_fused_cudnn() and self.scale.device.type == "cuda" and not task.autocast:
-            found["cudnn"] = fused(0, CudnnLayer, DirectLayer)
-            found["cudnn, graph x 2"] = fused(2, CudnnLayer, DirectLayer)
-        return found
 
     def exact(self) -> Way:
         """Return the evaluation of a few images in float64."""

@@ -11,7 +11,7 @@ from landscape_mpi.evaluate import EagerEvaluator, Point
 from landscape_mpi.networks import build_network
 from support.engines import deviation, image_task, parameters, plane_of, settle
 
-ENGINES = ["fused", "winograd", pytest.param("compiled", marks=pytest.mark.kernel)]
+ENGINES = ["fused", pytest.param("compiled", marks=pytest.mark.kernel)]
 POINTS = [Point(0.0, 0.0), Point(0.4, -0.3), Point(-1.0, 1.0)]
 SINGLE = 2e-5
 """What float32 may lose over a network, for each image."""

@@ -10,9 +10,8 @@ from landscape_mpi.engines.direct import ContiguousLayer, DirectLayer, PlainLaye
 from landscape_mpi.engines.layer import Shape
 from landscape_mpi.engines.polynomial import CONSTANT, Polynomial
 from landscape_mpi.engines.sound import is_sound
-from landscape_mpi.engines.winograd import WinogradLayer
 
-KINDS = [WinogradLayer, DirectLayer, PlainLayer, pytest.param(CompiledLayer, marks=pytest.mark.kernel)]
+KINDS = [DirectLayer, PlainLayer, pytest.param(CompiledLayer, marks=pytest.mark.kernel)]
 
 
 @pytest.mark.parametrize("with_residual", [False, True])

@@ -1,4 +1,4 @@
-"""Winograd's algorithm, in torch and in C, against a convolution in float64."""
+"""The compiled kernel of Winograd's algorithm against a convolution in float64."""
 
 import pytest
 import torch
@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from landscape_mpi.engines.compiled import CompiledLayer, library
+from landscape_mpi.engines.compiled import CompiledLayer, library, transform_weight
 from landscape_mpi.engines.layer import Shape
-from landscape_mpi.engines.winograd import A_T, B_T, G, WinogradLayer, transform_weight
 
-KINDS = [WinogradLayer, pytest.param(CompiledLayer, marks=pytest.mark.kernel)]
+pytestmark = pytest.mark.kernel
 
 
 def shape_of(channels_in, channels, relu=True, **changes):
@@ -18,27 +17,18 @@ def shape_of(channels_in, channels, relu=True, **changes):
     return Shape.of(convolution, relu)
 
 
-def both(kind, images, size, channels_in, channels, relu, with_residual):
+def both(images, size, channels_in, channels, relu, with_residual):
     """The layer's output and float64's, for Gaussian inputs."""
     x = torch.randn(images, channels_in, *size)
     weight, bias = torch.randn(channels, channels_in, 3, 3) / (3 * channels_in**0.5), torch.randn(channels)
     residual = torch.randn(images, channels, *size) if with_residual else None
     transformed = transform_weight(weight.double()).float()
-    layer = kind.build(shape_of(channels_in, channels, relu), transformed, bias)
+    layer = CompiledLayer.build(shape_of(channels_in, channels, relu), transformed, bias)
     exact = functional.conv2d(x.double(), weight.double(), bias.double(), padding=1)
     exact = exact if residual is None else exact + residual
     return layer(x, residual), exact.relu() if relu else exact
 
 
-def test_the_matrices_convolve_exactly():
-    """A^T (G g * B^T d) is the convolution of any three with any six numbers, at equal values of float64."""
-    g, b, a = (torch.tensor(matrix, dtype=torch.float64) for matrix in (G, B_T, A_T))
-    taps, values = torch.randn(3, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
-    expected = torch.stack([taps @ values[i : i + 3] for i in range(4)])
-    torch.testing.assert_close(a @ ((g @ taps) * (b @ values)), expected, rtol=1e-13, atol=1e-13)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
 @given(
     st.integers(1, 4),
@@ -48,31 +38,28 @@ def test_the_matrices_convolve_exactly():
     st.booleans(),
     st.booleans(),
 )
-def test_any_size_and_any_channels_convolve(kind, images, size, channels_in, channels, relu, with_residual):
-    found, exact = both(kind, images, size, channels_in, channels, relu, with_residual)
+def test_any_size_and_any_channels_convolve(images, size, channels_in, channels, relu, with_residual):
+    found, exact = both(images, size, channels_in, channels, relu, with_residual)
     assert found.shape == exact.shape
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("images", "size", "channels"), [(33, 32, 16), (70, 16, 32), (64, 8, 64), (3, 20, 256)])
-def test_more_tiles_than_fit_a_block(kind, images, size, channels):
-    found, exact = both(kind, images, (size, size), channels, channels, relu=False, with_residual=True)
+def test_more_tiles_than_fit_a_block(images, size, channels):
+    found, exact = both(images, (size, size), channels, channels, relu=False, with_residual=True)
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "changes",
     [{"kernel_size": 5}, {"stride": 2}, {"padding": 0}, {"dilation": 2, "padding": 2}, {"groups": 2}],
     ids=lambda changes: next(iter(changes)),
 )
-def test_other_convolutions_do_not_fit(kind, changes):
-    assert kind.fits(shape_of(256, 256))
-    assert not kind.fits(shape_of(256, 256, **changes))
+def test_other_convolutions_do_not_fit(changes):
+    assert CompiledLayer.fits(shape_of(256, 256))
+    assert not CompiledLayer.fits(shape_of(256, 256, **changes))
 
 
-@pytest.mark.kernel
 def test_the_kernel_takes_multiples_of_four():
     assert [library().landscape_winograd_lanes(n, n) for n in (3, 6, 4, 12)] == [0, 0, 4, 4]
     assert library().landscape_winograd_lanes(16, 16) in (4, 8, 16)

@@ -202,6 +202,10 @@ BAD = {
         "evaluate.dtype: found 'float16'; expected one of float32, float64, tf32, bfloat16",
     ),
     "tf32 on a CPU": (keys(evaluate={"dtype": "tf32"}), "evaluate.dtype: found tf32, which a CPU does not have"),
+    "deleted engine": (
+        keys(evaluate={"engine": "winograd"}),
+        "evaluate.engine: found 'winograd'; expected one of auto, compiled, eager, fused",
+    ),
     "unknown network": (keys(model__build="resnt20"), "model.build: found 'resnt20' (did you mean `resnet20`?)"),
     "unknown module": (keys(model__build="nowhere:net"), "model.build: importing the module of 'nowhere:net' failed"),
     "unknown callable": (keys(model__build="tiny:netwrk"), "model.build: found no callable `netwrk`"),

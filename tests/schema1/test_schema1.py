@@ -92,3 +92,26 @@ def test_a_complete_surface_is_found_to_be_of_its_job(folder, name):
     run = launch("sweep", folder / f"{name}.yaml")
     assert run.returncode == 0, run.stderr
     assert (folder / f"{name}.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("engine", ["cudnn", "winograd"])
+def test_a_surface_of_an_engine_that_is_deleted_is_read_drawn_and_not_gone_on_with(folder, engine, capsys):
+    path = folder / "half.h5"
+    with h5py.File(path, "r+") as file:
+        file.attrs["engine"] = engine
+    before, there = path.read_bytes(), sorted(folder.rglob("*"))
+    assert landscape_mpi.open(path).attributes["engine"] == engine
+    run = launch("sweep", folder / "half.yaml")
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"error: output.file: {path} was begun with the engine {engine}, which this version lacks; expected one "
+        "of compiled, fused, eager: finish it with landscape_mpi 0.1.0, or start afresh with --overwrite.\n"
+    )
+    assert (path.read_bytes(), sorted(folder.rglob("*"))) == (before, there)
+    assert plot([str(path), "-o", str(folder / "figure.svg")]) == 0, capsys.readouterr().err
+
+
+def test_a_complete_surface_of_an_engine_that_is_deleted_stays_complete(folder):
+    with h5py.File(folder / "full.h5", "r+") as file:
+        file.attrs["engine"] = "winograd"
+    assert launch("sweep", folder / "full.yaml").returncode == 0

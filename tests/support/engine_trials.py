@@ -16,7 +16,7 @@ from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.plane import Plane, RandomDirections
 from support.random_networks import CLASSES, IMAGES, Made, random_network
 
-ENGINES = ("eager", "fused", "winograd", "compiled")
+ENGINES = ("eager", "fused", "compiled")
 POINTS = (Point(0.0, 0.0), Point(0.7, -0.4), Point(-1.0, 1.0))
 BATCH = 8
 ROUNDING = 1e-4

@@ -4,25 +4,23 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.engines.compiled import CompiledLayer, library
-from landscape_mpi.engines.cudnn import CudnnLayer, has_fused_cudnn
 from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.evaluator import FusedEvaluator
 from landscape_mpi.engines.graphs import lanes_of
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.trace import CannotFuseError
-from landscape_mpi.engines.winograd import WinogradLayer
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
 from landscape_mpi.plane import Plane
 
 EAGER = "eager"
 LAYERS: dict[str, tuple[type[Layer], ...]] = {
-    "compiled": (CompiledLayer, WinogradLayer, DirectLayer),
-    "winograd": (WinogradLayer, DirectLayer),
-    "cudnn": (CudnnLayer, DirectLayer),
+    "compiled": (CompiledLayer, DirectLayer),
     "fused": (DirectLayer,),
 }
 """Engines with fused layers, fastest first: the kinds of layers that each prefers."""
 ENGINES = (*LAYERS, EAGER)
+DELETED = ("cudnn", "winograd")
+"""Engines of version 0.1.0 that surfaces may have been begun with."""
 
 
 def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
@@ -34,8 +32,6 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
     """
     if task.calibration is not None or plane.statistics is not None or task.gradients != "inference":
         return (EAGER,)
-    if requested == "cudnn":
-        return ("cudnn", "fused", EAGER)
     if requested != "auto":
         return (requested, EAGER) if requested != EAGER else (EAGER,)
     if task.dtype != torch.float32 or not all(isinstance(split.inputs, Tensor) for split in task.splits.values()):
@@ -44,7 +40,7 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
         return ("fused", EAGER)
     if task.autocast is not None:
         return (EAGER,)
-    return ("compiled" if library() else "winograd", "fused", EAGER)
+    return ("compiled", "fused", EAGER) if library() else ("fused", EAGER)
 
 
 def kernel_is_missing(engine: str) -> bool:
@@ -68,6 +64,4 @@ def _layers(engine: str, task: Task) -> tuple[type[Layer], ...]:
         if engine != "fused":
             raise CannotFuseError("its layers compute in float32 alone")
         return (PlainLayer,)
-    if engine == "cudnn" and not (task.device.type == "cuda" and has_fused_cudnn()):
-        raise CannotFuseError("it needs a CUDA device and cuDNN's fused convolutions")
     return LAYERS[engine]

@@ -1,4 +1,4 @@
-"""Winograd's F(4x4, 3x3) by the compiled kernel of `kernel/winograd.c`, where the installation has one."""
+"""Convolves 3x3 by Winograd's F(4x4, 3x3) (Lavin & Gray 2016, arXiv:1509.09308, section 4) in a compiled kernel."""
 
 import ctypes
 import threading
@@ -11,9 +11,22 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.layer import Shape
 from landscape_mpi.engines.polynomial import Polynomial
-from landscape_mpi.engines.winograd import transform_weight
 
 EXTENSION = "landscape_mpi.engines._winograd"
+
+P, Q = 3 / 4, 3 / 2
+"""The points 0, +-P, +-Q and infinity of the interpolation: exact in binary, and half the error of 0, +-1, +-2."""
+
+GP, GQ = 1 / (2 * P**2 * (P**2 - Q**2)), 1 / (2 * Q**2 * (Q**2 - P**2))
+G = (
+    (1 / (P * Q) ** 2, 0, 0),
+    (GP, GP * P, GP * P**2),
+    (GP, -GP * P, GP * P**2),
+    (GQ, GQ * Q, GQ * Q**2),
+    (GQ, -GQ * Q, GQ * Q**2),
+    (0, 0, 1),
+)
+"""Weights [3] -> [6]; the matrices of inputs and outputs are in `kernel/winograd.c`."""
 
 _scratch = threading.local()
 
@@ -35,6 +48,12 @@ def kernel_version() -> str:
     """Say what the kernel works with on this machine: `16 floats a vector`, or `none` where there is no kernel."""
     found = library()
     return f"{found.landscape_winograd_lanes(16, 16)} floats a vector" if found else "none"
+
+
+def transform_weight(weight: Tensor) -> Tensor:
+    """Return G w G^T: [out, in, 3, 3] -> [36, in, out], in the weight's dtype."""
+    g = torch.tensor(G, dtype=weight.dtype, device=weight.device)
+    return torch.einsum("ai,oqij,bj->abqo", g, weight, g).flatten(0, 1)
 
 
 class CompiledLayer:

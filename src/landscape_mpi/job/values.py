@@ -143,7 +143,7 @@ class Evaluate(Values, frozen=True, kw_only=True):
     batch: Literal["auto"] | Positive = "auto"
     dtype: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     batchnorm: Literal["keep", "move", "recompute"] = "keep"
-    engine: Literal["auto", "eager", "fused", "winograd", "compiled", "cudnn"] = "auto"
+    engine: Literal["auto", "eager", "fused", "compiled"] = "auto"
 
 
 class Hessian(Values, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
-from landscape_mpi.engines import ENGINES
+from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
@@ -66,7 +66,12 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
 def _check_recorded(surface: Surface) -> None:
     """Refuse a surface that does not say with which batch and engine it goes on."""
     batch, engine = surface.attributes.get("batch"), surface.attributes.get("engine")
-    if not (isinstance(batch, int) and batch >= 1 and engine in ENGINES):
+    if engine in DELETED and not surface.complete:
+        raise UserError(
+            f"output.file: {surface.path} was begun with the engine {engine}, which this version lacks; expected "
+            f"one of {', '.join(ENGINES)}: finish it with landscape_mpi 0.1.0, or start afresh with --overwrite."
+        )
+    if not (isinstance(batch, int) and batch >= 1 and engine in (*ENGINES, *DELETED)):
         raise UserError(
             f"output.file: {surface.path} was begun with the batch {batch} and the engine {engine}; expected a whole "
             f"number >= 1 and one of {', '.join(ENGINES)}: the file is damaged or of another version."
