@@ -9,10 +9,12 @@ import msgspec.inspect as types
 import yaml
 from msgspec import NODEFAULT, Struct
 
-from landscape_mpi.job import TO_BE_CHOSEN, ChannelNormalisation, Model, SweepJob, TrainJob
+from landscape_mpi.job import ChannelNormalisation, Model, SweepJob, TrainJob
 from landscape_mpi.job.values import TrainedModel
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n      .+)*)", re.MULTILINE)
+OFTEN_REQUIRED = {"grid": "**required**, but of `pca`"}
+"""What stands for the defaults of a sweep's sections that only some planes can do without."""
 
 
 def tables() -> dict[str, str]:
@@ -31,7 +33,9 @@ def tables() -> dict[str, str]:
 def _sections(sweep: dict[str, types.Field], train: dict[str, types.Field]) -> str:
     said = meanings(TrainJob)
     rows = [
-        f"| [`{name}`](#{name}) | {_default(sweep[name])} | {_default(train[name])} | {said[name]} |" for name in sweep
+        f"| [`{name}`](#{name}) | {OFTEN_REQUIRED.get(name, _default(sweep[name]))} | {_default(train[name])} "
+        f"| {said[name]} |"
+        for name in sweep
     ]
     return "\n".join(["| key | for `sweep` | for `train` | |", "|---|---|---|---|", *rows])
 
@@ -70,8 +74,6 @@ def _structs(kind: types.Type) -> Iterator[types.StructType]:
 
 
 def _default(field: types.Field) -> str:
-    if field.default is TO_BE_CHOSEN:
-        return "**required**, but of `pca`"
     if field.default is not NODEFAULT:
         return _value(field.default)
     if field.default_factory is NODEFAULT:

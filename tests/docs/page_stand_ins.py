@@ -48,7 +48,7 @@ def _surface(job: JobFile[SweepJob]) -> str:
         return "path.h5"
     if "hessian" in job.values.metrics:
         return "curved.h5"
-    return "line.r0.h5" if job.values.grid.beta is None else "plane.h5"
+    return "line.r0.h5" if job.values.axes == 1 else "plane.h5"
 
 
 def jobs(*arguments: str) -> None:

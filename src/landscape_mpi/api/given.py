@@ -114,7 +114,7 @@ class Given:
         if self.directions and job.evaluate.batchnorm == "move":
             raise UserError("evaluate.batchnorm: found move, and the directions given are of parameters alone.")
         if self.directions:
-            wanted = self.directions[: 1 if job.grid.beta is None else 2]
+            wanted = self.directions[: job.axes]
             return Plane.along(theta.parameters, [_fitted(*named, theta) for named in zip(AXES, wanted, strict=False)])
         if isinstance(job.plane, InterpolatedPlane) and self.ends:
             return interpolated(job.plane, theta, job.evaluate.batchnorm == "move", partial(self._end, theta))

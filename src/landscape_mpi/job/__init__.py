@@ -8,7 +8,6 @@ from landscape_mpi.job.training import Train
 from landscape_mpi.job.values import (
     FROM_PYTHON,
     GIVEN,
-    TO_BE_CHOSEN,
     Axis,
     ChannelNormalisation,
     Data,
@@ -25,7 +24,6 @@ __all__ = [
     "FROM_PYTHON",
     "GIVEN",
     "TEMPLATE",
-    "TO_BE_CHOSEN",
     "Axis",
     "ChannelNormalisation",
     "Data",

@@ -10,7 +10,7 @@ from msgspec import Struct
 from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
 from landscape_mpi.job.training import Train
-from landscape_mpi.job.values import TO_BE_CHOSEN, Axis, Data, Evaluate, Grid, SweepJob, TrainJob
+from landscape_mpi.job.values import Axis, Data, Evaluate, Grid, SweepJob, TrainJob
 
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""
@@ -47,9 +47,9 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
             "metrics: found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
             "eigenvalue is no mean; leave out one of the two."
         )
-    if isinstance(job, SweepJob) and job.grid == TO_BE_CHOSEN:
-        yield from _no_grid(job.plane)
-    elif job.grid is not None:
+    if job.grid is None and isinstance(job, SweepJob) and not isinstance(job.plane, PcaPlane):
+        yield "grid: the key is missing; it is required, as only the path of `plane.kind: pca` can choose one."
+    if job.grid is not None:
         yield from _grid(job.grid)
         if isinstance(job.plane, InterpolatedPlane):
             yield from _ends(job.plane, job.grid)
@@ -85,8 +85,6 @@ def _output(path: Path) -> Iterator[str]:
 
 def _beyond(value: object, key: str) -> Iterator[str]:
     """Find numbers that no computation takes: NaN, inf and whole numbers of more than 62 bits; options may be any."""
-    if value == TO_BE_CHOSEN:
-        return
     if isinstance(value, Struct):
         for name in value.__struct_fields__:
             yield from _beyond(getattr(value, name), f"{key}.{name}" if key else name)
@@ -109,11 +107,6 @@ def _data(data: Data) -> Iterator[str]:
         )
     if data.build == "cifar10" and data.root is None:
         yield "data.root: the key is missing; cifar10 needs the folder that holds its batches."
-
-
-def _no_grid(plane: Plane) -> Iterator[str]:
-    if not isinstance(plane, PcaPlane):
-        yield "grid: the key is missing; it is required, as only the path of `plane.kind: pca` can choose one."
 
 
 def _grid(grid: Grid) -> Iterator[str]:

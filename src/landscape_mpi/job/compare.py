@@ -94,7 +94,8 @@ def _text(name: object) -> str:
 
 def _finer(old: SweepJob, new: SweepJob) -> str:
     """Say so where the new grid covers the same ranges with other numbers of points."""
-    pairs = [(old.grid.alpha, new.grid.alpha), (old.grid.beta, new.grid.beta)]
+    before, after = old.chosen_grid, new.chosen_grid
+    pairs = [(before.alpha, after.alpha), (before.beta, after.beta)]
     if all(_same_range(a, b) for a, b in pairs):
         finer = all(b.points >= a.points for a, b in pairs if a and b)
         return f" (a {'finer' if finer else 'coarser'} grid over the same plane)"

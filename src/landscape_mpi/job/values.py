@@ -1,6 +1,5 @@
 """The values of a job file as frozen structs with their defaults; knows no file, no YAML, no torch."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -121,9 +120,6 @@ FROM_PYTHON = "landscape_mpi.sweep"
 """The name of a job that stands in no file: its sections are the arguments of a call."""
 GIVEN = "given"
 """What stands in a job where a call gives tensors: there is no file of that name."""
-_NOWHERE = Axis(math.inf, -math.inf, 0)
-TO_BE_CHOSEN = Grid(alpha=_NOWHERE, beta=_NOWHERE)
-"""The grid of a job that leaves it to the trajectory: it has no point until the checkpoints have been seen."""
 
 
 class Evaluate(Values, frozen=True, kw_only=True):
@@ -217,13 +213,16 @@ class TrainJob(Values, frozen=True, kw_only=True):
 
 
 class SweepJob(Values, frozen=True, kw_only=True):
-    """What `sweep` and `check` need; a `train` section may be there and is checked as well."""
+    """What `sweep` and `check` need; a `train` section may be there and is checked as well.
+
+    `grid` may be None where `plane.kind` is `pca`: the trajectory chooses one, once its checkpoints have been read.
+    """
 
     model: TrainedModel
     data: Data
     plane: Plane
     output: Output
-    grid: Grid = TO_BE_CHOSEN
+    grid: Grid | None = None
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ("loss", "accuracy")
@@ -231,6 +230,18 @@ class SweepJob(Values, frozen=True, kw_only=True):
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
     train: Train | None = None
+
+    @property
+    def chosen_grid(self) -> Grid:
+        """The grid of the job, or the one that the trajectory has chosen for it by `JobFile.with_grid`."""
+        if self.grid is None:
+            raise RuntimeError("the grid is looked at before the trajectory has chosen one")
+        return self.grid
+
+    @property
+    def axes(self) -> int:
+        """The number of directions: 1 for a line, 2 for a plane, which a grid to be chosen always is."""
+        return 1 if self.grid is not None and self.grid.beta is None else 2
 
     @property
     def curved(self) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import TO_BE_CHOSEN, Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
 from landscape_mpi.surface.centre import CENTRE, WHY, other_network
 from landscape_mpi.surface.read import Surface
 
@@ -27,7 +27,7 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
     if surface.job is None:
         raise UserError(f"{surface.path} was not written by landscape_mpi; name another file.")
     job = read_job(surface.job, surface.path, SweepJob)
-    return job.with_grid(_grid(surface)) if job.values.grid == TO_BE_CHOSEN else job
+    return job.with_grid(_grid(surface)) if job.values.grid is None else job
 
 
 def _grid(surface: Surface) -> Grid:

@@ -27,7 +27,7 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
                 f"{surface.path}: `{name}` is {_words(found)}; expected {_words(kind)}, as in every surface "
                 "that a sweep has begun: the file is damaged or not one of ours."
             )
-    for name, axis, there in (("x", job.grid.alpha, surface.alpha), ("y", job.grid.beta, surface.beta)):
+    for name, axis, there in (("x", job.chosen_grid.alpha, surface.alpha), ("y", job.chosen_grid.beta, surface.beta)):
         _check_coordinates(f"{surface.path}: `{name}coordinates`", there, axis)
 
 

@@ -56,7 +56,7 @@ def check(path: Path, device: str) -> str:
 
 def _description(experiment: Experiment, plane: Plane, path: Trajectory | None, begun: bool) -> Iterator[str]:
     job = experiment.job.values
-    points = math.prod(job.grid.shape)
+    points = math.prod(job.chosen_grid.shape)
     yield _line("device", str(experiment.device))
     yield _line("network", f"{job.model.build}, {_count(plane):,} parameters in {len(plane.theta)} tensors")
     to_find = isinstance(job.plane, HessianPlane) and not begun
@@ -64,8 +64,8 @@ def _description(experiment: Experiment, plane: Plane, path: Trajectory | None, 
     yield _line("plane", f"{job.plane.__struct_config__.tag}, {angle}")
     if path is not None:
         yield _line("trajectory", _trajectory(path))
-        yield _line("grid", ", ".join(f"{name} {axis}" for name, axis in _axes(job.grid)))
-    yield _line("points", f"{points:,} ({' x '.join(map(str, job.grid.shape))})")
+        yield _line("grid", ", ".join(f"{name} {axis}" for name, axis in _axes(job.chosen_grid)))
+    yield _line("points", f"{points:,} ({' x '.join(map(str, job.chosen_grid.shape))})")
     images = {name: len(split) for name, split in experiment.splits.items()}
     yield _line("images a point", ", ".join(f"{count:,} {name}" for name, count in images.items()))
     yield _line("batch norm", _batchnorm(experiment))
@@ -100,12 +100,12 @@ def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int, c
 
     `anew` more images go to running statistics at every point.
     """
-    points = math.prod(job.grid.shape) * planes.repeats(job)
+    points = math.prod(job.chosen_grid.shape) * planes.repeats(job)
     each = seconds * (sum(images.values()) + anew) + curved
     total = clock_time(each * points)
     if job.sampling is None:
         return f"about {each:.3g} s a point, {total} on one rank like this one"
-    least = _least(job.sampling, images, math.prod(job.grid.shape)) * planes.repeats(job) + anew * points
+    least = _least(job.sampling, images, math.prod(job.chosen_grid.shape)) * planes.repeats(job) + anew * points
     return f"{clock_time(seconds * least)} at the least, {total} at the most, on one rank like this one"
 
 

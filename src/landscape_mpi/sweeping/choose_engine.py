@@ -166,7 +166,7 @@ class _Choice:
 
     def _far(self, evaluator: Evaluator) -> str | None:
         """Say how the engine differs from the plain network at the corner farthest from the centre."""
-        point = far_corner(self.experiment.job.values.grid)
+        point = far_corner(self.experiment.job.values.chosen_grid)
         network, task = self.experiment.theta.network, self.experiment.task
         plain = together(self.world, EagerEvaluator, network, self.plane, task, self.batch)
         reason = self._differ(*(self._means(self._all(at(one, point), FAR_IMAGES)) for one in (plain, evaluator)))

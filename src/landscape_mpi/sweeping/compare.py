@@ -57,7 +57,7 @@ class Comparison:
         """Return the comparison at theta*, at the ends of an interpolation, and at points, by default around theta*."""
         reference = Reference.of(experiment.theta, plane, experiment.task, batch)
         known = {CENTRE: reference.at(CENTRE) if experiment.anew else experiment.centre}
-        for point in points or around_centre(experiment.job.values.grid):
+        for point in points or around_centre(experiment.job.values.chosen_grid):
             if losses := _if_possible(partial(reference.at, point)):
                 known[point] = losses
         return Comparison(reference, known | own_ends(experiment, batch), experiment.precision.tolerance)

@@ -20,7 +20,7 @@ from landscape_mpi.sweeping.resume import Identity
 
 def visits(job: SweepJob, identity: Identity) -> list[Index]:
     """Return the grid indices of a run, all or those of its shard, coarse to fine."""
-    every = coarse_to_fine(job.grid.shape)
+    every = coarse_to_fine(job.chosen_grid.shape)
     return identity.shard.of(every) if identity.shard else every
 
 
@@ -75,7 +75,7 @@ class Ready:
     @property
     def attempts(self) -> Attempts:
         """Evaluations on this rank."""
-        grid = Grid.of(self.job.grid)
+        grid = Grid.of(self.job.chosen_grid)
         evaluator, deaths = self.engine.evaluator, note_of(self.path)
         return Attempts(self.world, evaluator, grid, self.batch, deaths, self.verbose, self.elsewhere)
 

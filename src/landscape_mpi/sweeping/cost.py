@@ -21,7 +21,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     task = replace(experiment.task, autocast=None)
     exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, evaluator.batch)
     deviations = []
-    for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.grid), FAR_IMAGES)):
+    for point, limit in ((CENTRE, None), (far_corner(experiment.job.values.chosen_grid), FAR_IMAGES)):
         ours = evaluate_all(world, experiment, at(evaluator, point), evaluator.batch, limit)
         with without_tf32(experiment.precision.tf32):
             plain = evaluate_all(world, experiment, at(exact, point), evaluator.batch, limit)

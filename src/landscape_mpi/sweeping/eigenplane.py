@@ -67,11 +67,7 @@ def stand_in(experiment: Experiment, known: Path) -> Plane | None:
     if isinstance(plane, RandomPlane):
         return None
     drawn = RandomDirections(0, plane.normalize, plane.ignore, plane.only)
-    return Plane.along(origin, (drawn.draw(origin, axis) for axis in range(_axes(experiment))))
-
-
-def _axes(experiment: Experiment) -> int:
-    return 1 if experiment.job.values.grid.beta is None else 2
+    return Plane.along(origin, (drawn.draw(origin, axis) for axis in range(experiment.job.values.axes)))
 
 
 def _stored(experiment: Experiment, known: Path | None) -> Stored | None:
@@ -87,7 +83,7 @@ def _stored(experiment: Experiment, known: Path | None) -> Stored | None:
         "plane_sha256": str(attributes.get("plane_sha256")),
     }
     find_surface(known, Identity(experiment.job, -1, same, recorded_shard(attributes.get("shard"))))
-    return read_directions(known, line=_axes(experiment) == 1)
+    return read_directions(known, line=experiment.job.values.axes == 1)
 
 
 def _fitted(experiment: Experiment, stored: Stored) -> Plane:
@@ -108,7 +104,7 @@ def _search(world: World, experiment: Experiment, plane: HessianPlane) -> Made:
     log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
     found = _ends(world, curvature, frozenset(names))
     log(world, f"plane: {_in_words(found, curvature.tolerance)}.")
-    vectors = (found.highest, found.lowest)[: _axes(experiment)]
+    vectors = (found.highest, found.lowest)[: experiment.job.values.axes]
     directions = (_direction(vector, experiment.theta.origin, names) for vector in vectors)
     scaled = (scale_direction(d, origin, plane.normalize, plane.ignore, plane.only) for d in directions)
     return Made(Plane.along(origin, scaled), _facts(found))

@@ -21,7 +21,7 @@ TURNS = 3
 
 def is_worth_it(job: SweepJob, images: int) -> bool:
     """Whether a job is so large that the fastest engine should be looked for."""
-    return math.prod(job.grid.shape) * images >= WORTH
+    return math.prod(job.chosen_grid.shape) * images >= WORTH
 
 
 def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, batch: int) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from threadpoolctl import threadpool_limits
 
-from landscape_mpi.job import TO_BE_CHOSEN, JobFile, PcaPlane, SweepJob
+from landscape_mpi.job import JobFile, PcaPlane, SweepJob
 from landscape_mpi.mpi.signals import Stop
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Components, Matrix, Plane, moved, principal_components, scale_direction
@@ -42,7 +42,7 @@ def lay_plane(
     if found is None:
         return Laid(job, plane)
     trajectory, sha256 = found
-    if job.values.grid == TO_BE_CHOSEN:
+    if job.values.grid is None:
         job = job.with_grid(holding(trajectory))
     return Laid(job, plane, trajectory, {"trajectory_sha256": sha256})
 
@@ -54,7 +54,7 @@ def _plane(
     kind = job.values.plane
     if not isinstance(kind, PcaPlane):
         return together(world, build_plane, job, theta, repeat), ()
-    count = 1 if job.values.grid.beta is None else 2
+    count = job.values.axes
     made = together(world, _components, kind, theta, run, count)
     names = list(theta.parameters)
     directions = [share_parameters(made.directions[axis] if made else None, names, world) for axis in range(count)]

@@ -34,7 +34,7 @@ def build_plane(job: JobFile[SweepJob], theta: Theta, repeat: int = 0) -> Plane:
     Raises:
         UserError: a pattern matches nothing, or another checkpoint or a direction file does not fit the network.
     """
-    plane, line = job.values.plane, job.values.grid.beta is None
+    plane, line = job.values.plane, job.values.axes == 1
     moving = job.values.evaluate.batchnorm == "move"
     match plane:
         case FilePlane():

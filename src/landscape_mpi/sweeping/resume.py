@@ -82,8 +82,8 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
     """Return all that a new surface file holds before its first result."""
     job = identity.job.values
     return NewSurface(
-        alpha=job.grid.alpha.coordinates(),
-        beta=None if job.grid.beta is None else job.grid.beta.coordinates(),
+        alpha=job.chosen_grid.alpha.coordinates(),
+        beta=None if job.chosen_grid.beta is None else job.chosen_grid.beta.coordinates(),
         results=result_names(job.data.splits, job.metrics, sampled=job.sampling is not None),
         delta=_direction(plane.delta),
         eta=_direction(plane.eta),

@@ -84,7 +84,7 @@ def fill(ready: Ready) -> Exit:
         identity, orders = world.bcast((desk.identity, desk.orders) if desk else (b"", {}))
         journal = together(world, Journal, ready.folder, world.rank, identity, ready.identity.shard)
         held.enter_context(journal)
-        compute = SliceComputer(ready.attempts, ready.job.grid.shape, orders, "accuracy" in ready.job.metrics)
+        compute = SliceComputer(ready.attempts, ready.job.chosen_grid.shape, orders, "accuracy" in ready.job.metrics)
         deaths = Deaths(ready.path)
         deaths.log(world, ready.visits)
         handlers = _handlers(ready, compute, journal, desk, deaths)
@@ -172,7 +172,7 @@ def _check_plan(ready: Ready, plan: Plan) -> None:
     Raises:
         UserError: on rank 0.
     """
-    points, sampling = int(np.prod(ready.job.grid.shape)), ready.job.sampling
+    points, sampling = int(np.prod(ready.job.chosen_grid.shape)), ready.job.sampling
     sizes = [len(split) for split in ready.experiment.splits.values()]
     known = "accuracy" in ready.job.metrics
     sound = [len(one.losses) for one in plan.origins] == sizes
@@ -209,7 +209,7 @@ def _books(ready: Ready, plan: Plan) -> list[Book]:
         origin = plan.origins[number]
         labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
         frame = frame_of(origin.losses, labels, sampling, number)
-        points = int(np.prod(ready.job.grid.shape))
+        points = int(np.prod(ready.job.chosen_grid.shape))
         rounds = Rounds(frame, PerImage(origin.losses, origin.hits), points, sampling.error, plan.rounds[number])
         books.append(Book(name, rounds, sampling))
     return books
@@ -217,5 +217,5 @@ def _books(ready: Ready, plan: Plan) -> list[Book]:
 
 def _visits(ready: Ready) -> list[int]:
     """Return the numbers of the points of this run, coarse to fine."""
-    shape = ready.job.grid.shape
+    shape = ready.job.chosen_grid.shape
     return [int(np.ravel_multi_index(index, shape)) for index in ready.visits]

@@ -50,7 +50,7 @@ class Desk:
     def greet(self, stored: int, ranks: str) -> None:
         """Say what there is to do."""
         job = self._ready.job
-        points, error = int(np.prod(job.grid.shape)), job.sampling.error if job.sampling else 0.0
+        points, error = int(np.prod(job.chosen_grid.shape)), job.sampling.error if job.sampling else 0.0
         before = f"{stored} slices of images are there; " if stored else ""
         log(self._ready.world, f"{self._ready.path}: {before}{points} points to bars of {error:.3g}, on {ranks}.")
 
@@ -132,7 +132,7 @@ class Desk:
         self._worst = worst_bar(results)
         if there.sum() >= max(self._shown, 1):
             self._shown = int(there.sum())
-            shape = self._ready.job.grid.shape
+            shape = self._ready.job.chosen_grid.shape
             for point, text in self._failures.items():
                 self._work["error"][point] = fitting(text)
             shaped: dict[str, NDArray[np.generic]] = {
