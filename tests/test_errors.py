@@ -47,7 +47,7 @@ WHOLE = UserError(
     ("found 3 beside ", Key("evaluate.batch")),
     expected="a number",
     remedy=("write ", Key("metrics", ("loss", "accuracy")), ", or ", Flag("kind", ("heat", "line"))),
-    file="job.yaml",
+    place="job.yaml",
     details="Traceback ...",
 )
 
@@ -87,4 +87,4 @@ def test_parts_pass_from_process_to_process():
     assert str(copy) == str(WHOLE)
     assert [copy.key, copy.found, copy.expected, copy.remedy] == [WHOLE.key, WHOLE.found, WHOLE.expected, WHOLE.remedy]
     assert copy.details == "Traceback ..."
-    assert copy.file == "job.yaml"
+    assert copy.place == "job.yaml"

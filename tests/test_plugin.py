@@ -39,7 +39,7 @@ def evaluate(network, *data):
 
 def test_the_sentence_names_key_callable_first_line_and_place_and_keeps_the_traceback():
     def call():
-        with own_code("data.build: mine:data", lambda: ", called for the split 'train'"):
+        with own_code("data.build", "mine:data", lambda: ", called for the split 'train'"):
             broken()
 
     error = caught(call)
@@ -62,21 +62,21 @@ class Strange(BaseException):
 def test_an_exit_of_theirs_is_a_failure_like_any_other(error):
     with (
         pytest.raises(UserError, match=f"loss: mine:loss failed with {type(error).__name__}"),
-        own_code("loss: mine:loss"),
+        own_code("loss", "mine:loss"),
     ):
         raise error
 
 
 def test_ctrl_c_passes_where_nobody_listens_and_is_theirs_where_we_do():
-    with pytest.raises(KeyboardInterrupt), own_code("loss: mine:loss"):
+    with pytest.raises(KeyboardInterrupt), own_code("loss", "mine:loss"):
         raise KeyboardInterrupt
-    with Stop().listening(), pytest.raises(UserError, match="KeyboardInterrupt"), own_code("loss: mine:loss"):
+    with Stop().listening(), pytest.raises(UserError, match="KeyboardInterrupt"), own_code("loss", "mine:loss"):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("error", [UserError("a sentence."), KeyError("for want of memory"), Interrupted("SIGTERM")])
+@pytest.mark.parametrize("error", [UserError("", "a sentence"), KeyError("for want of memory"), Interrupted("SIGTERM")])
 def test_what_is_no_failure_of_theirs_passes(error):
-    with pytest.raises(type(error)) as found, own_code("loss: mine:loss", but=(KeyError,)):
+    with pytest.raises(type(error)) as found, own_code("loss", "mine:loss", but=(KeyError,)):
         raise error
     assert found.value is error
 

@@ -65,7 +65,9 @@ def use_device(name: str, tf32: bool = False) -> torch.device:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         allow_tf32(tf32)
     elif tf32:
-        raise UserError("evaluate.dtype: found tf32, which a CPU does not have; write float32, or use a CUDA device.")
+        raise UserError(
+            "evaluate.dtype", "found tf32, which a CPU does not have", remedy="write float32, or use a CUDA device"
+        )
     else:
         torch.set_num_threads(1)
     return device

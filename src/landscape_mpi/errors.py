@@ -87,7 +87,7 @@ def render(text: Text, called: Callable[[Term], str] = str) -> str:
 class UserError(Exception):
     """A mistake that the user can mend, in parts: the sentence is made of them when somebody reads it.
 
-    The sentence is `FILE: KEY: FOUND; expected EXPECTED: REMEDY.` without the parts that are empty. The command
+    The sentence is `PLACE: KEY: FOUND; expected EXPECTED: REMEDY.` without the parts that are empty. The command
     prints it without a traceback and exits with `Exit.USER`. It keeps its parts from rank to rank and from process
     to process.
 
@@ -97,7 +97,7 @@ class UserError(Exception):
         expected: what was expected, if that has to be said.
         remedy: what to do; it follows `expected` after a colon, `found` after a semicolon, and is a sentence of its
             own where it begins with a capital.
-        file: the job file that the key stands in.
+        place: the job file that the key stands in, or the rank that found it.
         details: the traceback where the user's own code raised, for those who ask for it; else empty.
         called: how the sentence calls its terms.
     """
@@ -109,13 +109,13 @@ class UserError(Exception):
         expected: Text = "",
         remedy: Text = "",
         *,
-        file: str = "",
+        place: str = "",
         details: str = "",
     ) -> None:
         super().__init__(key, found, expected, remedy)
         self.key: Text = str(key) if isinstance(key, PurePath) else Key(key) if isinstance(key, str) and key else key
         self.found, self.expected, self.remedy = found, expected, remedy
-        self.file, self.details = file, details
+        self.place, self.details = place, details
         self.called: Callable[[Term], str] = str
 
     def told(self, verbose: bool) -> str:
@@ -134,7 +134,7 @@ class UserError(Exception):
         )
         if not found:  # a whole sentence
             return key
-        sentence = "".join(f"{part}: " for part in (self.file, key) if part) + found
+        sentence = "".join(f"{part}: " for part in (self.place, key) if part) + found
         if expected:
             sentence += f"; expected {expected}"
         if remedy:

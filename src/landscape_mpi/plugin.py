@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Text, UserError
 
 LONGEST = 300
 """Characters of an exception's text that are told."""
@@ -31,24 +31,28 @@ def load_plugin(key: str, name: str, folder: Path) -> Callable[..., Any]:
     """
     module_name, _, attribute = name.partition(":")
     _add_to_path(folder)
-    expected = f"; expected a module in {folder} or on PYTHONPATH"
-    with own_code(f"{key}: importing the module of {name!r}", lambda: expected):
+    expected = f"a module in {folder} or on PYTHONPATH"
+    with own_code(key, f"importing the module of {name!r}", expected=expected):
         module = importlib.import_module(module_name)
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise UserError(f"{key}: found no callable `{attribute}` in {module.__file__}, which {name!r} names.")
+        raise UserError(key, f"found no callable `{attribute}` in {module.__file__}, which {name!r} names")
     return found  # type: ignore[no-any-return]
 
 
 @contextmanager
-def own_code(called: str, given: Callable[[], str] = str, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def own_code(
+    key: str, called: str, given: Callable[[], Text] = str, expected: str = "", but: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn whatever the user's own code raises into one sentence; the cause keeps the traceback.
 
     So is an exit of theirs, by sys.exit or argparse: nobody but us ends this program, for other ranks wait for it.
 
     Args:
-        called: the key of the job, and what is called for it.
+        key: of the job.
+        called: what is called for it.
         given: returns what it was called with, in words that follow those of the exception.
+        expected: what was expected, if anything.
         but: what is raised as it is.
 
     Raises:
@@ -64,7 +68,7 @@ def own_code(called: str, given: Callable[[], str] = str, but: tuple[type[Except
         if not _is_end_of_theirs(error):
             raise
         details = "".join(traceback.format_exception(error))
-        raise UserError(f"{called} failed with {reason(error)}{given()}.", details) from error
+        raise UserError(key, (f"{called} failed with {reason(error)}", given()), expected, details=details) from error
 
 
 def check_options(
@@ -82,7 +86,7 @@ def check_options(
     try:
         signature.bind(*given, **options)
     except TypeError as error:
-        raise UserError(f"{key}: {name} does not take {dict(options)}: {error}.") from error
+        raise UserError(key, f"{name} does not take {dict(options)}: {error}") from error
 
 
 def with_options(options: Mapping[str, Any]) -> str:

@@ -71,12 +71,14 @@ def _find_layout(root: Path, split: str) -> Layout:
     if any(layout.files(root, other) for layout in LAYOUTS):
         wanted = BATCH_NAMES[split][0]
         raise UserError(
-            f"data.splits: the {split} split of cifar10 is absent: no {wanted} lies beside the {other} split "
-            f"under {root}; put it there or write `splits: [{other}]`."
+            "data.splits",
+            f"the {split} split of cifar10 is absent: no {wanted} lies beside the {other} split under {root}",
+            remedy=f"put it there or write `splits: [{other}]`",
         )
     raise UserError(
-        f"data.root: {root} holds neither cifar-10-batches-py nor cifar-10-batches-bin with a batch in it; "
-        "name the folder that holds one of them, or get one with `fetch cifar10`."
+        "data.root",
+        f"{root} holds neither cifar-10-batches-py nor cifar-10-batches-bin with a batch in it",
+        remedy="name the folder that holds one of them, or get one with `fetch cifar10`",
     )
 
 
@@ -84,7 +86,7 @@ def _read(layout: Layout, path: Path) -> Batch:
     try:
         return layout.read(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); expected a batch of CIFAR-10.") from error
+        raise UserError(path, f"cannot be read ({error.strerror or error})", expected="a batch of CIFAR-10") from error
 
 
 def _gather(batches: Iterable[Batch], wanted: int) -> Batch:
@@ -113,19 +115,19 @@ def _read_python_batch(path: Path) -> Batch:
     missing = [key for key in ("data", "labels") if key not in batch]
     if missing:
         raise UserError(
-            f"{path}: has no {' and no '.join(missing)}, found {sorted(batch)[:9]}; expected data and labels."
+            path, f"has no {' and no '.join(missing)}, found {sorted(batch)[:9]}", expected="data and labels"
         )
     rows = batch["data"].to_uint8() if isinstance(batch["data"], StoredArray) else None
     if rows is None or rows.shape[1] != PIXELS or len(rows) > BATCH_IMAGES:
         found = "no whole uint8 array of two dimensions" if rows is None else f"shape {list(rows.shape)}"
-        raise UserError(f"{path}: data has {found}; expected uint8 [1 to {BATCH_IMAGES}, {PIXELS}].")
+        raise UserError(path, f"data has {found}", expected=f"uint8 [1 to {BATCH_IMAGES}, {PIXELS}]")
     return rows, _check_labels(path, batch["labels"], len(rows))
 
 
 def _check_labels(path: Path, labels: object, images: int) -> Bytes:
     if not isinstance(labels, list) or len(labels) != images:
         found = f"{len(labels)} labels" if isinstance(labels, list) else f"labels of type {type(labels).__name__}"
-        raise UserError(f"{path}: has {found} for {images} images; expected a list of as many.")
+        raise UserError(path, f"has {found} for {images} images", expected="a list of as many")
     for index, label in enumerate(labels):
         if type(label) is not int or not 0 <= label < CLASSES:
             raise _wrong_label(path, index, label)
@@ -136,8 +138,9 @@ def _read_binary_batch(path: Path) -> Batch:
     record, size = 1 + PIXELS, path.stat().st_size
     if size == 0 or size % record or size > record * BATCH_IMAGES:
         raise UserError(
-            f"{path}: has {size:,} bytes; expected {record} for each of 1 to {BATCH_IMAGES:,} images; "
-            "the file is truncated or damaged."
+            path,
+            f"has {size:,} bytes",
+            expected=f"{record} for each of 1 to {BATCH_IMAGES:,} images; the file is truncated or damaged",
         )
     records = np.fromfile(path, np.uint8).reshape(-1, record)
     labels = records[:, 0]
@@ -149,7 +152,7 @@ def _read_binary_batch(path: Path) -> Batch:
 def _wrong_label(path: Path, index: int, label: object) -> UserError:
     # a hostile file can hold values that cannot even be printed
     found = str(label) if type(label) is int and label.bit_length() < 64 else f"of type {type(label).__name__}"
-    return UserError(f"{path}: image {index} has label {found}; expected a whole number from 0 to {CLASSES - 1}.")
+    return UserError(path, f"image {index} has label {found}", expected=f"a whole number from 0 to {CLASSES - 1}")
 
 
 LAYOUTS = (

@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.request import urlopen
 
 from landscape_mpi.data.cifar import BATCH_NAMES
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.paths import check_folder, is_there
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -56,7 +56,9 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
             _extract(archive, scratch / FOLDER)
             _publish(scratch / FOLDER, folder)
     except OSError as error:
-        raise UserError(f"fetch: cannot write {folder} ({error}); give a --root that can be written.") from error
+        raise UserError(
+            "fetch", f"cannot write {folder} ({error})", remedy=("give a ", Flag("root"), " that can be written")
+        ) from error
     report(f"{folder} is complete: the archive's md5 is {md5}")
     return folder
 
@@ -74,7 +76,9 @@ def _publish(made: Path, folder: Path) -> None:
 def _check_present(folder: Path) -> None:
     missing = sorted(name for name in BATCHES if not (folder / name).is_file())
     if missing:
-        raise UserError(f"fetch: {folder} exists already but lacks {', '.join(missing)}; move it away and run again.")
+        raise UserError(
+            "fetch", f"{folder} exists already but lacks {', '.join(missing)}", remedy="move it away and run again"
+        )
 
 
 @contextmanager
@@ -102,8 +106,10 @@ def _download(url: str, md5: str, path: Path, report: Report) -> None:
             file.write(chunk)
     if digest.hexdigest() != md5:
         raise UserError(
-            f"fetch: {url} gave a file with md5 {digest.hexdigest()}; expected {md5}: nothing was kept, "
-            "try again or get the archive by other means."
+            "fetch",
+            f"{url} gave a file with md5 {digest.hexdigest()}",
+            expected=md5,
+            remedy="nothing was kept, try again or get the archive by other means",
         )
 
 
@@ -113,8 +119,13 @@ def _blaming_network(url: str) -> Iterator[None]:
         yield
     except (OSError, HTTPException, ValueError) as error:
         raise UserError(
-            f"fetch: cannot download {url} ({getattr(error, 'reason', None) or error}); nothing was kept: "
-            f"go online and try again, or download it elsewhere and unpack it so that --root holds {FOLDER}."
+            "fetch",
+            f"cannot download {url} ({getattr(error, 'reason', None) or error})",
+            remedy=(
+                "nothing was kept: go online and try again, or download it elsewhere and unpack it so that ",
+                Flag("root"),
+                f" holds {FOLDER}",
+            ),
         ) from error
 
 
@@ -148,10 +159,14 @@ def _extract(archive: Path, folder: Path) -> None:
             for member in tar:
                 _copy_member(tar, member, folder)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"fetch: the archive cannot be read ({error}); nothing was kept, try again.") from error
+        raise UserError(
+            "fetch", f"the archive cannot be read ({error})", remedy="nothing was kept, try again"
+        ) from error
     missing = sorted(name for name in BATCHES if not (folder / name).is_file())
     if missing:
-        raise UserError(f"fetch: the archive lacks {', '.join(missing)}; expected every batch: nothing was kept.")
+        raise UserError(
+            "fetch", f"the archive lacks {', '.join(missing)}", expected="every batch", remedy="nothing was kept"
+        )
 
 
 def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
@@ -161,8 +176,9 @@ def _copy_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
     source: IO[Any] | None = tar.extractfile(member) if member.isreg() else None
     if source is None or name == member.name or name not in BATCHES | EXTRAS:
         raise UserError(
-            f"fetch: the archive has a member '{member.name}' that CIFAR-10 does not have; "
-            "it was refused and nothing was kept."
+            "fetch",
+            f"the archive has a member '{member.name}' that CIFAR-10 does not have",
+            remedy="it was refused and nothing was kept",
         )
     with source, (folder / name).open("wb") as target:
         shutil.copyfileobj(source, target)

@@ -43,10 +43,10 @@ def load_split(
     """
     if build not in _BUILT_IN:
         if callable_ is None:
-            raise UserError(f"data.build: found '{build}'; expected cifar10, shapes10 or 'package.module:callable'.")
+            raise UserError("data.build", f"found '{build}'", expected="cifar10, shapes10 or 'package.module:callable'")
         return load_user_split(build, callable_, root, split, options, Choice(limit, order))
     if split not in SPLITS:
-        raise UserError(f"data.splits: {build} has no split '{split}'; expected train or test.")
+        raise UserError("data.splits", f"{build} has no split '{split}'", expected="train or test")
     choice = Choice(limit, order)
     found = _BUILT_IN[build](root, split, options, choice.first)
     which = choice.of(len(found))
@@ -60,9 +60,9 @@ def load_split(
 
 def _load_cifar10(root: Path | None, split: str, options: Mapping[str, Any], limit: int | None) -> Split:
     if options:
-        raise UserError(f"data.options: found {sorted(options)}, but cifar10 has no options; remove them.")
+        raise UserError("data.options", f"found {sorted(options)}, but cifar10 has no options", remedy="remove them")
     if root is None:
-        raise UserError("data.root: is missing; expected the folder that holds cifar-10-batches-py or -bin.")
+        raise UserError("data.root", "is missing", expected="the folder that holds cifar-10-batches-py or -bin")
     images, labels, notes = read_cifar10(root, split, limit)
     return Split(split, torch.from_numpy(images), torch.from_numpy(labels).to(torch.int64), notes)
 

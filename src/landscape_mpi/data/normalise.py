@@ -24,13 +24,15 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise UserError(
-                f"data.normalize: found {len(self.mean)} values in mean and {len(self.std)} in std; "
-                "expected one of each for every channel."
+                "data.normalize",
+                f"found {len(self.mean)} values in mean and {len(self.std)} in std",
+                expected="one of each for every channel",
             )
         if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
             raise UserError(
-                f"data.normalize: found mean {list(self.mean)} and std {list(self.std)}; "
-                "expected finite numbers, and above 0 in std."
+                "data.normalize",
+                f"found mean {list(self.mean)} and std {list(self.std)}",
+                expected="finite numbers, and above 0 in std",
             )
 
     def apply(self, inputs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -47,8 +49,9 @@ class Normalisation:
         """
         if inputs.ndim < 2 or inputs.shape[1] != len(self.mean):
             raise UserError(
-                f"data.normalize: has {len(self.mean)} channels, but the inputs have shape "
-                f"{list(inputs.shape)}; expected [n, {len(self.mean)}, ...]."
+                "data.normalize",
+                f"has {len(self.mean)} channels, but the inputs have shape {list(inputs.shape)}",
+                expected=f"[n, {len(self.mean)}, ...]",
             )
         shape = (-1,) + (1,) * (inputs.ndim - 2)
         mean, std = (_constants(values, dtype, inputs.device).reshape(shape) for values in (self.mean, self.std))

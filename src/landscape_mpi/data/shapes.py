@@ -58,7 +58,9 @@ class ShapesOptions:
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                raise UserError(f"data.options.{name}: found it for shapes10; expected none but {', '.join(known)}.")
+                raise UserError(
+                    f"data.options.{name}", "found it for shapes10", expected=f"none but {', '.join(known)}"
+                )
         return cls(**options)
 
     def count(self, split: str) -> int:
@@ -196,4 +198,4 @@ SHAPES: tuple[Callable[[Floats, Floats], Mask], ...] = (
 
 
 def _wrong_option(name: str, value: object, expected: str) -> UserError:
-    return UserError(f"data.options.{name}: found {value!r} for shapes10; expected {expected}.")
+    return UserError(f"data.options.{name}", f"found {value!r} for shapes10", expected=expected)

@@ -34,8 +34,11 @@ class Split:
             self._check(what, rows)
         if count(self.inputs) != count(self.targets):
             raise UserError(
-                f"data: split '{self.name}' has {count(self.inputs)} inputs and {count(self.targets)} targets, "
-                "expected one target for each input."
+                "data",
+                (
+                    f"split '{self.name}' has {count(self.inputs)} inputs and {count(self.targets)} targets, expected "
+                    "one target for each input"
+                ),
             )
 
     def __len__(self) -> int:
@@ -47,16 +50,18 @@ class Split:
             called = f"{what} {name!r}" if name else what
             if tensor.ndim == 0 or len(tensor) == 0:
                 raise UserError(
-                    f"data: split '{self.name}' has {called} of shape {list(tensor.shape)}; "
-                    "expected at least one example along the first dimension."
+                    "data",
+                    f"split '{self.name}' has {called} of shape {list(tensor.shape)}",
+                    expected="at least one example along the first dimension",
                 )
             if len(tensor) != count(rows):
                 raise UserError(
-                    f"data: split '{self.name}' has {len(tensor)} {called}, but {count(rows)} of the first; "
-                    "expected one row of each for every example."
+                    "data",
+                    f"split '{self.name}' has {len(tensor)} {called}, but {count(rows)} of the first",
+                    expected="one row of each for every example",
                 )
         if not tensors(rows):
-            raise UserError(f"data: split '{self.name}' has no {what} at all; expected at least one tensor.")
+            raise UserError("data", f"split '{self.name}' has no {what} at all", expected="at least one tensor")
 
     def fingerprint(self) -> str:
         """Return the sha256 (hexadecimal) over name, dtype, shape and bytes of the inputs and the targets."""

@@ -69,11 +69,15 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
         raise
     except Exception as error:  # a damaged stream can raise nearly anything
         raise UserError(
-            f"{path}: cannot be read as a batch of CIFAR-10 ({type(error).__name__}: {error}); "
-            "the file is truncated or damaged; expected the official one."
+            path,
+            (
+                f"cannot be read as a batch of CIFAR-10 ({type(error).__name__}: {error}); the file is truncated or "
+                "damaged"
+            ),
+            expected="the official one",
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; expected a dictionary with data and labels.")
+        raise UserError(path, f"holds a {type(content).__name__}", expected="a dictionary with data and labels")
     return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
@@ -81,7 +85,7 @@ def _read_at_most(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise UserError(f"{path}: is larger than {limit:,} bytes; expected one batch of at most 10,000 images.")
+        raise UserError(path, f"is larger than {limit:,} bytes", expected="one batch of at most 10,000 images")
     return data
 
 
@@ -96,8 +100,12 @@ class _Unpickler(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._path}: the pickle names {module}.{name}, which no batch of CIFAR-10 needs, so it "
-                "was refused and nothing in it was run; get the file again from its official source."
+                self._path,
+                (
+                    f"the pickle names {module}.{name}, which no batch of CIFAR-10 needs, so it was refused and "
+                    "nothing in it was run"
+                ),
+                remedy="get the file again from its official source",
             ) from None
 
 

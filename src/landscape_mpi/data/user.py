@@ -38,7 +38,7 @@ def load_user_split(
         UserError: If the function raises, returns anything else, or inputs and targets do not fit together.
     """
     check_options("data.options", build, function, options, root, split)
-    with own_code(f"data.build: {build}", lambda: f", called for the split '{split}'{with_options(options)}"):
+    with own_code("data.build", build, lambda: f", called for the split '{split}'{with_options(options)}"):
         found: Any = function(root, split, **options)
         if _is_pair(found):
             _check_lengths(build, split, found)
@@ -72,8 +72,9 @@ def _check_lengths(build: str, split: str, pair: Any) -> None:
     shapes = [list(array.shape) for part in pair for array in _arrays(part)[:1]]
     if len(shapes) == len(pair) and (not all(shapes) or shapes[0][0] != shapes[1][0]):
         raise UserError(
-            f"data.build: {build} returned inputs of shape {shapes[0]} and targets of shape {shapes[1]} for "
-            f"split '{split}'; expected one target for each input along the first dimension."
+            "data.build",
+            f"{build} returned inputs of shape {shapes[0]} and targets of shape {shapes[1]} for split '{split}'",
+            expected="one target for each input along the first dimension",
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.rows import count, each, found, tensors
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours
@@ -113,8 +113,11 @@ ONE_LANE = OneLane()
 PASSED_ON = (torch.OutOfMemoryError,)
 """What the user's own code may raise for want of memory, for which there is a remedy: fewer images at a time."""
 UINT8 = (
-    "; nothing scales these uint8 inputs: name data.normalize (mean and std of each channel), or return floating-point "
-    "inputs from data.build"
+    "; nothing scales these uint8 inputs: ",
+    Either(
+        "name data.normalize (mean and std of each channel), or return floating-point inputs from data.build",
+        python="scale them first",
+    ),
 )
 
 
@@ -225,11 +228,11 @@ class Task:
             UserError: the network's own code raised.
         """
 
-        def given() -> str:
+        def given() -> Text:
             unscaled = self.normalisation is None and any(x.dtype == torch.uint8 for x in tensors(inputs).values())
-            return f", on inputs {found(inputs)} of the {split} split{UINT8 if unscaled else ''}"
+            return f", on inputs {found(inputs)} of the {split} split", UINT8 if unscaled else ""
 
-        with own_code(f"model.build: the forward pass of {self.names.model}", given, but=PASSED_ON):
+        with own_code("model.build", f"the forward pass of {self.names.model}", given, but=PASSED_ON):
             return self.forward(network, inputs)
 
     def losses(self, outputs: Any, targets: Rows, split: str) -> Tensor:
@@ -242,7 +245,7 @@ class Task:
         def given() -> str:
             return f", on outputs {found(outputs)} and targets {found(targets)} of the {split} split"
 
-        with own_code(f"loss: {self.names.loss}", given, but=PASSED_ON):
+        with own_code("loss", self.names.loss, given, but=PASSED_ON):
             losses: Any = self.loss(outputs, targets)
         examples = count(targets)
         if not isinstance(losses, Tensor) or losses.shape != (examples,):

@@ -40,4 +40,4 @@ def _absolute(path: Path) -> Path:
     try:
         return path.absolute()  # a job that is a link has its paths start where the link lies
     except OSError:
-        raise UserError(f"{path}: the working directory is gone; change to one that is there.") from None
+        raise UserError(path, "the working directory is gone", remedy="change to one that is there") from None

@@ -80,12 +80,14 @@ def read_text(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST + 1)
         if len(raw) > LARGEST:
-            raise UserError(f"{path}: the job file is larger than {LARGEST:,} bytes; a job file is a page of YAML.")
+            raise UserError(
+                path, f"the job file is larger than {LARGEST:,} bytes", remedy="a job file is a page of YAML"
+            )
         return raw.decode("utf-8")
     except OSError as error:
-        raise UserError(f"{path}: the job file cannot be read ({error.strerror}); expected a YAML file.") from None
+        raise UserError(path, f"the job file cannot be read ({error.strerror})", expected="a YAML file") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: the job file is not UTF-8 text; expected a YAML file.") from None
+        raise UserError(path, "the job file is not UTF-8 text", expected="a YAML file") from None
 
 
 def parse(text: str, path: Path) -> dict[str, Any]:
@@ -98,15 +100,18 @@ def parse(text: str, path: Path) -> dict[str, Any]:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader, made stricter
     except yaml.MarkedYAMLError as error:
         problem = _short(str(error.problem))
-        raise UserError(f"{path}{_place(error)}: not readable as plain YAML: {problem}.") from None
+        raise UserError(f"{path}{_place(error)}", f"not readable as plain YAML: {problem}") from None
     except RecursionError:
-        raise UserError(f"{path}: not readable as plain YAML: it is nested too deeply.") from None
+        raise UserError(path, "not readable as plain YAML: it is nested too deeply") from None
     except Exception as error:  # PyYAML lets through what Python says of characters, dates and numbers beyond its own
-        raise UserError(f"{path}: not readable as plain YAML: {_short(' '.join(str(error).split()))}.") from None
+        raise UserError(path, f"not readable as plain YAML: {_short(' '.join(str(error).split()))}") from None
     if not isinstance(document, dict):
         raise UserError(
-            f"{path}: found {_kind(document)} at the top; expected keys such as `model:`, `data:`, `plane:`; "
-            "`python -m landscape_mpi init job.yaml` writes an example."
+            path,
+            f"found {_kind(document)} at the top",
+            expected=(
+                "keys such as `model:`, `data:`, `plane:`; `python -m landscape_mpi init job.yaml` writes an example"
+            ),
         )
     return document
 

@@ -154,7 +154,7 @@ def together(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwar
     failures = [found for found in world.allgather(failure) if found]
     for kind, text, details in sorted(failures, key=lambda found: found[0]):
         if kind == 0:
-            raise UserError(text, details) from cause
+            raise UserError(text, details=details) from cause
         raise (Interrupted, RankError)[kind - 1](text) from cause
     return cast("T", result)
 

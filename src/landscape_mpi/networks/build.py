@@ -35,7 +35,7 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
     """
     network = _call(_builder(build, folder), build, options)
     if not isinstance(network, nn.Module):
-        raise UserError(f"model.build: {build!r} returned {type(network).__name__}; expected a torch.nn.Module.")
+        raise UserError("model.build", f"{build!r} returned {type(network).__name__}", expected="a torch.nn.Module")
     return network
 
 
@@ -46,10 +46,10 @@ def _builder(build: str, folder: Path) -> Callable[..., Any]:
         return ZOO[build]
     near = difflib.get_close_matches(build, ZOO, n=1)
     hint = f" (did you mean `{near[0]}`?)" if near else ""
-    raise UserError(f"model.build: found {build!r}{hint}; expected {', '.join(ZOO)} or `package.module:callable`.")
+    raise UserError("model.build", f"found {build!r}{hint}", expected=f"{', '.join(ZOO)} or `package.module:callable`")
 
 
 def _call(builder: Callable[..., Any], build: str, options: Mapping[str, Any]) -> object:
     check_options("model.options", build, builder, options)
-    with own_code(f"model.build: {build}", lambda: with_options(options)):
+    with own_code("model.build", build, lambda: with_options(options)):
         return builder(**options)

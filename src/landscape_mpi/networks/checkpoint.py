@@ -79,16 +79,20 @@ def _check_numbers(tensor: Tensor, ours: Tensor, where: str) -> None:
     strange = tensor.is_nested or tensor.is_quantized or tensor.is_meta
     if tensor.layout != torch.strided or strange:
         raise UserError(
-            f"{where} as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; expected plain arrays."
+            "", f"{where} as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}", expected="plain arrays"
         )
     if tensor.is_complex() and not ours.is_complex():
         raise UserError(
-            f"{where} as complex numbers ({tensor.dtype}), and the network has real ones ({ours.dtype}), which would "
-            "lose the imaginary parts; expected plain arrays of real numbers, or a network of complex ones."
+            "",
+            (
+                f"{where} as complex numbers ({tensor.dtype}), and the network has real ones ({ours.dtype}), which "
+                "would lose the imaginary parts"
+            ),
+            expected="plain arrays of real numbers, or a network of complex ones",
         )
     whole = not (ours.is_floating_point() or ours.is_complex())
     if whole and tensor.is_floating_point() and not torch.equal(tensor.to(ours.dtype).to(tensor.dtype), tensor):
-        raise UserError(f"{where} as {tensor.dtype}, and the network has whole numbers there ({ours.dtype}).")
+        raise UserError("", f"{where} as {tensor.dtype}, and the network has whole numbers there ({ours.dtype})")
 
 
 def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:

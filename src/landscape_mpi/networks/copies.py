@@ -28,16 +28,18 @@ def duplicate(network: nn.Module) -> nn.Module:
             if tensor.numel() and tensor._is_view() and (seen := memory.get(_place(tensor))):
                 # a copy of it would not follow the copy of the parameter
                 raise UserError(
-                    f"model: a {type(module).__name__} keeps a view of the parameter `{seen}`; expected views that are "
-                    "made in the forward pass."
+                    "model",
+                    f"a {type(module).__name__} keeps a view of the parameter `{seen}`",
+                    expected="views that are made in the forward pass",
                 )
             known[id(tensor)] = tensor.detach().clone()
     try:
         return copy.deepcopy(network, known)
     except Exception as error:
         raise UserError(
-            f"model: a {type(network).__name__} cannot be copied ({type(error).__name__}: {error}); expected a network "
-            "of modules and parameters alone."
+            "model",
+            f"a {type(network).__name__} cannot be copied ({type(error).__name__}: {error})",
+            expected="a network of modules and parameters alone",
         ) from error
 
 

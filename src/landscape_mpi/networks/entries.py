@@ -98,14 +98,17 @@ def find_state(wanted: Wanted, content: Any, file: str, entry: str | None = None
     found = list(entries(content))
     if not found:
         raise UserError(
-            f"{file} holds a {type(content).__name__} without tensors; expected a state dict, or one under "
-            '"state_dict" or "model".'
+            "",
+            f"{file} holds a {type(content).__name__} without tensors",
+            expected='a state dict, or one under "state_dict" or "model"',
         )
     if entry is not None:
         if named := _named(wanted, found, entry):
             return _choose(wanted, named, file, asked_for=True)
         if asked:
-            raise UserError(f"model.entry: found {entry!r}, which {file} does not hold; it has {_names(found, entry)}.")
+            raise UserError(
+                "model.entry", f"found {entry!r}, which {file} does not hold", remedy=f"it has {_names(found, entry)}"
+            )
         taken = _choose(wanted, found, file)
         return Found(taken.state, (f"{file} holds no {entry!r} of model.entry.", *taken.notes))
     return _choose(wanted, [one for one in found if not MOMENTS.search(one.name)] or found, file)
@@ -127,8 +130,9 @@ def _choose(wanted: Wanted, found: Sequence[Entry], file: str, *, asked_for: boo
     plain = [choice for choice in choices if not choice.beside] or choices
     if any(not _same(choice, plain[0]) for choice in plain[1:]):
         raise UserError(
-            f"{file} holds several sets of weights that fit the network: {_listed([c.label for c in plain])}; "
-            "say by model.entry which is meant."
+            "",
+            f"{file} holds several sets of weights that fit the network: {_listed([c.label for c in plain])}",
+            remedy="say by model.entry which is meant",
         )
     notes = () if asked_for else _told_choice(plain[0], [choice for choice in choices if choice not in plain], file)
     return _taken(wanted, plain[0], choices, file, notes)
@@ -195,8 +199,9 @@ def _check_tied(choice: Choice, first: str, second: str, file: str) -> None:
     a, b = choice.tensors[first], choice.tensors[second]
     if a is not b and not _equal(a, b):
         raise UserError(
-            f"{file}: `{first}` and `{second}` are one tensor in the network and two that differ in it; expected equal "
-            "ones, or a network that does not tie them."
+            file,
+            f"`{first}` and `{second}` are one tensor in the network and two that differ in it",
+            expected="equal ones, or a network that does not tie them",
         )
 
 

@@ -76,7 +76,7 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
     for name, shard in _weight_map(index, key).items():
         held = parts[shard].loaded
         if not isinstance(held, Mapping) or name not in held:
-            raise UserError(f"{key}: {index} says that {shard} holds `{name}`, which is not in it; expected its own.")
+            raise UserError(key, f"{index} says that {shard} holds `{name}`, which is not in it", expected="its own")
         state[name] = held[name]
     return Content(state, tuple(sorted({name for part in parts.values() for name in part.names})))
 
@@ -106,7 +106,7 @@ def _in_folder(folder: Path, key: str) -> Path:
         inside = paths.names_in(folder, key)
         others = sorted(name for name in inside if name.endswith((".safetensors", ".pt", ".pth", ".bin")))
         has = f" (it has {', '.join(others[:3])}: name the file)" if others else ""
-        raise UserError(f"{key}: the folder {folder} holds none of {', '.join(IN_FOLDER[:4])}{has}.")
+        raise UserError(key, f"the folder {folder} holds none of {', '.join(IN_FOLDER[:4])}{has}")
     return found
 
 
@@ -114,14 +114,16 @@ def _weight_map(index: Path, key: str) -> dict[str, str]:
     """Return which shard holds which tensor."""
     where = f"{key}: {index}"
     if index.stat().st_size > MAX_INDEX:
-        raise UserError(f"{where} is larger than {MAX_INDEX:,} bytes; expected an index of shards.")
+        raise UserError("", f"{where} is larger than {MAX_INDEX:,} bytes", expected="an index of shards")
     try:
         found = json.loads(index.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not an index of shards ({type(error).__name__} while reading it).") from None
+        raise UserError("", f"{where} is not an index of shards ({type(error).__name__} while reading it)") from None
     shards = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
-        raise UserError(f'{where} has no "weight_map" of names to files; expected an index of shards, or {_EXPECTED}.')
+        raise UserError(
+            "", f'{where} has no "weight_map" of names to files', expected=f"an index of shards, or {_EXPECTED}"
+        )
     return shards
 
 
@@ -129,18 +131,18 @@ def _beside(index: Path, name: str, key: str) -> Path:
     """Return a shard, which lies in the folder of its index or where the cache of Hugging Face links to."""
     shard = index.parent / name
     if Path(name).name != name or not name.endswith((".safetensors", ".bin")) or "\0" in name:
-        raise UserError(
-            f"{key}: {index} names the shard {name[:80]!r}; expected a .safetensors or .bin file beside it."
-        )
+        raise UserError(key, f"{index} names the shard {name[:80]!r}", expected="a .safetensors or .bin file beside it")
     if paths.found(shard) != paths.FILE:
         raise UserError(
-            f"{key}: {index} names the shard {name:.80}, and there is no such file beside it; expected a folder "
-            "with all shards: name that folder, where the index is a link."
+            key,
+            f"{index} names the shard {name:.80}, and there is no such file beside it",
+            expected="a folder with all shards",
+            remedy="name that folder, where the index is a link",
         )
     folder, place = index.parent.resolve(), shard.resolve()
     blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
     if not (place.is_relative_to(folder) or place.is_relative_to(blobs)):
-        raise UserError(f"{key}: {shard} is a link to {place}, outside of its folder; expected the shard itself.")
+        raise UserError(key, f"{shard} is a link to {place}, outside of its folder", expected="the shard itself")
     return shard
 
 
@@ -153,13 +155,14 @@ def _read(path: Path, key: str, mapped: bool) -> Content:
     except UserError:
         raise
     except SafetensorError as error:
-        raise UserError(f"{key}: {path} is not a safetensors file ({error}).") from None
+        raise UserError(key, f"{path} is not a safetensors file ({error})") from None
     except Exception as error:  # a damaged file can raise nearly anything
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise UserError(f"{key}: there is not enough memory to read {path}; the file may be sound.") from None
+            raise UserError(key, f"there is not enough memory to read {path}", remedy="the file may be sound") from None
         raise UserError(
-            f"{key}: {path} is not a file of weights alone and was not executed ({_reason(error)}); "
-            "expected a .safetensors file, or a state dict saved by torch.save."
+            key,
+            f"{path} is not a file of weights alone and was not executed ({_reason(error)})",
+            expected="a .safetensors file, or a state dict saved by torch.save",
         ) from None
 
 
@@ -212,8 +215,9 @@ def _refuse_compressed(path: Path, key: str) -> None:
             claimed, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
         if claimed > size:
             raise UserError(
-                f"{key}: {path} claims to hold {claimed:,} bytes in a file of {size:,}; expected a file "
-                "that torch.save wrote, which is not compressed."
+                key,
+                f"{path} claims to hold {claimed:,} bytes in a file of {size:,}",
+                expected="a file that torch.save wrote, which is not compressed",
             )
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.networks.copies import duplicate
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -206,21 +206,24 @@ def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict
 
 def refusal(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor], file: str) -> UserError:
     """Return the sentence about a set of weights that does not fit: the first tensor, and how many more."""
-    where = f"{file} is of another network than model.build"
+    where = (f"{file} is of another network than ", Key("model.build"))
     counts = _counts(wanted, fit)
     for name, tensor in wanted.tensors.items():
         if name in fit.missing:
             near = _nearest(name, [*fit.unexpected, *fit.left])
-            return UserError(f"{where}: the tensor `{name}` {list(tensor.shape)} is missing from it{near}{counts}.")
+            return UserError(where, f"the tensor `{name}` {list(tensor.shape)} is missing from it{near}{counts}")
         if name in fit.reshaped:
             return UserError(
-                f"{where}: the tensor `{name}` is {list(state[fit.names[name]].shape)} in it "
-                f"and {list(tensor.shape)} in the network{counts}."
+                where,
+                (
+                    f"the tensor `{name}` is {list(state[fit.names[name]].shape)} in it and {list(tensor.shape)} in "
+                    f"the network{counts}"
+                ),
             )
     name = fit.unexpected[0]
     near = _nearest(name, list(wanted.tensors))
     return UserError(
-        f"{where}: it holds `{name}` {list(state[name].shape)}, which the network does not have{near}{counts}."
+        where, f"it holds `{name}` {list(state[name].shape)}, which the network does not have{near}{counts}"
     )
 
 

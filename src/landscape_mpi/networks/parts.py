@@ -19,4 +19,4 @@ def check_counts(**options: int) -> None:
     """
     for name, value in options.items():
         if not isinstance(value, int) or value < 1:
-            raise UserError(f"model.options.{name}: found {value!r}; expected a whole number >= 1.")
+            raise UserError(f"model.options.{name}", f"found {value!r}", expected="a whole number >= 1")

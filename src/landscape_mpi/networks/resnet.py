@@ -82,7 +82,7 @@ def resnet(depth: int, shortcut: Shortcut = "projection", width: int = 16, class
         UserError: the shortcut is none of `projection`, `pad`, `none`, or a number is not positive.
     """
     if shortcut not in SHORTCUTS:
-        raise UserError(f"model.options.shortcut: found {shortcut!r}; expected one of {', '.join(SHORTCUTS)}.")
+        raise UserError("model.options.shortcut", f"found {shortcut!r}", expected=f"one of {', '.join(SHORTCUTS)}")
     check_counts(width=width, classes=classes)
     return ResNet((depth - 2) // 6, shortcut, width, classes)
 

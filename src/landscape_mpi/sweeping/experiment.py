@@ -116,7 +116,7 @@ def load_experiment(
 
 def _in_eval_mode(network: nn.Module, build: str) -> nn.Module:
     plain = load.plain_arrays(network)
-    with own_code(f"model.build: eval() of {build}"):
+    with own_code("model.build", f"eval() of {build}"):
         return duplicate(plain).eval()
 
 

@@ -62,7 +62,7 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
     Raises:
         UserError: the network has no batch norm to treat as asked.
     """
-    with own_code("model.build: eval() of the network"):
+    with own_code("model.build", "eval() of the network"):
         copied = duplicate(network).eval()
     with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()

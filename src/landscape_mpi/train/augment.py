@@ -22,7 +22,9 @@ def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Ten
     """
     if images.ndim != 4:
         raise UserError(
-            f"train.augment: the inputs have shape {list(images.shape)}, expected images; write `augment: false`."
+            "train.augment",
+            f"the inputs have shape {list(images.shape)}, expected images",
+            remedy="write `augment: false`",
         )
     n, _, height, width = images.shape
     shift_y, shift_x = (torch.randint(2 * padding + 1, (n, 1), generator=generator) for _ in range(2))

@@ -27,7 +27,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"train.output: {folder} cannot be made ({error.strerror}); expected a folder to write in."
+            "train.output", f"{folder} cannot be made ({error.strerror})", expected="a folder to write in"
         ) from None
 
 
@@ -67,5 +67,5 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
     except OSError as error:
         raise UserError(
-            f"train.output: {path} cannot be written ({reason(error)}); expected a folder with space."
+            "train.output", f"{path} cannot be written ({reason(error)})", expected="a folder with space"
         ) from error

@@ -93,8 +93,9 @@ class Learner:
         means = Means(losses.mean().item(), 100 * hits.mean().item())
         if not math.isfinite(means.loss):
             raise UserError(
-                f"train.lr: with {self.settings.lr} the loss became {means.loss} in epoch {epoch}; expected finite "
-                "losses, so take a smaller one."
+                "train.lr",
+                f"with {self.settings.lr} the loss became {means.loss} in epoch {epoch}",
+                expected="finite losses, so take a smaller one",
             )
         return means
 
@@ -124,7 +125,7 @@ class Learner:
         weights = self._task.weights["train"]
         losses = losses if weights is None else losses * weights[which].to(losses.dtype)
         self.optimizer.zero_grad()
-        with own_code("train: the backward pass", lambda: f", on inputs {found(inputs)}", but=PASSED_ON):
+        with own_code("train", "the backward pass", lambda: f", on inputs {found(inputs)}", but=PASSED_ON):
             torch.autograd.backward(losses.mean())
         self.optimizer.step()
         hits = hits_of(outputs, targets)
@@ -163,7 +164,9 @@ def _optimizer(network: nn.Module, settings: Train) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
     if settings.nesterov and settings.momentum == 0:
-        raise UserError("train.nesterov: found true with momentum 0; set momentum above 0 or nesterov to false.")
+        raise UserError(
+            "train.nesterov", "found true with momentum 0", remedy="set momentum above 0 or nesterov to false"
+        )
     return torch.optim.SGD(
         network.parameters(),
         settings.lr,

@@ -104,7 +104,7 @@ def _go_on(learner: Learner, folder: Path, start: Standing) -> list[EpochRecord]
     """Put the learner where the run stands, and return the records up to there."""
     records = read_history(folder / HISTORY)[: start.epoch + 1]
     if [record.epoch for record in records] != list(range(start.epoch + 1)):
-        raise UserError(f"{folder / HISTORY}: expected a row for each of the epochs 0 to {start.epoch}; {AFRESH}")
+        raise UserError(folder / HISTORY, f"expected a row for each of the epochs 0 to {start.epoch}", remedy=AFRESH)
     load_checkpoint(learner.network, checkpoint_path(folder, start.epoch))
     restore(learner, start.tensors)
     return records

@@ -69,7 +69,7 @@ def _check_folders(jobs: Sequence[JobFile[TrainJob]]) -> None:
         folder = job.resolve(job.values.train.output)
         if folder in folders:
             raise UserError(
-                f"train.output: {folders[folder]} and {job.path} both write into {folder}; expected a folder each."
+                "train.output", f"{folders[folder]} and {job.path} both write into {folder}", expected="a folder each"
             )
         folders[folder] = job.path
 
@@ -84,8 +84,12 @@ def _check_modules(jobs: Sequence[JobFile[TrainJob]]) -> None:
             beside = any((folder / f"{module}{suffix}").exists() for suffix in ("", ".py"))
             if beside and places.setdefault(module, folder) != folder:
                 raise UserError(
-                    f"{job.path}: the module {module} beside it is another one than in {places[module]}, and a process "
-                    "imports one of a name; train these jobs one command each."
+                    job.path,
+                    (
+                        f"the module {module} beside it is another one than in {places[module]}, and a process imports "
+                        "one of a name"
+                    ),
+                    remedy="train these jobs one command each",
                 )
 
 

@@ -69,7 +69,7 @@ def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
     """
     values = job.values
     if "train" not in values.data.splits:
-        raise UserError(f"data.splits: found {list(values.data.splits)}; training needs the train split.")
+        raise UserError("data.splits", f"found {list(values.data.splits)}", remedy="training needs the train split")
     keep_memory()
     network = initialise(lambda: build_model(job), values.train.seed).to(use_device(device))
     loss = build_loss(values.loss, job.path.parent, values.loss_options)
@@ -105,7 +105,7 @@ def train_into(
             lock()
             if not overwrite and lesson.standing(folder).epoch >= 0:
                 raise UserError(
-                    f"train.output: another process has trained into {folder} meanwhile; run again to go on."
+                    "train.output", f"another process has trained into {folder} meanwhile", remedy="run again to go on"
                 )
             if not overwrite and (folder / RESUME).exists():
                 report(f"{folder}: a run that had not finished its first epoch is replaced.")

@@ -7,14 +7,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.job import JobFile, TrainJob, read_job, training_difference
 from landscape_mpi.networks import sha256
 from landscape_mpi.surface.history import read_history
 from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, checkpoints, write_tensors
 
 RESUME = "resume.safetensors"
-AFRESH = "name another folder, or start afresh with --overwrite. Nothing was touched."
+AFRESH = ("name another folder, or start afresh with ", Flag("overwrite"), ". Nothing was touched")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def read_standing(folder: Path) -> Standing:
         return Standing(texts["job"], data, int(texts["epoch"]), texts["checkpoint"], tensors)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"{path}: cannot be read as the state of a training ({type(error).__name__}: {error}); expected the file "
-            f"that `train` left; {AFRESH}"
+            path,
+            f"cannot be read as the state of a training ({type(error).__name__}: {error})",
+            expected=("the file that `train` left; ", AFRESH),
         ) from None
 
 
@@ -86,8 +87,9 @@ def find_standing(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str])
     if not (folder / RESUME).exists():
         if earlier:
             raise UserError(
-                f"train.output: {folder} already holds {len(earlier)} checkpoints, and no {RESUME} to go on from; "
-                f"remove them, {AFRESH}"
+                "train.output",
+                f"{folder} already holds {len(earlier)} checkpoints, and no {RESUME} to go on from",
+                remedy=("remove them, ", AFRESH),
             )
         return Standing(job.text, data)
     standing = read_standing(folder)
@@ -109,10 +111,11 @@ def _check_same(folder: Path, standing: Standing, job: JobFile[TrainJob], data: 
     begun = read_job(standing.job, folder / RESUME, TrainJob).values
     reason = training_difference(begun, job.values) or _other_data(standing.data, data)
     if reason:
-        raise UserError(f"train.output: {folder} holds another run: {reason}; {AFRESH}")
+        raise UserError("train.output", f"{folder} holds another run: {reason}", remedy=AFRESH)
     path = checkpoint_path(folder, standing.epoch)
     if standing.epoch >= 0 and not (path.is_file() and sha256(path) == standing.checkpoint):
-        raise UserError(f"train.output: {path} is not there as the run left it, and it goes on from there; {AFRESH}")
+        found = f"{path} is not there as the run left it, and it goes on from there"
+        raise UserError("train.output", found, remedy=AFRESH)
 
 
 def _other_data(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
@@ -133,8 +136,9 @@ def begin(folder: Path, standing: Standing) -> None:
             read_history(folder / HISTORY)
         except UserError as error:
             raise UserError(
-                f"train.output: {folder / HISTORY} would be replaced and is no history of ours ({error}); "
-                "move it away, or name another folder. Nothing was touched."
+                "train.output",
+                f"{folder / HISTORY} would be replaced and is no history of ours ({error})",
+                remedy="move it away, or name another folder. Nothing was touched",
             ) from None
     write_standing(folder, standing)  # first: killed from here on, the new run goes on
     for path in (*checkpoints(folder), folder / HISTORY):

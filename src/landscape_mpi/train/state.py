@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.train.learner import Learner
 
 MOMENTS = {"sgd": {"momentum_buffer"}, "adam": {"step", "exp_avg", "exp_avg_sq"}}
@@ -36,8 +36,9 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
         _restore_random(learner, tensors)
     except (LookupError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
-            f"train.output: the state of the training does not fit this network and optimiser ({error}); remove the "
-            "folder's files, or start afresh with --overwrite."
+            "train.output",
+            f"the state of the training does not fit this network and optimiser ({error})",
+            remedy=("remove the folder's files, or start afresh with ", Flag("overwrite")),
         ) from None
 
 
