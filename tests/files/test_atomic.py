@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import atomic as durable
-from landscape_mpi.files.atomic import Disk, written_aside
+from landscape_mpi.files.atomic import Disk, atomic_write
 from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, open_writer
 from landscape_mpi.surface.journal import Evaluated, Journal
 from support.launch import launch
@@ -143,11 +143,11 @@ def names(folder):
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     path = tmp_path / "figure.png"
     path.write_text("good")
-    with pytest.raises(OSError, match="No space"), written_aside(path) as aside:  # noqa: PT012
+    with pytest.raises(OSError, match="No space"), atomic_write(path) as aside:  # noqa: PT012
         aside.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (path.read_text(), names(tmp_path)) == ("good", ["figure.png"])
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         assert aside.suffix == ".png"
         aside.write_text("better")
     assert (path.read_text(), names(tmp_path)) == ("better", ["figure.png"])
@@ -155,9 +155,9 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
 
 def test_two_writers_of_one_file_do_not_tear_it(tmp_path):
     path = tmp_path / "x.csv"
-    with written_aside(path) as first:
+    with atomic_write(path) as first:
         first.write_text("one")
-        with written_aside(path) as second:
+        with atomic_write(path) as second:
             second.write_text("two")
         assert (path.read_text(), first.read_text()) == ("two", "one")
     assert (path.read_text(), names(tmp_path)) == ("one", ["x.csv"])
@@ -171,7 +171,7 @@ def test_no_link_is_followed_and_nothing_of_others_emptied(tmp_path, monkeypatch
     monkeypatch.setattr("secrets.token_hex", lambda _: next(tokens))
     (tmp_path / ".s.h5.writing-00000000.h5").symlink_to(precious)
     (tmp_path / ".s.h5.writing-11111111.h5").hardlink_to(precious)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         assert aside.name == ".s.h5.writing-22222222.h5"
     assert precious.read_text() == "mine"
 
@@ -182,9 +182,9 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_pa
     link.symlink_to(tmp_path / "elsewhere")
     other = tmp_path / ".s.h5.writing-notes.txt"
     other.write_text("of somebody else")
-    with written_aside(path) as living:
+    with atomic_write(path) as living:
         assert not left.exists()
-        with written_aside(path):
+        with atomic_write(path):
             pass
         assert living.exists()
     assert names(tmp_path) == sorted([other.name, link.name, "s.h5"])
@@ -192,6 +192,6 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_pa
 
 def test_a_name_as_long_as_there_may_be(tmp_path):
     path = tmp_path / ("\u00e9" * 126 + ".h5")
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("whole")
     assert path.read_text() == "whole"

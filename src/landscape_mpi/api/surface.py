@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.api.document import in_arguments
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.refusal import whole
+from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found
@@ -156,7 +156,7 @@ class Surface:
         """
         target = Path(path)
         if self.writes:
-            with whole(target, ADVICE) as aside:
+            with in_words(target, ADVICE), atomic_write(target) as aside:
                 if self.content is not None:
                     aside.write_bytes(self.content)
                 else:

@@ -1,14 +1,18 @@
-"""Files that are whole or not there, and bytes that survive a power cut; knows nothing of what they mean."""
+"""Writes files whole or not at all, hands them to the disk, and puts into words what the system refuses."""
 
 import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+
+from landscape_mpi.errors import UserError
 
 EVERY = 30.0
 """Seconds between two times that a rank hands over to the disk: a power cut costs it no more work than that."""
@@ -17,6 +21,102 @@ HAND_OVER: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 LONGEST_NAME, LONGEST_ENDING = 48, 8
 """Characters of a file's name, and of its ending, in the name of the file that becomes it: 255 bytes have to do."""
 TOKEN = re.compile(r"[0-9a-f]{8}(\.|$)")
+HDF5_CODE = re.compile(r"errno = (\d+)")
+"""How HDF5 hands on the system's reason."""
+GO_ON = "what it holds by now is kept: mend that, such as by making space, and run the same command again"
+
+
+@contextmanager
+def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to: renamed to `path` at the end of the block, removed if it raises.
+
+    The file is there already, empty and under a name that nobody has used: no link is followed, nothing of anybody
+    else's is emptied, and two writers of one path each have their own. What killed writers of `path` left is removed.
+
+    Args:
+        path: what is written; its folder exists.
+        replace: whether a file that is there by the end of the block is replaced; else it stays, and this one goes.
+
+    Raises:
+        OSError: the file system could not do it.
+    """
+    aside, file = _temporary(path)
+    try:
+        _remove_left_overs(path)
+        yield aside
+        make_durable(aside)
+        if replace:
+            aside.replace(path)
+        else:
+            _name_first(aside, path)
+        with suppress(PermissionError):  # a folder that may be written and not read
+            make_durable(path.parent)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.close(file)
+
+
+def _temporary(path: Path) -> tuple[Path, int]:
+    """Make a new file beside `path`, locked for as long as its writer lives; return its place and descriptor."""
+    # the ending stays: it tells other programs the format
+    ending = path.suffix if len(path.suffix) <= LONGEST_ENDING else ""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}{ending}")
+        with suppress(FileExistsError):
+            file = os.open(aside, flags, 0o666)
+            with suppress(OSError):  # a file system without locks: left-overs stay there
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file).st_nlink:
+                return aside, file
+            os.close(file)  # taken for a left-over before it was locked
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:LONGEST_NAME]}.writing-"
+
+
+def _remove_left_overs(path: Path) -> None:
+    """Remove what writers of `path` that were killed have left: files of this user that nobody holds any more."""
+    begin = _prefix(path)
+    with suppress(OSError):
+        for aside in path.parent.iterdir():
+            if not (aside.name.startswith(begin) and TOKEN.match(aside.name, len(begin))):
+                continue
+            with suppress(OSError):
+                file = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    found = os.fstat(file)
+                    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        aside.unlink()
+                finally:
+                    os.close(file)
+
+
+def _name_first(aside: Path, path: Path) -> None:
+    """Give a file its name unless another writer was sooner."""
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        aside.replace(path)
+
+
+def make_durable(path: Path) -> None:
+    """Wait until what was written to a file, or renamed in a folder, is on its disk.
+
+    Raises:
+        OSError: the file system could not do it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Disk:
@@ -58,82 +158,94 @@ class Disk:
             os.close(self._file)
 
 
-def make_durable(path: Path) -> None:
-    """Wait until what was written to a file, or renamed in a folder, is on its disk.
-
-    Raises:
-        OSError: the file system could not do it.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Give the place of a new file beside `path`; it becomes `path` once it is whole, and is gone where it does not.
-
-    The file is there already, empty and under a name that nobody has used: no link is followed, nothing of anybody
-    else's is emptied, and two writers of one path each have their own. What killed writers of `path` left is removed.
+def in_words(path: Path, advice: str = GO_ON) -> Iterator[None]:
+    """Turn what the system says against writing into a sentence.
 
     Args:
-        path: what is written, or replaced; its folder exists.
+        path: what is written.
+        advice: what to do, or what was expected.
 
     Raises:
-        OSError: the file system could not do it.
+        UserError: the system refused.
     """
-    aside, file = _begin(path)
     try:
-        _remove_left_overs(path)
-        yield aside
-        make_durable(aside)
-        aside.replace(path)
-        with suppress(PermissionError):  # a folder that may be written and not read
-            make_durable(path.parent)
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        with suppress(OSError):
-            os.close(file)
+        yield
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)}); {advice}.") from error
 
 
-def _begin(path: Path) -> tuple[Path, int]:
-    """Make a new file beside `path`, locked for as long as its writer lives; return its place and descriptor."""
-    # the ending stays: it tells other programs the format
-    ending = path.suffix if len(path.suffix) <= LONGEST_ENDING else ""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    while True:
-        aside = path.with_name(f"{_mark(path)}{secrets.token_hex(4)}{ending}")
-        with suppress(FileExistsError):
-            file = os.open(aside, flags, 0o666)
-            with suppress(OSError):  # a file system without locks: left-overs stay there
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file).st_nlink:
-                return aside, file
-            os.close(file)  # taken for a left-over before it was locked
+def reason(error: Exception) -> str:
+    """Return the system's own words, such as `No space left on device`, wherever an exception keeps them."""
+    found = HDF5_CODE.search(str(error))
+    code = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else 0
+    return os.strerror(code) if code else " ".join(str(error).split())
 
 
-def _mark(path: Path) -> str:
-    return f".{path.name[:LONGEST_NAME]}.writing-"
+class HeldFile:
+    """An open descriptor of a file that is written for hours: its contents stay, whatever becomes of its name."""
 
+    def __init__(self, path: Path) -> None:
+        """Open the file at `path` once more.
 
-def _remove_left_overs(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left: files of this user that nobody holds any more."""
-    with suppress(OSError):
-        for found in path.parent.iterdir():
-            if found.name.startswith(_mark(path)) and TOKEN.match(found.name, len(_mark(path))):
-                _remove_if_left(found)
+        Raises:
+            OSError: there is none.
+        """
+        self._path = path
+        self._file: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-
-def _remove_if_left(aside: Path) -> None:
-    with suppress(OSError):
-        file = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    @property
+    def name_lost(self) -> bool:
+        """Whether the file was removed, moved or replaced: its name leads nowhere, or to another file."""
+        if self._file is None:
+            return False
         try:
-            found = os.fstat(file)
-            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                aside.unlink()
+            there = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # nobody knows
+            return False
+        return not os.path.samestat(there, os.fstat(self._file))
+
+    def save_if_lost(self) -> None:
+        """Save a copy of a file that has lost its name; nobody may write into it any more.
+
+        Raises:
+            UserError: it had lost its name; the text says where the copy is.
+        """
+        if not self.name_lost or self._file is None:
+            return
+        file, self._file = self._file, None
+        lost = f"{self._path}: was removed, moved or replaced while it was written"
+        try:
+            saved = self._save(file)
+        except OSError as error:
+            raise UserError(
+                f"{lost}, and what it holds could not be saved ({reason(error)}); leave the file alone until a sweep "
+                "has ended, and run the same command again."
+            ) from error
         finally:
             os.close(file)
+        first = "" if saved == self._path else f"give it the name {self._path.name} and "
+        raise UserError(f"{lost}; what it holds was saved as {saved}: {first}run the same command again to go on.")
+
+    def _save(self, file: int) -> Path:
+        """Copy an open file to its own name, or to the next one that is free, and return that."""
+        path = self._path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place, numbers = path, count(1)
+        while os.path.lexists(place):
+            place = path.with_name(f"{path.stem}.saved-{next(numbers)}{path.suffix}")
+        with atomic_write(place) as aside, aside.open("wb") as target, os.fdopen(os.dup(file), "rb") as source:
+            source.seek(0)
+            shutil.copyfileobj(source, target)
+        return place
+
+    def close(self) -> None:
+        """Save a copy where the name was lost, as `save_if_lost`, and close the descriptor."""
+        try:
+            self.save_if_lost()
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None

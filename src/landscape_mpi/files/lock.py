@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.refusal import in_words
+from landscape_mpi.files.atomic import in_words
 
 PATIENCE = 20.0
 """Seconds to wait for the ranks of a killed sweep to be gone."""

@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.atomic import Disk
-from landscape_mpi.files.refusal import in_words
+from landscape_mpi.files.atomic import Disk, in_words
 
 IDENTITY = 32
 """Bytes that say which sweep a file belongs to: a SHA-256."""

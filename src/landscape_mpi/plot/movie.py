@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.plot.film import Film
 from landscape_mpi.plot.style import RC
 
@@ -34,7 +34,7 @@ def save_film(film: Film, path: Path, fps: int) -> None:
         UserError: the file cannot be written.
     """
     try:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             _write(film, FORMATS[path.suffix.lower()](fps=fps), aside)
     except (OSError, subprocess.CalledProcessError) as error:
         found = error.strerror if isinstance(error, OSError) else f"ffmpeg ended with code {error.returncode}"

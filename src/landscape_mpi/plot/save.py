@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import paths
-from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.plot.style import RC
 
 # The date is left out, so that the same surface always gives the same file.
@@ -57,7 +57,7 @@ def write(path: Path, data: bytes, flag: str = "-o") -> None:
         UserError: the file cannot be written.
     """
     try:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(data)
     except OSError as error:
         raise UserError(

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
+from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
-from landscape_mpi.files.refusal import whole
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.options import Wish
@@ -72,7 +72,7 @@ def write_grid(surface: Surface, wish: Wish, path: Path) -> list[Path]:
         places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)
         files[path.with_suffix(PATH_ENDING)] = _line(run, places)
     for target, lines in files.items():
-        with whole(target, "choose another place with --vtk") as aside:
+        with in_words(target, "choose another place with --vtk"), atomic_write(target) as aside:
             aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [*files]
 

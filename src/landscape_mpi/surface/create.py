@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import apart
 from landscape_mpi.files.paths import FILE, NOTHING, found
-from landscape_mpi.files.refusal import reason
 from landscape_mpi.surface import makers
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
@@ -31,7 +30,7 @@ def create_surface(path: Path, new: NewSurface) -> None:
     check_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as aside, OwnFile(aside, "w") as file:
+        with atomic_write(path) as aside, OwnFile(aside, "w") as file:
             _fill(file, new)
     except (OSError, RuntimeError) as error:
         raise UserError(

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
+from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
-from landscape_mpi.files.refusal import whole
 from landscape_mpi.surface.netcdf import write_netcdf
 from landscape_mpi.surface.read import Surface, read_surface
 
@@ -33,7 +33,7 @@ def export(source: Path, target: Path) -> None:
     surface = read_surface(source)
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the file to read as well; expected the name of another file.")
-    with whole(target, ADVICE) as aside:
+    with in_words(target, ADVICE), atomic_write(target) as aside:
         write(surface, aside)
 
 

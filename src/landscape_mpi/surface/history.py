@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import apart
-from landscape_mpi.files.refusal import reason
 
 EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
 """Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
@@ -67,7 +66,7 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
         UserError: The file cannot be written.
     """
     try:
-        with written_aside(path) as aside, OwnFile(aside, "w") as file:
+        with atomic_write(path) as aside, OwnFile(aside, "w") as file:
             for column in COLUMNS:
                 values = [getattr(record, column.name) for record in records]
                 file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))

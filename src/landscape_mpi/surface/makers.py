@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import in_words
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.files.refusal import in_words
 
 BY, WHO = "made/by", "made/who"
 NOBODY, MOST, LENGTH = 255, 16, 600

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import apart
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
-from landscape_mpi.files.refusal import whole
 from landscape_mpi.surface.makers import BY, NOBODY, differences, number, read_made
 from landscape_mpi.surface.read import Surface, read_surface, results
 from landscape_mpi.surface.same import first_difference, job_of
@@ -63,7 +63,10 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
         before = there[0].done if there else 0
         if not (there and there[0].complete):
             others_of = [surface.path for surface in others]
-            with whole(path, "nothing was touched; expected a folder with space for one more surface") as aside:
+            with (
+                in_words(path, "nothing was touched; expected a folder with space for one more surface"),
+                atomic_write(path) as aside,
+            ):
                 apart([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
     notes = [f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound]

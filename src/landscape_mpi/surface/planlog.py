@@ -5,7 +5,6 @@ sweep that goes on where numbers round otherwise goes on in the same order.
 """
 
 import json
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.atomic import make_durable
+from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.records import Kind, RecordFile, read_records
-from landscape_mpi.files.refusal import in_words
 from landscape_mpi.surface.journal import Evaluated, journals, pack, sound, unpack
 from landscape_mpi.surface.shards import Shard
 
@@ -65,22 +63,13 @@ def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> P
     """
     if found := read_plan(folder, identity):
         return found
-    aside = folder / f".{NAME}.{uuid.uuid4()}"
     with in_words(folder):
-        _write(aside, identity, origins)
-        _publish(aside, folder / NAME)
-        make_durable(folder)
-    return read_plan(folder, identity) or Plan(tuple(origins), ((),) * len(origins))
-
-
-def _write(aside: Path, identity: bytes, origins: Sequence[Evaluated]) -> None:
-    try:
-        with RecordFile(aside, KIND, identity) as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        # shards begin at once: the first one decides, so that all of them go by one order of the images
+        with atomic_write(folder / NAME, replace=False) as aside, RecordFile(aside, KIND, identity) as file:
             for origin in origins:
                 file.append(ORIGIN + pack(origin))
-    except UserError:
-        aside.unlink(missing_ok=True)
-        raise
+    return read_plan(folder, identity) or Plan(tuple(origins), ((),) * len(origins))
 
 
 def read_plan(folder: Path, identity: bytes) -> Plan | None:
@@ -126,17 +115,6 @@ def discard(folder: Path, shard: Shard | None = None) -> None:
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
-
-
-def _publish(aside: Path, place: Path) -> None:
-    """Give a file its name unless another shard was sooner: all of them then go by one order of the images."""
-    try:
-        place.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        aside.replace(place)
-    aside.unlink(missing_ok=True)
 
 
 def _sound(payload: bytes) -> bool:

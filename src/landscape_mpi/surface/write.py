@@ -12,10 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.files.anchor import Anchor
-from landscape_mpi.files.atomic import Disk
+from landscape_mpi.files.atomic import Disk, HeldFile, in_words
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.files.refusal import in_words
 from landscape_mpi.surface.makers import BY
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
@@ -36,7 +34,7 @@ class Writer(Protocol):
         """Wait until what this rank wrote is on its disk."""
 
     @property
-    def adrift(self) -> bool:
+    def name_lost(self) -> bool:
         """Whether, on rank 0, the file has lost its name, so that there is no use in going on."""
 
     def finish(self, meet: Callable[[], None], complete: bool) -> None:
@@ -75,7 +73,7 @@ class ParallelWriter:
         with in_words(path):
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
             self._disk = Disk(path)
-            self._anchor = Anchor(path) if root else None
+            self._held = HeldFile(path) if root else None
         self._cells, self._rest = Cells(self._file, makers), Cells(self._file, makers)
         if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
             weakref.finalize(self, self._file.close)
@@ -113,12 +111,13 @@ class ParallelWriter:
             finally:
                 self._file.close()
             self._disk.close()
-        _let_go(self._anchor)
+        if self._held is not None:
+            self._held.close()
 
     @property
-    def adrift(self) -> bool:
+    def name_lost(self) -> bool:
         """Whether, on rank 0, the file has lost its name."""
-        return self._anchor is not None and self._anchor.adrift
+        return self._held is not None and self._held.name_lost
 
 
 class RootWriter:
@@ -129,7 +128,7 @@ class RootWriter:
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+") if root else None
-            self._anchor = Anchor(path) if root else None
+            self._held = HeldFile(path) if root else None
         self._cells = Cells(self._file.hdf5, makers) if self._file else None
 
     def at_source(self, record: Record) -> None:
@@ -161,12 +160,13 @@ class RootWriter:
                 if complete:
                     write_end(self._file.hdf5)
                 self._file.close()
-        _let_go(self._anchor)
+        if self._held is not None:
+            self._held.close()
 
     @property
-    def adrift(self) -> bool:
+    def name_lost(self) -> bool:
         """Whether, on rank 0, the file has lost its name."""
-        return self._anchor is not None and self._anchor.adrift
+        return self._held is not None and self._held.name_lost
 
 
 class WholeWriter:
@@ -177,12 +177,12 @@ class WholeWriter:
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+")
-            self._anchor = Anchor(path)
+            self._held = HeldFile(path)
 
     @property
-    def adrift(self) -> bool:
+    def name_lost(self) -> bool:
         """Whether the file has lost its name."""
-        return self._anchor.adrift
+        return self._held.name_lost
 
     def has(self, name: str) -> bool:
         """Return whether the file has a dataset."""
@@ -215,22 +215,13 @@ class WholeWriter:
                 self._file.hdf5["audit"][...] = astuple(audit)
             write_end(self._file.hdf5)
             self._file.flush()
-        self._anchor.secure()
+        self._held.save_if_lost()
 
     def close(self) -> None:
         """Close the file and wait until it is on its disk."""
         with in_words(self._path):
             self._file.close()
-        _let_go(self._anchor)
-
-
-def _let_go(anchor: Anchor | None) -> None:
-    """Save a file that has lost its name, and let go of it."""
-    if anchor is not None:
-        try:
-            anchor.secure()
-        finally:
-            anchor.close()
+        self._held.close()
 
 
 class Cells:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from landscape_mpi.errors import printable
-from landscape_mpi.files.atomic import written_aside
+from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.log import log
 from landscape_mpi.mpi.failures import LARGEST
 from landscape_mpi.mpi.world import World
@@ -54,7 +54,7 @@ class Deaths:
         kept = [self._lines[index][-1][0] for index in failed if self.at(index)]
         with suppress(OSError):  # a disk that refuses keeps no surface from being complete
             if kept:
-                with written_aside(self._note) as made:
+                with atomic_write(self._note) as made:
                     made.write_text("".join(f"{line}\n" for line in kept))
             else:
                 self._note.unlink(missing_ok=True)

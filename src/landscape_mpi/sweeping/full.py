@@ -31,7 +31,7 @@ def fill(ready: Ready) -> Exit:
     def arrived(record: Record) -> None:
         writer.at_root(record)
         progress.step()
-        if writer.adrift:
+        if writer.name_lost:
             ready.experiment.stop.limit(0)
 
     failed: list[Record] = []

@@ -77,7 +77,7 @@ class Desk:
         self._line.show(self._text)
         if time.monotonic() > self._next_write:
             self._write()
-            if self._writer.adrift:
+            if self._writer.name_lost:
                 self._ready.experiment.stop.limit(0)
 
     @property

@@ -9,8 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.atomic import written_aside
-from landscape_mpi.files.refusal import reason
+from landscape_mpi.files.atomic import atomic_write, reason
 
 HISTORY = "history.h5"
 OURS = re.compile(r"epoch-\d{4,}\.safetensors")
@@ -63,7 +62,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     }
     try:
         # save_file leaves a file that only its owner can read
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
     except OSError as error:
         raise UserError(

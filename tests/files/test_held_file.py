@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.anchor import Anchor
+from landscape_mpi.files.atomic import HeldFile
 from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, open_writer
 
 
@@ -74,9 +74,9 @@ WAYS = [by_root, whole, pytest.param(by_mpi, marks=[pytest.mark.mpi, pytest.mark
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_written_is_saved_under_a_free_name_and_it_is_said(path, way, fate):
     writer, write, end = way(path)
-    assert not writer.adrift
+    assert not writer.name_lost
     fate(path)
-    assert writer.adrift
+    assert writer.name_lost
     write()
     there = path.read_bytes() if path.is_file() else None
     saved = path if fate not in (replaced, linked_to_nothing) else path.with_name("s.saved-1.h5")
@@ -92,12 +92,12 @@ def test_a_file_that_kept_its_name_ends_as_ever(path):
         writer, write, end = way(path)
         write()
         end()
-        assert not writer.adrift
+        assert not writer.name_lost
     assert [*path.parent.iterdir()] == [path]
 
 
 def test_what_cannot_be_saved_is_said_as_well(path, monkeypatch):
-    anchor = Anchor(path)
+    held = HeldFile(path)
     path.unlink()
 
     def full(*_):
@@ -105,5 +105,5 @@ def test_what_cannot_be_saved_is_said_as_well(path, monkeypatch):
 
     monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(UserError, match=r"could not be saved \(No space left on device\)"):
-        anchor.secure()
+        held.close()
     assert not [*path.parent.iterdir()]
