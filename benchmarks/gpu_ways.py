@@ -15,10 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from landscape_mpi.assemble import allow_tf32
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split
 from landscape_mpi.engines import FusedEvaluator
+from landscape_mpi.engines.cuda_graphs import CudaLane, Lane
 from landscape_mpi.engines.direct import DirectLayer, PlainLayer
-from landscape_mpi.engines.graphs import CudaLane
 from landscape_mpi.engines.layer import Layer
-from landscape_mpi.engines.replay import Lane
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, PerImage, Point, Task, build_loss
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections

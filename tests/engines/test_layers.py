@@ -7,9 +7,9 @@ import torch
 
 from landscape_mpi.engines.compiled import CompiledLayer
 from landscape_mpi.engines.direct import ContiguousLayer, DirectLayer, PlainLayer
+from landscape_mpi.engines.flat import CONSTANT, Polynomial
+from landscape_mpi.engines.fuse import is_sound
 from landscape_mpi.engines.layer import Shape
-from landscape_mpi.engines.polynomial import CONSTANT, Polynomial
-from landscape_mpi.engines.sound import is_sound
 
 KINDS = [DirectLayer, PlainLayer, pytest.param(CompiledLayer, marks=pytest.mark.kernel)]
 

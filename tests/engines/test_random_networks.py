@@ -2,7 +2,7 @@
 
 import pytest
 
-from landscape_mpi.engines import chains, rewrite
+from landscape_mpi.engines import fuse
 from support.engine_trials import trials
 
 FOUND = (1009, 1156, 1271)
@@ -18,6 +18,6 @@ def test_every_engine_gives_what_plain_torch_gives(seed):
 
 
 def test_a_trial_sees_what_is_wrong(monkeypatch):
-    monkeypatch.setattr(chains, "_is_undisturbed", lambda *_: True)
-    monkeypatch.setattr(rewrite, "differs", lambda *_: "")
+    monkeypatch.setattr(fuse, "_is_undisturbed", lambda *_: True)
+    monkeypatch.setattr(fuse, "_differs", lambda *_: "")
     assert any(trial.wrong for trial in trials(DISTURBED))

@@ -1,9 +1,9 @@
-"""Engines: ways to evaluate points of a plane at equal numbers; they know planes and networks, no grid and no file."""
+"""Evaluates points of a plane in several ways that give the same numbers, some of them faster."""
 
 from landscape_mpi.engines.choose import DELETED, ENGINES, build_engine, candidates, kernel_is_missing
 from landscape_mpi.engines.compiled import kernel_version
+from landscape_mpi.engines.cuda_graphs import LANES
 from landscape_mpi.engines.evaluator import FusedEvaluator
-from landscape_mpi.engines.graphs import LANES
 from landscape_mpi.engines.trace import CannotFuseError
 
 __all__ = [

@@ -1,12 +1,12 @@
-"""The names of the engines, which of them to try on a device, and how each is built."""
+"""Names the engines, says which of them to try on a device, and builds them."""
 
 import torch
 from torch import Tensor, nn
 
 from landscape_mpi.engines.compiled import CompiledLayer, library
+from landscape_mpi.engines.cuda_graphs import lanes_of
 from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.evaluator import FusedEvaluator
-from landscape_mpi.engines.graphs import lanes_of
 from landscape_mpi.engines.layer import Layer
 from landscape_mpi.engines.trace import CannotFuseError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
@@ -56,12 +56,9 @@ def build_engine(engine: str, network: nn.Module, plane: Plane, task: Task, batc
     """
     if engine == EAGER:
         return EagerEvaluator(network, plane, task, batch)
-    return FusedEvaluator(network, plane, task, batch, _layers(engine, task), lanes_of(task.device))
-
-
-def _layers(engine: str, task: Task) -> tuple[type[Layer], ...]:
+    kinds = LAYERS[engine]
     if task.autocast is not None:
         if engine != "fused":
             raise CannotFuseError("its layers compute in float32 alone")
-        return (PlainLayer,)
-    return LAYERS[engine]
+        kinds = (PlainLayer,)
+    return FusedEvaluator(network, plane, task, batch, kinds, lanes_of(task.device))

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from landscape_mpi.engines.flat import Polynomial
 from landscape_mpi.engines.layer import Shape
-from landscape_mpi.engines.polynomial import Polynomial
 
 EXTENSION = "landscape_mpi.engines._winograd"
 

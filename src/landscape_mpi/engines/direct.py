@@ -1,4 +1,4 @@
-"""Fused convolutions as the device's own library computes them: oneDNN on a CPU, cuDNN on a GPU."""
+"""Convolves by the device's own library, fused with bias, addition and ReLU: oneDNN on a CPU, cuDNN on a GPU."""
 
 from typing import ClassVar
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from landscape_mpi.engines.flat import Polynomial
 from landscape_mpi.engines.layer import Shape
-from landscape_mpi.engines.polynomial import Polynomial
 
 
 class DirectLayer:
@@ -80,9 +80,8 @@ class PlainConvolution(nn.Module):
         """Map [n, in, h, w] to [n, out, h', w']."""
         s = self._shape
         if self._contiguous:
-            x = torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(
-                x
-            )  # `contiguous` leaves strides of one channel
+            # `contiguous` leaves strides of one channel
+            x = torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x)
         y = functional.conv2d(x, self._weight, self._bias, s.stride, s.padding, s.dilation, s.groups)
         if residual is not None:
             y += residual

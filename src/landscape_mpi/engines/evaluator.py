@@ -1,4 +1,4 @@
-"""The fused engine: (point, some of the images) -> losses and hits, by a network whose weights are one buffer."""
+"""Evaluates points of a plane by a network with fused layers whose weights lie in one buffer."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscape_mpi.engines.cuda_graphs import Lane, Replay
+from landscape_mpi.engines.fuse import fuse
 from landscape_mpi.engines.layer import Layer
-from landscape_mpi.engines.replay import Lane, Replay
-from landscape_mpi.engines.rewrite import fuse
 from landscape_mpi.engines.trace import CannotFuseError, OtherBranchError
 from landscape_mpi.evaluate import (
     ONE_LANE,
@@ -53,7 +53,12 @@ class FusedEvaluator:
         self._fused = fuse(network, plane, kinds, [self._inputs(next(iter(task.splits)), n) for n in SAMPLES])
         self._batch = Batch(batch)
         self._asked = batch
-        self._replay = self._record(lanes) if lanes else None
+        self._replay: Replay | None = None
+        if lanes:
+            largest = max(task.splits, key=self.count)  # as many images as most batches will have
+            with torch.inference_mode():
+                sample = self._inputs(largest, batch)
+                self._replay = Replay(partial(task.forward, self._forward), lanes, sample)
 
     def per_image(self, point: Point, split: str, images: Images) -> PerImage:
         """Return the losses and hits of some of a split's images at a point of the plane.
@@ -129,15 +134,6 @@ class FusedEvaluator:
         network: Network = self._replay or self._forward
         lanes: Lanes = self._replay or ONE_LANE
         return self._task.evaluate(network, split, images, batch, lanes)
-
-    def _record(self, lanes: Sequence[Lane]) -> Replay:
-        with torch.inference_mode():
-            return Replay(partial(self._task.forward, self._forward), lanes, self._full_batch())
-
-    def _full_batch(self) -> Tensor:
-        """Return as many images as most batches will have."""
-        largest = max(self._task.splits, key=self.count)
-        return self._inputs(largest, self._asked)
 
     def _inputs(self, split: str, count: int) -> Tensor:
         """Return the first inputs of a split.

@@ -1,14 +1,64 @@
-"""All that moves with the point, in one buffer a monomial: a point is one pass of fused axpys. Knows no network."""
+"""Holds all weights that move with the point in one buffer, as polynomials of (alpha, beta)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from landscape_mpi.engines.polynomial import CONSTANT, Exponents, Polynomial
+from landscape_mpi.plane import Plane
 
+Exponents = tuple[int, int]
+"""The powers of alpha and beta in a monomial."""
+
+CONSTANT: Exponents = (0, 0)
 ALIGNMENT = 16
 """Elements; 64 bytes of float32: where a tensor starts must not change the bits of a product."""
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """sum of alpha^i beta^j C_ij over tensors C_ij that broadcast with each other; absent ones are zero.
+
+    They are made, added and multiplied in float64.
+    """
+
+    coefficients: Mapping[Exponents, Tensor]
+
+    @staticmethod
+    def constant(tensor: Tensor) -> "Polynomial":
+        """Return a tensor that stays the same everywhere on the plane."""
+        return Polynomial({CONSTANT: tensor.detach().double()})
+
+    @staticmethod
+    def parameter(plane: Plane, name: str) -> "Polynomial":
+        """Return theta + alpha delta + beta eta of one parameter."""
+        found = Polynomial.constant(plane.theta[name]).coefficients
+        steps: dict[Exponents, Tensor] = {(1, 0): plane.delta[name]}
+        if plane.eta is not None:
+            steps[0, 1] = plane.eta[name]
+        return Polynomial({**found, **{key: step.double() for key, step in steps.items() if bool(step.any())}})
+
+    def map(self, linear: Callable[[Tensor], Tensor]) -> "Polynomial":
+        """Apply a linear function, which may be done to each coefficient alone."""
+        return Polynomial({key: linear(tensor) for key, tensor in self.coefficients.items()})
+
+    def to(self, where: torch.device | torch.dtype) -> "Polynomial":
+        """Return it on a device or in a dtype."""
+        return self.map(lambda tensor: tensor.to(where))
+
+    def __add__(self, other: "Polynomial") -> "Polynomial":
+        total = dict(self.coefficients)
+        for key, tensor in other.coefficients.items():
+            total[key] = total[key] + tensor if key in total else tensor
+        return Polynomial(total)
+
+    def __mul__(self, other: "Polynomial") -> "Polynomial":
+        product = Polynomial({})
+        for (i, j), left in self.coefficients.items():
+            for (k, m), right in other.coefficients.items():
+                product += Polynomial({(i + k, j + m): left * right})
+        return product
 
 
 class FlatPlane:
@@ -17,7 +67,11 @@ class FlatPlane:
     def __init__(self, entries: Mapping[str, Polynomial], device: torch.device, dtype: torch.dtype) -> None:
         """Lay the entries out and stand at (0, 0)."""
         self._shapes = {name: entry.coefficients[CONSTANT].shape for name, entry in entries.items()}
-        self._starts, length = _layout(self._shapes)
+        self._starts: dict[str, int] = {}
+        length = 0
+        for name, shape in self._shapes.items():
+            self._starts[name] = length
+            length += -(-shape.numel() // ALIGNMENT) * ALIGNMENT
         self._buffers: dict[Exponents, Tensor] = {CONSTANT: torch.zeros(length, device=device, dtype=dtype)}
         for name, entry in entries.items():
             for key, tensor in entry.coefficients.items():
@@ -45,12 +99,3 @@ class FlatPlane:
     def _view(self, buffer: Tensor, name: str) -> Tensor:
         shape = self._shapes[name]
         return buffer.narrow(0, self._starts[name], shape.numel()).view(shape)
-
-
-def _layout(shapes: Mapping[str, torch.Size]) -> tuple[dict[str, int], int]:
-    """Return where each entry starts, aligned, and the length of it all, in elements."""
-    starts, end = {}, 0
-    for name, shape in shapes.items():
-        starts[name] = end
-        end += -(-shape.numel() // ALIGNMENT) * ALIGNMENT
-    return starts, end

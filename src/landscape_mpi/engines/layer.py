@@ -1,4 +1,4 @@
-"""What a fused layer is: convolution + bias (+ residual) (+ ReLU), its weights moving with the point; no kind of it."""
+"""Says what every kind of fused layer offers: convolution + bias (+ residual) (+ ReLU), with weights that move."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.engines.polynomial import Polynomial
+from landscape_mpi.engines.flat import Polynomial
 
 Sizes = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""A network run once on a sample -> its graph, and what each node gave and wrote into; knows no convolution."""
+"""Traces a network on a sample into a graph, with the shape of each node's value and what it writes into."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
