@@ -73,15 +73,8 @@ class Either:
 
 Term: TypeAlias = Key | Flag | Either
 """What job files and commands call by one name and callers from Python by another."""
-Text: TypeAlias = str | Term | tuple["Text", ...]
-"""Words of a message; terms stay apart from the text around them until somebody reads it."""
-
-
-def render(text: Text, called: Callable[[Term], str] = str) -> str:
-    """Return a text as one string; `called` says how to call each term, by default as job files and commands do."""
-    if isinstance(text, tuple):
-        return "".join(render(part, called) for part in text)
-    return text if isinstance(text, str) else called(text)
+Calls: TypeAlias = Callable[[Term], str]
+"""Returns what somebody calls a term."""
 
 
 class UserError(Exception):
@@ -99,15 +92,15 @@ class UserError(Exception):
             own where it begins with a capital.
         place: the job file that the key stands in, or the rank that found it.
         details: the traceback where the user's own code raised, for those who ask for it; else empty.
-        called: how the sentence calls its terms.
+        called: what the sentence calls its terms.
     """
 
     def __init__(
         self,
-        key: Text | PurePath,
-        found: Text = "",
-        expected: Text = "",
-        remedy: Text = "",
+        key: "Text | PurePath",
+        found: "Text" = "",
+        expected: "Text" = "",
+        remedy: "Text" = "",
         *,
         place: str = "",
         details: str = "",
@@ -116,22 +109,28 @@ class UserError(Exception):
         self.key: Text = str(key) if isinstance(key, PurePath) else Key(key) if isinstance(key, str) and key else key
         self.found, self.expected, self.remedy = found, expected, remedy
         self.place, self.details = place, details
-        self.called: Callable[[Term], str] = str
+        self.called: Calls = str
 
     def told(self, verbose: bool) -> str:
         """Return what a command prints: the sentence, and the traceback or how to see it."""
+        return f"error: {self}{self.more(verbose)}"
+
+    def more(self, verbose: bool) -> str:
+        """Return what follows the sentence: the traceback of the user's own code, if any, or how to see it."""
         if not self.details:
-            return f"error: {self}"
-        return f"error: {self}\n{self.details.rstrip()}" if verbose else f"error: {self} Add -v to see its traceback."
+            return ""
+        return f"\n{self.details.rstrip()}" if verbose else " Add -v to see its traceback."
 
     def __str__(self) -> str:
-        """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
-        return printable(from_here(" ".join(self._sentence().splitlines())))
+        return self.sentence(self.called)
 
-    def _sentence(self) -> str:
-        key, found, expected, remedy = (
-            render(part, self.called) for part in (self.key, self.found, self.expected, self.remedy)
-        )
+    def sentence(self, called: Calls) -> str:
+        """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
+        return printable(from_here(" ".join(self._joined(called).splitlines())))
+
+    def _joined(self, called: Calls) -> str:
+        parts = (self.key, self.found, self.expected, self.remedy)
+        key, found, expected, remedy = (render(part, called) for part in parts)
         if not found:  # a whole sentence
             return key
         sentence = "".join(f"{part}: " for part in (self.place, key) if part) + found
@@ -142,12 +141,26 @@ class UserError(Exception):
         return f"{sentence}."
 
 
-def out_of_memory(error: MemoryError) -> UserError:
-    """Return what to say where memory ran out."""
+Text: TypeAlias = str | Term | UserError | tuple["Text", ...]
+"""Words of a message; terms stay apart from the text around them until somebody reads it."""
+
+
+def render(text: Text, called: Calls = str) -> str:
+    """Return a text as one string; `called` says what to call each term, by default as job files and commands do."""
+    if isinstance(text, tuple):
+        return "".join(render(part, called) for part in text)
+    if isinstance(text, UserError):
+        return text.sentence(called)
+    return text if isinstance(text, str) else called(text)
+
+
+def out_of_memory(error: MemoryError, place: str = "") -> UserError:
+    """Return what to say where memory ran out; `place` is the rank."""
     return UserError(
         "",
         f"there is not enough memory for this ({error or 'no more was given'})",
         "a machine, or a limit (ulimit -v), with more of it",
+        place=place,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
-from landscape_mpi.errors import UserError, from_here
+from landscape_mpi.errors import Text, UserError, from_here, render
 
 NUMBERS = {1: "stdout", 2: "stderr"}
 
@@ -99,34 +99,35 @@ def check_answered() -> None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     refused = raw.refused if isinstance(raw, _Shielded) else None
     if refused is not None and refused.errno != errno.EPIPE:
-        raise UserError(f"standard output: cannot be written ({refused.strerror}); expected something that takes it.")
+        found = f"cannot be written ({refused.strerror})"
+        raise UserError("standard output", found, expected="something that takes it")
 
 
 class Ranked(Protocol):
     """What a line is said by."""
 
     rank: int
-    hear: Callable[[str], None]
+    hear: Callable[[Text], None]
 
 
-def log(world: Ranked, text: str) -> None:
+def log(world: Ranked, text: Text) -> None:
     """Write a line, from rank 0 alone: on standard error unless somebody else listens."""
     if world.rank == 0:
-        world.hear(from_here(text))
+        world.hear(text)
 
 
-def noter(world: Ranked) -> Callable[[str], None]:
+def noter(world: Ranked) -> Callable[[Text], None]:
     """Return what writes a note, from rank 0 alone and each text once."""
-    told: set[str] = set()
+    told: set[Text] = set()
 
-    def note(text: str) -> None:
+    def note(text: Text) -> None:
         if text not in told:
             told.add(text)
-            log(world, f"note: {text}")
+            log(world, ("note: ", text))
 
     return note
 
 
-def to_stderr(text: str) -> None:
+def to_stderr(text: Text) -> None:
     """Write a line on standard error."""
-    say(text)
+    say(from_here(render(text)))

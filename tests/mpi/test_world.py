@@ -1,10 +1,11 @@
 """A launcher of another MPI is refused; a mistake on one rank is everybody's."""
 
+import pickle
 import sys
 
 import pytest
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.mpi.world import RankError, Solo, check_launcher, on_ranks, on_root, together
 
 
@@ -30,15 +31,23 @@ def test_a_step_that_is_not_for_this_rank_is_not_run():
     assert on_ranks(Solo(), False, sys.exit) is None
 
 
+class AsByMessages(Solo):
+    """Its values are pickled on their way, as MPI does with those of several ranks."""
+
+    def allgather(self, value):
+        return pickle.loads(pickle.dumps([value]))
+
+
 def test_a_mistake_stays_a_sentence_and_a_bug_names_the_rank():
     def mistake():
-        raise UserError("grid: wrong")
+        raise UserError("grid", "found 3", remedy="mend it")
 
     def bug():
         raise IndexError("far out")
 
-    with pytest.raises(UserError, match="grid: wrong"):
-        together(Solo(), mistake)
+    with pytest.raises(UserError, match="grid: found 3; mend it") as found:
+        together(AsByMessages(), mistake)
+    assert (found.value.key, found.value.remedy) == (Key("grid"), "mend it")
     with pytest.raises(RankError, match=r"(?s)rank 0 on .*IndexError: far out"):
         together(Solo(), bug)
 

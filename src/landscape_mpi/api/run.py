@@ -15,7 +15,7 @@ from landscape_mpi.api.call import Call
 from landscape_mpi.api.document import in_arguments
 from landscape_mpi.api.surface import Surface
 from landscape_mpi.api.torch_state import listening, undisturbed
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, Text, UserError, render
 from landscape_mpi.files.paths import absolute
 from landscape_mpi.log import log, to_stderr
 from landscape_mpi.mpi.communicator import world_if_started
@@ -137,7 +137,8 @@ def _place(world: World, call: Call) -> Iterator[Path]:
 def _heard(world: World, quiet: bool, call: Call, file: Path) -> Iterator[None]:
     """Say in the words of the arguments what a sweep says; nothing of a file that is not kept."""
 
-    def hear(text: str) -> None:
+    def hear(words: Text) -> None:
+        text = render(words)
         hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
         if text.startswith("error: ") or not (quiet or hidden):
             to_stderr(in_arguments(text))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import Text
 from landscape_mpi.log import log, to_stderr
 from landscape_mpi.mpi import node_arrays
 from landscape_mpi.mpi.failures import Parent
@@ -110,7 +111,7 @@ class MpiWorld:
         """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
         self._mpi = mpi
         self.communicator, self.parent = communicator, parent
-        self.hear: Callable[[str], None] = to_stderr
+        self.hear: Callable[[Text], None] = to_stderr
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE

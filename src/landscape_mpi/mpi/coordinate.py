@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import Exit, Text, render
 from landscape_mpi.mpi.dispenser import LATER, Dispenser, Handlers
 from landscape_mpi.mpi.messages import Ask, Failed, Failure, Leave, Piece, Report, Result
 from landscape_mpi.mpi.signals import Interrupted
@@ -16,9 +16,9 @@ ResultIn = TypeVar("ResultIn", contravariant=True)
 class PieceError(Exception):
     """A piece of work raised on this rank alone; the text names rank, host and piece, `code` is what it ends with."""
 
-    def __init__(self, text: str, code: int = Exit.INTERNAL) -> None:
-        super().__init__(text)
-        self.code = code
+    def __init__(self, text: Text, code: int = Exit.INTERNAL) -> None:
+        super().__init__(render(text))
+        self.text, self.code = text, code
 
 
 class Source(Protocol[PieceOut, ResultIn]):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import Exit, Text
 
 Piece = TypeVar("Piece")
 """What is handed out, such as the index of a point; never None, and small enough for a message."""
@@ -41,5 +41,5 @@ class Leave:
 class Failure:
     """A rank raised; the text names rank, host and piece, and the exit code is the one to end with."""
 
-    text: str
+    text: Text
     code: int = Exit.INTERNAL

@@ -87,8 +87,8 @@ def _linger(world: World) -> None:
 def _failure(world: World, error: BaseException) -> Failure:
     """Return how the job ends of what is being handled on this rank: a user's mistake needs no traceback."""
     if isinstance(error, UserError):
-        return Failure(str(error), Exit.USER)
-    return Failure(str(error), error.code) if isinstance(error, PieceError) else Failure(failure_text(world))
+        return Failure(error, Exit.USER)
+    return Failure(error.text, error.code) if isinstance(error, PieceError) else Failure(failure_text(world))
 
 
 class _Ending:
@@ -99,7 +99,7 @@ class _Ending:
 
     def __call__(self, failure: Failure) -> None:
         if self._first.acquire(blocking=False):
-            log(self._world, f"error: {failure.text}")
+            log(self._world, ("error: ", failure.text))
             time.sleep(HEARD)
             self._world.abort(failure.code)
         time.sleep(GRACE)

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError, out_of_memory
+from landscape_mpi.errors import Text, UserError, out_of_memory
 from landscape_mpi.log import to_stderr
 from landscape_mpi.mpi.device import local_rank_from
 from landscape_mpi.mpi.failures import Parent
@@ -39,7 +39,7 @@ class World(Protocol):
     """The process above this one, which sees it die; None in a program of somebody else."""
     threads: bool
     """Whether rank 0 may send and receive in a thread while it computes."""
-    hear: Callable[[str], None]
+    hear: Callable[[Text], None]
     """Where rank 0's lines go; standard error unless somebody else listens."""
 
     def barrier(self) -> None:
@@ -76,7 +76,7 @@ class Solo:
         self.host = socket.gethostname()
         self.communicator: Any = None
         self.parent = parent
-        self.hear: Callable[[str], None] = to_stderr
+        self.hear: Callable[[Text], None] = to_stderr
 
     def barrier(self) -> None:
         """Return: there is nobody to wait for."""
@@ -137,25 +137,25 @@ def together(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwar
         RankError: on every rank, when a rank raised anything else.
     """
     result: T | None = None
-    failure: tuple[int, str, str] | None = None
+    failure: tuple[int, UserError | str] | None = None
     cause: BaseException | None = None  # known on its own rank alone
     try:
         result = step(*args, **kwargs)
     except UserError as error:
-        failure, cause = (0, str(error), error.details), error.__cause__
+        failure, cause = (0, error), error.__cause__
     except MemoryError as error:
-        failure = (0, f"rank {world.rank} on {world.host}: {out_of_memory(error)}", "")
+        failure = (0, out_of_memory(error, f"rank {world.rank} on {world.host}"))
     except Interrupted as reason:
-        failure = (1, str(reason), "")
+        failure = (1, str(reason))
     except BaseException as error:  # such as an exit: the other ranks wait for this one
         if world.size == 1 and isinstance(error, KeyboardInterrupt):
             raise
-        failure, cause = (2, failure_text(world), ""), error
+        failure, cause = (2, failure_text(world)), error
     failures = [found for found in world.allgather(failure) if found]
-    for kind, text, details in sorted(failures, key=lambda found: found[0]):
-        if kind == 0:
-            raise UserError(text, details=details) from cause
-        raise (Interrupted, RankError)[kind - 1](text) from cause
+    for kind, what in sorted(failures, key=lambda found: found[0]):
+        if isinstance(what, UserError):
+            raise what from cause
+        raise (Interrupted, RankError)[kind - 1](what) from cause
     return cast("T", result)
 
 
@@ -187,7 +187,10 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
     launcher = launcher_of(environment)
     if size == 1 and launcher and launcher.many:
         raise UserError(
-            f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
-            "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`); use the "
-            "mpirun of that one."
+            "",
+            (
+                f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
+                "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`)"
+            ),
+            remedy="use the mpirun of that one",
         )

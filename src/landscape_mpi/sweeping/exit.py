@@ -50,8 +50,8 @@ def or_none(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.
         piece = error if isinstance(error, PieceError) else None
         if world.size > 1:
             _end(world, f"error: {piece or failure_text(world)}", piece.code if piece else Exit.INTERNAL)
-        if piece and piece.code == Exit.USER and piece.__cause__:
-            raise UserError(str(piece)) from piece.__cause__.__cause__
+        if piece and isinstance(piece.__cause__, UserError):
+            raise piece.__cause__ from piece.__cause__.__cause__
         raise
 
 

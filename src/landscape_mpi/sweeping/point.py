@@ -73,8 +73,8 @@ class Attempts:
         try:
             found = step(point)
         except UserError as error:  # of their own code, at this point alone
-            told = error.told(self.verbose).removeprefix("error: ")
-            raise PieceError(f"{self._who(index)}: {told}", Exit.USER) from error
+            error.place = self._who(index)
+            raise PieceError((error, error.more(self.verbose)), Exit.USER) from error
         except Interrupted:
             raise
         except BaseException as error:
