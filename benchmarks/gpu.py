@@ -27,7 +27,8 @@ from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import Point
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
-from landscape_mpi.sweeping import Options, sweep
+from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.run import sweep
 
 POINTS = (Point(0.0, 0.0), Point(0.3, -0.2), Point(-1.0, 1.0))
 LIMIT = 1e-5

@@ -168,8 +168,9 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
     with stop.listening():  # from here on, because what comes next takes seconds
         with heavy_imports():
             from landscape_mpi.mpi.communicator import open_world
+            from landscape_mpi.sweeping.context import Options
             from landscape_mpi.sweeping.exit import guarded
-            from landscape_mpi.sweeping.run import Options, sweep
+            from landscape_mpi.sweeping.run import sweep
 
         world = open_world(parent)
         flags = Options(

@@ -13,7 +13,8 @@ from landscape_mpi.evaluate.images import batches
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.info import describe
 from landscape_mpi.sweeping.check import check
-from landscape_mpi.sweeping.run import Options, sweep
+from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.run import sweep
 from support import tiny
 from support.jobs import done, results, tiny_job
 from support.launch import kill_session, launch, start

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.check import check
-from landscape_mpi.sweeping.run import Options, sweep
+from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.run import sweep
 from support import tiny
 from support.jobs import tiny_job
 from support.launch import launch

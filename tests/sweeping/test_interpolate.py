@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping.run import Options, sweep
+from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.run import sweep
 from support import tiny
 from support.jobs import results, tiny_job
 

@@ -22,7 +22,9 @@ from landscape_mpi.mpi.communicator import world_if_started
 from landscape_mpi.mpi.signals import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
-from landscape_mpi.sweeping import Options, or_none, sweep_job
+from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.exit import or_none
+from landscape_mpi.sweeping.run import sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
 PASSED_OVER = "note: not the engine"
@@ -85,7 +87,7 @@ def sweep(
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
     kept = None if output is None else str(output)
     call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
-    return _run(call, Options(device, overwrite, quiet, through_root=output is None), _world())
+    return _run(call, Options(device=device, overwrite=overwrite, quiet=quiet, through_root=output is None), _world())
 
 
 def _run(call: Call, options: Options, world: World) -> Surface:

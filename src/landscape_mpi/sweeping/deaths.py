@@ -1,4 +1,4 @@
-"""Points that ranks had in hand when they died: noted beside a surface by `parent`, and what the next runs do then."""
+"""Reads which points ranks had in hand when they died in earlier runs: these come last, or are marked failed."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.log import log
 from landscape_mpi.mpi.failures import LARGEST
 from landscape_mpi.mpi.world import World
-from landscape_mpi.sweeping.point import Index
+from landscape_mpi.sweeping.context import Index
 
 LONGEST = 200
 """Characters of what a line says."""

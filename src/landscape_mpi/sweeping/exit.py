@@ -1,4 +1,4 @@
-"""How a run on many ranks ends: one message, one exit code, and no rank left waiting for another."""
+"""Ends a sweep on many ranks with one message and one exit code, and leaves no rank waiting for another."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,12 @@ from landscape_mpi.mpi.coordinate import PieceError
 from landscape_mpi.mpi.scheduler import HEARD
 from landscape_mpi.mpi.signals import Interrupted
 from landscape_mpi.mpi.world import RankError, World, failure_text
-from landscape_mpi.sweeping.context import GO_ON
+from landscape_mpi.sweeping.context import SweepContext
 
 P = ParamSpec("P")
+GO_ON = "what is done is kept: run the same command again to go on."
+MOST_NAMED = 10
+"""Failed points that are named at the end."""
 
 
 def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
@@ -53,6 +56,23 @@ def or_none(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.
         if piece and isinstance(piece.__cause__, UserError):
             raise piece.__cause__ from piece.__cause__.__cause__
         raise
+
+
+def stopped(context: SweepContext) -> Exit:
+    """Say that the surface is not complete and how to go on; collective."""
+    reasons = [reason for reason in context.world.allgather(context.experiment.stop.reason) if reason]
+    log(context.world, f"{context.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
+    return Exit.RUN_AGAIN
+
+
+def some_failed(context: SweepContext, texts: list[str]) -> Exit:
+    """Name the points that raised twice or at which ranks died twice, and say how to try them again."""
+    for text in texts[:MOST_NAMED]:
+        log(context.world, f"failed: {text.partition(chr(10))[0]}")
+    more = f" ({len(texts) - MOST_NAMED} not named here)" if len(texts) > MOST_NAMED else ""
+    count = f"{len(texts)} point{'s' if len(texts) > 1 else ''}"
+    log(context.world, f"{context.path}: complete but for {count} that failed twice{more}; the next run tries again.")
+    return Exit.FAILED_POINTS
 
 
 def _leave(world: World, text: str, code: Exit) -> Exit:

@@ -1,25 +1,25 @@
-"""An evaluation at a point of the grid: named where it raises, noted where memory ran short; knows no result."""
+"""Evaluates one point of the grid on this rank; an error names the rank, the host and the point."""
 
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi import job
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.evaluate import Evaluator, Point
+from landscape_mpi.evaluate import Point, measure
+from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
 from landscape_mpi.mpi.coordinate import PieceError
 from landscape_mpi.mpi.signals import Interrupted
-from landscape_mpi.mpi.world import World
+from landscape_mpi.surface import Record
+from landscape_mpi.sweeping.context import Index, SweepContext
+from landscape_mpi.sweeping.deaths import note_of
 
 T = TypeVar("T")
-Index = tuple[int, ...]
-"""(iy, ix) of a plane, (ix,) of a line."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Grid:
     beta: NDArray[np.float64] | None
 
     @staticmethod
-    def of(grid: job.Grid) -> "Grid":
+    def of(grid: JobGrid) -> "Grid":
         """Return the coordinates of a job's grid."""
         return Grid(grid.alpha.coordinates(), None if grid.beta is None else grid.beta.coordinates())
 
@@ -40,75 +40,85 @@ class Grid:
         return Point(float(self.alpha[index[-1]]), beta)
 
 
-@dataclass
-class Attempts:
-    """Evaluations on this rank.
+class PointRunner:
+    """Runs an evaluation at a point; keeps, for the process above this one, which point it is in case the rank dies."""
 
-    `batch` is that of the surface: an evaluator that runs out of memory takes fewer images at a time. `deaths` is where
-    the point in hand is noted should this rank die at it. `verbose`: whether the traceback of the user's own code
-    follows its sentence. `elsewhere`: what to say of points where the file has no place for who computed them.
-    """
+    def __init__(self, context: SweepContext) -> None:
+        """Take the context of the sweep; `batch` of its engine falls below the file's where memory runs short."""
+        self.world, self.evaluator, self._context = context.world, context.engine.evaluator, context
+        self._grid, self._deaths = Grid.of(context.job.chosen_grid), note_of(context.path)
+        self._logged = context.batch
 
-    world: World
-    evaluator: Evaluator
-    grid: Grid
-    batch: int
-    deaths: Path
-    verbose: bool = False
-    elsewhere: str = ""
-
-    def __post_init__(self) -> None:
-        """Remember what has been told of the batch."""
-        self._told = self.batch
-
-    def at(self, index: Index, step: Callable[[Point], T]) -> T:
-        """Return what a step gives at the point of an index.
+    def run(self, index: Index, evaluate: Callable[[Point], T]) -> T:
+        """Return what an evaluation gives at the point of an index.
 
         Raises:
             PieceError: it raised; the text names rank, host and point.
         """
-        point, parent = self.grid.point(index), self.world.parent
+        point, parent, world = self._grid.point(index), self.world.parent, self.world
+        place = f"alpha {point.alpha:g}, beta {point.beta:g} (index {index})"
+        failed = f"rank {world.rank} on {world.host} failed at {place}"
         if parent:
-            parent.hold(self.deaths, self.name(index), index)
+            parent.hold(self._deaths, place, index)
         try:
-            found = step(point)
+            found = evaluate(point)
         except UserError as error:  # of their own code, at this point alone
-            error.place = self._who(index)
-            raise PieceError((error, error.more(self.verbose)), Exit.USER) from error
+            error.place = failed
+            raise PieceError((error, error.more(self._context.options.verbose)), Exit.USER) from error
         except Interrupted:
             raise
         except BaseException as error:
-            raise PieceError(self._failure(index, error)) from error
+            raise PieceError(f"{failed} with {type(error).__name__}: {error}\n{traceback.format_exc()}") from error
         finally:
             if parent:
                 parent.release()
-        self._tell()
+        if self.evaluator.batch < self._logged:
+            self._logged = self.evaluator.batch
+            say(f"note: rank {world.rank} on {world.host} evaluates {self._smaller_batch}.")
         return found
-
-    def name(self, index: Index) -> str:
-        """Return where an index is, in words."""
-        point = self.grid.point(index)
-        return f"alpha {point.alpha:g}, beta {point.beta:g} (index {index})"
 
     @property
     def note(self) -> str:
-        """What to say of the last point: what its evaluator says, and where its last digits may differ from others'."""
-        return "; ".join(text for text in (self.evaluator.note, self._smaller, self.elsewhere) if text)
+        """What to record of the last point: the evaluator's note, and why its last digits may differ from others'."""
+        return "; ".join(filter(None, [self.evaluator.note, self._smaller_batch, self._context.elsewhere]))
 
     @property
-    def _smaller(self) -> str:
-        """What to say where the batch is not the recorded one."""
-        batch = self.evaluator.batch
-        return f"{batch} images at a time instead of {self.batch}, for want of memory" if batch < self.batch else ""
+    def _smaller_batch(self) -> str:
+        """What to say where the batch is not the recorded one; else empty."""
+        batch, recorded = self.evaluator.batch, self._context.batch
+        return f"{batch} images at a time instead of {recorded}, for want of memory" if batch < recorded else ""
 
-    def _tell(self) -> None:
-        """Say so, from this rank, each time that the evaluator takes fewer images."""
-        if self.evaluator.batch < self._told:
-            self._told = self.evaluator.batch
-            say(f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller}.")
 
-    def _failure(self, index: Index, error: BaseException) -> str:
-        return f"{self._who(index)} with {type(error).__name__}: {error}\n{traceback.format_exc()}"
+class PointComputer:
+    """Turns a grid index into the record of its point, on all images."""
 
-    def _who(self, index: Index) -> str:
-        return f"rank {self.world.rank} on {self.world.host} failed at {self.name(index)}"
+    def __init__(self, context: SweepContext) -> None:
+        """Take the context; a surface with error bars says of points on all images that the bars are 0."""
+        self._runner, self._context = PointRunner(context), context
+        self._constants: dict[str, float] = {}
+        if context.job.sampling is not None:
+            for name, split in context.experiment.splits.items():
+                self._constants[f"{name}_loss_bar"] = 0.0
+                if "accuracy" in context.job.metrics:
+                    self._constants[f"{name}_acc_bar"] = 0.0
+                self._constants[f"{name}_images"] = len(split)
+
+    def __call__(self, index: Index) -> Record:
+        """Evaluate every split at the point, and the Hessian where it is asked for.
+
+        Raises:
+            PieceError: the evaluation raised; the text names rank, host and point.
+        """
+        started = time.perf_counter()
+        values, note = self._runner.run(index, self._evaluate)
+        seconds = time.perf_counter() - started
+        notes = "; ".join(filter(None, [self._runner.note, note]))
+        return Record(index, {**values, **self._constants}, self._context.world.rank, seconds, notes)
+
+    def _evaluate(self, point: Point) -> tuple[dict[str, float], str]:
+        job, curvature = self._context.job, self._context.curvature
+        values, note = measure(self._runner.evaluator, point, job.data.splits, job.metrics), ""
+        if curvature is not None:
+            curved = curvature.at(point)
+            values, note = {**values, **curved.values}, curved.note
+        return values, note

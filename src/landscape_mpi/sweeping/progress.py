@@ -1,4 +1,4 @@
-"""How far a sweep is: a line written over on a terminal, a line now and then in a file; counts and clocks only."""
+"""Shows how far a sweep is: a line written over on a terminal, a line now and then in a file."""
 
 import time
 from collections.abc import Callable
@@ -77,3 +77,8 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def ranks(count: int) -> str:
+    """Return the number of ranks in words."""
+    return f"{count} rank{'s' if count > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Who made a surface, with what and from what: the attributes of its root; knows no grid and no result."""
+"""Records who made a surface, with what and from what: the attributes of its root and the makers of its points."""
 
 import json
 import os
@@ -13,10 +13,14 @@ import torch
 
 from landscape_mpi import __version__
 from landscape_mpi.engines import kernel_version
+from landscape_mpi.log import log
 from landscape_mpi.mpi.communicator import is_started, library_version
+from landscape_mpi.mpi.world import on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import hdf5_version
-from landscape_mpi.surface.makers import PLAIN
+from landscape_mpi.surface.makers import PLAIN, differences, enlist, parse, text_of
+from landscape_mpi.surface.status import LAST_DIGITS, known_makers
+from landscape_mpi.sweeping.context import SweepContext
 
 SETTINGS = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_DEFAULT_FPMATH_MODE"),
@@ -73,6 +77,23 @@ def maker(device: torch.device, engine: str, batch: int) -> dict[str, str]:
     if is_started():
         found["mpi"] = library_version()
     return {**found, "landscape_mpi": __version__}
+
+
+def list_makers(context: SweepContext) -> tuple[list[int], str]:
+    """Record what each rank computes with, and say where not all points are computed alike; collective.
+
+    Returns:
+        The number of each rank's maker; in an old file that has no list none, and what to note at its points.
+    """
+    world, path, found = context.world, context.path, context.found
+    mine = text_of(together(world, maker, context.experiment.device, context.engine.name, context.batch))
+    texts = world.allgather(mine)
+    earlier = known_makers(found) if found else []
+    differing = differences([*earlier, *map(parse, dict.fromkeys(texts))])
+    if differing:
+        log(world, f"note: {path}: not all points are computed alike ({differing}): {LAST_DIGITS}.")
+    numbers = on_root(world, enlist, path, texts)
+    return numbers, "" if numbers or not differing else f"computed otherwise than points before: {mine}"
 
 
 def _instructions() -> str:

@@ -1,21 +1,26 @@
-"""A surface filled with some images a point: round by round, each slice of images on some rank, until all bars hold."""
+"""Fills a surface from some images a point: round by round, each piece on some rank, until every error bar holds."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
-from landscape_mpi.job import experiment
+from landscape_mpi.job import Sampling, experiment
 from landscape_mpi.log import log
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
-from landscape_mpi.sampling import PerImage, Rounds, all_images_because, prefixes
+from landscape_mpi.sampling import PerImage, Rounds, all_images_because, in_order, make_frame, prefixes
+from landscape_mpi.sampling.order import Frame, Ints
 from landscape_mpi.surface import (
     THETA,
     Evaluated,
@@ -30,43 +35,43 @@ from landscape_mpi.surface import (
     read_plan,
 )
 from landscape_mpi.surface.planlog import Round
-from landscape_mpi.sweeping.books import Book, Books, frame_of
-from landscape_mpi.sweeping.context import Ready
+from landscape_mpi.sweeping.context import Index, SweepContext
 from landscape_mpi.sweeping.deaths import Deaths
-from landscape_mpi.sweeping.full import ranks
-from landscape_mpi.sweeping.sampled_state import Desk
-from landscape_mpi.sweeping.slices import Found, Piece, SliceComputer, index_of
+from landscape_mpi.sweeping.exit import stopped
+from landscape_mpi.sweeping.point import PointRunner
+from landscape_mpi.sweeping.progress import ranks
+from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult, SampledState, SplitState
 
 
-def can_save(ready: Ready) -> bool:
+def can_save(context: SweepContext) -> bool:
     """Whether the job samples images and some split is large enough for that."""
-    sampling = ready.job.sampling
-    sizes = [len(split) for split in ready.experiment.splits.values()]
+    sampling = context.job.sampling
+    sizes = [len(split) for split in context.experiment.splits.values()]
     return sampling is not None and not all(all_images_because(sampling.error, size) for size in sizes)
 
 
-def admit(ready: Ready) -> None:
+def check_journals(context: SweepContext) -> None:
     """Refuse, before anything is written, journals of another sweep beside the surface; collective.
 
     Raises:
         UserError: on every rank.
     """
-    if can_save(ready):
-        on_root(ready.world, read_plan, ready.folder, identity_of(ready))
+    if can_save(context):
+        on_root(context.world, read_plan, context.folder, journal_identity(context))
 
 
-def clear(ready: Ready) -> None:
+def discard_journals(context: SweepContext) -> None:
     """Remove the journals of an earlier sweep; of a shard's own sweep its own alone, because others may use theirs."""
-    shard = ready.identity.shard
+    shard = context.identity.shard
     try:
-        ours = can_save(ready) and read_plan(ready.folder, identity_of(ready)) is not None
+        ours = can_save(context) and read_plan(context.folder, journal_identity(context)) is not None
     except UserError:
         ours = False
-    if shard is None or can_save(ready):
-        discard(ready.folder, shard if ours else None)
+    if shard is None or can_save(context):
+        discard(context.folder, shard if ours else None)
 
 
-def leave(world: World, surface: Surface) -> Exit:
+def exit_of(world: World, surface: Surface) -> Exit:
     """Return how a complete surface has ended, and say so where its audit failed."""
     if surface.audit is None or surface.audit.passed:
         return Exit.COMPLETE
@@ -74,115 +79,142 @@ def leave(world: World, surface: Surface) -> Exit:
     return Exit.FAILED_POINTS
 
 
-def fill(ready: Ready) -> Exit:
-    """Evaluate until every bar holds, then audit; collective."""
-    world = ready.world
+@dataclass(frozen=True)
+class PieceComputer:
+    """Evaluates pieces; `orders` has the images of each split in the order in which they are evaluated."""
+
+    runner: PointRunner
+    shape: tuple[int, ...]
+    orders: Mapping[str, Ints]
+    hits: bool
+
+    def __call__(self, piece: Piece) -> PieceResult:
+        """Evaluate a piece.
+
+        Raises:
+            PieceError: the evaluation raised; the text names rank, host and point.
+        """
+        started = time.perf_counter()
+        name, order = list(self.orders.items())[piece.split]
+        images, per_image = order[piece.start : piece.stop], self.runner.evaluator.per_image
+        found = self.runner.run(self.index(piece.point), lambda point: per_image(point, name, images))
+        hits = found.hits if self.hits else None
+        evaluated = Evaluated(piece.point, piece.split, piece.start, found.losses, hits)
+        return PieceResult(evaluated, self.runner.world.rank, time.perf_counter() - started, self.runner.note)
+
+    def index(self, point: int) -> Index:
+        """Return the grid index (iy, ix) or (ix,) of a point's number."""
+        return tuple(int(i) for i in np.unravel_index(point, self.shape))
+
+
+def fill(context: SweepContext) -> Exit:
+    """Evaluate until every error bar holds, then audit; collective."""
+    world, job = context.world, context.job
     with ExitStack() as held:
         # a plan must not depend on how many threads multiply matrices
         held.enter_context(threadpool_limits(1, user_api="blas"))
-        desk = on_ranks(world, world.rank == 0, _open_desk, ready, held)
-        identity, orders = world.bcast((desk.identity, desk.orders) if desk else (b"", {}))
-        journal = together(world, Journal, ready.folder, world.rank, identity, ready.identity.shard)
+        coordinator = on_ranks(world, world.rank == 0, _open_coordinator, context, held)
+        identity, orders = world.bcast((coordinator.identity, coordinator.orders) if coordinator else (b"", {}))
+        journal = together(world, Journal, context.folder, world.rank, identity, context.identity.shard)
         held.enter_context(journal)
-        compute = SliceComputer(ready.attempts, ready.job.chosen_grid.shape, orders, "accuracy" in ready.job.metrics)
-        deaths = Deaths(ready.path)
-        deaths.log(world, ready.visits)
-        handlers = _handlers(ready, compute, journal, desk, deaths)
-        complete = share_out(world, [], handlers, ready.experiment.stop)
-        code = _end(ready, desk, complete, held)
-        if complete and desk:
-            deaths.end(index_of(point, compute.shape) for point in desk.given_up)
+        compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders, "accuracy" in job.metrics)
+        deaths = Deaths(context.path)
+        deaths.log(world, context.visits)
+
+        def arrived(result: PieceResult) -> None:
+            if coordinator:
+                coordinator.arrived(result)
+
+        def failed(piece: Piece, text: str) -> None:
+            if coordinator:
+                coordinator.failed(piece, text)
+
+        def end() -> Exit:
+            return coordinator.end(complete) if coordinator else Exit.COMPLETE
+
+        handlers = Handlers(
+            do=compute,
+            keep=lambda result: journal.add(result.evaluated),
+            arrived=arrived,
+            failed=failed,
+            tolerant=context.options.tolerant,
+            deaths=lambda piece: deaths.at(compute.index(piece.point)),
+            more=lambda: coordinator.next_pieces() if coordinator else [],
+        )
+        complete = share_out(world, [], handlers, context.experiment.stop)
+        code = on_root(world, end)
+        together(world, held.close)
+        if code == Exit.RUN_AGAIN:
+            code = stopped(context)
+        if complete and coordinator:
+            deaths.end(compute.index(point) for point in coordinator.given_up)
         return code
 
 
-def _handlers(
-    ready: Ready, compute: SliceComputer, journal: Journal, desk: Desk | None, deaths: Deaths
-) -> Handlers[Piece, Found]:
-    def keep(found: Found) -> None:
-        journal.add(found.evaluated)
-
-    def died(piece: Piece) -> Sequence[str]:
-        return deaths.at(index_of(piece.point, compute.shape))
-
-    arrived, failed, more = (desk.arrived, desk.failed, desk.turn) if desk else (_nowhere, _given_up, list[Piece])
-    return Handlers(compute, keep, arrived, failed, ready.tolerant, died, more)
-
-
-def _end(ready: Ready, desk: Desk | None, complete: bool, held: ExitStack) -> Exit:
-    """Write how it ended and close all files; collective."""
-    code = on_root(ready.world, _ending, desk, complete)
-    together(ready.world, held.close)
-    return ready.stopped() if code == Exit.RUN_AGAIN else code
-
-
-def _ending(desk: Desk | None, complete: bool) -> Exit:
-    """Write how the sweep ended where there is a desk; return the exit code."""
-    return desk.end(complete) if desk else Exit.COMPLETE
-
-
-def identity_of(ready: Ready) -> bytes:
+def journal_identity(context: SweepContext) -> bytes:
     """Return what the journals of a surface carry: the same for the same numbers, 32 bytes."""
-    parts = [
-        experiment(ready.job),
-        ready.identity.seed,
-        dict(ready.identity.fingerprints),
-        ready.engine.name,
-        ready.batch,
-    ]
+    identity = context.identity
+    parts = [experiment(context.job), identity.seed, dict(identity.fingerprints), context.engine.name, context.batch]
     text = json.dumps(parts, sort_keys=True, default=str)  # options may hold whatever YAML does, such as dates
     return hashlib.sha256(text.encode()).digest()
 
 
-def _nowhere(_: Found) -> None:
-    """Take what only rank 0 hears of."""
-
-
-def _given_up(_: Piece, __: str) -> None:
-    """Take what only rank 0 hears of."""
-
-
-def _open_desk(ready: Ready, held: ExitStack) -> Desk:
-    """Return rank 0's desk, with all that an earlier run left."""
-    folder, identity = ready.folder, identity_of(ready)
-    if ready.found is not None and ready.found.done and not folder.is_dir():
-        log(ready.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
-    plan = begin_plan(folder, identity, [_origin(ready, split) for split in range(len(ready.engine.images))])
-    _check_plan(ready, plan)
+def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
+    """Return rank 0's coordinator, with all that an earlier run left; its files are closed with `held`."""
+    folder, identity, shard = context.folder, journal_identity(context), context.identity.shard
+    sampling, shape, accuracy = context.job.sampling, context.job.chosen_grid.shape, "accuracy" in context.job.metrics
+    if sampling is None:
+        raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
+    if context.found is not None and context.found.done and not folder.is_dir():
+        log(context.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
+    given = enumerate(context.engine.images.values())  # at theta*, in the order of the data
+    origins = [Evaluated(THETA, n, 0, one.losses, one.hits if accuracy else None) for n, one in given]
+    plan = begin_plan(folder, identity, origins)
+    _check_plan(context, plan, sampling)
     if plan.repeated:
-        log(ready.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
+        log(context.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
+    points, splits = math.prod(shape), []
+    for number, (name, split) in enumerate(context.experiment.splits.items()):
+        origin = plan.origins[number]
+        labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
+        frame = frame_of(origin.losses, labels, sampling, number)
+        rounds = Rounds(frame, PerImage(origin.losses, origin.hits), points, sampling.error, plan.rounds[number])
+        splits.append(SplitState(name, rounds, sampling))
     slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
-    shard = ready.identity.shard
     stored = list(read_journals(folder, slices, shard))
-    books = Books(_books(ready, plan), ready.batch, _visits(ready), stored)
-    planlog = None if shard else held.enter_context(PlanLog(folder, identity))
-    desk = held.enter_context(Desk(ready, books, WholeWriter(ready.path), planlog, slices))
-    desk.greet(len(stored), ranks(ready.world.size))
-    return desk
+    order = [int(np.ravel_multi_index(index, shape)) for index in context.visits]
+    state = SampledState(splits, context.batch, order, stored)
+    plan_log = None if shard else held.enter_context(PlanLog(folder, identity))
+    writer = WholeWriter(context.path)
+    held.callback(writer.close)
+    before = f"{len(stored)} slices of images are there; " if stored else ""
+    bars = f"{points} points to bars of {sampling.error:.3g}"
+    log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size)}.")
+    return Coordinator(context, state, writer, plan_log, slices)
 
 
-def _origin(ready: Ready, split: int) -> Evaluated:
-    """Return what theta* gave for all images of a split, in the order of the data."""
-    found = list(ready.engine.images.values())[split]
-    return Evaluated(THETA, split, 0, found.losses, found.hits if "accuracy" in ready.job.metrics else None)
+def frame_of(losses: NDArray[np.float64], labels: NDArray[np.int64] | None, sampling: Sampling, split: int) -> Frame:
+    """Return a split's images in the order in which they are evaluated; as they are where all of them will be."""
+    if all_images_because(sampling.error, len(losses)):
+        return in_order(len(losses))
+    return make_frame(losses, labels, sampling.seed, stream=split)
 
 
-def _check_plan(ready: Ready, plan: Plan) -> None:
+def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
     """Refuse a plan that is not of these images, points and levels: its checksums say nothing of who wrote it.
 
     Raises:
         UserError: on rank 0.
     """
-    points, sampling = int(np.prod(ready.job.chosen_grid.shape)), ready.job.sampling
-    sizes = [len(split) for split in ready.experiment.splits.values()]
-    known = "accuracy" in ready.job.metrics
+    points, known = math.prod(context.job.chosen_grid.shape), "accuracy" in context.job.metrics
+    sizes = [len(split) for split in context.experiment.splits.values()]
     sound = [len(one.losses) for one in plan.origins] == sizes
     sound = sound and all((one.hits is not None) == known for one in plan.origins)
     for size, rounds in zip(sizes, plan.rounds, strict=False):
-        levels = len(prefixes(sampling.error if sampling else 0.0, size))
-        sound = sound and climbs(rounds, points, levels)
+        sound = sound and climbs(rounds, points, len(prefixes(sampling.error, size)))
     if not sound:
         raise UserError(
-            f"{ready.folder}: its plan is not one of this sweep's {points} points and {sizes} images; it is damaged: "
+            f"{context.folder}: its plan is not one of this sweep's {points} points and {sizes} images; it is damaged: "
             "move the folder away, and the sweep evaluates its images again."
         )
 
@@ -197,25 +229,3 @@ def climbs(rounds: Sequence[Round], points: int, levels: int) -> bool:
             return False
         reached.update(promotions)
     return True
-
-
-def _books(ready: Ready, plan: Plan) -> list[Book]:
-    """Return a book for each split, which repeats the rounds that the plan holds."""
-    sampling = ready.job.sampling
-    if sampling is None:
-        raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
-    books = []
-    for number, (name, split) in enumerate(ready.experiment.splits.items()):
-        origin = plan.origins[number]
-        labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
-        frame = frame_of(origin.losses, labels, sampling, number)
-        points = int(np.prod(ready.job.chosen_grid.shape))
-        rounds = Rounds(frame, PerImage(origin.losses, origin.hits), points, sampling.error, plan.rounds[number])
-        books.append(Book(name, rounds, sampling))
-    return books
-
-
-def _visits(ready: Ready) -> list[int]:
-    """Return the numbers of the points of this run, coarse to fine."""
-    shape = ready.job.chosen_grid.shape
-    return [int(np.ravel_multi_index(index, shape)) for index in ready.visits]

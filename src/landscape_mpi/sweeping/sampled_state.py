@@ -1,93 +1,324 @@
-"""Rank 0's desk in a sampled sweep: hands out, takes in, writes estimates and says how far things are."""
+"""Keeps rank 0's state of a sampled sweep: which images to evaluate next, what came back, and the estimates from it.
+
+`SplitState` and `SampledState` know neither files nor ranks; `Coordinator` writes their estimates and shows progress.
+"""
 
 import time
-from collections.abc import Collection, Iterator
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Exit
+from landscape_mpi.evaluate import batches
+from landscape_mpi.job import Sampling
 from landscape_mpi.log import log
+from landscape_mpi.sampling import Audit, Estimated, PerImage, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
-from landscape_mpi.surface import DONE, FAILED, NOT_YET, Audit, PlanLog, WholeWriter, fitting
+from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
+from landscape_mpi.surface import Audit as AuditResult
 from landscape_mpi.surface.makers import BY
-from landscape_mpi.sweeping.books import Book, Books, known, worst_bar
-from landscape_mpi.sweeping.context import Ready
+from landscape_mpi.sweeping.context import SweepContext
+from landscape_mpi.sweeping.exit import some_failed
 from landscape_mpi.sweeping.progress import Line, Pace
-from landscape_mpi.sweeping.slices import Found, Piece
 
-BOOKS = ("seconds", "rank", "error", BY)
-"""What the file holds of who computed a point; old files have no makers."""
+BATCHES = 8
+"""Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""
 OFTEN, SHARE = 10.0, 0.02
 """Estimates are written every 10 seconds within a round, or seldom enough to take no more than 2 % of the time."""
 
 
-class Desk:
-    """The books, the file and the plan's log of one surface."""
+@dataclass(frozen=True)
+class Piece:
+    """A point, number in the grid row by row, on the images at places `start` up to `stop` of a split's order."""
 
-    def __init__(self, ready: Ready, books: Books, writer: WholeWriter, log: PlanLog | None, identity: bytes) -> None:
-        """Take what `sampled` has opened; `identity` is that of the ranks' journals, and a shard has no log."""
+    split: int
+    point: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PieceResult:
+    """What a piece gave, who computed it and how long that took in seconds; `note` as in a surface's record."""
+
+    evaluated: Evaluated
+    rank: int
+    seconds: float
+    note: str
+
+
+@dataclass
+class SplitState:
+    """One split: its rounds, then its audit."""
+
+    name: str
+    rounds: Rounds
+    sampling: Sampling
+    audit: Audit | None = None
+
+    @property
+    def images(self) -> int:
+        """Images of the split."""
+        return self.rounds.ladder.frame.images
+
+    def next(self) -> tuple[Request, ...]:
+        """Return the requests of the next round, then those of the audit, then none."""
+        if self.audit is not None:
+            return ()
+        if requests := self.rounds.next():
+            return requests
+        self.audit = Audit(self.rounds, self.sampling.audit, self.sampling.seed)
+        return self.audit.requests
+
+    def results(self) -> dict[str, NDArray[np.generic]]:
+        """Return the estimates of every point [G], by the names of the surface's datasets."""
+
+        def named(name: str, found: Estimated) -> dict[str, NDArray[np.generic]]:
+            return {name: found.means, f"{name}_stderr": found.errors, f"{name}_bar": found.bars}
+
+        source = self.audit or self.rounds
+        loss = source.loss()
+        accuracy = source.accuracy() if self.rounds.has_hits else None
+        found = {f"{self.name}_images": loss.images, **named(f"{self.name}_loss", loss)}
+        return found if accuracy is None else {**found, **named(f"{self.name}_acc", accuracy)}
+
+
+@dataclass
+class _Outstanding:
+    """A request that is being evaluated: the first places of its pieces, and what has come back of them."""
+
+    request: Request
+    wanted: set[int]
+    parts: dict[int, Evaluated] = field(default_factory=dict)
+
+
+class SampledState:
+    """All splits of a surface, and the pieces that their requests are cut into."""
+
+    def __init__(
+        self, splits: Sequence[SplitState], batch: int, order: Sequence[int], stored: Iterable[Evaluated] = ()
+    ) -> None:
+        """Begin a run.
+
+        Args:
+            splits: In the order of the job.
+            batch: Images at a time.
+            order: The numbers of this run's points, in the order in which they are evaluated.
+            stored: What the journals of an earlier run hold.
+        """
+        self.splits = splits
+        self._batch = batch
+        self._place = {point: place for place, point in enumerate(order)}
+        self._stored = {(one.split, one.point, one.start): one for one in stored}
+        self._open: dict[tuple[int, int], _Outstanding] = {}
         self._begun = False
+
+    def next(self, decided: Callable[[int, tuple[Promotion, ...]], None]) -> list[Piece]:
+        """Return what to evaluate now, coarse to fine; nothing at the end.
+
+        What an earlier run has evaluated is taken from what is stored. `decided` is called with every round of a split
+        that no earlier run has decided, before anything of it is handed out.
+        """
+        while pieces := list(self._cut(decided)):
+            if missing := self._missing(pieces):
+                return missing
+        return []
+
+    def first_level(self) -> list[Piece]:
+        """Return what this run's points lack of the first level, once: a shard's work, which decides no round."""
+        if self._begun:
+            return []
+        self._begun = True
+        return self._missing([piece for piece in self._cut(lambda *_: None) if piece.point in self._place])
+
+    def take(self, evaluated: Evaluated) -> None:
+        """Take what a piece gave; nothing is done with it where the point has been given up."""
+        key = evaluated.split, evaluated.point
+        if key not in self._open:
+            return
+        entry = self._open[key]
+        entry.parts[evaluated.start] = evaluated
+        if entry.wanted == set(entry.parts):
+            del self._open[key]
+            parts = [entry.parts[start] for start in sorted(entry.parts)]
+            losses, hits = [part.losses for part in parts], [part.hits for part in parts if part.hits is not None]
+            split = self.splits[evaluated.split]
+            found = PerImage(np.concatenate(losses), np.concatenate(hits) if hits else None)
+            (split.audit or split.rounds).take(entry.request, found.losses, found.hits)
+
+    def give_up(self, piece: Piece) -> None:
+        """Give up the point of a piece, and what else comes of its request; of an audit it is one point less."""
+        split = self.splits[piece.split]
+        entry = self._open.pop((piece.split, piece.point), None)
+        if entry and split.audit is None:
+            split.rounds.lose(entry.request)
+
+    def results(self) -> dict[str, NDArray[np.generic]]:
+        """Return the estimates of every point [G], by the names of the surface's datasets."""
+        return {name: values for split in self.splits for name, values in split.results().items()}
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the audits of all splits found together; None where one is not finished or there is none."""
+        found = [split.audit.verdict for split in self.splits if split.audit is not None]
+        if len(found) < len(self.splits) or not self.splits[0].sampling.audit:
+            return None
+        return Verdict(
+            points=sum(one.points for one in found),
+            misses=sum(one.misses for one in found),
+            allowed=sum(one.allowed for one in found),
+            worst=max(one.worst for one in found),
+            farthest=max(one.farthest for one in found),
+            passed=all(one.passed for one in found),
+        )
+
+    @property
+    def used(self) -> float:
+        """Share of a full sweep's evaluations that the rounds have taken so far."""
+        return self._share([split.rounds.used for split in self.splits])
+
+    @property
+    def audited(self) -> float:
+        """Share of a full sweep's evaluations that the audit has taken so far."""
+        return self._share([split.audit.used if split.audit else 0.0 for split in self.splits])
+
+    @property
+    def rounds(self) -> int:
+        """Rounds so far, of the split that has had most."""
+        return max(len(split.rounds.log) for split in self.splits)
+
+    @property
+    def phase(self) -> str:
+        """What is evaluated now, in the split that is farthest behind."""
+        if all(split.audit for split in self.splits):
+            return "audit"
+        return f"round {self.rounds}" if self.rounds else "first level"
+
+    def _share(self, shares: Sequence[float]) -> float:
+        """Return the mean over the images of all splits of a share of each."""
+        images = [split.images for split in self.splits]
+        return sum(n * share for n, share in zip(images, shares, strict=True)) / sum(images)
+
+    def _cut(self, decided: Callable[[int, tuple[Promotion, ...]], None]) -> Iterator[Piece]:
+        """Cut the next requests of every split into pieces of whole batches: no bit depends on who does which."""
+        for number, split in enumerate(self.splits):
+            known = len(split.rounds.log)
+            requests = split.next()
+            for promotions in split.rounds.log[max(known, split.rounds.repeated) :]:
+                decided(number, promotions)
+            for request in requests:
+                first = request.start
+                cuts = batches(request.stop - first, BATCHES * self._batch)
+                pieces = [Piece(number, request.point, first + cut.start, first + cut.stop) for cut in cuts]
+                self._open[number, request.point] = _Outstanding(request, {piece.start for piece in pieces})
+                yield from pieces
+
+    def _missing(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """Take the pieces that are stored, and return the others, coarse to fine."""
+        missing = []
+        for piece in pieces:
+            stored = self._stored.pop((piece.split, piece.point, piece.start), None)
+            has_hits = self.splits[piece.split].rounds.has_hits
+            if (
+                stored is not None
+                and len(stored.losses) == piece.stop - piece.start
+                and (stored.hits is not None) == has_hits
+            ):
+                self.take(stored)
+            else:
+                missing.append(piece)
+        return sorted(missing, key=lambda piece: self._place[piece.point])
+
+
+def known(results: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
+    """Return which points [G] have an estimate of every mean."""
+    bars = [values for name, values in results.items() if name.endswith("_bar")]
+    return np.all([np.isfinite(values) for values in bars], axis=0)  # type: ignore[no-any-return]
+
+
+def worst_bar(results: Mapping[str, NDArray[np.generic]]) -> float:
+    """Return the largest relative bar of a loss that is known; 0 where none is."""
+    names = [name.removesuffix("_bar") for name in results if name.endswith("_loss_bar")]
+    relative = [relative_bars(results[name], results[f"{name}_bar"]) for name in names]  # type: ignore[arg-type]
+    finite = np.concatenate([values[np.isfinite(values)] for values in relative])
+    return float(finite.max(initial=0.0))
+
+
+class Coordinator:
+    """Rank 0 of a sampled sweep: hands out pieces, takes results, writes estimates into the file, shows progress."""
+
+    def __init__(
+        self, context: SweepContext, state: SampledState, writer: WholeWriter, plan_log: PlanLog | None, identity: bytes
+    ) -> None:
+        """Take what `sampled` has opened; `identity` is that of the ranks' journals, and a shard has no plan log."""
         self.identity = identity
-        self._ready, self._books, self._writer, self._log = ready, books, writer, log
-        self._work = {name: writer.read(name).reshape(-1) for name in BOOKS if writer.has(name)}
+        self._context, self._state, self._writer, self._plan_log = context, state, writer, plan_log
+        # who computed a point; old files have no makers
+        self._work = {
+            name: writer.read(name).reshape(-1) for name in ("seconds", "rank", "error", BY) if writer.has(name)
+        }
         status = writer.read("status")
         self._work["error"][status.reshape(-1) == FAILED] = b""  # they are tried again
         self._shown = int((status == DONE).sum())
+        self._begun = False
         self._worst, self._waiting, self._later = 0.0, 0, 0
         self._next_write = time.monotonic() + OFTEN
-        self._line, self._pace = Line(ready.stream), Pace()
+        self._line, self._pace = Line(context.stream), Pace()
         self._explained: set[str] = set()
         self._failures: dict[int, str] = {}
 
     @property
     def orders(self) -> dict[str, Ints]:
         """The images of each split in the order in which they are evaluated."""
-        return {book.name: book.rounds.ladder.frame.order for book in self._books.books}
-
-    def greet(self, stored: int, ranks: str) -> None:
-        """Say what there is to do."""
-        job = self._ready.job
-        points, error = int(np.prod(job.chosen_grid.shape)), job.sampling.error if job.sampling else 0.0
-        before = f"{stored} slices of images are there; " if stored else ""
-        log(self._ready.world, f"{self._ready.path}: {before}{points} points to bars of {error:.3g}, on {ranks}.")
-
-    def turn(self) -> list[Piece]:
-        """Write what is known, decide what is next and return it; nothing at the end."""
-        if self._begun:
-            self._write()
-            self._line.show(self._text, last=True)
-        pieces = self._books.first_level() if self._log is None else self._books.next(self._log.add)
-        self._waiting = sum(piece.stop - piece.start for piece in pieces)
-        self._later = self._images_later()
-        for book in self._books.books:
-            self._say_why_all(book)
-        self._begun = True
-        return pieces
-
-    def arrived(self, found: Found) -> None:
-        """Take what a piece gave, from whichever rank."""
-        images = len(found.evaluated.losses)
-        self._books.arrived(found)
-        self._account(found)
-        self._pace.count(images)
-        self._waiting -= images
-        self._line.show(self._text)
-        if time.monotonic() > self._next_write:
-            self._write()
-            if self._writer.name_lost:
-                self._ready.experiment.stop.limit(0)
+        return {split.name: split.rounds.ladder.frame.order for split in self._state.splits}
 
     @property
     def given_up(self) -> Collection[int]:
         """The numbers of the points that are given up."""
         return self._failures.keys()
 
+    def next_pieces(self) -> list[Piece]:
+        """Write the estimates, decide what is next and return it; nothing at the end."""
+        if self._begun:
+            self._write()
+            self._line.show(self._text, last=True)
+        state, splits = self._state, self._state.splits
+        pieces = state.first_level() if self._plan_log is None else state.next(self._plan_log.add)
+        self._waiting = sum(piece.stop - piece.start for piece in pieces)
+        if self._plan_log is not None:  # about how many images come after this round, the audit included
+            unaudited = [split for split in splits if split.audit is None]
+            self._later = sum(split.sampling.audit * split.images for split in unaudited)
+            self._later += sum(split.rounds.outlook for split in unaudited if split.rounds.log)
+        for split in splits:
+            if split.rounds.why_all and split.name not in self._explained:
+                self._explained.add(split.name)
+                self._context.log_all_images(split.name, split.rounds.why_all)
+        self._begun = True
+        return pieces
+
+    def arrived(self, result: PieceResult) -> None:
+        """Take what a piece gave, from whichever rank."""
+        images, point = len(result.evaluated.losses), result.evaluated.point
+        self._state.take(result.evaluated)
+        self._work["seconds"][point] = np.nansum([self._work["seconds"][point], result.seconds])
+        self._work["rank"][point] = result.rank
+        if self._context.makers:
+            self._work[BY][point] = self._context.makers[result.rank]
+        if result.note:
+            self._work["error"][point] = fitting(result.note)
+        self._pace.count(images)
+        self._waiting -= images
+        self._line.show(self._text)
+        if time.monotonic() > self._next_write:
+            self._write()
+            if self._writer.name_lost:
+                self._context.experiment.stop.limit(0)
+
     def failed(self, piece: Piece, text: str) -> None:
         """Give up the point of a piece that raised twice, or at which ranks died twice."""
-        self._books.lose(piece)
+        self._state.give_up(piece)
         self._failures[piece.point] = text
 
     def end(self, complete: bool) -> Exit:
@@ -96,90 +327,52 @@ class Desk:
         if not complete:
             return Exit.RUN_AGAIN
         if self._failures:
-            return self._ready.some_failed(list(self._failures.values()))
-        verdict = self._books.verdict
-        audit = None if verdict is None else Audit(verdict.points, verdict.misses, verdict.worst, verdict.passed)
-        self._writer.finish(self._books.rounds, audit)
-        for sentence in self._closing(audit):
-            log(self._ready.world, sentence)
+            return some_failed(self._context, list(self._failures.values()))
+        state, path, verdict = self._state, self._context.path, self._state.verdict
+        audit = None if verdict is None else AuditResult(verdict.points, verdict.misses, verdict.worst, verdict.passed)
+        self._writer.finish(state.rounds, audit)
+        if shard := self._context.identity.shard:
+            lines = [
+                f"{path}: the first level of shard {shard} is complete, with bars of up to {self._worst:.2%}.",
+                "Once all shards are, go on without --shard: the rounds need the first level of all points.",
+            ]
+        else:
+            lines = [f"{path}: complete, every bar within its target, {factor(state.used)}, in {state.rounds} rounds."]
+            if audit is not None:
+                lines.append(f"{path}: audit: {audit.words}; with it {factor(state.used + state.audited)}.")
+            lines.append(f"Draw it: landscape-plot {path}")
+        for line in lines:
+            log(self._context.world, line)
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
-
-    def _closing(self, audit: Audit | None) -> Iterator[str]:
-        path, used = self._ready.path, self._books.used
-        if shard := self._ready.identity.shard:
-            yield f"{path}: the first level of shard {shard} is complete, with bars of up to {self._worst:.2%}."
-            yield "Once all shards are, go on without --shard: the rounds need the first level of all points."
-            return
-        yield f"{path}: complete, every bar within its target, {factor(used)}, in {self._books.rounds} rounds."
-        if audit is not None:
-            yield f"{path}: audit: {audit.words}; with it {factor(used + self._books.audited)}."
-        yield f"Draw it: landscape-plot {path}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self._writer.close()
 
     def _write(self) -> None:
         """Write all estimates; not while fewer points have one than the file shows, as after a restart."""
         started = time.monotonic()
-        results = self._books.results()
+        results = self._state.results()
         there = known(results)
         self._worst = worst_bar(results)
         if there.sum() >= max(self._shown, 1):
             self._shown = int(there.sum())
-            shape = self._ready.job.chosen_grid.shape
+            shape = self._context.job.chosen_grid.shape
+            status = np.where(there, DONE, NOT_YET).astype(np.uint8)
             for point, text in self._failures.items():
                 self._work["error"][point] = fitting(text)
+                if not there[point]:
+                    status[point] = FAILED
             shaped: dict[str, NDArray[np.generic]] = {
                 name: values.reshape(shape) for name, values in {**results, **self._work}.items()
             }
-            self._writer.write(shaped, self._status(there).reshape(shape))
+            self._writer.write(shaped, status.reshape(shape))
         now = time.monotonic()
         self._next_write = now + max(OFTEN, (now - started) / SHARE)
 
-    def _status(self, there: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Return the status of every point [G]."""
-        status = np.where(there, DONE, NOT_YET).astype(np.uint8)
-        lost = [point for point in self._failures if not there[point]]
-        status[lost] = FAILED
-        return status
-
-    def _account(self, found: Found) -> None:
-        """Note who took how long at the point."""
-        point = found.evaluated.point
-        self._work["seconds"][point] = np.nansum([self._work["seconds"][point], found.seconds])
-        self._work["rank"][point] = found.rank
-        if self._ready.makers:
-            self._work[BY][point] = self._ready.makers[found.rank]
-        if found.note:
-            self._work["error"][point] = fitting(found.note)
-
-    def _images_later(self) -> int:
-        """Return about how many images come after this round, the audit included."""
-        if self._log is None:
-            return 0
-        books = [book for book in self._books.books if book.audit is None]
-        audits = sum(book.sampling.audit * book.rounds.ladder.frame.images for book in books)
-        return audits + sum(book.rounds.outlook for book in books if book.rounds.log)
-
     def _text(self, _: float) -> str:
         """Return e.g. `round 3: 2.14% of a full sweep's images, worst bar 7.3%, up to 1:16 left`."""
-        share = self._books.used + self._books.audited
+        share = self._state.used + self._state.audited
         return (
-            f"{self._books.phase}: {share:.2%} of a full sweep's images, worst bar {self._worst:.2%}, "
+            f"{self._state.phase}: {share:.2%} of a full sweep's images, worst bar {self._worst:.2%}, "
             f"up to {self._pace.left(self._waiting + self._later)} left"
         )
-
-    def _say_why_all(self, book: Book) -> None:
-        """Say once of a split why nothing can be saved on it."""
-        if book.rounds.why_all and book.name not in self._explained:
-            self._explained.add(book.name)
-            self._ready.tell_whole(book.name, book.rounds.why_all)
 
 
 def factor(share: float) -> str:

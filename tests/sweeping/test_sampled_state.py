@@ -1,4 +1,4 @@
-"""The books of a sampled sweep that is stopped anywhere, again and again: the same bits, each round written once."""
+"""The state of a sampled sweep that is stopped anywhere, again and again: the same bits, each round written once."""
 
 import json
 from pathlib import Path
@@ -14,9 +14,8 @@ from landscape_mpi.job import Sampling
 from landscape_mpi.sampling import PerImage, Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
 from landscape_mpi.surface.planlog import KIND, ROUND, THETA
-from landscape_mpi.sweeping.books import Book, Books, frame_of
-from landscape_mpi.sweeping.sampled import climbs
-from landscape_mpi.sweeping.slices import Found
+from landscape_mpi.sweeping.sampled import climbs, frame_of
+from landscape_mpi.sweeping.sampled_state import SampledState, SplitState
 
 POINTS, IMAGES, IDENTITY = 9, 1500, b"i" * 32
 SAMPLING = Sampling(error=0.03, audit=2)
@@ -37,25 +36,25 @@ def origins():
 def run(folder, stop_after=None):
     """Sweep with what is in the folder until so many slices have come back; return the results if it got to the end."""
     plan = begin_plan(folder, IDENTITY, origins())
-    books = []
+    splits = []
     for split, name in enumerate(("train", "test")):
         losses, hits = plan.origins[split].losses, plan.origins[split].hits
         frame = frame_of(losses, LABELS, SAMPLING, split)
         rounds = Rounds(frame, PerImage(losses, hits), POINTS, SAMPLING.error, plan.rounds[split])
-        books.append(Book(name, rounds, SAMPLING))
-    every = Books(books, 16, range(POINTS), list(read_journals(folder, IDENTITY)))
+        splits.append(SplitState(name, rounds, SAMPLING))
+    state = SampledState(splits, 16, range(POINTS), list(read_journals(folder, IDENTITY)))
     with PlanLog(folder, IDENTITY) as log, Journal(folder, 0, IDENTITY) as journal:
-        while pieces := every.next(log.add):
+        while pieces := state.next(log.add):
             for piece in pieces:
                 if stop_after == 0:
                     return None
                 stop_after = None if stop_after is None else stop_after - 1
-                order = books[piece.split].rounds.ladder.frame.order[piece.start : piece.stop]
+                order = splits[piece.split].rounds.ladder.frame.order[piece.start : piece.stop]
                 losses, hits = (values[order] for values in per_image(piece.point, piece.split))
                 found = Evaluated(piece.point, piece.split, piece.start, losses, hits)
                 journal.add(found)
-                every.arrived(Found(found, 0, 0.0, ""))
-    return {name: values.tobytes() for name, values in every.results().items()}
+                state.take(found)
+    return {name: values.tobytes() for name, values in state.results().items()}
 
 
 def written(folder):
