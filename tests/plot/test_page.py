@@ -17,7 +17,7 @@ from landscape_mpi.plot.page import content as module
 from landscape_mpi.plot.page.build import html
 from landscape_mpi.plot.page.content import content
 from landscape_mpi.surface.history import EpochRecord, write_history
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.trajectory import Trajectory, joined
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, write
 
@@ -129,12 +129,34 @@ def test_the_path_of_training_is_taken_where_a_surface_has_one(rectangle):
     alpha, beta, residual, loss = np.array([[3.0, 2, 0]]) + np.arange(4)[:, None]
     path = Trajectory(alpha, beta, residual, np.array([0, 5, 9]), loss, np.array([math.nan, 0.1, 0.01]))
     held = only(replace(rectangle, trajectory=path))
-    last = {name: unpacked(values)[-1] for name, values in held["trajectory"].items()}
-    assert last == {"alpha": 0, "beta": 1, "residual": 2, "epoch": 9, "loss": 3, "drops": 1}
+    (run,) = held["runs"]
+    last = {name: unpacked(values)[-1] for name, values in run["columns"].items()}
+    assert last == {"alpha": 0, "beta": 1, "residual": 2, "epoch": 9, "loss": 3}
+    assert (run["name"], run["colour"]) == ("", "#000000")
+    stops = {stop["symbol"]: stop["at"] for stop in run["stops"]}
+    assert stops == {"diamond": 1, "square": 0, "circle": 2}
     assert held["facts"][-1] == "square: epoch 0, circle: epoch 9, diamonds: learning rate drops"
     steady = only(replace(rectangle, trajectory=replace(path, lr=np.full(3, 0.1))))
     assert steady["facts"][-1] == "square: epoch 0, circle: epoch 9"
-    assert only(rectangle)["trajectory"] is None
+    assert only(rectangle)["runs"] == []
+
+
+def test_each_run_has_its_own_colour_name_and_marks(rectangle):
+    nothing = np.full(3, math.nan)
+    run = Trajectory(np.array([1.0, 0.5, 0]), np.array([0.3, 0.2, 0]), nothing, np.array([0, 5, 9]), nothing, nothing)
+    other = replace(run, alpha=-run.alpha, lr=np.array([math.nan, 0.1, 0.01]))
+    held = only(replace(rectangle, trajectory=joined([run, other], ["sgd", "<i>\u202eadam"])))
+    assert [each["name"] for each in held["runs"]] == ["sgd", r"<i>\u202eadam"]
+    assert len({each["colour"] for each in held["runs"]}) == 2
+    for each, alpha, symbols in zip(
+        held["runs"], (run.alpha, other.alpha), ("square circle", "diamond square circle"), strict=True
+    ):
+        assert np.array_equal(unpacked(each["columns"]["alpha"]), alpha)
+        assert [stop["symbol"] for stop in each["stops"]] == symbols.split()
+    first, second = (next(stop for stop in each["stops"] if stop["symbol"] == "circle") for each in held["runs"])
+    assert second["radius"] > first["radius"]  # both end at theta*
+    assert second["below"] > first["below"]
+    assert held["facts"][-1] == "square: start, circle: end, diamonds: learning rate drops"
 
 
 def test_captions_take_the_place_of_the_titles_of_surfaces(rectangle):

@@ -134,6 +134,30 @@ def test_the_height_can_be_logarithmic(flat):
     assert np.allclose(heights(flat), np.log10(LOSS))
 
 
+def test_what_the_height_is_stands_beside_the_axis_which_has_few_numbers(flat):
+    layout = flat.evaluate("document.querySelector('.relief').layout")
+    assert [note["text"] for note in layout["annotations"]] == ["height: training loss (nats)"]
+    height = layout["scene"]["zaxis"]
+    assert (height["title"]["text"], height["nticks"]) == ("", 5)
+    flat.locator("#scale").select_option("logarithmic")
+    assert len(flat.evaluate("document.querySelector('.relief').layout.scene.zaxis.tickvals")) <= 5
+
+
+def test_a_small_range_is_drawn_above_its_least_value(visit, tmp_path):
+    """In the 32 bits in which browsers draw heights, it would be steps or nothing."""
+    values = 2.3 + 1e-9 * LOSS
+    surface = read_surface(write(tmp_path / "small.h5", ALPHA, BETA, {"train_loss": values}))
+    page = visit([surface], Wish(log=False), webgl=False, **DESKTOP).page
+    assert np.allclose(heights(page), values - values.min(), rtol=0, atol=1e-15)
+    (note,) = page.evaluate("document.querySelector('.relief').layout.annotations")
+    assert note["text"] == f"height: training loss above {values.min():.15g} (nats)"
+    low, high = (float(page.locator(f"#{end}").get_attribute("placeholder")) for end in ("low", "high"))
+    assert values.min() == pytest.approx(low, abs=1e-11) != high
+    point = float(re.search(r"training loss: (\S+) nats", told(page))[1])
+    index = page.evaluate("gridPoint(SURFACES[0], state.place).index")
+    assert point == pytest.approx(values.ravel()[index], abs=2e-11)
+
+
 def test_the_colour_range_can_be_chosen_and_cuts_heights_off(flat):
     flat.locator("#low").fill("1")
     flat.locator("#high").fill("5")
@@ -245,8 +269,9 @@ def test_the_path_of_training_lies_on_the_surface(page):
     assert LOSS.min() * 10 < start < LOSS.max() * 10
     assert plain(path["hovertext"][2]).startswith("epoch 2<br>alpha = 0.5, beta = -0.5<br>training loss there: 2<br>")
     (stops,) = [trace for trace in traces if trace["name"] == "stops"]
-    assert stops["marker"]["symbol"] == ["diamond", "square", "circle"]
-    assert (stops["x"], stops["y"]) == ([0.25, 0, 0.5], [-0.25, 0, -0.5])
+    # those that lie below others first; what is under circle and square is seen through them
+    assert stops["marker"]["symbol"] == ["circle-open", "square-open", "diamond"]
+    assert (stops["x"], stops["y"]) == ([0.5, 0, 0.25], [-0.5, 0, -0.25])
     assert "square: epoch 0, circle: epoch 2, diamonds: learning rate drops" in page.locator(".facts").last.inner_text()
     assert "trajectory" not in [trace["name"] for trace in drawn(page, ".relief")]
 

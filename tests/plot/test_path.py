@@ -12,7 +12,7 @@ from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.kinds import PLANES
 from landscape_mpi.plot.options import Wish
-from landscape_mpi.plot.path import outside
+from landscape_mpi.plot.path import STAR, marked, outside
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
 from plot.made_surfaces import JOB, bowl
@@ -140,6 +140,33 @@ def test_the_title_of_a_line_stands_above_both_rows_of_its_legend(make):
     figure = on_a_line(make)
     axes = figure.axes[0]
     assert axes.title.get_window_extent().y0 >= axes.get_legend().get_window_extent().y1
+
+
+def test_marks_on_one_spot_stand_around_each_other(make):
+    """A run that drops its learning rate at its last checkpoint but one, beside theta*, where it ends."""
+    late = with_path(make, alpha=np.array([1.0, 0.7, 0.01, 0.004, 0.0]), beta=np.array([-0.7, -0.9, 0.01, 0.0, 0.0]))
+    ((_, _, found),) = marked(field_of(late), late.trajectory)
+    sizes = {mark.gid: mark for mark in found}
+    drop, end, start = (sizes[gid] for gid in ("drops", "end", "start"))
+    assert drop.size / 2 > 0.36 * STAR  # the star's body lies within the diamond, and that within the circle
+    assert end.size / 2 > drop.radius
+    assert drop.below < end.below
+    assert (start.size, sizes["epochs"].size) == (4.2, 1.8)
+    apart = with_path(make, name="apart.h5")
+    ((_, _, usual),) = marked(field_of(apart), apart.trajectory)
+    assert {mark.gid: mark.size for mark in usual}["drops"] == 4.2
+    for kind in PLANES:
+        every = [artist for artist in compose([late], Wish(kind=kind)).axes[0].get_children() if artist.get_gid()]
+        above = {artist.get_gid(): artist.get_zorder() for artist in every}
+        assert above["trained"] > above["drops"] > above["end"] > above["path"]
+
+
+def test_runs_that_start_at_one_spot_show_a_square_each(make):
+    surface = with_path(make)
+    runs = joined([replace(surface.trajectory, alpha=ALPHA * factor) for factor in (1, 1.001, 0.999)], ["a", "b", "c"])
+    sizes = [m.size for _, _, found in marked(field_of(surface), runs) for m in found if m.gid == "start"]
+    assert np.diff(sizes).min() > 1
+    assert sizes[-1] < 10
 
 
 def test_labels_of_levels_may_lie_beside_the_path(make):

@@ -75,6 +75,26 @@ def test_a_relief_stands_as_high_as_the_values(rectangle, log, height):
     np.testing.assert_allclose(y[z.argmin()], rectangle.beta[lowest[0]], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["spike", "panels", "ends"])
+def test_a_relief_that_is_low_nearly_everywhere_can_be_seen(make, kind):
+    """Shading alone tells its slopes apart, so the dark end of the colours must not swallow it."""
+    axis = np.linspace(-1, 1, 25)
+    x, y = np.meshgrid(axis, axis)
+    waves = 0.4 + 0.01 * np.sin(6 * x) + 0.01 * y**2
+    spike = waves + (10 * np.exp(-60 * ((x - 0.7) ** 2 + (y - 0.7) ** 2)) if kind == "spike" else 0)
+    surfaces = [make({"train_loss": spike}, alpha=axis, beta=axis)]
+    if kind == "panels":
+        surfaces.append(make({"train_loss": 1 + 9 * (x**2 + y**2)}, alpha=axis, beta=axis, name="high.h5"))
+    wish = Wish(kind="surface", log=False, **({"low": 0.0, "high": 10.0} if kind == "ends" else {}))
+    (relief,) = drawn(compose(surfaces, wish), Poly3DCollection)
+    bright = relief.get_facecolor()[:, :3] @ [0.2126, 0.7152, 0.0722]
+    low = np.concatenate(relief._faces).reshape(len(relief._faces), -1, 3)[..., 2].max(axis=1) < 1
+    assert low.mean() > 0.8
+    assert np.quantile(bright[low], 0.9) > 0.18
+    if kind != "spike":  # which takes all the light
+        assert np.quantile(bright[low], 0.9) > 2 * np.quantile(bright[low], 0.1)
+
+
 def test_a_relief_has_no_facet_with_a_corner_that_is_not_finite(make):
     axis = np.linspace(-1, 1, 120)  # too many points for facets between them
     values = bowl(axis, axis)

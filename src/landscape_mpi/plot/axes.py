@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label, beta_label
+from landscape_mpi.plot.path import STAR
 from landscape_mpi.plot.style import GAP, SMALL
 
 Values = NDArray[np.float64]
@@ -34,7 +35,7 @@ def frame(axes: Axes, field: Field) -> None:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if not field.surface.filled and field.surface.done <= _MOST_DOTS:
         _dot_done(axes, field)
-    _mark_trained(axes)
+    _mark_trained(axes, alone=field.surface.trajectory is None)
 
 
 def grey(axes: Axes, columns: Values, rows: Values, cells: NDArray[np.bool_]) -> None:
@@ -54,19 +55,20 @@ def _dot_done(axes: Axes, field: Field) -> None:
     axes.scatter(field.alpha[columns], field.beta[rows], s=2, color="black", alpha=0.5, linewidths=0, gid="done")
 
 
-def _mark_trained(axes: Axes) -> None:
+def _mark_trained(axes: Axes, *, alone: bool) -> None:
     """Mark theta* where (0, 0) lies within the axes."""
     (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
     if not (left <= 0 <= right and bottom <= 0 <= top):
         return
     axes.plot(
-        0, 0, marker="*", color="white", markersize=6.5, mec="black", mew=0.6, clip_on=False, zorder=5, gid="trained"
+        0, 0, marker="*", color="white", markersize=STAR, mec="black", mew=0.6, clip_on=False, zorder=5, gid="trained"
     )
     axes.annotate(
         "θ*",
         (0, 0),
-        xytext=(3, 2.5),
+        xytext=(3, 2.5) if alone else (5, 4),  # outside the marks of a path that ends there
         textcoords="offset points",
+        zorder=6,
         fontsize=SMALL + 0.5,
         path_effects=[withStroke(linewidth=1.6, foreground="white")],
     )

@@ -1,5 +1,6 @@
 """The path of a training run over the picture of a plane or a line; knows nothing of files or of what lies below it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,11 +27,27 @@ _WIDTH = 0.9
 _EDGE = 0.03
 """Where the path stands in the picture of a line, as a share of its height: checkpoints have no loss of the line."""
 _HALO = withStroke(linewidth=2.2, foreground="white")
+STAR = 6.5
+"""The size of the star of theta*, in points."""
+_ACROSS = 150.0
+"""About how long either axis of a plane is, in points."""
+_EDGE_OF_MARK = 0.9
+"""Points that a mark shows around another one on the same spot."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How some of the checkpoints are marked; without a name they are in no legend."""
+    """How some of the checkpoints are marked; without a name they are in no legend.
+
+    Attributes:
+        gid: epochs, start, end or drops.
+        where: int [n], the checkpoints.
+        marker: matplotlib's, a star, a circle, a square or a diamond.
+        face: its colour inside.
+        size: in points; the side of a square or diamond, the diameter of a circle or star.
+        name: of the legend.
+        below: how many of the marks lie above it.
+    """
 
     gid: str
     where: NDArray[np.intp]
@@ -38,6 +55,12 @@ class Mark:
     face: str
     size: float
     name: str = ""
+    below: int = 0
+
+    @property
+    def radius(self) -> float:
+        """The distance from its centre to its outermost point, in points."""
+        return self.size / (math.sqrt(2) if self.marker in "Ds" else 2)
 
 
 def coloured(path: Trajectory) -> list[tuple[Trajectory, Any]]:
@@ -58,14 +81,53 @@ def marks(path: Trajectory, colour: Any = "black") -> list[Mark]:
     return [mark for mark in found if mark.where.size]
 
 
+def marked(field: Field, path: Trajectory) -> list[tuple[Trajectory, Any, list[Mark]]]:
+    """Return the runs of a path, each with its colour and its marks, every drop of the learning rate one of its own.
+
+    Where marks lie on one spot of a picture of the field they stand around each other: innermost the star of theta*,
+    then the drops, the start and the end.
+    """
+    runs = coloured(path)
+    found: list[list[Mark]] = [[] for _ in runs]
+    flat = path.beta is None
+    steps = [_ACROSS / (float(np.ptp(axis)) or 1.0) for axis in (field.alpha, field.beta)]
+    placed = [] if flat else [(np.zeros(2), Mark("trained", np.arange(0), "*", "white", STAR))]
+    for gid in ("drops", "start", "end", "epochs"):
+        for number, (run, colour) in enumerate(runs):
+            # on a line the runs stand one above the other
+            up = np.full(run.alpha.size, number * 3 * _ACROSS) if flat else np.asarray(run.beta) * steps[1]
+            places = np.column_stack([run.alpha * steps[0], up])
+            for mark in marks(run, colour):
+                if gid == mark.gid == "epochs":
+                    found[number].append(replace(mark, below=len(placed)))
+                for where in mark.where if gid == mark.gid != "epochs" else ():
+                    size = max([mark.size, *(_around(mark, other, places[where] - at) for at, other in placed)])
+                    one = replace(mark, where=np.array([where]), size=size, below=len(placed))
+                    placed.append((places[where], one))
+                    found[number].append(one)
+    return [(run, colour, each) for (run, colour), each in zip(runs, found, strict=True)]
+
+
+def _around(mark: Mark, above: Mark, distance: Values) -> float:
+    """Return the size of a mark that lies under another one so far away, in points, and shows around it."""
+    away = float(np.hypot(*distance))
+    if away > (mark.size + above.size) / 3:
+        return 0.0
+    # the tips of a star may reach the edge, and two marks of one kind at one place say the same
+    within = (
+        0.36 * above.size if above.marker == "*" else above.size / 2 if above.marker == mark.marker else above.radius
+    )
+    return 2 * (away + within + _EDGE_OF_MARK)
+
+
 def draw(axes: Axes, field: Field) -> None:
     """Draw the path of a surface, if it has one, over a flat picture, whose limits stay."""
     path = field.surface.trajectory
     if path is None or path.beta is None:
         return
     axes.autoscale(enable=False)
-    for run, colour in coloured(path):
-        _draw_run(axes, np.column_stack([run.alpha, run.beta]), marks(run, colour), colour)  # type: ignore[list-item]
+    for run, colour, found in marked(field, path):
+        _draw_run(axes, np.column_stack([run.alpha, run.beta]), found, colour)  # type: ignore[list-item]
     legend(axes, _handles(path))
 
 
@@ -85,7 +147,7 @@ def _draw_run(axes: Axes, points: Values, found: Sequence[Mark], colour: Any) ->
             c=[mark.face],
             edgecolors=[colour],
             linewidths=0.6,
-            zorder=_ABOVE + 0.1,
+            zorder=_ABOVE + 0.1 / (1 + mark.below),
             gid=mark.gid,
         )
 
@@ -99,13 +161,13 @@ def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
     if path is None or path.beta is None:
         return
     heights = scale.height(linear(field))
-    for run, colour in coloured(path):
+    for run, colour, found in marked(field, path):
         x, y = run.alpha, np.asarray(run.beta)
         z = between(heights, field, x, y)
         axes.plot(x, y, z, color=colour, linewidth=_WIDTH, zorder=20, path_effects=[_HALO], gid="path")
-        for mark in marks(run, colour):
+        for mark in found:
             place = (values[mark.where] for values in (x, y, z))
-            axes.plot(*place, zorder=21, gid=mark.gid, **_style(mark, colour))
+            axes.plot(*place, zorder=20 + 1 / (1 + mark.below), gid=mark.gid, **_style(mark, colour))
     legend(axes, _handles(path))
 
 
@@ -118,12 +180,13 @@ def draw_along(axes: Axes, field: Field) -> list[Line2D]:
     path = field.surface.trajectory
     if path is None:
         return []
-    edge: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "zorder": _ABOVE}
-    for number, (run, colour) in enumerate(coloured(path)):
+    edge: dict[str, Any] = {"transform": axes.get_xaxis_transform()}
+    for number, (run, colour, found) in enumerate(marked(field, path)):
         height = _EDGE * (1 + 1.5 * number)
-        axes.plot(run.alpha, np.full(run.alpha.size, height), color=colour, linewidth=_WIDTH, gid="path", **edge)
-        for mark in marks(run, colour):
-            style = _style(mark, colour)
+        line = {"color": colour, "linewidth": _WIDTH, "zorder": _ABOVE}
+        axes.plot(run.alpha, np.full(run.alpha.size, height), gid="path", **edge, **line)
+        for mark in found:
+            style = {**_style(mark, colour), "zorder": _ABOVE + 0.1 / (1 + mark.below)}
             axes.plot(run.alpha[mark.where], np.full(mark.where.size, height), gid=mark.gid, **edge, **style)
     return _handles(path)
 

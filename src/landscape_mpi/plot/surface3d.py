@@ -85,10 +85,16 @@ def _light(heights: Values, scale: Scale) -> Values:
 
 
 def _relief(heights: Values, light: Values, scale: Scale) -> Values:
-    """Return the colours of the surface, RGBA [ny, nx, 4], darker where less light falls."""
+    """Return the colours of the surface, RGBA [ny, nx, 4], darker where less light falls and lighter where more does.
+
+    The low end of the map is too dark to be shaded by darkening alone: a surface that is low nearly everywhere, beside
+    a spike or a panel of a larger range, would be one dark sheet.
+    """
     low, high = scale.height(np.array([scale.low, scale.high]))
     rgba: Values = colours()((np.nan_to_num(heights, nan=low) - low) / (high - low))
-    rgba[..., :3] *= (0.55 + 0.45 * light)[..., None]
+    shade = light[..., None]
+    rgba[..., :3] *= 0.55 + 0.45 * shade
+    rgba[..., :3] += 0.3 * shade**2 * (1 - rgba[..., :3])
     return rgba
 
 
@@ -98,7 +104,7 @@ def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
     axes.set_ylabel(_brief(beta_label(field.origin)), labelpad=-4)
     axes.set_zlim(*scale.height(np.array([scale.low, scale.high])))
     axes.tick_params(pad=-1)
-    _label_heights(axes, scale, field.quantity.label.replace("\n", " "))
+    _label_heights(axes, scale, field.quantity.label)
     axes.view_init(elev=32, azim=-58)
     axes.patch.set_visible(False)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(field.alpha)))
@@ -130,7 +136,8 @@ def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:
     powers = any("$" in text for text in texts)
     pad = 4 if powers else max(map(len, texts)) - 4
     axes.zaxis.set_tick_params(pad=pad)
-    axes.set_zlabel(label, labelpad=pad + 2 if powers else pad)
+    room = 7 * label.count("\n") + (2 if powers else 0)
+    axes.set_zlabel(label, labelpad=pad + room)
     axes.set_box_aspect(_BOX, zoom=0.88 if powers else 1.0)
 
 

@@ -8,6 +8,7 @@ function cardOf(surface) {
   heading.textContent = surface.title;
   heading.hidden = surface.title === PAGE.title; // said once is enough
   card.querySelector(".facts").textContent = surface.facts.join(" · ");
+  card.querySelector(".runs").append(...surface.runs.filter((run) => run.name).map((run) => legendEntry(run.name, run.colour)));
   const pair = card.querySelector(".pair");
   const kinds = isLine ? { line } : { relief, contours };
   for (const [kind, drawn] of Object.entries(kinds)) pair.append(plot(kind, surface, drawn));
@@ -28,9 +29,9 @@ function named(div, label) {
 }
 
 // One legend for both slices, as text that wraps: plotly's would lie over the plots on a phone.
-function legendOf(surface) {
-  const entry = element("li", surface.title);
-  entry.style.setProperty("--colour", colourOf(surface));
+function legendEntry(name, colour) {
+  const entry = element("li", name);
+  entry.style.setProperty("--colour", colour);
   return entry;
 }
 
@@ -60,7 +61,7 @@ function build() {
   find("program").textContent = PAGE.program;
   find("figures").append(...SURFACES.map(cardOf));
   find("origins").append(...SURFACES.map(originOf));
-  if (SURFACES.length > 1) find("legend").append(...SURFACES.map(legendOf));
+  if (SURFACES.length > 1) find("legend").append(...SURFACES.map((surface) => legendEntry(surface.title, colourOf(surface))));
   for (const axis of isLine ? [] : ["alpha", "beta"]) {
     figures.push({ div: find(`along-${axis}`), kind: "slice", axis, draw: (view) => slice(SURFACES, view, axis) });
   }

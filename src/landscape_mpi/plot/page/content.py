@@ -134,12 +134,14 @@ def _facts(surface: Surface) -> list[str]:
 
 
 def _stops(surface: Surface) -> list[str]:
-    """Return what the marks of the path of training mean, if there is one."""
+    """Return what the marks of the paths of training mean, if there are any."""
     path = surface.trajectory
-    if path is None or path.beta is None or not path.epoch.size or path.run is not None:
+    if path is None or path.beta is None or not path.epoch.size:
         return []
-    drops = ", diamonds: learning rate drops" if path.drops.size else ""
-    return [f"square: epoch {path.epoch[0]}, circle: epoch {path.epoch[-1]}{drops}"]
+    runs = path.runs
+    first, last = ("start", "end") if len(runs) > 1 else (f"epoch {path.epoch[0]}", f"epoch {path.epoch[-1]}")
+    drops = ", diamonds: learning rate drops" if any(run.drops.size for run in runs) else ""
+    return [f"square: {first}, circle: {last}{drops}"]
 
 
 def _provenance(surface: Surface) -> list[tuple[str, str]]:

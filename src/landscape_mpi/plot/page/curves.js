@@ -56,7 +56,7 @@ function upright(place) {
 function valueAxis(view, label, scale) {
   const { low, high, log } = scale, range = log ? [Math.log10(low), Math.log10(high)] : [low, high];
   const extra = 0.04 * (range[1] - range[0]);
-  const ticks = log ? logTicks(low, high) : [], names = ticks.map(shown);
+  const ticks = log ? logTicks(low, high) : [], names = ticks.map((tick) => shown(tick));
   const own = log ? { type: "log", tickmode: "array", tickvals: ticks, ticktext: names } : {};
   return { ...axisStyle(view, label), ...own, automargin: true, range: [range[0] - extra, range[1] + extra] };
 }

@@ -6,7 +6,7 @@ const CONFIG = {
   responsive: true, displaylogo: false, displayModeBar: TOUCH ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
 };
-const FEW_POINTS = 30, MOST_DOTS = 2500;
+const FEW_POINTS = 30, MOST_DOTS = 2500, MOST_HEIGHTS = 5;
 const CURVES = ["#3b7dd8", "#d9534f", "#3d9a5b", "#d98e2b", "#8d63b8", "#2f9fb3", "#a06a5c", "#cf5b97"];
 const BLUE = CURVES[0], RED = CURVES[1];
 const MARK = "#ff3d7f";
@@ -67,7 +67,7 @@ function relief(surface, view) {
     lighting: { ambient: 0.75, diffuse: 0.6, specular: 0.06, roughness: 0.9 },
     contours: { x: { highlight: false }, y: { highlight: false }, z: { highlight: false } },
   };
-  const traces = [body, slices3d(surface, view, heights), spots3d(surface, view, heights), ...path3d(surface, view)];
+  const traces = [body, slices3d(surface, view, heights), ...paths3d(surface, view), spots3d(surface, view, heights)];
   return { traces, layout: reliefLayout(view) };
 }
 
@@ -76,12 +76,18 @@ function reliefLayout(view) {
   const axis = (text) => ({
     ...axisStyle(view, text), title: { text: literal(text), font: { size } }, tickfont: { size }, showbackground: false, showspikes: false,
   });
-  const height = { ...axis(view.words), range: heightsEnds(view.scale), ...ticksOf(view.scale) };
+  const height = { ...axis(""), range: heightsEnds(view.scale), ...ticksOf(view.scale, MOST_HEIGHTS) };
   const scene = {
     xaxis: axis("α"), yaxis: axis("β"), zaxis: height, camera: view.camera,
     dragmode: "turntable", aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.75 },
   };
-  return { ...baseLayout(view), margin: { l: 0, r: 0, t: 0, b: 0 }, scene };
+  return { ...baseLayout(view), margin: { l: 0, r: 0, t: 0, b: 0 }, scene, annotations: [heightLabel(view, size)] };
+}
+
+// What the height is, in a corner: beside its axis, which is short from above, it would lie over the numbers.
+function heightLabel(view, size) {
+  const corner = { xref: "paper", yref: "paper", x: 0, y: 0, xanchor: "left", yanchor: "bottom", showarrow: false };
+  return { ...corner, text: literal(`height: ${view.heightLabel}`), font: { size, color: view.theme.ink } };
 }
 
 // All of them say what is there: what plotly finds near the pointer and has nothing to say of hides the surface from it.
@@ -102,7 +108,7 @@ function slices3d(surface, view, heights) {
 function spots3d(surface, view, heights) {
   const point = gridPoint(surface, view.place), values = valuesOf(surface, view.metric, view.fill), up = above(view.scale);
   const trained = heightOf(view.scale, heightAt(surface, values, 0, 0));
-  const marker = { color: [MARK, "#ffffff"], size: [7, 4], line: { color: "#000000", width: 1 } };
+  const marker = { symbol: ["diamond-open", "circle"], color: [MARK, "#ffffff"], size: [12, 5], opacity: 1, line: { color: "#000000", width: 1 } };
   const hovertext = [hoverOf(surface, view)[point.row][point.column], "θ* at α = 0, β = 0"];
   return line3d("spots", [point.alpha, 0], [point.beta, 0], [up(heights[point.row][point.column]), up(trained)], hovertext, { mode: "markers", marker });
 }
@@ -113,34 +119,44 @@ function above(scale) {
   return (height) => (height === null ? null : height + lift);
 }
 
-// The path of training lies on the surface, below or above the losses that its checkpoints had themselves.
-function path3d(surface, view) {
-  if (!surface.trajectory) return [];
-  const { alpha, beta } = surface.trajectory, values = valuesOf(surface, view.metric, view.fill);
-  const up = above(view.scale);
-  const heights = Array.from(alpha, (_, step) => up(heightOf(view.scale, heightAt(surface, values, alpha[step], beta[step]))));
-  const texts = pathTexts(surface), black = "#000000";
-  const more = { mode: "lines+markers", line: { color: black, width: 5 }, marker: { color: black, size: 2 } };
-  const stops = stopsOf(surface), marker = { ...stops.marker, size: stops.marker.size.map((size) => 0.6 * size), line: { color: black, width: 1 } };
-  return [
-    line3d("trajectory", alpha, beta, heights, texts, more),
-    line3d("stops", stops.x, stops.y, stops.at.map((step) => up(heights[step])), stops.at.map((step) => texts[step]), { mode: "markers", marker }),
-  ];
+// The paths of training runs lie on the surface, below or above the losses that their checkpoints had themselves.
+function paths3d(surface, view) {
+  if (!surface.runs.length) return [];
+  const values = valuesOf(surface, view.metric, view.fill), up = above(view.scale);
+  const heightThere = (alpha, beta) => up(heightOf(view.scale, heightAt(surface, values, alpha, beta)));
+  const paths = surface.runs.map((run) => {
+    const { alpha, beta } = run.columns, heights = Array.from(alpha, (each, step) => heightThere(each, beta[step]));
+    const more = { mode: "lines+markers", line: { color: run.colour, width: 5 }, marker: { color: run.colour, size: 2 } };
+    return line3d("trajectory", alpha, beta, heights, pathTexts(run), more);
+  });
+  const { x, y, texts, marker } = stopsOf(surface, SYMBOLS_3D), z = x.map((alpha, step) => heightThere(alpha, y[step]));
+  return [...paths, line3d("stops", x, y, z, texts, { mode: "markers", marker })];
 }
 
-// Where the path begins and ends, and the checkpoints at which the learning rate drops.
-function stopsOf(surface) {
-  const { alpha, beta, drops } = surface.trajectory, at = [...drops, 0, alpha.length - 1], among = (drop, first, last) => [...Array.from(drops, () => drop), first, last];
+// How much larger than its radius, in points, plotly's size of a symbol is. In three dimensions what lies on one spot is
+// seen through circles and squares.
+const SYMBOLS = { circle: ["circle", 3.2], square: ["square", 2.26], diamond: ["diamond", 2.46] };
+const SYMBOLS_3D = { circle: ["circle-open", 1.9], square: ["square-open", 1.9], diamond: ["diamond", 1.5] };
+
+// Where runs begin and end and the checkpoints at which their learning rates drop, those below others first.
+function stopsOf(surface, symbols) {
+  const stops = surface.runs.flatMap((run) => run.stops.map((stop) => ({ ...stop, run, texts: pathTexts(run) })));
+  stops.sort((one, other) => other.below - one.below);
+  const among = (key) => stops.map(({ run, at }) => run.columns[key][at]), colours = stops.map(({ run }) => run.colour);
+  const shapes = stops.map(({ symbol }) => symbols[symbol]), open = (index) => shapes[index][0].endsWith("-open");
   return {
-    at, x: at.map((step) => alpha[step]), y: at.map((step) => beta[step]),
-    marker: { symbol: among("diamond", "square", "circle"), color: among(RED, "#ffffff", "#ffffff"), size: among(9, 10, 12) },
+    x: among("alpha"), y: among("beta"), texts: stops.map(({ texts, at }) => texts[at]),
+    marker: {
+      symbol: shapes.map(([name]) => name), size: stops.map(({ radius }, index) => shapes[index][1] * radius), opacity: 1,
+      color: stops.map(({ face }, index) => (open(index) ? colours[index] : face)), line: { color: colours, width: 1 },
+    },
   };
 }
 
-function pathTexts(surface) {
-  const { alpha, beta, residual, epoch, loss } = surface.trajectory;
+function pathTexts({ name, columns }) {
+  const { alpha, beta, residual, epoch, loss } = columns;
   return Array.from(epoch, (each, step) => [
-    `epoch ${shown(each)}`, `α = ${shown(alpha[step])}, β = ${shown(beta[step])}`,
+    `${name && `${literal(name)}, `}epoch ${shown(each)}`, `α = ${shown(alpha[step])}, β = ${shown(beta[step])}`,
     ...known("training loss there", loss[step]), ...known("distance from the plane", residual[step]),
   ].join("<br>"));
 }
@@ -158,9 +174,9 @@ function contours(surface, view) {
     zmin, zmax, zauto: false, colorscale: "Viridis", connectgaps: false, autocontour: false,
     contours: { coloring: "heatmap", showlabels: !view.scale.log, ...levelsOf(view.scale) },
     line: { width: 0.7, color: "rgba(0, 0, 0, 0.5)" }, hoverinfo: "text", hovertext: hoverOf(surface, view),
-    colorbar: { title: { text: literal(view.label), side: "right" }, thickness: 12, outlinewidth: 0, ...ticksOf(view.scale) },
+    colorbar: { title: { text: literal(view.heightLabel), side: "right" }, thickness: 12, outlinewidth: 0, ...ticksOf(view.scale) },
   };
-  return { traces: [body, ...path2d(surface), ...marks(surface, view)], layout: contourLayout(surface, view) };
+  return { traces: [body, ...paths2d(surface), ...marks(surface, view)], layout: contourLayout(surface, view) };
 }
 
 function contourLayout(surface, view) {
@@ -180,14 +196,17 @@ function contourLayout(surface, view) {
   };
 }
 
-function path2d(surface) {
-  if (!surface.trajectory) return [];
-  const { alpha: x, beta: y } = surface.trajectory, stops = stopsOf(surface);
-  const black = { line: { color: "#000000", width: 1.5 }, marker: { color: "#000000", size: 4 } };
+function paths2d(surface) {
+  if (!surface.runs.length) return [];
+  const { x, y, marker } = stopsOf(surface, SYMBOLS), trace = { type: "scatter", hoverinfo: "skip" };
+  const paths = surface.runs.map((run) => ({ x: run.columns.alpha, y: run.columns.beta, run }));
   return [
-    { type: "scatter", mode: "lines", name: "halo", x, y, line: { color: "#ffffff", width: 4 }, hoverinfo: "skip" },
-    { type: "scatter", mode: "lines+markers", name: "trajectory", x, y, ...black, hoverinfo: "text", hovertext: pathTexts(surface) },
-    { type: "scatter", mode: "markers", name: "stops", x: stops.x, y: stops.y, marker: { ...stops.marker, line: { color: "#000000", width: 1 } }, hoverinfo: "skip" },
+    ...paths.map(({ run: _, ...places }) => ({ ...trace, mode: "lines", name: "halo", ...places, line: { color: "#ffffff", width: 4 } })),
+    ...paths.map(({ run, ...places }) => ({
+      ...trace, mode: "lines+markers", name: "trajectory", ...places, line: { color: run.colour, width: 1.5 },
+      marker: { color: run.colour, size: 4 }, hoverinfo: "text", hovertext: pathTexts(run),
+    })),
+    { ...trace, mode: "markers", name: "stops", x, y, marker },
   ];
 }
 
@@ -197,7 +216,7 @@ function marks(surface, view) {
   return [
     ...ofStatus(surface, DONE, surface.filled ? MOST_DOTS : 0, "computed", { color: "rgba(0, 0, 0, 0.55)", size: 3 }, spots),
     ...ofStatus(surface, FAILED, Infinity, "failed", { color: RED, size: 8, symbol: "x" }, spots),
-    spots("point", [point.alpha], [point.beta], { color: MARK, size: 15, symbol: "diamond", line: dark }),
+    spots("point", [point.alpha], [point.beta], { color: MARK, size: 20, symbol: "diamond-open", line: { width: 2.5 } }),
     spots("theta", [0], [0], { color: "#ffffff", size: 11, symbol: "star", line: dark }),
   ];
 }

@@ -2,17 +2,17 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike, NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import UserError, printable
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.path import marked
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.trajectory import Trajectory, joined
 
 Packed = Mapping[str, str]
 
@@ -23,7 +23,7 @@ def packed(values: ArrayLike) -> str:
 
 
 def numbers(surface: Surface, names: Sequence[str]) -> dict[str, Any]:
-    """Return coordinates, status (a byte a point), results and, if there is one, the trajectory of a surface.
+    """Return coordinates, status (a byte a point), results and the training runs of a surface.
 
     `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
     every point is done, or where too few are.
@@ -35,7 +35,7 @@ def numbers(surface: Surface, names: Sequence[str]) -> dict[str, Any]:
         "status": base64.b64encode(np.ascontiguousarray(surface.status, np.uint8).tobytes()).decode(),
         "values": {field.quantity.metric: packed(_results(field)) for field in fields},
         "filled": None if surface.filled else _filled(fields),
-        "trajectory": _trajectory(surface),
+        "runs": _runs(fields[0]),
     }
 
 
@@ -59,19 +59,34 @@ def _along(field: Field) -> NDArray[np.float64]:
     return np.where(field.done, field.values, straight)
 
 
-def _gap(run: Trajectory) -> Trajectory:
-    nothing = np.full(1, np.nan)
-    return Trajectory(nothing, nothing, nothing, run.epoch[-1:], nothing, nothing)
+_SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
 
 
-def _trajectory(surface: Surface) -> Packed | None:
-    """Return the columns of the training path on the surface's plane, and where its learning rate drops, by index."""
-    path = surface.trajectory
+def _runs(field: Field) -> list[dict[str, Any]]:
+    """Return the training runs on a plane: columns, name (where there are several), colour, and marks."""
+    path = field.surface.trajectory
     if path is None or path.beta is None or not path.epoch.size:
-        return None
-    runs = path.runs
-    if len(runs) > 1:  # with a gap between two of them, where a line is broken
-        path = joined([part for run in runs for part in (run, _gap(run))][:-1], [""] * (2 * len(runs) - 1))
-        path = replace(path, lr=np.full(path.alpha.size, np.nan))
-    columns: dict[str, Any] = {"alpha": path.alpha, "beta": path.beta, "residual": path.residual, "epoch": path.epoch}
-    return {name: packed(values) for name, values in {**columns, "loss": path.train_loss, "drops": path.drops}.items()}
+        return []
+    found = []
+    for run, colour, marks in marked(field, path):
+        columns = {"alpha": run.alpha, "beta": np.asarray(run.beta), "residual": run.residual, "epoch": run.epoch}
+        stops = [
+            {
+                "at": int(mark.where[0]),
+                "symbol": _SYMBOLS[mark.marker],
+                "radius": mark.radius,
+                "face": to_hex(mark.face),
+                "below": mark.below,
+            }
+            for mark in marks
+            if mark.name
+        ]
+        found.append(
+            {
+                "name": printable(run.names[0]) if run.names else "",
+                "colour": to_hex(colour),
+                "columns": {name: packed(values) for name, values in {**columns, "loss": run.train_loss}.items()},
+                "stops": stops,
+            }
+        )
+    return found

@@ -1,8 +1,8 @@
 // The controls and what they do; the state is the only truth, every change draws the page from it anew.
 
 const GREEK = { alpha: "α", beta: "β" };
-const DISTANCE = NARROW ? 2.5 : 2, DEGREE = Math.PI / 180;
-const TURN = -58, TILT = SURFACES.some((surface) => surface.trajectory) ? 60 : 32; // a path is best seen from above
+const DISTANCE = NARROW ? 2.6 : 2.2, DEGREE = Math.PI / 180;
+const TURN = -58, TILT = SURFACES.some((surface) => surface.runs.length) ? 60 : 32; // a path is best seen from above
 const STEPS = { ArrowLeft: ["alpha", -1], ArrowRight: ["alpha", 1], ArrowDown: ["beta", -1], ArrowUp: ["beta", 1] };
 
 const find = (id) => document.getElementById(id);
@@ -33,7 +33,8 @@ function viewOf() {
   const names = isLine ? alike(state.metric).map((each) => each.name) : [state.metric];
   const arrays = () => SURFACES.flatMap((surface) => names.map((name) => surface.values[name]));
   const scale = scaleOf(remembered(["range", ...names], () => rangeOf(arrays())), metric.unit, state);
-  return { ...state, scale, theme: theme(), words: metric.words, label: metric.words + unit, generalLabel: metric.general + unit };
+  const label = metric.words + unit, above = scale.base ? ` above ${shown(scale.base, 15)}` : "";
+  return { ...state, scale, theme: theme(), label, heightLabel: metric.words + above + unit, generalLabel: metric.general + unit };
 }
 
 function draw() {
@@ -74,7 +75,7 @@ function showControls(scale) {
   control.split.disabled = !metric.split;
   control.scale.value = state.scale;
   control.fill.checked = state.fill;
-  for (const end of ["low", "high"]) control[end].placeholder = shown(scale[end]);
+  for (const end of ["low", "high"]) control[end].placeholder = shown(scale[end], digitsOf(scale));
   [control.turn.value, control.tilt.value] = anglesOf(state.camera).map(Math.round);
   for (const axis of ["alpha", "beta"]) {
     control[axis].value = axis === "alpha" ? point.column : point.row;

@@ -2,8 +2,10 @@
 
 const DECADES_FOR_LOG = 1.5;
 const MOST_TICKS = 7, MOST_LEVELS = 14;
+const SMALL_RANGE = 1e-3; // relative to the values: beyond that a browser's 32-bit heights have steps that can be seen
 
-// {low, high, log, floor, cut}: the ends, and on a log scale what a value of 0 is drawn at; `cut` where values lie beyond.
+// {low, high, log, floor, cut, base}: the ends, and on a log scale what a value of 0 is drawn at; `cut` where values lie
+// beyond; heights are above `base`, which is 0 but for small ranges.
 function scaleOf(range, unit, wish) {
   const log = wish.scale === "logarithmic" ? canLog(range) : wish.scale === "automatic" && suitsLog(range, unit);
   const low = endOf(wish.low, log ? range.positive : range.low, log);
@@ -11,7 +13,8 @@ function scaleOf(range, unit, wish) {
   const ends = low < high ? [low, high] : low === high && !wish.low && !wish.high ? room(low) : null;
   const floor = log && range.low <= 0 ? range.positive : null;
   const [first, last] = ends ?? (log ? [range.positive, range.high] : [range.low, range.high]);
-  return { low: first, high: last, log, floor, refused: !ends, cut: range.low < first && floor === null || range.high > last };
+  const base = !log && last - first < SMALL_RANGE * Math.max(Math.abs(first), Math.abs(last)) ? first : 0;
+  return { low: first, high: last, log, floor, base, refused: !ends, cut: range.low < first && floor === null || range.high > last };
 }
 
 function rangeOf(arrays) {
@@ -22,6 +25,17 @@ function rangeOf(arrays) {
     if (value > 0) range.positive = Math.min(range.positive, value);
   }
   return range;
+}
+
+// The range of a metric on all surfaces.
+function rangeOfMetric(name) {
+  return remembered(["range", name], () => rangeOf(SURFACES.map((surface) => surface.values[name])));
+}
+
+// How many digits tell the values of a range apart.
+function digitsOf({ low, high }) {
+  const digits = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / (high - low))) + 3;
+  return digits > 4 && digits <= 15 ? digits : 4;
 }
 
 function canLog(range) {
@@ -47,7 +61,7 @@ function heightOf(scale, value) {
   if (!Number.isFinite(value)) return null;
   const lifted = scale.floor !== null && value <= 0 ? scale.floor : value;
   const inside = Math.min(Math.max(lifted, scale.low), scale.high);
-  return scale.log ? Math.log10(inside) : inside;
+  return scale.log ? Math.log10(inside) : inside - scale.base;
 }
 
 function heightsEnds(scale) {
@@ -55,13 +69,13 @@ function heightsEnds(scale) {
 }
 
 // Plotly's options for an axis of heights: round values in units of the metric, also where heights are logarithms.
-function ticksOf(scale) {
-  if (!scale.log) return { tickmode: "auto", nticks: MOST_TICKS };
-  const ticks = logTicks(scale.low, scale.high);
-  return { tickmode: "array", tickvals: ticks.map(Math.log10), ticktext: ticks.map(shown) };
+function ticksOf(scale, most = MOST_TICKS) {
+  if (!scale.log) return { tickmode: "auto", nticks: most, exponentformat: "power" };
+  const ticks = logTicks(scale.low, scale.high, most);
+  return { tickmode: "array", tickvals: ticks.map(Math.log10), ticktext: ticks.map((tick) => shown(tick)) };
 }
 
-function logTicks(low, high) {
+function logTicks(low, high, most = MOST_TICKS) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
   for (let stride = 1; ; stride++) {
     for (const mantissas of stride === 1 ? [[1, 2, 5], [1, 3], [1]] : [[1]]) {
@@ -70,7 +84,7 @@ function logTicks(low, high) {
         ticks.push(...mantissas.map((mantissa) => Number(`${mantissa}e${power}`)));
       }
       const inside = ticks.filter((tick) => low <= tick && tick <= high);
-      if (inside.length <= MOST_TICKS) return inside.length ? inside : [low, high];
+      if (inside.length <= most) return inside.length ? inside : [low, high];
     }
   }
 }

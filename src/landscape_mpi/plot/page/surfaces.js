@@ -26,7 +26,7 @@ function unpacked(surface) {
     status: bytes(surface.status),
     values: mapped(surface.values, floats),
     filled: mapped(surface.filled, floats),
-    trajectory: mapped(surface.trajectory, floats),
+    runs: surface.runs.map((run) => ({ ...run, columns: mapped(run.columns, floats) })),
   };
 }
 
@@ -74,9 +74,9 @@ function around(axis, value) {
   return [0, 0, NaN];
 }
 
-function shown(value) {
+function shown(value, digits = 4) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "inf" : "\u2212inf";
-  const rounded = Number(value.toPrecision(4)), long = Math.abs(rounded) >= 1e6;
+  const rounded = Number(value.toPrecision(digits)), long = Math.abs(rounded) >= 1e6;
   return (long ? rounded.toExponential().replace("+", "") : String(rounded)).replaceAll("-", "\u2212");
 }
 
@@ -97,5 +97,5 @@ function valueLine(surface, name, index) {
   const value = (suffix) => surface.values[name + suffix]?.[index];
   const within = (suffix, meaning) => (value(suffix) === undefined ? "" : ` ± ${shown(value(suffix))} (${meaning})`);
   const suffixed = `${within("_stderr", "standard error")}${within("_bar", "95 % error bar")}`;
-  return `${words}: ${shown(value(""))}${unit && ` ${unit}`}${suffixed}`;
+  return `${words}: ${shown(value(""), digitsOf(rangeOfMetric(name)))}${unit && ` ${unit}`}${suffixed}`;
 }
