@@ -23,7 +23,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.surface import DONE, NewSurface, create_surface, result_names, seal
+from landscape_mpi.metrics.names import result_names
+from landscape_mpi.surface import DONE, NewSurface, create_surface, seal
 
 POINTS = 251
 KINDS = ("contour", "filled", "heat", "surface")

@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer, result_names
+from landscape_mpi.metrics.names import result_names
+from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
 from plot.made_surfaces import JOB, bowl
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer, result_names
+from landscape_mpi.metrics.names import result_names
+from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer
 from landscape_mpi.surface.info import describe
 from support.launch import launch
 

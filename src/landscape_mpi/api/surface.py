@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.api.document import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.metrics.names import STDERR
 from landscape_mpi.plot.options import Wish
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found
@@ -74,7 +75,7 @@ class Surface:
     def __repr__(self) -> str:
         """Say in a line what there is."""
         kind, shape = ("line", "") if self.beta is None else ("plane", f"{self.beta.size} x ")
-        names = ", ".join(name for name in self.metrics if not name.endswith("_stderr"))
+        names = ", ".join(name for name in self.metrics if not name.endswith(STDERR))
         return f"Surface({kind} of {shape}{self.alpha.size} points: {names}; {state(self.found)})"
 
     def loss(self, split: str | None = None) -> Values:

@@ -11,9 +11,9 @@ from landscape_mpi.files.paths import absolute
 from landscape_mpi.job.planes import HessianPlane, Plane
 from landscape_mpi.job.section import Positive, Seed, Values
 from landscape_mpi.job.training import Train
+from landscape_mpi.metrics.registry import USUAL, Key
 
 SplitName = Literal["train", "test"]
-Metric = Literal["loss", "accuracy", "hessian"]
 
 
 class Model(Values, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
     loss_options: dict[str, Any] = field(default_factory=dict)
     plane: Plane | None = None
     grid: Grid | None = None
-    metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    metrics: tuple[Key, ...] = USUAL
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
@@ -225,7 +225,7 @@ class SweepJob(Values, frozen=True, kw_only=True):
     grid: Grid | None = None
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
-    metrics: tuple[Metric, ...] = ("loss", "accuracy")
+    metrics: tuple[Key, ...] = USUAL
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None

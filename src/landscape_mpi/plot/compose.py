@@ -14,7 +14,7 @@ from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
 from landscape_mpi.plot.least import above_least
 from landscape_mpi.plot.options import Wish
-from landscape_mpi.plot.quantity import is_accuracy, is_loss
+from landscape_mpi.plot.quantity import is_shown
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.surface3d import mark_trained
 from landscape_mpi.surface.read import Surface
@@ -86,7 +86,7 @@ def _metrics(surface: Surface, wish: Wish) -> list[str | None]:
     """Return what to draw along a line: as wished, else every loss and accuracy."""
     if wish.metric:
         return [wish.metric]
-    shown = [name for name in surface.metrics if is_loss(name) or is_accuracy(name)]
+    shown = [name for name in surface.metrics if is_shown(name)]
     return [*sorted(shown, key=lambda name: not name.startswith("train"))] or [None]
 
 

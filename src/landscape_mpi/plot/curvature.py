@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.quantity import RATIO
 from landscape_mpi.surface.read import Surface
 
-RATIO = "eig_ratio"
-"""The name of the metric, which is in no file."""
 ENDS = ("min_eig", "max_eig")
 HIGHEST = 0.5
 """The upper end of the paper's colour scale."""

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.curvature import RATIO, has_ratio, ratio
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean
+from landscape_mpi.plot.curvature import has_ratio, ratio
 from landscape_mpi.plot.origin import Origin, origin_of
-from landscape_mpi.plot.quantity import Quantity, is_loss, quantity
+from landscape_mpi.plot.quantity import RATIO, Quantity, quantity
 from landscape_mpi.surface.bars import has_bars, relative, widest
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.schema import BAR, DONE
-
-RELATIVE = "_relbar"
-"""How the names of error bars in percent end; they are in no file."""
+from landscape_mpi.surface.schema import DONE
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
 def default_metric(surface: Surface) -> str:
     """Return train_loss where it is there, else the first loss, else the first metric."""
     names = list(surface.metrics)
-    losses = [name for name in names if is_loss(name)]
+    losses = [name for name in names if is_mean(name, LOSS)]
     return "train_loss" if "train_loss" in losses else (losses or names)[0]
 
 

@@ -11,8 +11,9 @@ from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
-from landscape_mpi.plot.quantity import CURVATURE, is_accuracy
+from landscape_mpi.plot.quantity import CURVATURE
 from landscape_mpi.plot.scale import Scale
+from landscape_mpi.surface.bars import in_points
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.trajectory import Trajectory
 
@@ -208,7 +209,7 @@ def _of(field: Field, fields: Sequence[Field]) -> str:
 
 
 def _unit(field: Field) -> str:
-    return "points" if is_accuracy(field.quantity.metric) else "%"
+    return "points" if in_points(field.quantity.metric) else "%"
 
 
 def _rounded_up(value: float) -> str:

@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.names import is_mean
 from landscape_mpi.plot import band, path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.options import Wish
-from landscape_mpi.plot.quantity import is_accuracy
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
 
@@ -40,7 +41,7 @@ Repeats = Sequence[Field]
 def sides_of(panels: Sequence[Sequence[Repeats]], wish: Wish) -> list[Side]:
     """Return the left axis and, where losses and accuracies are shown together, the right one."""
     every = [field for metrics in panels for fields in metrics for field in fields]
-    accuracies = [field for field in every if is_accuracy(field.quantity.metric)]
+    accuracies = [field for field in every if is_mean(field.quantity.metric, ACCURACY)]
     others = [field for field in every if field not in accuracies]
     if not others:
         return [_side(accuracies, wish, RED)]

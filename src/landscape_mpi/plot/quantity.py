@@ -1,24 +1,15 @@
-"""What the name of a metric means, in words and units; knows nothing of files or of matplotlib."""
+"""Says what the name of a metric means, in words and units, for figures."""
 
-import re
 from dataclasses import dataclass
 
-_NAME = re.compile(r"(?P<split>.+?)_(?P<what>loss|acc|err|images)(_(?P<spread>stderr|bar|relbar))?")
+from landscape_mpi.metrics.hessian import HESSIAN
+from landscape_mpi.metrics.names import RELATIVE, parse
+
 _SPLITS = {"train": "training"}
-_WHAT = {"loss": "loss", "acc": "accuracy", "err": "error", "images": "images used"}
-_SPREADS = {
-    "stderr": "standard error of the ",
-    "bar": "95 % error bar of the ",
-    "relbar": "relative 95 % error bar of the ",
-}
-_OTHERS = {
-    "min_eig": "smallest Hessian eigenvalue",
-    "max_eig": "largest Hessian eigenvalue",
-    "eig_ratio": r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$",
-    "hessian_residual": "residual of the Hessian eigenvalues",
-    "hessian_iterations": "products for the Hessian eigenvalues",
-}
-CURVATURE = frozenset(_OTHERS)
+RATIO = "eig_ratio"
+"""The ratio of the Hessian's extreme eigenvalues, which is in no file."""
+_RATIO_WORDS = r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$"
+CURVATURE = frozenset({RATIO, *(result.name for result in HESSIAN.results)})
 """Metrics of the Hessian."""
 
 
@@ -31,14 +22,12 @@ class Quantity:
         words: such as "training loss".
         unit: nats, % or nothing.
         split: train, test, ...; None where it is of no split.
-        what: loss, acc, err or images; None for others.
     """
 
     metric: str
     words: str
     unit: str = ""
     split: str | None = None
-    what: str | None = None
 
     @property
     def label(self) -> str:
@@ -63,21 +52,16 @@ def quantity(metric: str, *, nats: bool) -> Quantity:
         metric: its name in the file, such as test_acc_stderr.
         nats: whether the loss is a cross entropy, which has a unit; other losses have none.
     """
-    match = _NAME.fullmatch(metric)
-    if match is None:
-        return Quantity(metric, _OTHERS.get(metric, metric.replace("_", " ")))
-    split, what, spread = match["split"], match["what"], match["spread"]
-    units = {"loss": "nats" if nats else "", "acc": "%", "err": "%"}
-    unit = "%" if spread == "relbar" else units.get(what, "")
-    words = f"{_SPREADS.get(spread, '')}{_SPLITS.get(split, split)} {_WHAT[what]}"
-    return Quantity(metric, words, unit, split, what)
+    name = parse(metric)
+    if name is None:
+        return Quantity(metric, _RATIO_WORDS if metric == RATIO else metric.replace("_", " "))
+    unit = "" if name.result.unit == "nats" and not nats else name.result.unit
+    split = "" if name.split is None else f"{_SPLITS.get(name.split, name.split)} "
+    words = f"{name.spread_words}{split}{name.result.words}"
+    return Quantity(metric, words, "%" if name.spread == RELATIVE else unit, name.split)
 
 
-def is_loss(metric: str) -> bool:
-    """Return whether the metric is the mean loss of a split."""
-    return metric.endswith("_loss")
-
-
-def is_accuracy(metric: str) -> bool:
-    """Return whether the metric is the accuracy of a split."""
-    return metric.endswith("_acc")
+def is_shown(metric: str) -> bool:
+    """Return whether a metric is drawn along a line and named in captions without being asked for."""
+    name = parse(metric)
+    return name is not None and not name.spread and name.result.shown

@@ -7,7 +7,7 @@ from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, re
 from landscape_mpi.surface.order import coarse_to_fine
 from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record, result_names
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record
 from landscape_mpi.surface.shards import Shard, parse_shard
 from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
@@ -47,6 +47,5 @@ __all__ = [
     "read_plan",
     "read_statistics",
     "read_surface",
-    "result_names",
     "seal",
 ]

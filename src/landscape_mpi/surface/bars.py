@@ -5,9 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.metrics.names import BAR, IMAGES, SIZE, parse
 from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.schema import BAR, DONE, IMAGES
+from landscape_mpi.surface.schema import DONE
 
 
 def has_bars(surface: Surface, metric: str) -> bool:
@@ -25,9 +26,15 @@ def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
     return np.where(bars == 0, 0.0, np.where(np.isfinite(shares), 100.0 * shares, np.nan))
 
 
+def in_points(metric: str) -> bool:
+    """Return whether a metric is in percent, so that its error bars are in points."""
+    name = parse(metric)
+    return name is not None and not name.spread and name.result.unit == "%"
+
+
 def widest(surface: Surface, metric: str) -> float:
-    """Return a metric's largest bar: in percent of the value for a loss, in points for an accuracy; NaN without any."""
-    bars = surface.metrics[metric + BAR] if metric.endswith("_acc") else relative(surface, metric)
+    """Return a metric's largest bar: in points of what is in percent, else in percent of the value; NaN without any."""
+    bars = surface.metrics[metric + BAR] if in_points(metric) else relative(surface, metric)
     finite = bars[np.isfinite(bars)]
     return float(finite.max()) if finite.size else math.nan
 
@@ -36,7 +43,7 @@ def share_used(surface: Surface) -> float | None:
     """Return how many image evaluations the points stand on, relative to a full sweep; None where that is unknown."""
     used, full = 0.0, 0.0
     for name, images in surface.metrics.items():
-        size = surface.attributes.get(name.replace(IMAGES, "_size"))
+        size = surface.attributes.get(name.replace(IMAGES, SIZE))
         if name.endswith(IMAGES) and isinstance(size, int):
             used += float(images[surface.status == DONE].sum())
             full += float(size * surface.points)

@@ -13,9 +13,10 @@ from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import apart
 from landscape_mpi.files.paths import FILE, NOTHING, found
+from landscape_mpi.metrics.names import dtype_of
 from landscape_mpi.surface import makers
 from landscape_mpi.surface.directions import directions_sha256
-from landscape_mpi.surface.schema import IMAGES, LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
+from landscape_mpi.surface.schema import LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
 from landscape_mpi.surface.trajectory import write_trajectory
 
 
@@ -84,9 +85,7 @@ def _is_ours(path: Path) -> bool:
 def _fill(file: h5py.File, new: NewSurface) -> None:
     shape = new.shape
     axes = _scales(file, new)
-    results = {
-        name: np.zeros(shape, np.int64) if name.endswith(IMAGES) else np.full(shape, np.nan) for name in new.results
-    }
+    results = {name: np.full(shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results}
     books = {
         "status": np.full(shape, NOT_YET, np.uint8),
         "seconds": np.full(shape, np.nan),

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import apart
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import is_mean
 from landscape_mpi.surface import bars
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, LONGEST
@@ -110,7 +112,7 @@ def _sampling(surface: Surface) -> Iterator[str]:
         return
     for name in surface.metrics:
         if bars.has_bars(surface, name):
-            unit = "points" if name.endswith("_acc") else "% of it"
+            unit = "points" if bars.in_points(name) else "% of it"
             yield _line("95 % error bars", f"{name}: at most {bars.widest(surface, name):.3g} {unit}")
     if share := bars.share_used(surface):
         yield _line("images", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
@@ -133,7 +135,7 @@ def _results(surface: Surface) -> Iterator[str]:
 
 def _sharpness(surface: Surface) -> Iterator[str]:
     """Say how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
-    losses = [name for name in surface.metrics if name.endswith("_loss")]
+    losses = [name for name in surface.metrics if is_mean(name, LOSS)]
     done = surface.status == DONE
     found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
     if not found:

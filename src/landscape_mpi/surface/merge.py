@@ -17,6 +17,7 @@ from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import apart
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
+from landscape_mpi.metrics.names import IMAGES
 from landscape_mpi.surface.makers import BY, NOBODY, differences, number, read_made
 from landscape_mpi.surface.read import Surface, read_surface, results
 from landscape_mpi.surface.same import first_difference, job_of
@@ -155,7 +156,7 @@ def _settle(file: h5py.File) -> None:
         file.attrs["shards"] = shard.count
         del file.attrs["shard"]
     done = bool((file["status"][()] == DONE).all())
-    sampled = any(name.endswith("_images") for name in file)
+    sampled = any(name.endswith(IMAGES) for name in file)
     file["complete"][()] = np.uint8(0)
     if done and not sampled:
         write_end(file)

@@ -1,7 +1,6 @@
 """A surface, finished or not, as plain arrays; knows nothing of how it was computed, of torch or of MPI."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,16 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import apart
+from landscape_mpi.metrics.names import IMAGES, is_result, parse
 from landscape_mpi.surface import foreign, others
 from landscape_mpi.surface.makers import read_made
-from landscape_mpi.surface.schema import DONE, FAILED, IMAGES, NOT_YET, Audit, check_schema
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
 _BOOKKEEPING = {
     *("xcoordinates", "ycoordinates", "job", "status", "complete"),
     *("seconds", "rank", "error", "audit", "rounds", "finished"),
 }
-_METRIC = re.compile(r".+_(loss|acc|images)(_stderr|_bar)?|(min|max)_eig|hessian_.+")
 
 Kind = tuple[np.dtype[Any], tuple[int, ...] | None]
 """dtype, and shape; None of a dataset without any values."""
@@ -204,7 +203,7 @@ def _without_numbers(
             values = untrusted.numbers(datasets[name])
             found |= ~(np.isfinite(values) & (values >= 0))
     for name, values in metrics.items():
-        if name.endswith("_acc"):
+        if (parts := parse(name)) and not parts.result.wild and not parts.spread:
             found |= ~np.isfinite(values)
     return found
 
@@ -232,7 +231,7 @@ def _audit(dataset: h5py.Dataset) -> Audit | None:
 def _is_metric(name: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> bool:
     if name in _BOOKKEEPING or not untrusted.is_number(dataset):
         return False
-    return dataset.shape == shape or _METRIC.fullmatch(name) is not None
+    return dataset.shape == shape or is_result(name)
 
 
 def _fitting(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """Names, types and meanings of what a surface file holds; opens no file."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,6 @@ from landscape_mpi.surface.trajectory import Trajectory
 
 SCHEMA = 1
 NOT_YET, DONE, FAILED = 0, 1, 2
-IMAGES, BAR = "_images", "_bar"
-"""How the names of two kinds of results end: the number of images used, and 95 % error bars."""
-HESSIAN = ("min_eig", "max_eig", "hessian_residual", "hessian_iterations")
-"""Results of the metric `hessian`, which are of the first split."""
 LONGEST = 200
 """Bytes of `/error`."""
 Direction = Sequence[tuple[str, NDArray[np.float32]]]
@@ -106,18 +102,3 @@ def check_schema(path: Path, found: object) -> None:
             f"{path}: is of schema {found}, and this version of landscape_mpi reads 1 to {SCHEMA}; expected a file of "
             "this version or an older one: install the version that wrote it, or the file is damaged."
         )
-
-
-def result_names(splits: Iterable[str], metrics: Iterable[str], sampled: bool = False) -> tuple[str, ...]:
-    """Return the result datasets of a job: for each split loss and accuracy, each with its standard error.
-
-    Where images are sampled each has its error bar too, and each split the number of images used. The Hessian's come
-    last.
-    """
-    metrics = tuple(metrics)
-    short = ["loss", "acc"] if "accuracy" in metrics else ["loss"]
-    suffixes = ("", "_stderr", "_bar") if sampled else ("", "_stderr")
-    names = {split: [f"{split}_{name}{suffix}" for name in short for suffix in suffixes] for split in splits}
-    images = {split: (f"{split}{IMAGES}",) if sampled else () for split in names}
-    means = tuple(name for split, ours in names.items() for name in (*ours, *images[split]))
-    return (*means, *HESSIAN) if "hessian" in metrics else means

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, SweepJob
+from landscape_mpi.metrics.names import dtype_of, result_names
 from landscape_mpi.surface.read import Kind, Surface
-from landscape_mpi.surface.schema import IMAGES, LONGEST, check_schema, result_names
+from landscape_mpi.surface.schema import LONGEST, check_schema
 
 
 def check_whole(surface: Surface, job: SweepJob) -> None:
@@ -53,7 +54,7 @@ def _layout(shape: tuple[int, ...], job: SweepJob) -> dict[str, Kind]:
     books = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     ends = {"complete": "u1", "finished": "f8", "rounds": "i8"}
     return {
-        **{name: (np.dtype("i8" if name.endswith(IMAGES) else "f8"), shape) for name in results},
+        **{name: (np.dtype(dtype_of(name)), shape) for name in results},
         **{name: (np.dtype(kind), shape) for name, kind in books.items()},
         **{name: (np.dtype(kind), ()) for name, kind in ends.items()},
         "audit": (np.dtype("f8"), (4,)),

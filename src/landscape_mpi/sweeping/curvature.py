@@ -12,6 +12,7 @@ from landscape_mpi.assemble import without_tf32
 from landscape_mpi.curvature import Extremes, Hessian, differs, extremes, silent, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
+from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import reason
@@ -202,12 +203,8 @@ def _them(names: list[str]) -> str:
 
 def values_of(found: Extremes) -> dict[str, float]:
     """Return what was found by the names of the surface's datasets."""
-    return {
-        "min_eig": found.smallest,
-        "max_eig": found.largest,
-        "hessian_residual": found.residual,
-        "hessian_iterations": float(found.products),
-    }
+    numbers = found.smallest, found.largest, found.residual, float(found.products)
+    return {result.name: number for result, number in zip(HESSIAN.results, numbers, strict=True)}
 
 
 def _parts(images: int, batch: int) -> tuple[slice, ...]:

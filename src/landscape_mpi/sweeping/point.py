@@ -13,6 +13,8 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Point, measure
 from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
+from landscape_mpi.metrics.names import BAR, IMAGES, means
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.coordinate import PieceError
 from landscape_mpi.mpi.signals import Interrupted
 from landscape_mpi.surface import Record
@@ -98,10 +100,8 @@ class PointComputer:
         self._constants: dict[str, float] = {}
         if context.job.sampling is not None:
             for name, split in context.experiment.splits.items():
-                self._constants[f"{name}_loss_bar"] = 0.0
-                if "accuracy" in context.job.metrics:
-                    self._constants[f"{name}_acc_bar"] = 0.0
-                self._constants[f"{name}_images"] = len(split)
+                self._constants |= {f"{mean}{BAR}": 0.0 for mean in means(name, asked(context.job.metrics))}
+                self._constants[f"{name}{IMAGES}"] = len(split)
 
     def __call__(self, index: Index) -> Record:
         """Evaluate every split at the point, and the Hessian where it is asked for.

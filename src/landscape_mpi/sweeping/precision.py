@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import is_mean
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -58,15 +61,15 @@ PRECISIONS = {
 def difference(plain: Mapping[str, float], ours: Mapping[str, float], tolerance: Tolerance) -> str | None:
     """Say which mean loss differs by more than the tolerance; None where none does."""
     for name, expected in plain.items():
-        if name.endswith("_loss") and not tolerance.same(expected, ours[name]):
-            split = name.removesuffix("_loss")
+        if is_mean(name, LOSS) and not tolerance.same(expected, ours[name]):
+            split = name.rpartition("_")[0]
             return f"the plain {split} loss is {expected:.9g}, and the one on the plane is {ours[name]:.9g}"
     return None
 
 
 def deviation(exact: Mapping[str, float], ours: Mapping[str, float]) -> float:
     """Return by how much of it a mean loss deviates at most; inf where only one of two is finite."""
-    return max(_relative(value, ours[name]) for name, value in exact.items() if name.endswith("_loss"))
+    return max(_relative(value, ours[name]) for name, value in exact.items() if is_mean(name, LOSS))
 
 
 def _relative(exact: float, ours: float) -> float:

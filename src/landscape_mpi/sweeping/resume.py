@@ -8,12 +8,13 @@ from typing import overload
 from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.kinds import real, single
 from landscape_mpi.surface.centre import CENTRE
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference
-from landscape_mpi.surface.schema import Direction, NewSurface, result_names
+from landscape_mpi.surface.schema import Direction, NewSurface
 from landscape_mpi.surface.shards import Shard, recorded_shard
 from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.whole import check_whole

@@ -11,6 +11,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import log, noter
+from landscape_mpi.metrics.names import SIZE, STDERR
 from landscape_mpi.mpi.signals import Stop, stop_time
 from landscape_mpi.mpi.slurm import job_end
 from landscape_mpi.mpi.world import World, on_root, together
@@ -130,7 +131,7 @@ def _prepare(
     name = str(recorded["engine"]) if found else None
     engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None)
     log(world, f"engine {engine.name}: {engine.evaluator.description}.")
-    centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith("_stderr"))
+    centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith(STDERR))
     anew = ", running statistics estimated anew in both" if experiment.anew else ""
     log(world, f"f(0, 0): {centre.replace('_', ' ')}; the plane and the checkpoint agree{anew}.")
     context = SweepContext(
@@ -182,7 +183,7 @@ def _create_surface(context: SweepContext) -> None:
         "batchnorm": context.job.evaluate.batchnorm,
         "gradients": experiment.task.gradients,
         **({"batchnorm_images": experiment.anew} if experiment.anew else {}),
-        **{f"{name}_size": len(split) for name, split in experiment.splits.items()},
+        **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
     }
     if experiment.precision.reduced:
         error = precision_error(world, experiment, plane, context.engine.evaluator)

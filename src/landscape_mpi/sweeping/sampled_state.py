@@ -14,6 +14,8 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import BAR, IMAGES, STDERR, is_mean
 from landscape_mpi.sampling import Audit, Estimated, PerImage, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
@@ -76,12 +78,12 @@ class SplitState:
         """Return the estimates of every point [G], by the names of the surface's datasets."""
 
         def named(name: str, found: Estimated) -> dict[str, NDArray[np.generic]]:
-            return {name: found.means, f"{name}_stderr": found.errors, f"{name}_bar": found.bars}
+            return {name: found.means, f"{name}{STDERR}": found.errors, f"{name}{BAR}": found.bars}
 
         source = self.audit or self.rounds
         loss = source.loss()
         accuracy = source.accuracy() if self.rounds.has_hits else None
-        found = {f"{self.name}_images": loss.images, **named(f"{self.name}_loss", loss)}
+        found = {f"{self.name}{IMAGES}": loss.images, **named(f"{self.name}_loss", loss)}
         return found if accuracy is None else {**found, **named(f"{self.name}_acc", accuracy)}
 
 
@@ -234,14 +236,14 @@ class SampledState:
 
 def known(results: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
     """Return which points [G] have an estimate of every mean."""
-    bars = [values for name, values in results.items() if name.endswith("_bar")]
+    bars = [values for name, values in results.items() if name.endswith(BAR)]
     return np.all([np.isfinite(values) for values in bars], axis=0)  # type: ignore[no-any-return]
 
 
 def worst_bar(results: Mapping[str, NDArray[np.generic]]) -> float:
     """Return the largest relative bar of a loss that is known; 0 where none is."""
-    names = [name.removesuffix("_bar") for name in results if name.endswith("_loss_bar")]
-    relative = [relative_bars(results[name], results[f"{name}_bar"]) for name in names]  # type: ignore[arg-type]
+    losses = [name for name in results if is_mean(name, LOSS)]
+    relative = [relative_bars(results[name], results[f"{name}{BAR}"]) for name in losses]  # type: ignore[arg-type]
     finite = np.concatenate([values[np.isfinite(values)] for values in relative])
     return float(finite.max(initial=0.0))
 

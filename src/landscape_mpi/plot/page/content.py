@@ -7,12 +7,14 @@ import numpy as np
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import UserError, printable
+from landscape_mpi.metrics.names import RELATIVE, parse
+from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.plot import labels
-from landscape_mpi.plot.field import RELATIVE, Field, field_of
+from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.options import Wish
 from landscape_mpi.plot.origin import origin_of
 from landscape_mpi.plot.page.packed import numbers
-from landscape_mpi.plot.quantity import Quantity, is_accuracy, is_loss
+from landscape_mpi.plot.quantity import Quantity, is_shown
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.bars import has_bars
 from landscape_mpi.surface.info import PROVENANCE, provenance
@@ -89,9 +91,11 @@ def _drawable(surface: Surface) -> list[str]:
     return [*finite, *(name + RELATIVE for name in finite if has_bars(surface, name))]
 
 
-def _rank(name: str) -> tuple[bool, bool, bool]:
+def _rank(name: str) -> tuple[int, bool]:
     """Return what brings losses to the front, then accuracies, each of the training split first."""
-    return not is_loss(name), not is_accuracy(name), not name.startswith("train")
+    shown = [result for metric in METRICS for result in metric.results if result.shown]
+    parts = parse(name) if is_shown(name) else None
+    return shown.index(parts.result) if parts else len(shown), not name.startswith("train")
 
 
 def _start(metric: str, wish: Wish) -> dict[str, str]:
@@ -128,7 +132,7 @@ def _surface(surface: Surface, title: str, number: int) -> dict[str, Any]:
 
 def _facts(surface: Surface) -> list[str]:
     """Return what a caption says of the losses and accuracies, gaps and bars included."""
-    names = sorted((name for name in _drawable(surface) if is_loss(name) or is_accuracy(name)), key=_rank)
+    names = sorted((name for name in _drawable(surface) if is_shown(name)), key=_rank)
     fields = [field_of(surface, name) for name in names or _drawable(surface)[:1]]
     return [_readable(fact) for fact in [*labels.facts(fields), *_stops(surface)]]
 

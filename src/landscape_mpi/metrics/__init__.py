@@ -1,0 +1,1 @@
+"""The metrics: what may be computed at a point, one module each, and what everything else has to know of them."""

@@ -1,0 +1,58 @@
+"""Says what a metric is: the results it writes, what it needs and costs, and what figures call it. Knows no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bars = Callable[[Floats, Floats, Ints, int], Floats]
+"""(means [G], variances [G], examples used [G], examples of the first level) -> 95 % error bars [G]."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A number that a metric gives at a point, float64 in the file.
+
+    Attributes:
+        name: Of a split the end of the dataset's name, `acc` of `train_acc`; else all of it, `max_eig`.
+        words: What figures call it, "accuracy".
+        unit: nats, % or nothing. What is in % has error bars in points, all else has them relative to the mean.
+        wild: Whether it may be NaN or infinite at a point that was computed.
+        shown: Whether it is drawn along a line, and named in a caption, without being asked for.
+    """
+
+    name: str
+    words: str
+    unit: Literal["nats", "%", ""] = ""
+    wild: bool = True
+    shown: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a job may ask for at every point.
+
+    Attributes:
+        key: What a job calls it.
+        results: What it writes, in the order of the file.
+        of: `examples`: means over the examples of each split, with a standard error each; `point`: numbers of the whole
+            network.
+        needs: `classes`: targets that are class indices; `gradients`: a network and a loss that can be differentiated
+            twice; `nothing` else than outputs and targets.
+        cost: Beside the evaluation of the loss, in words.
+        compute: (outputs, targets) of some examples -> a tensor [n] for each result; None where the job's loss or a
+            part of the sweep computes it.
+        bars: Error bars of estimates from some of the examples; None where it has none.
+    """
+
+    key: str
+    results: tuple[Result, ...]
+    of: Literal["examples", "point"]
+    needs: Literal["nothing", "classes", "gradients"]
+    cost: str
+    compute: Callable[[Any, Any], dict[str, Any]] | None = None
+    bars: Bars | None = None

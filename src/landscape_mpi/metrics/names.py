@@ -1,0 +1,90 @@
+"""Makes the names of a surface's results, and takes them apart: `train_loss`, `train_loss_stderr`, `train_images`."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from landscape_mpi.metrics.base import Metric, Result
+from landscape_mpi.metrics.registry import METRICS, asked
+
+STDERR, BAR, IMAGES, SIZE = "_stderr", "_bar", "_images", "_size"
+"""How names end: of standard errors, 95 % error bars and numbers of examples used; of a split's size, an attribute."""
+RELATIVE = "_relbar"
+"""How the names of error bars in percent of the mean end; they are in no file."""
+_SPREADS = {
+    STDERR: "standard error of the ",
+    BAR: "95 % error bar of the ",
+    RELATIVE: "relative 95 % error bar of the ",
+}
+USED = Result("images", "images used")
+ERROR = Result("err", "error", "%")
+"""What files of other programs hold instead of accuracies."""
+_OF_SPLITS = {result.name: result for one in METRICS if one.of == "examples" for result in one.results}
+_OF_POINTS = {result.name: result for one in METRICS if one.of == "point" for result in one.results}
+_LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a dataset, taken apart.
+
+    Attributes:
+        result: Which number it is.
+        split: Of which split; None where it is of the whole network.
+        spread: `_stderr`, `_bar` or `_relbar` where it says how exact the result is; else nothing.
+    """
+
+    result: Result
+    split: str | None = None
+    spread: str = ""
+
+    @property
+    def spread_words(self) -> str:
+        """What comes before the result's words, such as "standard error of the "."""
+        return _SPREADS.get(self.spread, "")
+
+
+def parse(name: str) -> Name | None:
+    """Return the parts of a dataset's name; None where it is no result of ours."""
+    if name in _OF_POINTS:
+        return Name(_OF_POINTS[name])
+    spread = next((one for one in _SPREADS if name.endswith(one)), "")
+    split, _, what = name.removesuffix(spread).rpartition("_")
+    result = {**_OF_SPLITS, USED.name: USED, ERROR.name: ERROR}.get(what)
+    return Name(result, split, spread) if split and result else None
+
+
+def is_mean(name: str, metric: Metric) -> bool:
+    """Whether a dataset is the mean of a metric over some split, such as `test_loss`."""
+    found = parse(name)
+    return found is not None and not found.spread and found.result in metric.results
+
+
+def is_result(name: str) -> bool:
+    """Whether a dataset is called as a result of ours, so that it has to have the shape of one."""
+    return _LIKE_OURS.fullmatch(name) is not None
+
+
+def result_names(splits: Iterable[str], keys: Iterable[str], sampled: bool = False) -> tuple[str, ...]:
+    """Return the result datasets of a job: for each split its means, each with its standard error.
+
+    Where examples are sampled each has its error bar too, and each split the number of examples used. What is of the
+    whole network comes last.
+    """
+    metrics = asked(keys)
+    spreads = ("", STDERR, BAR) if sampled else ("", STDERR)
+    names = []
+    for split in splits:
+        names += [f"{mean}{spread}" for mean in means(split, metrics) for spread in spreads]
+        names += [f"{split}{IMAGES}"] if sampled else []
+    return (*names, *(result.name for one in metrics if one.of == "point" for result in one.results))
+
+
+def means(split: str, metrics: Iterable[Metric]) -> list[str]:
+    """Return the names of a split's means: `train_loss`, `train_acc`."""
+    return [f"{split}_{result.name}" for one in metrics if one.of == "examples" for result in one.results]
+
+
+def dtype_of(name: str) -> str:
+    """Return the dtype of a result's dataset."""
+    return "i8" if name.endswith(IMAGES) else "f8"

@@ -1,0 +1,52 @@
+"""The names of results: what a job writes, and what a name says."""
+
+from typing import get_args
+
+import pytest
+
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import dtype_of, is_mean, is_result, parse, result_names
+from landscape_mpi.metrics.registry import METRICS, USUAL, Key, asked
+
+
+def test_a_job_may_name_what_the_registry_holds():
+    assert get_args(Key) == tuple(metric.key for metric in METRICS)
+    assert set(USUAL) < set(get_args(Key))
+
+
+def test_results_come_in_the_order_of_the_file_whatever_that_of_the_job():
+    names = (
+        *("train_loss", "train_loss_stderr", "train_acc", "train_acc_stderr"),
+        *("test_loss", "test_loss_stderr", "test_acc", "test_acc_stderr"),
+        *("min_eig", "max_eig", "hessian_residual", "hessian_iterations"),
+    )
+    assert result_names(["train", "test"], ["hessian", "accuracy"]) == names
+    assert [metric.key for metric in asked(["accuracy"])] == ["loss", "accuracy"]
+
+
+def test_sampled_results_have_bars_and_how_many_examples_were_used():
+    assert result_names(["train"], ["loss"], sampled=True) == (
+        *("train_loss", "train_loss_stderr", "train_loss_bar", "train_images"),
+    )
+    assert [dtype_of(name) for name in ("train_loss", "train_images")] == ["f8", "i8"]
+
+
+@pytest.mark.parametrize("name", result_names(["train", "hold_out"], [m.key for m in METRICS], sampled=True))
+def test_every_name_that_is_written_is_known(name):
+    found = parse(name)
+    assert is_result(name)
+    assert name == "_".join(filter(None, [found.split, found.result.name])) + found.spread
+
+
+@pytest.mark.parametrize("name", ["", "loss", "_loss", "something", "status", "train", "train_loss_", "Loss"])
+def test_other_names_say_nothing(name):
+    assert parse(name) is None
+    assert not is_result(name)
+
+
+def test_means_are_told_from_what_says_how_exact_they_are():
+    assert is_mean("test_acc", ACCURACY)
+    assert not is_mean("test_acc", LOSS)
+    assert not is_mean("test_acc_stderr", ACCURACY)
+    assert not is_mean("max_eig", LOSS)
