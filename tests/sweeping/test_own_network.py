@@ -15,8 +15,8 @@ from torch.nn.utils import parametrizations, prune
 import landscape_mpi
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping.check_network import distance
 from landscape_mpi.sweeping.context import Options
-from landscape_mpi.sweeping.reference import distance
 from landscape_mpi.sweeping.run import sweep
 from support import tiny
 from support.jobs import tiny_job

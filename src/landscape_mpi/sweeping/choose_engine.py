@@ -1,22 +1,22 @@
-"""The engine of a surface: the fastest one that agrees with the plain network; writes nothing."""
+"""Chooses the engine of a surface: the fastest one that gives what the plain network gives."""
 
+import math
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, PerImage, Point
-from landscape_mpi.job import Axis, Grid
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, PerImage
 from landscape_mpi.log import log
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.collective import Slices, at, evaluate_all, means
-from landscape_mpi.sweeping.compare import CENTRE, Comparison, evaluator_of, needs_afresh
+from landscape_mpi.sweeping.check_network import CENTRE, Comparison, evaluator_of, needs_afresh
+from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, means, per_image_at
 from landscape_mpi.sweeping.experiment import Experiment
-from landscape_mpi.sweeping.fastest import fastest_first, is_worth_it
 from landscape_mpi.sweeping.precision import difference
 
 AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
@@ -24,17 +24,24 @@ FLAT = (
     "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
     "part in them, or the network keeps what it computed from them before it was copied."
 )
-FAR_IMAGES = 256
-"""Images of each split that are compared at the far corner; at the centre all are."""
+WORTH = 20_000
+"""Images over all points from which on engines are timed; below, the first engine that agrees is taken."""
+SURELY = 0.75
+"""An engine is preferred to the first one where it takes less than this of its time: noise is to decide nothing."""
+TURNS = 3
+"""Times that each engine is timed; the shortest counts."""
 
 
 @dataclass(frozen=True)
 class Engine:
     """An engine that agreed with the plain network.
 
-    `centre`: what the checkpoint gives by the plain network, `train_loss`, `train_acc`, ...; `images`: what each image
-    of each split gives at theta* by this engine, the same on every rank; `afresh`: whether each point gets a network of
-    its own.
+    Attributes:
+        name: As in the job's `evaluate.engine`.
+        evaluator: What evaluates points on this rank.
+        centre: What the checkpoint gives by the plain network, `train_loss`, `train_acc`, ...
+        images: What each image of each split gives at theta* by this engine, the same on every rank.
+        afresh: Whether each point gets a network of its own.
     """
 
     name: str
@@ -55,7 +62,7 @@ def choose_engine(
         plane: The plane of the surface.
         batch: Images at a time.
         recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
-        alike: Whether other runs have to take the same engine, as those of other shards: then nothing is measured.
+        alike: Whether other runs have to take the same engine, as those of other shards: then nothing is timed.
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
@@ -69,12 +76,12 @@ def choose_engine(
     if comparison.flat:
         log(world, f"note: {FLAT}")
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
-    choice = _Choice(world, experiment, plane, batch, comparison, bool(afresh))
-    plain = choice.plain()
+    trials = _Trials(world, experiment, plane, batch, comparison, bool(afresh))
+    plain = trials.plain()
     if not recorded and not alike:
-        names = choice.fastest_first(names)
+        names = trials.fastest_first(names)
     for name in [recorded] if recorded else names:
-        found = choice.attempt(name, plain)
+        found = trials.trial(name, plain)
         if isinstance(found, Engine):
             return found
         if recorded and recorded != "eager":
@@ -91,7 +98,9 @@ def choose_engine(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _Trials:
+    """Engines that are built, timed and compared with the plain network; all methods are collective."""
+
     world: World
     experiment: Experiment
     plane: Plane
@@ -101,21 +110,20 @@ class _Choice:
     built: dict[str, Evaluator | str] = field(default_factory=dict)
 
     def fastest_first(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the names of engines, the fastest one first where that is worth measuring; collective."""
-        job, task = self.experiment.job.values, self.experiment.task
-        images = sum(len(split) for split in task.splits.values())
+        """Return the names of engines, the fastest one first where that is worth measuring."""
+        splits = self.experiment.task.splits
+        evaluations = math.prod(self.experiment.job.values.chosen_grid.shape) * sum(map(len, splits.values()))
         ours = [name for name in names if name != "eager"]
-        if len(ours) < 2 or not is_worth_it(job, images):
+        if len(ours) < 2 or evaluations < WORTH:
             return names
         for name in ours:
             with suppress(RankError, UserError):
-                self.built[name] = self._everywhere(name)
+                self.built[name] = self._build_on_all(name)
         engines = {name: built for name, built in self.built.items() if not isinstance(built, str)}
-        split = next(iter(task.splits))
-        some = min(self.batch, len(task.splits[split]))
+        split = next(iter(splits))
         try:
-            order = fastest_first(self.world, engines, split, some) if engines else ()
-        except (RankError, UserError):  # which of them failed, an attempt will tell
+            order = fastest_first(self.world, engines, split, min(self.batch, len(splits[split]))) if engines else ()
+        except (RankError, UserError):  # which of them failed, its trial will tell
             return names
         failed = [name for name in ours if name not in order]  # these say why, before another one is taken
         return (*failed, *order, *(name for name in names if name not in ours))
@@ -124,30 +132,32 @@ class _Choice:
         """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
         task, batch = self.experiment.task, Batch(self.batch)
         network = together(self.world, task.calibrated, self.experiment.theta.network)
-        found = self._all(lambda split, images: batch.attempt(lambda n: task.evaluate(network, split, images, n)))
-        return self._means(found)
 
-    def attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
-        """Return the engine, or why it is not to be had; collective."""
+        def evaluate(split: str, images: slice) -> PerImage:
+            return batch.attempt(lambda n: task.evaluate(network, split, images, n))
+
+        found = evaluate_all(self.world, self.experiment, evaluate, self.batch)
+        return means(found, self.experiment.job.values.metrics)
+
+    def trial(self, name: str, plain: Mapping[str, float]) -> Engine | str:
+        """Return the engine, or why it is not to be had."""
         try:
-            return self._attempt(name, plain)
+            built = self.built.pop(name, None) or self._build_on_all(name)
+            if isinstance(built, str):
+                return built
+            images = evaluate_all(self.world, self.experiment, per_image_at(built, CENTRE), self.batch)
+            ours = means(images, self.experiment.job.values.metrics)
+            reason = difference(plain, ours, self.experiment.precision.tolerance)
+            if not reason and name != "eager":
+                found = self.comparison.differs(self.world, built)
+                reason = str(found) if found else self._differs_far_away(built)
         except (RankError, UserError) as error:  # the user's own code has run by now, in the plain network
             if name == "eager":
                 raise
             return f"it failed ({str(error).strip().rpartition(chr(10))[2]})"
-
-    def _attempt(self, name: str, plain: Mapping[str, float]) -> Engine | str:
-        built = self.built.pop(name, None) or self._everywhere(name)
-        if isinstance(built, str):
-            return built
-        images = self._all(at(built, CENTRE))
-        reason = self._differ(plain, self._means(images))
-        if not reason and name != "eager":
-            found = self.comparison.differs(self.world, built)
-            reason = str(found) if found else self._far(built)
         return reason or Engine(name, built, plain, images, self.afresh)
 
-    def _everywhere(self, name: str) -> Evaluator | str:
+    def _build_on_all(self, name: str) -> Evaluator | str:
         """Return the engine, or why one of the ranks cannot build it."""
         built = together(self.world, self._build, name)
         reasons = [reason for reason in self.world.allgather(built if isinstance(built, str) else None) if reason]
@@ -164,29 +174,46 @@ class _Choice:
         except CannotFuseError as error:
             return str(error)
 
-    def _far(self, evaluator: Evaluator) -> str | None:
+    def _differs_far_away(self, evaluator: Evaluator) -> str | None:
         """Say how the engine differs from the plain network at the corner farthest from the centre."""
-        point = far_corner(self.experiment.job.values.chosen_grid)
-        network, task = self.experiment.theta.network, self.experiment.task
-        plain = together(self.world, EagerEvaluator, network, self.plane, task, self.batch)
-        reason = self._differ(*(self._means(self._all(at(one, point), FAR_IMAGES)) for one in (plain, evaluator)))
+        experiment, point = self.experiment, far_corner(self.experiment.job.values.chosen_grid)
+        eager = together(self.world, EagerEvaluator, experiment.theta.network, self.plane, experiment.task, self.batch)
+        plain, ours = (
+            means(
+                evaluate_all(self.world, experiment, per_image_at(one, point), self.batch, FAR_IMAGES),
+                experiment.job.values.metrics,
+            )
+            for one in (eager, evaluator)
+        )
+        reason = difference(plain, ours, experiment.precision.tolerance)
         return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
 
-    def _all(self, evaluate: Slices, limit: int | None = None) -> dict[str, PerImage]:
-        return evaluate_all(self.world, self.experiment, evaluate, self.batch, limit)
 
-    def _means(self, found: Mapping[str, PerImage]) -> dict[str, float]:
-        return means(found, self.experiment.job.values.metrics)
+def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, batch: int) -> tuple[str, ...]:
+    """Return the names of engines, the fastest one first where it surely is; collective.
 
-    def _differ(self, plain: Mapping[str, float], ours: Mapping[str, float]) -> str | None:
-        return difference(plain, ours, self.experiment.precision.tolerance)
+    Args:
+        world: The ranks, whose times are added up.
+        engines: By name, in the order that is kept where the times do not tell them apart.
+        split: Of which a batch is evaluated, at the centre.
+        batch: Images of it.
+    """
+    # of this process alone where it has one thread, since others may be busy
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
+    def measure() -> dict[str, float]:
+        best = dict.fromkeys(engines, math.inf)
+        for turn in range(TURNS + 1):  # the first one warms up
+            for name, evaluator in engines.items():
+                began = clock()
+                evaluator.per_image(CENTRE, split, slice(0, batch))
+                best[name] = min(best[name], clock() - began) if turn else math.inf
+        return best
 
-def far_corner(grid: Grid) -> Point:
-    """Return the corner of a grid that is farthest from the centre."""
-    return Point(_farthest(grid.alpha), 0.0 if grid.beta is None else _farthest(grid.beta))
-
-
-def _farthest(axis: Axis) -> float:
-    coordinates = axis.coordinates()
-    return float(coordinates[np.abs(coordinates).argmax()])
+    found = world.allgather(together(world, measure))
+    total = {name: math.fsum(one[name] for one in found) for name in engines}
+    first, *others = total
+    quick = min(others, key=total.__getitem__, default=first)
+    if total[quick] < SURELY * total[first]:
+        return quick, *(name for name in total if name != quick)
+    return tuple(total)

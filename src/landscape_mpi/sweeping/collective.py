@@ -1,23 +1,32 @@
-"""Ways to evaluate a point, each by all ranks together, some of the images a rank; compares and writes nothing."""
+"""Evaluates a point by all ranks together, each some of the images: to compare engines and precisions."""
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from landscape_mpi.evaluate import Evaluator, PerImage, Point, batches, summarise
-from landscape_mpi.mpi.world import World, on_ranks
+import numpy as np
+
+from landscape_mpi.assemble import without_tf32
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, PerImage, Point, batches, summarise
+from landscape_mpi.job import Axis, Grid
+from landscape_mpi.mpi.world import World, on_ranks, together
+from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.precision import deviation
 
-Slices = Callable[[str, slice], PerImage]
-"""(split, images) -> what the images give, one way."""
+FAR_IMAGES = 256
+"""Images of each split that are compared at the far corner; at the centre all are."""
+PerSlice = Callable[[str, slice], PerImage]
+"""(split, images) -> what each of the images gives."""
 
 
-def at(evaluator: Evaluator, point: Point) -> Slices:
-    """Return an evaluator's way at one point."""
+def per_image_at(evaluator: Evaluator, point: Point) -> PerSlice:
+    """Return what evaluates images of a split at one point."""
     return lambda split, images: evaluator.per_image(point, split, images)
 
 
 def evaluate_all(
-    world: World, experiment: Experiment, evaluate: Slices, batch: int, limit: int | None = None
+    world: World, experiment: Experiment, evaluate: PerSlice, batch: int, limit: int | None = None
 ) -> dict[str, PerImage]:
     """Return what the first `limit` images of each split give, or all of them, the same on every rank; collective.
 
@@ -31,6 +40,14 @@ def evaluate_all(
     return found
 
 
+def share(images: int, batch: int, world: World) -> slice:
+    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks."""
+    cuts = list(batches(images, batch))
+    each = math.ceil(len(cuts) / world.size)
+    mine = cuts[world.rank * each : (world.rank + 1) * each]
+    return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)
+
+
 def means(found: Mapping[str, PerImage], metrics: tuple[str, ...]) -> dict[str, float]:
     """Return `train_loss`, `train_acc`, ... of per-image results."""
     return {
@@ -40,9 +57,28 @@ def means(found: Mapping[str, PerImage], metrics: tuple[str, ...]) -> dict[str, 
     }
 
 
-def share(images: int, batch: int, world: World) -> slice:
-    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks."""
-    cuts = list(batches(images, batch))
-    each = math.ceil(len(cuts) / world.size)
-    mine = cuts[world.rank * each : (world.rank + 1) * each]
-    return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)
+def far_corner(grid: Grid) -> Point:
+    """Return the corner of a grid that is farthest from the centre."""
+
+    def farthest(axis: Axis) -> float:
+        coordinates = axis.coordinates()
+        return float(coordinates[np.abs(coordinates).argmax()])
+
+    return Point(farthest(grid.alpha), 0.0 if grid.beta is None else farthest(grid.beta))
+
+
+def precision_error(world: World, experiment: Experiment, plane: Plane, evaluator: Evaluator) -> float:
+    """Return the maximum relative error of the mean losses against those of the plain network in float32; collective.
+
+    At the centre over all images, at the corner of the grid farthest from it over 256 of each split.
+    """
+    batch, values = evaluator.batch, experiment.job.values
+    task = replace(experiment.task, autocast=None)
+    exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, batch)
+    errors = []
+    for point, limit in ((Point(0.0, 0.0), None), (far_corner(values.chosen_grid), FAR_IMAGES)):
+        ours = evaluate_all(world, experiment, per_image_at(evaluator, point), batch, limit)
+        with without_tf32(experiment.precision.tf32):
+            plain = evaluate_all(world, experiment, per_image_at(exact, point), batch, limit)
+        errors.append(deviation(means(plain, values.metrics), means(ours, values.metrics)))
+    return max(errors)

@@ -19,7 +19,7 @@ from landscape_mpi.surface.directions import StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.compare import CENTRE, Comparison, needs_afresh
+from landscape_mpi.sweeping.check_network import CENTRE, Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.resume import Identity, find_surface

@@ -2,31 +2,38 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import count
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Task, choose_layout, first_batch, lay_out, mode_note
+from landscape_mpi.evaluate import Batch, PerImage, Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.log import log, noter
 from landscape_mpi.mpi.device import choose_device
 from landscape_mpi.mpi.signals import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import own_code
 from landscape_mpi.surface.centre import WHY, centre_text, other_network
 from landscape_mpi.sweeping import load, planes
 from landscape_mpi.sweeping.lay import lay_plane
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
-from landscape_mpi.sweeping.reference import Losses, first_losses, own
 from landscape_mpi.sweeping.resume import Identity
 from landscape_mpi.sweeping.sources import Source
+
+FIRST_EXAMPLES = 32
+"""Examples of each split by whose losses networks are compared."""
+Losses = Mapping[str, NDArray[np.float64]]
+"""The losses of the first examples of each split, by its name."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def load_experiment(
     lay_out(theta.network, task.layout)
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", on_ranks(world, world.local_rank == 0, load.data_sha256, used))
-    centre = together(world, _centre, plain, short, values)
+    own_network, own_task = together(world, in_own_dtype, plain, short)
+    centre = together(world, first_losses, own_network, own_task, values.evaluate.batch)
     _same_network(world, centre_text(centre), values.evaluate.dtype)
     return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
 
@@ -118,11 +126,6 @@ def _in_eval_mode(network: nn.Module, build: str) -> nn.Module:
     plain = load.plain_arrays(network)
     with own_code("model.build", f"eval() of {build}"):
         return duplicate(plain).eval()
-
-
-def _centre(network: nn.Module, task: Task, job: SweepJob) -> Losses:
-    """Return what the callable's own network gives of the first examples, before anything else is done to it."""
-    return first_losses(*own(network, task), job.evaluate.batch)
 
 
 def _same_network(world: World, mine: str, dtype: str) -> None:
@@ -165,6 +168,33 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
 
 def _device(requested: str, world: World, tf32: bool) -> torch.device:
     return use_device(choose_device(requested, world.local_rank, torch.cuda.device_count()), tf32)
+
+
+def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
+    """Return a network on the task's device in its own dtype, or in float32 where that is less, and the task in it.
+
+    A copy where something has to be changed, else the network itself.
+    """
+    low = any(p.is_floating_point() and torch.finfo(p.dtype).bits < 32 for p in network.parameters())
+    dtype = torch.float32 if low else own_dtype(network)
+    if low:
+        network = cast(duplicate(network), task.device, dtype)
+    elif task.device.type != "cpu":
+        network = duplicate(network).to(task.device)
+    return network, replace(task, dtype=dtype)
+
+
+def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -> Losses:
+    """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time."""
+    held = Batch(FIRST_EXAMPLES if batch == "auto" else min(batch, FIRST_EXAMPLES))
+    losses = {}
+    for split in task.splits:
+
+        def evaluate(images: int, split: str = split) -> PerImage:
+            return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), images)
+
+        losses[split] = held.attempt(evaluate).losses
+    return losses
 
 
 def agreed(world: World, what: str, fingerprint: str | None) -> str:

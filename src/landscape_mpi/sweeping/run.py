@@ -32,8 +32,8 @@ from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
+from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, visits
-from landscape_mpi.sweeping.cost import precision_error
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.eigenplane import Made, make_plane

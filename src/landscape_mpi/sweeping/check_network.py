@@ -1,0 +1,257 @@
+"""Checks that an evaluator gives the losses of the callable's own network, at theta*, around it and at known ends.
+
+The reference is the network as torch's users evaluate it: laid out as it was made, in its own dtype, a copy of its own
+for each point, with the point's weights loaded before eval mode. Every engine, layout and copy has to give its losses.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ParamSpec
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from landscape_mpi.errors import CentreMismatchError, UserError
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task
+from landscape_mpi.evaluate.batchnorm import set_statistics
+from landscape_mpi.evaluate.evaluator import fast_copy
+from landscape_mpi.evaluate.fresh import fresh
+from landscape_mpi.job import Grid, InterpolatedPlane
+from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.world import World, together
+from landscape_mpi.networks.copies import cast
+from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.experiment import FIRST_EXAMPLES, Experiment, Losses, first_losses, in_own_dtype
+from landscape_mpi.sweeping.load import Theta
+from landscape_mpi.sweeping.planes import is_whole
+from landscape_mpi.sweeping.precision import Tolerance
+
+P = ParamSpec("P")
+CENTRE, TO, VIA = Point(0.0, 0.0), Point(1.0, 0.0), Point(0.0, 1.0)
+ENDS = {TO: "plane.to", VIA: "plane.via"}
+"""Where an interpolation ends, and the keys that name what is there."""
+ABOUT_HALF = 0.4717
+"""Of the way from the centre to the end of the grid."""
+DRAWS, FACTOR = 2, 8.0
+"""How often weights are changed in their last digits, and how many times as much rounding may change a loss."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network at points of a plane: a copy of its own each, with the point's weights loaded, then in eval mode.
+
+    Attributes:
+        network: As it was made, in train mode, in its own dtype, on the task's device.
+        task: In the network's dtype.
+        plane: Of its parameters, in its dtype.
+        batch: Examples at a time.
+        eps: The largest relative error of rounding a number, in the dtype of the evaluation.
+    """
+
+    network: nn.Module
+    task: Task
+    plane: Plane
+    batch: int
+    eps: float
+
+    @staticmethod
+    def of(theta: Theta, plane: Plane, task: Task, batch: int) -> "Reference":
+        """Return the reference of a plane through theta*."""
+        network, own_task = in_own_dtype(theta.origin, task)
+        eps = max(torch.finfo(dtype).eps for dtype in (task.dtype, own_task.dtype))
+        return Reference(network, own_task, plane.to(task.device, own_task.dtype), batch, eps)
+
+    def at(self, point: Point) -> Losses:
+        """Return the losses of the first examples at a point."""
+        network, _ = fresh(self.network, self.plane, self.task, point)
+        return first_losses(network, self.task, self.batch)
+
+    def slack(self, point: Point) -> dict[str, float]:
+        """Return by how much rounding may change the mean losses at a point; 0 where they change by themselves.
+
+        Found by weights whose last digits are changed: where a loss makes much of that, no two ways to compute agree.
+        """
+        losses, again = self.at(point), self.at(point)
+        found = dict.fromkeys(losses, 0.0)
+        if any(not np.array_equal(same, losses[name], equal_nan=True) for name, same in again.items()):
+            return found
+        generator = torch.Generator().manual_seed(0)
+
+        def changed(tensor: Tensor) -> Tensor:
+            signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
+            return tensor + 2 * self.eps * tensor * signs.to(tensor.device)
+
+        for _ in range(DRAWS):
+            theta = {name: changed(tensor) for name, tensor in self.plane.theta.items()}
+            for name, other in replace(self, plane=replace(self.plane, theta=theta)).at(point).items():
+                found[name] = max(found[name], FACTOR * distance(losses[name], other))
+        return found
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an evaluator differs from the network itself, and how, in words."""
+
+    point: Point
+    text: str
+
+    def __str__(self) -> str:
+        """Return both in words."""
+        return f"at alpha {self.point.alpha:g}, beta {self.point.beta:g} {self.text}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The losses of the callable's own network at some points, to compare evaluators with.
+
+    Attributes:
+        reference: The network there.
+        known: The losses of the first examples, by point.
+        tolerance: How close an evaluator has to come.
+    """
+
+    reference: Reference
+    known: Mapping[Point, Losses]
+    tolerance: Tolerance
+
+    @staticmethod
+    def of(experiment: Experiment, plane: Plane, batch: int, points: tuple[Point, ...] = ()) -> "Comparison":
+        """Return the comparison at theta*, at the ends of an interpolation, and at points, by default around theta*."""
+        reference = Reference.of(experiment.theta, plane, experiment.task, batch)
+        known = {CENTRE: reference.at(CENTRE) if experiment.anew else experiment.centre}
+        for point in points or around_centre(experiment.job.values.chosen_grid):
+            if losses := _if_possible(reference.at, point):
+                known[point] = losses
+        return Comparison(reference, known | own_ends(experiment, batch), experiment.precision.tolerance)
+
+    @property
+    def flat(self) -> bool:
+        """Whether the first examples give the same to the bit at all points, though the plane moves parameters."""
+        first, *others = [np.concatenate(list(losses.values())) for losses in self.known.values()]
+        same = all(np.array_equal(first, other, equal_nan=True) for other in others)
+        return bool(others) and same and self.reference.plane.norms[0] > 0
+
+    def differs(self, world: World, evaluator: Evaluator) -> Difference | None:
+        """Return where an evaluator differs first, on the first rank where it does; collective."""
+
+        def first() -> Difference | None:
+            texts = ((point, self._differs_at(evaluator, point)) for point in self.known)
+            return next((Difference(point, text) for point, text in texts if text), None)
+
+        found = world.allgather(together(world, first))
+        return next((difference for difference in found if difference), None)
+
+    def _differs_at(self, evaluator: Evaluator, point: Point) -> str | None:
+        expected = self.known[point]
+        try:
+            found = {split: evaluator.per_image(point, split, slice(0, FIRST_EXAMPLES)).losses for split in expected}
+        except Interrupted:
+            raise
+        except Exception as error:
+            return f"it failed ({type(error).__name__}: {error})"
+        if self._compare(expected, found, {}) is None:
+            return None
+        return self._compare(expected, found, self.reference.slack(point))  # it may be no more than rounding
+
+    def _compare(self, expected: Losses, found: Losses, slack: Mapping[str, float]) -> str | None:
+        for split, losses in expected.items():
+            size = abs(float(losses[np.isfinite(losses)].mean())) if np.isfinite(losses).any() else 0.0
+            allowed = self.tolerance.relative * size + self.tolerance.absolute + slack.get(split, 0.0)
+            if distance(losses, found[split]) > allowed:
+                plain, ours = float(losses.mean()), float(found[split].mean())
+                first = f"the mean {split} loss of the first {len(losses)} examples"
+                return f"{first} is {plain:.9g} by the network itself and {ours:.9g} on the plane"
+        return None
+
+
+def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return how far the means of the finite losses are apart; inf where a loss is finite in one of the two alone.
+
+    What overflows first decides whether a loss is NaN or inf, which counts as the same.
+    """
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)):
+        return float("inf")
+    return abs(float(a[finite].mean()) - float(b[finite].mean())) if finite.any() else 0.0
+
+
+def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -> Difference | None:
+    """Return why each point needs a copy of the network of its own; None where weights can be set in place; collective.
+
+    Raises:
+        CentreMismatchError: neither way gives f(0, 0).
+        UserError: neither way gives the network's own losses elsewhere.
+    """
+    plane, batch = comparison.reference.plane, comparison.reference.batch
+    in_place = together(world, evaluator_of, experiment, plane, batch, afresh=False)
+    reason = comparison.differs(world, in_place)
+    if reason is None:
+        return None
+    afresh = together(world, evaluator_of, experiment, plane, batch, afresh=True)
+    failure = comparison.differs(world, afresh)
+    if failure is None:
+        return reason
+    expected = f"{failure}; expected them equal to {comparison.tolerance.relative:.0e}. A network"
+    if failure.point == CENTRE:
+        does = "that draws random numbers in eval mode, or changes its own state, does this"
+        raise CentreMismatchError(f"f(0, 0) does not match: {expected} {does}.")
+    if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ENDS:
+        does = (
+            "with parts that are neither parameters nor in its state dict does this, where they differ at the two ends"
+        )
+        raise UserError(f"{ENDS[failure.point]}: {expected} {does}.")
+    does = "that keeps what it once computed, or depends on its dtype or on its tensors' layout, does this"
+    raise UserError(f"model.build: {expected} {does}.")
+
+
+def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bool) -> EagerEvaluator:
+    """Return the network's own forward pass at points of a plane, set in place or made afresh at each."""
+    task, theta = experiment.task, experiment.theta
+    if not afresh:
+        return EagerEvaluator(theta.network, plane, task, batch)
+    origin = cast(fast_copy(theta.origin, task.layout), task.device, task.dtype)
+    return EagerEvaluator(origin, plane, task, batch, afresh=True)
+
+
+def around_centre(grid: Grid) -> tuple[Point, ...]:
+    """Return a point each way from the centre, about half-way to the end of the grid; one where the grid begins at 0.
+
+    No point of a usual grid: one at which a rank dies would be the end of every run, before any point is computed.
+    """
+    alpha, beta = grid.alpha.coordinates(), np.zeros(1) if grid.beta is None else grid.beta.coordinates()
+    ends = (alpha.min(), beta.min()), (alpha.max(), beta.max())
+    points = (Point(ABOUT_HALF * float(a), ABOUT_HALF * float(b)) for a, b in ends)
+    return tuple(point for point in points if point != CENTRE)
+
+
+def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
+    """Return what the networks at both ends of an interpolation give by themselves.
+
+    Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s.
+    """
+    plane, theta = experiment.job.values.plane, experiment.theta
+    if not (isinstance(plane, InterpolatedPlane) and is_whole(plane)):
+        return {}
+    found = {}
+    for point, name in ((TO, plane.to), (VIA, plane.via)):
+        if name is not None:
+            end = experiment.source.end(theta, ENDS[point], name)
+            if experiment.job.values.evaluate.batchnorm == "keep":
+                set_statistics(end, theta.statistics)
+            network, task = in_own_dtype(end.eval(), experiment.task)
+            task.calibrate(network)
+            if losses := _if_possible(first_losses, network, task, batch):
+                found[point] = losses
+    return found
+
+
+def _if_possible(evaluate: Callable[P, Losses], *args: P.args, **kwargs: P.kwargs) -> Losses | None:
+    """Return what a network gives; None where it fails: what becomes of such a point is for the sweep."""
+    try:
+        return evaluate(*args, **kwargs)
+    except Interrupted:
+        raise
+    except Exception:
+        return None
