@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.mpi.signals import NEVER
+from landscape_mpi.mpi.shutdown import NEVER
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.lay import lay_plane
 from landscape_mpi.sweeping.load import theta_of

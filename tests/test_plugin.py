@@ -9,7 +9,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Names, Task
 from landscape_mpi.evaluate.losses import cross_entropy
-from landscape_mpi.mpi.signals import Interrupted, Stop
+from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.networks import build_network
 from landscape_mpi.plugin import load_plugin, own_code, reason
 from support.jobs import tiny_job

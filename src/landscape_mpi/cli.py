@@ -14,7 +14,7 @@ from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.log import answer, check_answered, report, say
 from landscape_mpi.mpi.failures import Parent
-from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.shutdown import Stop
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from torch import nn
 
 import landscape_mpi
 from landscape_mpi import UserError
-from landscape_mpi.mpi.signals import SIGNALS
+from landscape_mpi.mpi.shutdown import SIGNALS
 from support import tiny
 from support.jobs import done, results
 from support.launch import launch

@@ -1,10 +1,11 @@
-"""Which launcher counts: the nearest one; a shell and a notebook in a step of SLURM's have none."""
+"""The nearest launcher counts; a shell and a notebook of a SLURM step have none; another MPI's is refused."""
 
 import sys
 
 import pytest
 
-from landscape_mpi.mpi.launcher import Launcher, launcher_of
+from landscape_mpi.errors import UserError
+from landscape_mpi.mpi.launcher import Launcher, check_launcher, launcher_of, local_rank_from
 from support.launch import launch
 
 OPEN = """
@@ -72,3 +73,29 @@ def test_tasks_that_do_not_see_each_other_are_refused_in_one_sentence():
         "error: the launcher started 4 processes (SLURM_STEP_NUM_TASKS) and each sees a world of 1"
     )
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_many_worlds_of_one_are_refused(name):
+    with pytest.raises(UserError, match=f"started 4 processes \\({name}\\)"):
+        check_launcher(1, {name: "4"})
+
+
+def test_a_fitting_launcher_and_none_pass():
+    check_launcher(4, {"OMPI_COMM_WORLD_SIZE": "4"})
+    check_launcher(1, {"OMPI_COMM_WORLD_SIZE": "1"})
+    check_launcher(1, {})
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 0),
+        ({"SLURM_LOCALID": "3"}, 3),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "2", "SLURM_LOCALID": "0"}, 2),
+        ({"MPI_LOCALRANKID": "1", "SLURM_LOCALID": "0"}, 1),
+        ({"SLURM_LOCALID": "nonsense"}, 0),
+    ],
+)
+def test_the_launchers_environment_is_the_fallback(environment, expected):
+    assert local_rank_from(environment) == expected

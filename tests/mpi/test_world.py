@@ -1,24 +1,16 @@
-"""A launcher of another MPI is refused; a mistake on one rank is everybody's."""
+"""A mistake on one rank is everybody's; ranks load nothing heavy by themselves."""
 
 import pickle
+import subprocess
 import sys
 
 import pytest
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.mpi.world import RankError, Solo, check_launcher, on_ranks, on_root, together
+from landscape_mpi.mpi.world import RankError, Solo, on_ranks, on_root, together
 
-
-@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_many_worlds_of_one_are_refused(name):
-    with pytest.raises(UserError, match=f"started 4 processes \\({name}\\)"):
-        check_launcher(1, {name: "4"})
-
-
-def test_a_fitting_launcher_and_none_pass():
-    check_launcher(4, {"OMPI_COMM_WORLD_SIZE": "4"})
-    check_launcher(1, {"OMPI_COMM_WORLD_SIZE": "1"})
-    check_launcher(1, {})
+MODULES = "landscape_mpi.mpi.scheduler, landscape_mpi.mpi.communicator"
+IMPORT = f"import sys, {MODULES}; print(sorted({{'torch', 'mpi4py', 'matplotlib'}} & set(sys.modules)))"
 
 
 def test_a_step_gives_its_value():
@@ -69,3 +61,8 @@ def test_an_exit_on_one_rank_is_everybodys_and_ctrl_c_on_one_alone_stays_what_it
 
 def interrupted():
     raise KeyboardInterrupt
+
+
+def test_importing_ranks_loads_neither_torch_nor_mpi():
+    run = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-ASK = "import os, time; from landscape_mpi.mpi.slurm import job_end; print(job_end(os.environ) - time.time())"
+ASK = "import os, time; from landscape_mpi.mpi.shutdown import job_end; print(job_end(os.environ) - time.time())"
 
 
 @pytest.mark.parametrize("array", [[], ["--array=2"]], ids=["job", "task"])

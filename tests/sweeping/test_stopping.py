@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.mpi.signals import LEAD, Interrupted, Stop, stop_time
+from landscape_mpi.mpi.shutdown import LEAD, Interrupted, Stop, stop_time
 from support.jobs import done, results, tiny_job
 from support.launch import finish, launch, start
 from support.waiting import wait_for

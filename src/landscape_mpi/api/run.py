@@ -19,7 +19,7 @@ from landscape_mpi.errors import Exit, Text, UserError, render
 from landscape_mpi.files.paths import absolute
 from landscape_mpi.log import log, to_stderr
 from landscape_mpi.mpi.communicator import world_if_started
-from landscape_mpi.mpi.signals import Interrupted, Stop
+from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping.context import Options

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.shutdown import Stop
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 

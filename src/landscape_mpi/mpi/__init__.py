@@ -1,1 +1,1 @@
-"""Ranks: their world, messages and arrays, who does which piece of work, how they stop and die; the only MPI."""
+"""Ranks: their world, messages and shared arrays, who does which piece of work, and how they stop or die."""

@@ -1,4 +1,4 @@
-"""The world of many ranks: the only module that knows mpi4py."""
+"""Opens the world of many ranks, by mpi4py: barriers, broadcasts, messages, arrays that a node's ranks share."""
 
 import os
 import socket
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import Text
 from landscape_mpi.log import log, to_stderr
-from landscape_mpi.mpi import node_arrays
+from landscape_mpi.mpi import node
 from landscape_mpi.mpi.failures import Parent
-from landscape_mpi.mpi.launcher import Launcher, launcher_of
-from landscape_mpi.mpi.node_arrays import SLACK, Form
-from landscape_mpi.mpi.world import Solo, World, check_launcher, wait_for
+from landscape_mpi.mpi.launcher import check_launcher, launcher_of
+from landscape_mpi.mpi.node import SLACK, Form
+from landscape_mpi.mpi.world import Solo, World, wait_for
 
 T = TypeVar("T")
 RECOVERS = "OMPI_MCA_orte_enable_recovery"
@@ -47,7 +47,11 @@ def open_world(parent: Parent | None = None) -> World:
     launcher = launcher_of(os.environ)
     if launcher and launcher.slurm and not is_started():
         if not launcher.many:  # a shell or a notebook: MPI would look for the tasks of its step, or refuse to start
-            return _alone(launcher, parent)
+            alone = Solo(parent)
+            if launcher.size > 1 and parent:
+                tasks = f"this is the shell of a step of {launcher.size} tasks"
+                log(alone, f"note: {tasks}: one process; mpirun starts ranks in it.")
+            return alone
         if launcher.mute and not _starts():
             check_launcher(1, os.environ)
     try:
@@ -57,17 +61,6 @@ def open_world(parent: Parent | None = None) -> World:
         return Solo(parent)
     check_launcher(MPI.COMM_WORLD.size, os.environ)
     return MpiWorld(MPI, MPI.COMM_WORLD, parent)
-
-
-def _alone(launcher: Launcher, parent: Parent | None) -> World:
-    """Return the world of one process, and say so where that may surprise."""
-    world = Solo(parent)
-    if launcher.size > 1 and parent:
-        log(
-            world,
-            f"note: this is the shell of a step of {launcher.size} tasks: one process; mpirun starts ranks in it.",
-        )
-    return world
 
 
 def _starts() -> bool:
@@ -160,16 +153,16 @@ class MpiWorld:
 
         MPI dies of a shared window without room, so that is looked at before.
         """
-        need, free = node_arrays.nbytes(forms), node_arrays.room(node_arrays.shared_memory())
+        need, free = node.nbytes(forms), node.room(node.shared_memory())
         if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
             return [self._allocate(*form) for form in forms], ""
-        file = self._node.bcast(node_arrays.new_file(need) if self._node.rank == 0 else None)
-        found = node_arrays.mapped(file, forms) if file else None
+        file = self._node.bcast(node.new_file(need) if self._node.rank == 0 else None)
+        found = node.mapped(file, forms) if file else None
         everywhere = all(self._node.allgather(found is not None))
         if file and self._node.rank == 0:
             Path(file).unlink(missing_ok=True)
         place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
-        short = f"{node_arrays.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
+        short = f"{node.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
         note = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
         return found if everywhere else None, note if self._node.rank == 0 else ""
 

@@ -1,14 +1,18 @@
-"""Which piece is handed out next, and who has which in hand; sends nothing, and knows no piece from the inside."""
+"""Decides which piece of work is handed out next, and remembers which rank has which in hand; sends nothing."""
 
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic
+from typing import Generic, TypeVar
 
-from landscape_mpi.mpi.messages import Piece, Result
-from landscape_mpi.mpi.signals import NEVER, Stop
+from landscape_mpi.mpi.shutdown import NEVER, Stop
+
+Piece = TypeVar("Piece")
+"""What is handed out, such as the index of a point; never None, and small enough for a message."""
+Result = TypeVar("Result")
+"""What comes back."""
 
 
 class Later(Enum):

@@ -1,4 +1,4 @@
-"""The process above a rank: sees it die, says so in one sentence and ends the job; knows neither MPI nor the work.
+"""Watches a rank from the process above it, which sees it die, says so in one sentence and ends the job; no MPI.
 
 What a launcher starts forks at once. The child is the rank; the parent waits for its end, and nothing that happens in
 the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that has ended
@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.mpi.signals import SIGNALS
+from landscape_mpi.mpi.shutdown import SIGNALS
 
 LOOK = 0.5
 """Seconds between two looks at the launcher and at the other ranks' parents."""

@@ -1,12 +1,16 @@
-"""Who started this process, and how many beside it: the nearest launcher that the environment speaks of."""
+"""Reads from the environment who started this process, and how many beside it: the nearest launcher counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from landscape_mpi.errors import UserError
 
 LAUNCHERS = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
 """Variables in which an mpirun tells a process how many of them there are, and which it is."""
 STEP, TASKS, TASK = "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"
 """Those of a step of SLURM. They stay in what an mpirun starts within the step, which is nearer."""
+LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+"""Those in which a launcher tells a process which it is on its node, the nearest launcher's first."""
 MESSENGERS = ("PMIX_RANK", "PMI_RANK", "PMI_FD")
 """Variables without which MPI has nobody to ask for the other processes, unless it was built for SLURM alone."""
 SHELL = "SLURM_PTY_PORT"
@@ -54,3 +58,30 @@ def launcher_of(environment: Mapping[str, str]) -> Launcher | None:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() else 0
+
+
+def local_rank_from(environment: Mapping[str, str]) -> int:
+    """Return the node-local rank that a launcher wrote into the environment, else 0.
+
+    Only a fallback for a process without MPI: under `mpirun` in a one-node batch job SLURM_LOCALID is 0 everywhere.
+    """
+    found = (environment[name] for name in LOCAL_RANKS if environment.get(name, "").isdecimal())
+    return int(next(found, 0))
+
+
+def check_launcher(size: int, environment: Mapping[str, str]) -> None:
+    """Refuse a launcher that started several processes which do not see each other.
+
+    Raises:
+        UserError: the world has one rank and the environment speaks of more.
+    """
+    launcher = launcher_of(environment)
+    if size == 1 and launcher and launcher.many:
+        raise UserError(
+            "",
+            (
+                f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
+                "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`)"
+            ),
+            remedy="use the mpirun of that one",
+        )

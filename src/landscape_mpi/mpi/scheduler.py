@@ -1,22 +1,35 @@
-"""Work on all ranks: who serves, who works, and what happens when a piece raises; knows nothing of the work itself."""
+"""Shares out pieces of work among all ranks: rank 0 hands them out while it works too; only callers know what they are.
+
+A rank asks for its next piece before it does the one in hand, so that no answer is waited for. Rank 0 answers in a
+thread where MPI lets it, else it does no pieces itself. No rank spins while it waits.
+"""
 
 import threading
 import time
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, Text, UserError, render
 from landscape_mpi.log import log
-from landscape_mpi.mpi.coordinate import LocalSource, PieceError, RemoteSource, Server, Worker
-from landscape_mpi.mpi.dispenser import Dispenser, Handlers
-from landscape_mpi.mpi.messages import Failure, Piece, Result
-from landscape_mpi.mpi.signals import NEVER, Stop
-from landscape_mpi.mpi.world import NAP, World, failure_text
+from landscape_mpi.mpi.dispenser import LATER, Dispenser, Handlers, Piece, Result
+from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop
+from landscape_mpi.mpi.world import NAP, World, failure_text, wait_for
 
+PieceOut = TypeVar("PieceOut", covariant=True)
+ResultIn = TypeVar("ResultIn", contravariant=True)
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
 HEARD = 0.2
 """Seconds that a launcher gets to pass a message on before it ends all ranks, and with them what it has not read."""
+
+
+class PieceError(Exception):
+    """A piece of work raised on this rank alone; the text names rank, host and piece, `code` is what it ends with."""
+
+    def __init__(self, text: Text, code: int = Exit.INTERNAL) -> None:
+        super().__init__(render(text))
+        self.text, self.code = text, code
 
 
 def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
@@ -35,53 +48,234 @@ def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, R
         _work_remotely(world, handlers)
         return True
     dispenser = Dispenser(pieces, handlers, stop)
-    _work_at_root(world, dispenser, handlers, _Ending(world))
+    local: LocalSource[Piece, Result] = LocalSource(dispenser)
+    end = _Ending(world)
+    if world.size == 1:
+        _work(local, handlers)
+    elif not world.threads:
+        _serve(Server(world, dispenser, end, refills=True))
+    else:
+        server = Server(world, dispenser, end, refills=False)
+        thread = threading.Thread(target=_serve, args=(server,), name="coordinator", daemon=True)
+        thread.start()
+        try:
+            _work(local, handlers)
+        except BaseException as error:  # the other ranks are in the middle of their work and would wait for this one
+            end(_failure(world, error))
+        thread.join()
     return not dispenser.stopped
 
 
-def _work_at_root(
-    world: World, dispenser: Dispenser[Piece, Result], handlers: Handlers[Piece, Result], end: "_Ending"
-) -> None:
-    local: LocalSource[Piece, Result] = LocalSource(dispenser)
-    worker = Worker(local, handlers)
-    if world.size == 1:
-        worker.work()
-    elif not world.threads:
-        _serve(world, dispenser, end, alone=True)
-    else:
-        server = threading.Thread(target=_serve, args=(world, dispenser, end), name="coordinator", daemon=True)
-        server.start()
-        try:
-            worker.work()
-        except BaseException as error:  # the other ranks are in the middle of their work and would wait for this one
-            end(_failure(world, error))
-        server.join()
+# What ranks tell rank 0.
 
 
-def _serve(world: World, dispenser: Dispenser[Any, Any], end: "_Ending", alone: bool = False) -> None:
-    """Serve the others; `alone`: this rank does no pieces."""
+@dataclass(frozen=True)
+class Ask:
+    """A rank wants its next piece."""
+
+
+@dataclass(frozen=True)
+class Report(Generic[Result]):
+    """A rank has done a piece."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The piece in hand raised, and its rank goes on; the text as in `Failure`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """A rank has done its last piece; `stopped`: though there were more, because it has been told to stop."""
+
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A rank raised; the text names rank, host and piece, and the exit code is the one to end with."""
+
+    text: Text
+    code: int = Exit.INTERNAL
+
+
+class Source(Protocol[PieceOut, ResultIn]):
+    """Where a rank gets its pieces from and reports to."""
+
+    def ask(self) -> None:
+        """Ask for a piece without waiting for it."""
+
+    def take(self) -> PieceOut | None:
+        """Return the piece asked for, None when there is none left; asleep until there is an answer."""
+
+    def report(self, result: ResultIn) -> None:
+        """Tell rank 0 what was found."""
+
+    def fail(self, text: str) -> None:
+        """Give the piece back that raised."""
+
+    def leave(self, stopped: bool) -> None:
+        """Tell rank 0 that nothing more comes, and whether because this rank was told to stop."""
+
+
+class LocalSource(Generic[Piece, Result]):
+    """The dispenser in the same process."""
+
+    def __init__(self, dispenser: Dispenser[Piece, Result]) -> None:
+        self._dispenser = dispenser
+
+    def ask(self) -> None:
+        """Do nothing: nobody needs to be asked early here."""
+
+    def take(self) -> Piece | None:
+        """Return the next piece."""
+
+        def look() -> tuple[Piece | None] | None:
+            self._dispenser.refill()
+            piece = self._dispenser.next(0)
+            return None if piece is LATER else (piece,)
+
+        return wait_for(look)[0]
+
+    def report(self, result: Result) -> None:
+        """Hand the result over."""
+        self._dispenser.arrived(0, result)
+
+    def fail(self, text: str) -> None:
+        """Hand the piece back."""
+        self._dispenser.failed(0, text)
+
+    def leave(self, stopped: bool) -> None:
+        """Say so where this rank was told to stop."""
+        if stopped:
+            self._dispenser.halt()
+
+
+class RemoteSource(Generic[Piece, Result]):
+    """The dispenser on rank 0, by messages."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def ask(self) -> None:
+        """Send for a piece."""
+        self._world.send(Ask(), 0)
+
+    def take(self) -> Piece | None:
+        """Return the piece that rank 0 sends."""
+        piece: Piece | None = wait_for(self._world.poll)[1]
+        return piece
+
+    def report(self, result: Result) -> None:
+        """Send the result."""
+        self._world.send(Report(result), 0)
+
+    def fail(self, text: str) -> None:
+        """Send word."""
+        self._world.send(Failed(text), 0)
+
+    def leave(self, stopped: bool) -> None:
+        """Send word."""
+        self._world.send(Leave(stopped), 0)
+
+
+def _work(source: Source[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
+    """Do pieces until there are none left. One that is interrupted is dropped, and the one asked for with it.
+
+    Raises:
+        PieceError: a piece raised, and none may.
+    """
+    source.ask()
     try:
-        Server(world, dispenser, end, alone).serve()
-    except BaseException as error:
-        end(_failure(world, error))
+        while (piece := source.take()) is not None:
+            source.ask()
+            try:
+                result = handlers.do(piece)
+            except PieceError as error:
+                if not handlers.tolerant:
+                    raise
+                source.fail(str(error))
+            else:
+                handlers.keep(result)
+                source.report(result)
+    except Interrupted:
+        source.leave(stopped=True)
+        source.take()
+    else:
+        source.leave(stopped=False)
 
 
 def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
+    """Do pieces that rank 0 hands out; where that fails, give rank 0 time to end the job with the reason."""
     source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
-        Worker(source, handlers).work()
+        _work(source, handlers)
     except BaseException as error:
         world.send(_failure(world, error), 0)
-        _linger(world)
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until:
+            world.poll()  # a long text leaves only while this rank looks at its messages
+            time.sleep(NAP)
         raise
 
 
-def _linger(world: World) -> None:
-    """Give rank 0 time to end the job; a long text leaves only while this rank looks at its messages."""
-    until = time.monotonic() + GRACE
-    while time.monotonic() < until:
-        world.poll()
-        time.sleep(NAP)
+class Server(Generic[Piece, Result]):
+    """Answers the other ranks until all have left; runs in a thread of rank 0, or where rank 0 only serves."""
+
+    def __init__(self, world: World, dispenser: Dispenser[Piece, Result], end: "_Ending", *, refills: bool) -> None:
+        """Take who is served with what, and how the job ends; `refills`: whether nobody else asks for more pieces."""
+        self.world, self.end = world, end
+        self._dispenser, self._refills = dispenser, refills
+        self._present = set(range(1, world.size))
+        self._waiting: list[int] = []
+
+    def serve(self) -> None:
+        """Answer."""
+        while self._present:
+            wait_for(self._step)
+
+    def _step(self) -> bool | None:
+        """Do one thing; None where there is nothing to do."""
+        if found := self.world.poll():
+            self._hear(*found)
+        elif self._refills:
+            self._dispenser.refill()
+        return self._answer() or bool(found) or None
+
+    def _hear(self, rank: int, message: Any) -> None:
+        if isinstance(message, Ask):
+            self._waiting.append(rank)
+        elif isinstance(message, Report):
+            self._dispenser.arrived(rank, message.result)
+        elif isinstance(message, Failed):
+            self._dispenser.failed(rank, message.text)
+        elif isinstance(message, Failure):
+            self.end(message)
+        elif isinstance(message, Leave):
+            self._present.discard(rank)
+            if message.stopped:
+                self._dispenser.halt()
+
+    def _answer(self) -> bool:
+        """Hand out what there is for those that wait; return whether anybody got something."""
+        answers = [(rank, self._dispenser.next(rank)) for rank in self._waiting]
+        for rank, piece in answers:
+            if piece is not LATER:
+                self._waiting.remove(rank)
+                self.world.send(piece, rank)
+        return any(piece is not LATER for _, piece in answers)
+
+
+def _serve(server: Server[Any, Any]) -> None:
+    """Serve the other ranks; where that fails, end the job."""
+    try:
+        server.serve()
+    except BaseException as error:
+        server.end(_failure(server.world, error))
 
 
 def _failure(world: World, error: BaseException) -> Failure:

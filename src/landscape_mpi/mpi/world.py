@@ -1,20 +1,19 @@
-"""What the sweep asks of its ranks, and the world of a single process; the one of MPI is in `mpi`."""
+"""Ranks that compute together, the collective steps they take, and the world of a single process; knows no MPI."""
 
 import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Text, UserError, out_of_memory
 from landscape_mpi.log import to_stderr
-from landscape_mpi.mpi.device import local_rank_from
 from landscape_mpi.mpi.failures import Parent
-from landscape_mpi.mpi.launcher import launcher_of
-from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.launcher import local_rank_from
+from landscape_mpi.mpi.shutdown import Interrupted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -176,21 +175,3 @@ def on_root(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 def failure_text(world: World) -> str:
     """Return which rank on which host failed, with the traceback of the exception that is being handled."""
     return f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}"
-
-
-def check_launcher(size: int, environment: Mapping[str, str]) -> None:
-    """Refuse a launcher that started several processes which do not see each other.
-
-    Raises:
-        UserError: the world has one rank and the environment speaks of more.
-    """
-    launcher = launcher_of(environment)
-    if size == 1 and launcher and launcher.many:
-        raise UserError(
-            "",
-            (
-                f"the launcher started {launcher.size} processes ({launcher.variable}) and each sees a world of 1: it "
-                "belongs to another MPI than the one mpi4py loads (see `python -m landscape_mpi --version`)"
-            ),
-            remedy="use the mpirun of that one",
-        )

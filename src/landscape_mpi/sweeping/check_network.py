@@ -19,7 +19,7 @@ from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import fast_copy
 from landscape_mpi.evaluate.fresh import fresh
 from landscape_mpi.job import Grid, InterpolatedPlane
-from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane

@@ -6,9 +6,8 @@ from typing import ParamSpec
 
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.log import log, say
-from landscape_mpi.mpi.coordinate import PieceError
-from landscape_mpi.mpi.scheduler import HEARD
-from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.scheduler import HEARD, PieceError
+from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import RankError, World, failure_text
 from landscape_mpi.sweeping.context import SweepContext
 

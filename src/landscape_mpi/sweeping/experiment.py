@@ -17,8 +17,8 @@ from landscape_mpi.evaluate import Batch, PerImage, Task, choose_layout, first_b
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.log import log, noter
-from landscape_mpi.mpi.device import choose_device
-from landscape_mpi.mpi.signals import NEVER, Stop
+from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane import Plane

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threadpoolctl import threadpool_limits
 
 from landscape_mpi.job import JobFile, PcaPlane, SweepJob
-from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Components, Matrix, Plane, moved, principal_components, scale_direction
 from landscape_mpi.surface import Trajectory

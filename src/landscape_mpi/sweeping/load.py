@@ -17,7 +17,7 @@ from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, stat
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.values import Evaluate
-from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype

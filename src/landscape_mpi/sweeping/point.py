@@ -15,8 +15,8 @@ from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
 from landscape_mpi.metrics.names import BAR, IMAGES, means
 from landscape_mpi.metrics.registry import asked
-from landscape_mpi.mpi.coordinate import PieceError
-from landscape_mpi.mpi.signals import Interrupted
+from landscape_mpi.mpi.scheduler import PieceError
+from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.surface import Record
 from landscape_mpi.sweeping.context import Index, SweepContext
 from landscape_mpi.sweeping.deaths import note_of

@@ -16,7 +16,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import FILE
 from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob
-from landscape_mpi.mpi.signals import Stop
+from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.networks import open_checkpoint
 from landscape_mpi.plane import Plane, Row, feed, project
 from landscape_mpi.surface import Trajectory

@@ -11,9 +11,8 @@ import torch
 from landscape_mpi.errors import Exit, UserError, from_here
 from landscape_mpi.job import JobFile, TrainJob, load_job
 from landscape_mpi.log import log, report, say
-from landscape_mpi.mpi.device import choose_device
-from landscape_mpi.mpi.signals import Interrupted, Stop, stop_time
-from landscape_mpi.mpi.slurm import job_end
+from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.shutdown import Interrupted, Stop, job_end, stop_time
 from landscape_mpi.mpi.world import World, failure_text, on_root
 from landscape_mpi.plugin import is_plugin
 from landscape_mpi.train.run import train_job

@@ -11,7 +11,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.files.paths import check_folder
 from landscape_mpi.job import JobFile, TrainJob
-from landscape_mpi.mpi.signals import NEVER, Stop
+from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import EpochRecord
 from landscape_mpi.train.checkpoints import checkpoint_path, prepare_folder

@@ -1,15 +1,21 @@
-"""Whether a rank should stop before its work is done: a signal came, or its time is up; knows nothing of the work."""
+"""Tells whether a rank should stop before its work is done: a signal came, its time is up, or SLURM ends the job."""
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LEAD = 5.0
 """Seconds before the limit at which to stop, for closing the file; a twentieth of a limit below 100 seconds."""
+JOB_END = "SLURM_JOB_END_TIME"
+"""What SLURM sets from 22.05 or 23.02 on, depending on who built it: seconds since 1970."""
+PATIENCE = 10.0
+"""Seconds to wait for squeue, which asks a server that may be busy."""
 
 
 class Interrupted(BaseException):
@@ -73,13 +79,33 @@ NEVER = Stop()
 """No reason, ever."""
 
 
-def stop_time(limit: float | None, job_end: float | None, now: float) -> float | None:
+def stop_time(limit: float | None, slurm_end: float | None, now: float) -> float | None:
     """Return when to stop, in seconds since 1970: before the limit, or before SLURM ends the job, whichever is sooner.
 
     Args:
         limit: of this run in seconds; None for none.
-        job_end: when SLURM ends the job, in seconds since 1970; None where it does not.
+        slurm_end: when SLURM ends the job, in seconds since 1970; None where it does not.
         now: when the run began.
     """
-    ends = [end for end in (None if limit is None else now + limit, job_end) if end is not None]
+    ends = [end for end in (None if limit is None else now + limit, slurm_end) if end is not None]
     return min(end - min(LEAD, (end - now) / 20) for end in ends) if ends else None
+
+
+def job_end(environment: Mapping[str, str]) -> float | None:
+    """Return when SLURM ends the job of this environment, in seconds since 1970; None where nobody says.
+
+    Where the environment does not say so, squeue is asked, once; no answer is none.
+    """
+    if environment.get(JOB_END, "").isdecimal():
+        return float(environment[JOB_END])
+    job = environment.get("SLURM_ARRAY_JOB_ID", ""), environment.get("SLURM_ARRAY_TASK_ID", "")
+    number = "_".join(job) if all(job) else environment.get("SLURM_JOB_ID", "")
+    if not number.replace("_", "").isdecimal():
+        return None
+    command = ["squeue", "--noheader", f"--jobs={number}", "--format=%e"]
+    local = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=local)
+        return datetime.strptime(found.stdout.strip(), "%Y-%m-%dT%H:%M:%S").timestamp()
+    except (OSError, subprocess.SubprocessError, ValueError):  # none there, none that answers, N/A
+        return None

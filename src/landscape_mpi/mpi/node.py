@@ -1,10 +1,12 @@
-"""Arrays of a node in a file that its ranks map, where the node's shared memory has no room for them; no MPI.
+"""Shares a node among its ranks: which device each computes on, and arrays in a file that all of them map; no MPI.
 
-Containers give 64 MB to /dev/shm as a rule. A file in the temporary folder is as shared: its pages are in memory once.
+The file is for where the node's shared memory has no room: containers give 64 MB to /dev/shm as a rule. A file in the
+temporary folder is as shared: its pages are in memory once.
 """
 
 import mmap
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,8 @@ from tempfile import mkstemp
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import UserError
+
 OPEN_MPI = "OMPI_MCA_osc_sm_backing_directory"
 """Where Open MPI is told to keep them somewhere else."""
 Form = tuple[tuple[int, ...], np.dtype[np.generic]]
@@ -20,6 +24,28 @@ Form = tuple[tuple[int, ...], np.dtype[np.generic]]
 PAGE = mmap.ALLOCATIONGRANULARITY
 SLACK = 1 << 17
 """Bytes that MPI takes for itself with every window, at the most."""
+
+
+def choose_device(requested: str, local_rank: int, cuda_devices: int) -> str:
+    """Return `cpu` or `cuda:K` for a rank.
+
+    Args:
+        requested: `auto`, `cpu`, `cuda` or `cuda:K`.
+        local_rank: the rank among those on the same node.
+        cuda_devices: how many CUDA devices this process sees; more ranks than devices share them in turn.
+
+    Raises:
+        UserError: the request is not understood, or asks for a device that is not there.
+    """
+    if requested == "cpu" or (requested == "auto" and cuda_devices == 0):
+        return "cpu"
+    wanted = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
+    if not wanted:
+        raise UserError(f"--device: found {requested!r}; expected auto, cpu, cuda or cuda:K.")
+    index = int(wanted[1]) if wanted[1] else local_rank % max(cuda_devices, 1)
+    if index >= cuda_devices:
+        raise UserError(f"--device: found {requested!r}, and this process sees {cuda_devices} CUDA devices; use cpu.")
+    return f"cuda:{index}"
 
 
 def shared_memory() -> Path:
