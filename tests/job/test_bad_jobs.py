@@ -204,7 +204,7 @@ BAD = {
     "tf32 on a CPU": (keys(evaluate={"dtype": "tf32"}), "evaluate.dtype: found tf32, which a CPU does not have"),
     "deleted engine": (
         keys(evaluate={"engine": "winograd"}),
-        "evaluate.engine: found 'winograd'; expected one of auto, compiled, eager, fused",
+        "evaluate.engine: found 'winograd'; expected one of auto, eager, fused, compiled",
     ),
     "unknown network": (keys(model__build="resnt20"), "model.build: found 'resnt20' (did you mean `resnet20`?)"),
     "unknown module": (keys(model__build="nowhere:net"), "model.build: importing the module of 'nowhere:net' failed"),

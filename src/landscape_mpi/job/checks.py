@@ -1,4 +1,4 @@
-"""What the types of a job cannot say: ranges of the grid, pairs of keys; opens no file."""
+"""Finds the mistakes in a job that its types let through: ranges of the grid, pairs of keys; opens no file."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
 from landscape_mpi.job.training import Train
@@ -37,18 +38,24 @@ OF_OTHERS = frozenset(
 """Endings that our own commands, or other programs, take for another format than HDF5."""
 
 
-def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
-    """Yield one sentence for each mistake that the types let through."""
+def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
+    """Yield each mistake that the types let through."""
     yield from _data(job.data)
     if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
-        yield f"metrics: found {list(job.metrics)}; expected `loss`, and each metric once."
+        yield UserError("metrics", f"found {list(job.metrics)}", expected="`loss`, and each metric once")
     if job.sampling is not None and "hessian" in job.metrics:
-        yield (
-            "metrics: found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
-            "eigenvalue is no mean; leave out one of the two."
+        yield UserError(
+            "metrics",
+            (
+                "found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
+                "eigenvalue is no mean"
+            ),
+            remedy="leave out one of the two",
         )
     if job.grid is None and isinstance(job, SweepJob) and not isinstance(job.plane, PcaPlane):
-        yield "grid: the key is missing; it is required, as only the path of `plane.kind: pca` can choose one."
+        yield UserError(
+            "grid", "the key is missing", remedy="it is required, as only the path of `plane.kind: pca` can choose one"
+        )
     if job.grid is not None:
         yield from _grid(job.grid)
         if isinstance(job.plane, InterpolatedPlane):
@@ -61,29 +68,30 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[str]:
     yield from _places(job)
 
 
-def _places(job: SweepJob | TrainJob) -> Iterator[str]:
+def _places(job: SweepJob | TrainJob) -> Iterator[UserError]:
     """Find paths that no machine has, and outputs whose names lead to another reader than that of surfaces."""
     for key in PATHS:
         section, _, name = key.partition(".")
         value = getattr(getattr(job, section), name, None)
         for path in value if isinstance(value, tuple) else [value]:
             if isinstance(path, str) and (wrong := mistake(path)):
-                yield f"{key}: found {path[:60]!r}, with {wrong} in it; expected a path."
+                yield UserError(key, f"found {path[:60]!r}, with {wrong} in it", expected="a path")
     if job.output is not None:
         yield from _output(Path(job.output.file))
 
 
-def _output(path: Path) -> Iterator[str]:
+def _output(path: Path) -> Iterator[UserError]:
     if path.suffix.lower() in OF_OTHERS:
-        yield (
-            f"output.file: found {path.name!r}, and a file of the ending {path.suffix} is read as something else than "
-            "a surface; expected a name such as surface.h5."
+        yield UserError(
+            "output.file",
+            f"found {path.name!r}, and a file of the ending {path.suffix} is read as something else than a surface",
+            expected="a name such as surface.h5",
         )
     if "*" in path.name or "?" in path.name:
-        yield f"output.file: found {path.name!r}, a pattern; expected the name of one file."
+        yield UserError("output.file", f"found {path.name!r}, a pattern", expected="the name of one file")
 
 
-def _beyond(value: object, key: str) -> Iterator[str]:
+def _beyond(value: object, key: str) -> Iterator[UserError]:
     """Find numbers that no computation takes: NaN, inf and whole numbers of more than 62 bits; options may be any."""
     if isinstance(value, Struct):
         for name in value.__struct_fields__:
@@ -92,35 +100,38 @@ def _beyond(value: object, key: str) -> Iterator[str]:
         for index, part in enumerate(value):
             yield from _beyond(part, f"{key}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{key}: found {value:g}; expected a finite number."
+        yield UserError(key, f"found {value:g}", expected="a finite number")
     elif isinstance(value, int) and abs(value) > LARGEST:
-        yield f"{key}: found a whole number of {len(str(abs(value)))} digits; expected at most 2^62."
+        yield UserError(key, f"found a whole number of {len(str(abs(value)))} digits", expected="at most 2^62")
 
 
-def _data(data: Data) -> Iterator[str]:
+def _data(data: Data) -> Iterator[UserError]:
     if len(set(data.splits)) < len(data.splits):
-        yield f"data.splits: found {list(data.splits)}; expected each split once."
+        yield UserError("data.splits", f"found {list(data.splits)}", expected="each split once")
     if data.normalize and len(data.normalize.mean) != len(data.normalize.std):
-        yield (
-            f"data.normalize: found {len(data.normalize.mean)} means and {len(data.normalize.std)} standard "
-            "deviations; expected one of each for every channel."
+        yield UserError(
+            "data.normalize",
+            f"found {len(data.normalize.mean)} means and {len(data.normalize.std)} standard deviations",
+            expected="one of each for every channel",
         )
     if data.build == "cifar10" and data.root is None:
-        yield "data.root: the key is missing; cifar10 needs the folder that holds its batches."
+        yield UserError("data.root", "the key is missing", remedy="cifar10 needs the folder that holds its batches")
 
 
-def _grid(grid: Grid) -> Iterator[str]:
+def _grid(grid: Grid) -> Iterator[UserError]:
     yield from _axis("grid.alpha", grid.alpha)
     if grid.beta is not None:
         yield from _axis("grid.beta", grid.beta)
     if math.prod(grid.shape) > MOST_POINTS:
         shape = " x ".join(map(str, reversed(grid.shape)))
-        yield f"grid: found {shape} points; expected at most {MOST_POINTS:,} in all, which is what surfaces may hold."
+        yield UserError(
+            "grid", f"found {shape} points", expected=f"at most {MOST_POINTS:,} in all, which is what surfaces may hold"
+        )
     else:
         yield from _coinciding(grid)
 
 
-def _coinciding(grid: Grid) -> Iterator[str]:
+def _coinciding(grid: Grid) -> Iterator[UserError]:
     """Find axes whose points float64 cannot tell apart."""
     for key, axis in (("grid.alpha", grid.alpha), ("grid.beta", grid.beta)):
         if axis is None or (axis.points > 1 and not axis.first < axis.last):
@@ -128,39 +139,55 @@ def _coinciding(grid: Grid) -> Iterator[str]:
         with np.errstate(all="ignore"):
             steps = np.diff(axis.coordinates())
         if not (np.isfinite(steps).all() and (steps > 0).all()):
-            yield (
-                f"{key}: found {axis.points} points from {axis.first!r} to {axis.last!r}, of which some coincide or "
-                "lie beyond float64; expected a wider range, or fewer points."
+            yield UserError(
+                key,
+                (
+                    f"found {axis.points} points from {axis.first!r} to {axis.last!r}, of which some coincide or lie "
+                    "beyond float64"
+                ),
+                expected="a wider range, or fewer points",
             )
 
 
-def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[str]:
+def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[UserError]:
     if plane.via is None and grid.beta is not None:
-        yield (
-            "plane.via: the key is missing; grid.beta leads to a third checkpoint: name it, or leave grid.beta out for "
-            "the line to plane.to."
+        yield UserError(
+            "plane.via",
+            "the key is missing",
+            remedy="grid.beta leads to a third checkpoint: name it, or leave grid.beta out for the line to plane.to",
         )
     if plane.via is not None and grid.beta is None:
-        yield "grid.beta: the key is missing; plane.via needs points along it: add grid.beta, or leave plane.via out."
+        yield UserError(
+            "grid.beta",
+            "the key is missing",
+            remedy="plane.via needs points along it: add grid.beta, or leave plane.via out",
+        )
 
 
-def _batchnorm(evaluate: Evaluate, plane: Plane | None) -> Iterator[str]:
+def _batchnorm(evaluate: Evaluate, plane: Plane | None) -> Iterator[UserError]:
     """Find what does not go with running statistics that change from point to point."""
     policy, engine = evaluate.batchnorm, evaluate.engine
     if engine not in ("auto", "eager"):
-        yield (
-            f"evaluate.engine: found {engine}, whose weights hold the running statistics, and evaluate.batchnorm "
-            f"{policy}, by which they change from point to point; expected auto or eager."
+        yield UserError(
+            "evaluate.engine",
+            (
+                f"found {engine}, whose weights hold the running statistics, and ",
+                Key("evaluate.batchnorm"),
+                f" {policy}, by which they change from point to point",
+            ),
+            expected="auto or eager",
         )
     if policy == "move" and not isinstance(plane, InterpolatedPlane | FilePlane | None):
-        yield (
-            f"evaluate.batchnorm: found move, and directions of plane.kind {plane.__struct_config__.tag} are of "
-            "parameters alone; expected keep or recompute."
+        yield UserError(
+            "evaluate.batchnorm",
+            f"found move, and directions of plane.kind {plane.__struct_config__.tag} are of parameters alone",
+            expected="keep or recompute",
         )
     if policy == "move" and isinstance(plane, InterpolatedPlane) and _shaped(plane):
-        yield (
-            "evaluate.batchnorm: found move, which takes the running statistics all the way to plane.to; expected "
-            "plane.normalize and plane.ignore to be none, and no plane.only."
+        yield UserError(
+            "evaluate.batchnorm",
+            "found move, which takes the running statistics all the way to plane.to",
+            expected="plane.normalize and plane.ignore to be none, and no plane.only",
         )
 
 
@@ -169,22 +196,27 @@ def _shaped(plane: InterpolatedPlane) -> bool:
     return plane.normalize != "none" or plane.ignore != "none" or plane.only is not None
 
 
-def _axis(key: str, axis: Axis) -> Iterator[str]:
+def _axis(key: str, axis: Axis) -> Iterator[UserError]:
     first, last, points = axis.first, axis.last, axis.points
     if points < 1:
-        yield f"{key}[2]: found {points} points; expected at least 1."
+        yield UserError(f"{key}[2]", f"found {points} points", expected="at least 1")
     elif not (math.isfinite(first) and math.isfinite(last)):
-        yield f"{key}: found the range {first:g} to {last:g}; expected finite numbers."
+        yield UserError(key, f"found the range {first:g} to {last:g}", expected="finite numbers")
     elif points == 1 and first != last:
-        yield f"{key}: found one point from {first:g} to {last:g}; a one-point axis needs first == last."
+        yield UserError(
+            key, f"found one point from {first:g} to {last:g}", remedy="a one-point axis needs first == last"
+        )
     elif points > 1 and first > last:
-        yield f"{key}: found the reversed range {first:g} to {last:g}; write [{last:g}, {first:g}, {points}]."
+        yield UserError(
+            key, f"found the reversed range {first:g} to {last:g}", remedy=f"write [{last:g}, {first:g}, {points}]"
+        )
     elif points > 1 and first == last:
-        yield f"{key}: found {points} points from {first:g} to {last:g}; expected first < last, or 1 point."
+        yield UserError(key, f"found {points} points from {first:g} to {last:g}", expected="first < last, or 1 point")
 
 
-def _train(train: Train) -> Iterator[str]:
+def _train(train: Train) -> Iterator[UserError]:
     if train.nesterov and train.optimizer == "sgd" and train.momentum == 0:
-        yield "train.nesterov: found true with momentum 0; Nesterov needs momentum > 0, or `nesterov: false`."
+        found = "found true with momentum 0; Nesterov needs momentum > 0, or `nesterov: false`"
+        yield UserError("train.nesterov", found)
     if list(train.drops) != sorted(set(train.drops)):
-        yield f"train.drops: found {list(train.drops)}; expected increasing epochs."
+        yield UserError("train.drops", f"found {list(train.drops)}", expected="increasing epochs")

@@ -1,66 +1,173 @@
-"""A msgspec complaint -> one sentence with the key's path, what was found and what was expected."""
+"""Finds the first mistake in what a job says: its key, what was found there and what was expected."""
 
 import difflib
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
+from msgspec import Meta, Struct, structs
 
-_PATH = re.compile(r" - at (?P<key>`key` in )?`\$?(?P<path>[^`]*)`$")
+from landscape_mpi.errors import UserError
+
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_WORDS = {
-    "object": "a mapping of keys",
-    "array": "a list",
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "null": "nothing (null)",
+_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a list",
+    dict: "a mapping of keys",
+    type(None): "nothing (null)",
+}
+_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "ge": (">=", operator.ge),
+    "gt": (">", operator.gt),
+    "le": ("<=", operator.le),
+    "lt": ("<", operator.lt),
 }
 
 
-def explain(error: msgspec.ValidationError, document: Mapping[str, Any], kind: type) -> str:
-    """Return the sentence for a validation error of `document` read as `kind`."""
-    text = str(error)
-    match = _PATH.search(text)
-    path = match["path"].lstrip(".") if match else ""
-    complaint = text[: match.start()] if match else text
-    if match and match["key"]:
-        return _no_text(path, lookup(document, path))
-    if unknown := re.match(r"Object contains unknown field `(.*)`", complaint):
-        return _unknown(path, unknown[1], _keys(kind, path, document))
-    if missing := re.match(r"Object missing required field `(.*)`", complaint):
-        return f"{_join(path, missing[1])}: the key is missing; it is required."
-    return _wrong_value(path, complaint, document, kind)
+def explain(found: object, kind: Any, key: str = "") -> UserError:
+    """Return the first mistake in a value that msgspec does not read as `kind`.
+
+    msgspec tells it in English alone; so its parts are tried one by one here, in the same order.
+
+    Args:
+        found: mappings, lists and plain values.
+        kind: a struct, or the annotation of a field of one.
+        key: where it stands, such as `grid.alpha[2]`; empty for the whole job.
+    """
+    kinds = dict(_members(kind))
+    sections = [part for part in kinds if _base(part) is dict and _is_struct(part)]
+    if isinstance(found, dict) and sections:
+        return _explain_section(found, sections, key)
+    if isinstance(found, dict) and dict in map(_base, kinds):
+        return _no_text(found, key)
+    if isinstance(found, list):
+        for part in kinds:
+            if mistake := _explain_items(found, part, key):
+                return mistake
+    return _explain_value(found, kinds, key)
 
 
-def _no_text(path: str, section: object) -> str:
-    keys = section if isinstance(section, dict) else {}
-    found = next((key for key in keys if not isinstance(key, str)), None)
-    return f"{path or 'the job'}: found the key {_show(found)}, which is no text; expected keys of text."
+def _explain_section(found: dict[Any, Any], sections: list[Any], key: str) -> UserError:
+    """Return the first mistake in a mapping of keys; a key of it, the tag, may say which of several sections it is."""
+    tag = sections[0].__struct_config__.tag_field
+    if tag and tag not in found:
+        return _missing(_join(key, tag))
+    if tag:
+        named = [section for section in sections if section.__struct_config__.tag == found[tag]]
+        if not named:
+            tags = tuple(section.__struct_config__.tag for section in sections)
+            return _explain_value(found[tag], {Literal[tags]: ()}, _join(key, tag))
+        sections = named
+    fields = {field.encode_name: field for field in structs.fields(sections[0])}
+    known = [tag, *fields] if tag else [*fields]
+    for name, value in found.items():
+        if not isinstance(name, str):
+            return _no_text(found, key)
+        if name not in known:
+            hint = _hint(name, known)
+            return UserError(_join(key, _cut(name)), f"unknown key{hint}", expected=f"one of {', '.join(known)}")
+        if name in fields and not _fits(value, fields[name].type):
+            return explain(value, fields[name].type, _join(key, name))
+    return _missing(next(_join(key, name) for name, field in fields.items() if field.required and name not in found))
 
 
-def _unknown(path: str, name: str, known: Sequence[str]) -> str:
-    key = _join(path, _cut(name))
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f" (did you mean `{near[0]}`?)" if near else ""
-    return f"{key}: unknown key{hint}; expected one of {', '.join(known)}."
+def _explain_items(found: list[Any], part: Any, key: str) -> UserError | None:
+    """Return the first mistake in a list, as far as its items or their number are to blame."""
+    items: Sequence[Any] | repeat[Any] = ()
+    if get_origin(part) is tuple:
+        items = repeat(get_args(part)[0])
+    elif _is_struct(part) and _base(part) is tuple:
+        items = [field.type for field in structs.fields(part)]
+        if len(found) < len(items):
+            return _wrong(found, f"a list of at least length {len(items)}", key)
+    for index, (value, kind) in enumerate(zip(found, items, strict=False)):
+        if not _fits(value, kind):
+            return explain(value, kind, f"{key}[{index}]")
+    return _wrong(found, f"a list of at most length {len(items)}", key) if isinstance(items, list) else None
 
 
-def _wrong_value(path: str, complaint: str, document: Mapping[str, Any], kind: type) -> str:
-    found = lookup(document, path)
-    shown = f"{path or 'the job'}: found {_show(found)}"
-    if isinstance(found, str) and _NUMBER.fullmatch(found) and re.search(r"`(int|float)", complaint):
-        return f"{shown}, which YAML reads as text; expected a number: write {_as_number(found)}."
-    choices = _choices(kind, path, document)
-    if choices and complaint.startswith("Invalid"):
-        near = difflib.get_close_matches(str(found), choices, n=1)
-        hint = f" (did you mean `{near[0]}`?)" if near else ""
-        return f"{shown}; expected one of {', '.join(choices)}{hint}."
-    axis = "; an axis is [first, last, number of points]" if re.fullmatch(r"grid\.(alpha|beta)(\[.*)?", path) else ""
-    return f"{shown}; expected {_expected(complaint)}{axis}."
+def _explain_value(found: object, kinds: dict[Any, tuple[Meta, ...]], key: str) -> UserError:
+    """Return what is wrong with a value as a whole."""
+    metas = {_base(part): limits for part, limits in kinds.items()}
+    choices = [value for part in kinds if get_origin(part) is Literal for value in get_args(part)]
+    if choices and isinstance(found, str):
+        return _wrong(found, f"one of {', '.join(choices)}{_hint(found, choices)}", key)
+    if isinstance(found, str) and _NUMBER.fullmatch(found) and (int in metas or float in metas):
+        seen = f"found {_show(found)}, which YAML reads as text"
+        return UserError(key or "the job", seen, expected="a number", remedy=f"write {_as_number(found)}")
+    words = [word for base, word in _WORDS.items() if base in metas]
+    return _wrong(found, _limit(found, metas) or " or ".join(words), key)
+
+
+def _limit(found: object, metas: dict[type, tuple[Meta, ...]]) -> str | None:
+    """Return which limit a value does not keep whose type is right."""
+    bases = {bool: (), int: (int, float), float: (float,), str: (str,), list: (tuple,)}.get(type(found), ())
+    for base in bases:
+        for meta in metas.get(base, ()):
+            if meta.min_length is not None:
+                return f"{_WORDS[base]} of length >= {meta.min_length}"
+            for name, (sign, holds) in _LIMITS.items():
+                limit = getattr(meta, name)
+                if limit is not None and not holds(found, limit):
+                    return f"{_WORDS[base]} {sign} {base(limit)}"
+    return None
+
+
+def _wrong(found: object, expected: str, key: str) -> UserError:
+    axis = "; an axis is [first, last, number of points]" if key.startswith(("grid.alpha", "grid.beta")) else ""
+    return UserError(key or "the job", f"found {_show(found)}", expected=f"{expected}{axis}")
+
+
+def _missing(key: str) -> UserError:
+    return UserError(key, "the key is missing", remedy="it is required")
+
+
+def _no_text(found: dict[Any, Any], key: str) -> UserError:
+    name = next(name for name in found if not isinstance(name, str))
+    return UserError(key or "the job", f"found the key {_show(name)}, which is no text", expected="keys of text")
+
+
+def _fits(found: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(found, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _members(kind: Any) -> Iterator[tuple[Any, tuple[Meta, ...]]]:
+    """Yield the members of a union without their Annotated wrapping, and the limits from there."""
+    if get_origin(kind) in (Union, UnionType):
+        for part in get_args(kind):
+            yield from _members(part)
+    elif get_origin(kind) is Annotated:
+        part, *limits = get_args(kind)
+        yield part, tuple(limits)
+    else:
+        yield kind, ()
+
+
+def _base(part: Any) -> type:
+    """Return as what a value of a type is read: a section as a mapping, an axis as a list."""
+    if _is_struct(part):
+        return tuple if part.__struct_config__.array_like else dict
+    return str if get_origin(part) is Literal else get_origin(part) or part
+
+
+def _is_struct(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, Struct)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean `{near[0]}`?)" if near else ""
 
 
 def _as_number(text: str) -> str:
@@ -70,88 +177,8 @@ def _as_number(text: str) -> str:
     return f"{mantissa}e{exponent}" if exponent[0] in "+-" else f"{mantissa}e+{exponent}"
 
 
-def _expected(complaint: str) -> str:
-    wanted = re.match(r"Expected (.*?)(, got .*)?$", complaint)
-    if not wanted:
-        return complaint[:1].lower() + complaint[1:]
-    return re.sub(r"`([^`]*)`", lambda part: " or ".join(_word(name) for name in part[1].split(" | ")), wanted[1])
-
-
-def _word(name: str) -> str:
-    return _WORDS.get(name, name)
-
-
-def lookup(document: object, path: str) -> object:
-    """Return the value under a path such as `grid.alpha[2]`; None where the path leads nowhere."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-        try:
-            document = document[int(index)] if index else document[name]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return document
-
-
-def _keys(kind: type, path: str, document: Mapping[str, Any]) -> list[str]:
-    structs = [part for part in _types(kind, path, document) if _is_struct(part)]
-    tags = [part.__struct_config__.tag_field for part in structs if part.__struct_config__.tag_field]
-    return [*dict.fromkeys(tags), *dict.fromkeys(name for part in structs for name in part.__struct_fields__)]
-
-
-def _choices(kind: type, path: str, document: Mapping[str, Any]) -> list[str]:
-    parent, _, last = path.rpartition(".")
-    tags = [
-        part.__struct_config__.tag
-        for part in _types(kind, parent, document, every=True)
-        if _is_struct(part) and part.__struct_config__.tag_field == last
-    ]
-    parts = tags or [value for part in _types(kind, path, document) for value in get_args(part)]
-    return [str(value) for value in parts if isinstance(value, str)]
-
-
-def _types(kind: Any, path: str, document: Mapping[str, Any], every: bool = False) -> list[Any]:
-    """Return the types that the value at `path` may have; of a tagged union only the one that is named."""
-    found = _spread(kind)
-    walked: list[str] = []
-    for name in re.findall(r"[^.\[\]]+|\[(?:\d+|\.\.\.)\]", path):
-        if name.startswith("["):
-            found = [inner for part in found for inner in get_args(part) if inner is not Ellipsis]
-        else:
-            found = [hint for part in found if _is_struct(part) for hint in _hints(part, name)]
-        found = [inner for part in found for inner in _spread(part)]
-        walked.append(name)
-        tagged = [part for part in found if _is_struct(part) and part.__struct_config__.tag_field]
-        if tagged and not every:
-            section = lookup(document, ".".join(walked))
-            named = [
-                part
-                for part in tagged
-                if isinstance(section, dict)
-                and section.get(part.__struct_config__.tag_field) == part.__struct_config__.tag
-            ]
-            found = named or found
-    return found
-
-
-def _hints(struct: Any, name: str) -> list[Any]:
-    return [item.type for item in msgspec.structs.fields(struct) if item.encode_name == name]
-
-
-def _spread(kind: Any) -> list[Any]:
-    """Return the members of a union, without their Annotated wrapping."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _spread(get_args(kind)[0])
-    if origin in (Union, UnionType):
-        return [inner for part in get_args(kind) for inner in _spread(part)]
-    return [kind]
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
 
 
 def _show(value: object) -> str:
