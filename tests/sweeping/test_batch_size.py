@@ -6,52 +6,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.sweeping.batch_size import IN_FLIGHT, LARGEST, SHARE, SMALLEST, WEIGHT_COPIES, Memory, largest_batch
+from landscape_mpi.sweeping.batch_size import IN_FLIGHT, LARGEST, SHARE, SMALLEST, WEIGHT_COPIES, largest_batch
 from support.jobs import tiny_job
 from support.launch import launch
 
 GB, MB, KB = 10**9, 10**6, 10**3
-memories = st.builds(
-    Memory,
-    free=st.integers(0, 200 * GB),
-    ranks=st.integers(1, 16),
-    weights=st.integers(0, 4 * GB),
-    image=st.floats(0, GB) | st.just(float("inf")),
+memories = st.fixed_dictionaries(
+    {
+        "free": st.integers(0, 200 * GB),
+        "ranks": st.integers(1, 16),
+        "weights": st.integers(0, 4 * GB),
+        "image": st.floats(0, GB) | st.just(float("inf")),
+    }
 )
 
 
 @given(memories)
 def test_the_batch_is_a_power_of_two_that_fits_with_headroom(memory):
-    batch = largest_batch(memory)
+    batch = largest_batch(**memory)
     assert SMALLEST <= batch <= LARGEST
     assert batch.bit_count() == 1
     if batch > SMALLEST:
-        needed = IN_FLIGHT * batch * memory.image + WEIGHT_COPIES * memory.weights
-        assert needed * memory.ranks <= SHARE * memory.free * (1 + 1e-9)
+        needed = IN_FLIGHT * batch * memory["image"] + WEIGHT_COPIES * memory["weights"]
+        assert needed * memory["ranks"] <= SHARE * memory["free"] * (1 + 1e-9)
 
 
 @given(memories, st.integers(2, 8))
 def test_more_ranks_or_larger_images_take_no_larger_batch(memory, factor):
-    assert largest_batch(Memory(memory.free, memory.ranks * factor, memory.weights, memory.image)) <= largest_batch(
-        memory
-    )
-    assert largest_batch(Memory(memory.free, memory.ranks, memory.weights, memory.image * factor)) <= largest_batch(
-        memory
-    )
+    for name in ("ranks", "image"):
+        assert largest_batch(**memory | {name: memory[name] * factor}) <= largest_batch(**memory)
 
 
 @pytest.mark.parametrize(
     ("memory", "batch"),
     [
-        (Memory(free=80 * GB, ranks=1, weights=MB, image=300 * KB), 4096),
-        (Memory(free=8 * GB, ranks=1, weights=100 * MB, image=MB), 512),
-        (Memory(free=8 * GB, ranks=4, weights=MB, image=MB), 256),
-        (Memory(free=8 * GB, ranks=1, weights=GB, image=MB), 64),
-        (Memory(free=GB, ranks=1, weights=0, image=float("inf")), 64),
+        ({"free": 80 * GB, "ranks": 1, "weights": MB, "image": 300 * KB}, 4096),
+        ({"free": 8 * GB, "ranks": 1, "weights": 100 * MB, "image": MB}, 512),
+        ({"free": 8 * GB, "ranks": 4, "weights": MB, "image": MB}, 256),
+        ({"free": 8 * GB, "ranks": 1, "weights": GB, "image": MB}, 64),
+        ({"free": GB, "ranks": 1, "weights": 0, "image": float("inf")}, 64),
     ],
 )
 def test_what_it_is_on_some_devices(memory, batch):
-    assert largest_batch(memory) == batch
+    assert largest_batch(**memory) == batch
 
 
 def surface(path):

@@ -32,9 +32,10 @@ class Deaths:
         self._note = note_of(surface)
         self._lines: defaultdict[Index, list[tuple[str, str]]] = defaultdict(list)
         for line in _read(self._note).splitlines():
-            if found := _parsed(line):
-                index, text = found
-                self._lines[index].append((line, text))
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # such as of a line that was cut short
+                found = json.loads(line)
+                text = printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
+                self._lines[tuple(int(i) for i in found["index"])].append((line, text))
 
     def at(self, index: Index) -> Sequence[str]:
         """Return who died at a point, in words."""
@@ -61,19 +62,10 @@ class Deaths:
 
 
 def _read(note: Path) -> str:
+    """Return the text of a note; nothing where there is none, or something else than a file of ours lies there."""
     with suppress(OSError):
         file = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(file, "rb") as stream:
             if stat.S_ISREG(os.fstat(file).st_mode):
                 return stream.read(2 * LARGEST).decode(errors="replace")
     return ""
-
-
-def _parsed(line: str) -> tuple[Index, str] | None:
-    """Return the index of a line and what it says; None where it is none of ours, such as one that was cut short."""
-    try:
-        found = json.loads(line)
-        index = tuple(int(i) for i in found["index"])
-        return index, printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None

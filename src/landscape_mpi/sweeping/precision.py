@@ -1,4 +1,4 @@
-"""What `evaluate.dtype` stands for, and how close two ways to evaluate a point come in it; runs no network."""
+"""Says what each `evaluate.dtype` stands for, and how close two evaluations of a point have to be in it."""
 
 import math
 from collections.abc import Mapping
@@ -68,13 +68,12 @@ def difference(plain: Mapping[str, float], ours: Mapping[str, float], tolerance:
 
 
 def deviation(exact: Mapping[str, float], ours: Mapping[str, float]) -> float:
-    """Return by how much of it a mean loss deviates at most; inf where only one of two is finite."""
-    return max(_relative(value, ours[name]) for name, value in exact.items() if is_mean(name, LOSS))
-
-
-def _relative(exact: float, ours: float) -> float:
-    if exact == ours or (math.isnan(exact) and math.isnan(ours)):
-        return 0.0
-    if not (math.isfinite(exact) and math.isfinite(ours)):
-        return math.inf
-    return abs(ours - exact) / abs(exact) if exact else math.inf
+    """Return the maximum relative error of the mean losses; inf where only one of two is finite."""
+    errors = [0.0]
+    for name, value in exact.items():
+        other = ours[name]
+        if not name.endswith("_loss") or value == other or (math.isnan(value) and math.isnan(other)):
+            continue
+        finite = math.isfinite(value) and math.isfinite(other) and value != 0
+        errors.append(abs(other - value) / abs(value) if finite else math.inf)
+    return max(errors)

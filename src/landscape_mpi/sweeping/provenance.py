@@ -69,7 +69,10 @@ def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str,
 def maker(device: torch.device, engine: str, batch: int) -> dict[str, str]:
     """Return what the last digits of numbers that this rank computes may depend on."""
     settings = " ".join(f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name))
-    found = {"device": device_name(device), "instructions": _instructions(), "settings": settings or PLAIN}
+    # what PyTorch's kernels use of the processor, and what else of it its libraries may use
+    flags = next((set(value.split()) for name, value in _cpuinfo() if name in ("flags", "Features")), set())
+    instructions = "+".join([torch.backends.cpu.get_cpu_capability(), *sorted(flags & EXTENSIONS)])
+    found = {"device": device_name(device), "instructions": instructions, "settings": settings or PLAIN}
     found |= {"torch": torch.__version__, "kernel": kernel_version(), "engine": engine, "batch": str(batch)}
     if device.type == "cuda":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
@@ -96,23 +99,19 @@ def list_makers(context: SweepContext) -> tuple[list[int], str]:
     return numbers, "" if numbers or not differing else f"computed otherwise than points before: {mine}"
 
 
-def _instructions() -> str:
-    """Return what PyTorch's kernels use of the processor, and what else of it its libraries may use."""
-    lines = (line.partition(":") for line in _lines(Path("/proc/cpuinfo")))
-    flags = next((set(value.split()) for name, _, value in lines if name.strip() in ("flags", "Features")), set())
-    return "+".join([torch.backends.cpu.get_cpu_capability(), *sorted(flags & EXTENSIONS)])
-
-
 def device_name(device: torch.device) -> str:
     """Return the model of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    models = (line.partition(":")[2] for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine()).strip()
+    models = (value for name, value in _cpuinfo() if name == "model name")
+    return next(models, platform.processor() or platform.machine())
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+def _cpuinfo() -> list[tuple[str, str]]:
+    """Return what Linux says of the processors, by names; nothing elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = (line.partition(":") for line in path.read_text().splitlines()) if path.exists() else ()
+    return [(name.strip(), value.strip()) for name, _, value in lines]
 
 
 def _git(folder: Path) -> str:
