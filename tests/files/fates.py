@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from pathlib import Path
 
 from landscape_mpi.errors import UserError
 
@@ -54,3 +55,39 @@ def disk_full(*_):
 
 def double(values):
     return 2 * values
+
+
+SEEN: list[object] = []
+
+
+def seen_before(value):
+    """Return what this process has been given before."""
+    before = list(SEEN)
+    SEEN.append(value)
+    return before
+
+
+def who(*_):
+    """Return this process, the one above it, and the one above that."""
+    above = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1]
+    return os.getpid(), os.getppid(), int(above)
+
+
+def size_of(path):
+    return path.stat().st_size
+
+
+def data_limit(*_):
+    return resource.getrlimit(resource.RLIMIT_DATA)
+
+
+def interrupts_its_reader(_):
+    """Do as Ctrl-C does to the process that waits for this answer."""
+    _, _, owner = who()
+    os.kill(owner, signal.SIGINT)
+    return "late"
+
+
+def ends_its_server(*_):
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()

@@ -9,16 +9,44 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fates import disk_full, double, endless, gone, killed, refuses, shot, silent, starved, too_large
+from fates import (
+    data_limit,
+    disk_full,
+    double,
+    endless,
+    ends_its_server,
+    gone,
+    interrupts_its_reader,
+    killed,
+    refuses,
+    seen_before,
+    shot,
+    silent,
+    size_of,
+    starved,
+    too_large,
+    who,
+)
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import isolated as module
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import Server, isolated
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import write
 from support.jobs import tiny_job
 from support.launch import launch
+from support.waiting import wait_for
 
+NO_FORK = """
+import os
+from landscape_mpi.files import isolated
+
+def fork():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+os.fork = fork
+isolated.serve()
+"""
 DAMAGED = Path(__file__).parent / "damaged"
 """`crash.h5` and `endless.h5`: what fuzzing found for HDF5 1.10.8; a library without these defects refuses them."""
 
@@ -58,20 +86,25 @@ def test_ranks_do_not_die_of_it(tmp_path):
     assert "crash.h5: the file is damaged" in run.stderr
 
 
-@pytest.fixture(params=["forked", "started"])
+@pytest.fixture
+def served(monkeypatch):
+    """The way of a process that has started MPI: by the server."""
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", sys)
+    monkeypatch.setattr(os, "fork", None)
+
+
+@pytest.fixture(params=["forked", "served"])
 def way(request, monkeypatch):
-    """Both ways to have a process: a fork, and a new program once MPI has been started here."""
-    if request.param == "started":
-        monkeypatch.setitem(sys.modules, "mpi4py.MPI", sys)
-        monkeypatch.setattr(os, "fork", None)
+    """Both ways to have a process: a fork of this one, and of a server once MPI has been started here."""
+    if request.param == "served":
+        request.getfixturevalue("served")
     else:
         monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
-    return request.param
 
 
 def test_what_was_read_comes_back(way):
     values = np.arange(1e6)
-    np.testing.assert_array_equal(apart([], double, values), 2 * values)
+    np.testing.assert_array_equal(isolated([], double, values), 2 * values)
 
 
 def test_a_surface_comes_back_whole(way, surface):
@@ -95,7 +128,7 @@ def test_a_surface_comes_back_whole(way, surface):
 )
 def test_how_it_ended_is_said(way, surface, fate, words):
     with pytest.raises(UserError, match=rf"s.h5: {words}"):
-        apart([surface], fate)
+        isolated([surface], fate)
 
 
 def test_a_lower_limit_that_may_not_be_raised_is_kept_and_said(monkeypatch, surface):
@@ -121,9 +154,9 @@ def test_a_process_that_cannot_be_had_speaks_for_no_damage(monkeypatch, surface)
 
 def test_exceptions_come_back_as_they_are(way):
     with pytest.raises(UserError, match=r"^what was wrong$"):
-        apart([], refuses, "what was wrong")
+        isolated([], refuses, "what was wrong")
     with pytest.raises(OSError, match="No space left") as caught:
-        apart([], disk_full)
+        isolated([], disk_full)
     assert caught.value.errno == 28
 
 
@@ -136,11 +169,106 @@ def test_this_process_itself_opens_no_file_of_others(monkeypatch, surface):
         read_surface(surface)
 
 
-def test_no_process_and_no_pipe_is_left(surface):
+def test_no_process_and_no_pipe_is_left(way, surface):
     def held():
         return len([*Path("/proc/self/fd").iterdir()]), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
+    read_surface(surface)
     before = held()
     for _ in range(5):
         read_surface(surface)
     assert held() == before
+
+
+def test_every_file_has_a_process_that_has_read_nothing_before(way):
+    for value in range(3):
+        assert isolated([], seen_before, value) == []
+
+
+def test_one_server_is_kept_and_another_follows_when_it_dies(served, surface):
+    (first, server, owner), (second, same, _) = isolated([], who), isolated([], who)
+    assert owner == os.getpid()
+    assert server == same
+    assert len({first, second, server, owner}) == 4
+    for fate in (killed, shot, gone, too_large):
+        with pytest.raises(UserError):
+            isolated([surface], fate)
+        assert isolated([], who)[1] == server
+    os.kill(server, signal.SIGKILL)
+    wait_for(lambda: Server.kept._process.poll() is not None)
+    assert isolated([], who)[1] != server
+
+
+def test_a_server_that_dies_while_it_is_asked_speaks_for_no_damage(served, surface):
+    """As where the kernel looks for memory; a fork of the server ends it here."""
+    with pytest.raises(
+        UserError, match=r"s.h5: the process that read it was ended from outside \(SIGKILL\), .*be sound"
+    ):
+        isolated([surface], ends_its_server)
+    assert isolated([], double, 2) == 4
+
+
+def test_a_server_that_cannot_be_had_speaks_for_no_damage(served, monkeypatch, surface):
+    monkeypatch.setattr(Server, "kept", None)
+    monkeypatch.setattr(module, "PROGRAM", "raise SystemExit(5)")
+    with pytest.raises(UserError, match=r"the process that read it was ended from outside \(exit code 5\), .*be sound"):
+        read_surface(surface)
+
+
+def test_a_server_that_may_not_fork_speaks_for_no_damage(served, monkeypatch, surface):
+    monkeypatch.setattr(Server, "kept", None)
+    monkeypatch.setattr(module, "PROGRAM", NO_FORK)
+    with pytest.raises(UserError, match=r"\(Resource temporarily unavailable\); the file may be sound"):
+        read_surface(surface)
+
+
+def test_a_name_is_looked_up_where_this_process_is_now(way, surface, monkeypatch, tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / surface.name).write_bytes(b"12345")
+    for folder, size in ((tmp_path, surface.stat().st_size), (tmp_path / "below", 5)):
+        monkeypatch.chdir(folder)
+        assert isolated([], size_of, Path(surface.name)) == size
+
+
+def test_limits_are_those_of_this_process_now(way):
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        for limit in (1 << 38, 1 << 37):
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+            assert isolated([], data_limit) == (limit, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def test_after_an_interruption_nobody_gets_the_answer_of_another(served):
+    with pytest.raises(KeyboardInterrupt):
+        isolated([], interrupts_its_reader, 0)
+    assert isolated([], double, 21) == 42
+
+
+OWNER = """
+import sys
+sys.modules["mpi4py.MPI"] = sys
+sys.path.insert(0, sys.argv[1])
+import os, signal
+from fates import who
+from landscape_mpi.files.isolated import Server, isolated
+
+_, server, _ = isolated([], who)
+if not (child := os.fork()):
+    sys.exit(isolated([], who)[1] == server)
+assert os.waitpid(child, 0)[1] == 0 and isolated([], who)[1] == server
+print(server, flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "returns"])
+def test_a_server_is_of_one_process_and_ends_with_it(end):
+    """A fork has another one, and takes this one with it neither when it asks nor when it ends."""
+    run = launch(Path(__file__).parent, end, program=(sys.executable, "-c", OWNER))
+    assert (run.returncode, run.stderr) == (-signal.SIGKILL if end == "killed" else 0, "")
+    server = Path(f"/proc/{int(run.stdout)}")
+    wait_for(lambda: not server.exists())
+    assert not server.exists()

@@ -3,6 +3,7 @@
 The same inputs at every run; `benchmarks/fuzz.py` has others, by the thousand.
 """
 
+import sys
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files import isolated
 
 NUMBER = st.integers(0, 2**32 - 1)
 EDITS = st.lists(st.tuples(NUMBER, NUMBER, NUMBER), min_size=1, max_size=8)
@@ -30,6 +32,16 @@ AT_ONCE = (
     *("journal", "journal, checksum mended", "plan", "plan, checksum mended"),
 )
 EXAMPLES = dict.fromkeys(AT_ONCE, 300) | dict.fromkeys(IN_A_TRIAL, 150) | dict.fromkeys(SYNCED, 60)
+
+
+@pytest.fixture(autouse=True)
+def one_server(monkeypatch):
+    """Files are read by forks of the server, as on ranks: forks of this process, with torch in it, take twice as long.
+
+    What never ends takes 2 s of processor time; a sound file takes a hundredth of one.
+    """
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", sys)
+    monkeypatch.setattr(isolated, "SECONDS", 2)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_many_members_that_claim_more_than_the_file_could_hold(path):
 def test_a_tensor_that_is_really_there_may_be_larger_than_a_grid(path, monkeypatch):
     """The largest layer of VGG-16 has six times as many weights as the finest grid has points."""
     # here and not in a process of its own, which knows nothing of what is patched
-    monkeypatch.setattr("landscape_mpi.surface.directions.apart", lambda _, read, *arguments: read(*arguments))
+    monkeypatch.setattr("landscape_mpi.surface.directions.isolated", lambda _, read, *arguments: read(*arguments))
     monkeypatch.setattr("landscape_mpi.files.untrusted.MAX_VALUES", 100)
     monkeypatch.setattr("landscape_mpi.files.untrusted.MAX_TOTAL", 100)
     with h5py.File(path, "r+") as file:

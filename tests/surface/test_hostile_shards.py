@@ -81,7 +81,7 @@ def test_a_point_written_during_a_merge_has_its_values_or_is_not_there_yet(tmp_p
         monkeypatch.setattr(read, "_fitting", slow)
     else:
         monkeypatch.setattr("shutil.copyfile", copy)
-    monkeypatch.setattr("landscape_mpi.surface.merge.apart", lambda _, function, *arguments: function(*arguments))
+    monkeypatch.setattr("landscape_mpi.surface.merge.isolated", lambda _, function, *arguments: function(*arguments))
     merge(tmp_path / "whole.h5", shards)
     with h5py.File(tmp_path / "whole.h5") as file:
         there = file["status"][()] == 1

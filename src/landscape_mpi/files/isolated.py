@@ -1,8 +1,11 @@
-"""HDF5 files of others are read in a process of its own each; knows nothing of what is in them.
+"""Reads files of others in a process of its own each, so that whatever the HDF5 library does there becomes a sentence.
 
 About one in a thousand files that were damaged at random makes HDF5's C library crash or never end
-(docs/security.md). Here that ends a process which has nothing to lose, and becomes a sentence; what it could read
-comes back through a pipe. What else may end that process, such as a lack of memory, is said as what it is.
+(docs/security.md). Here that ends a process which has nothing to lose; what it could read comes back through a pipe.
+What else may end that process, such as a lack of memory, is said as what it is.
+
+Every file has a process that has read nothing before: what the library leaves in memory after a damaged file must not
+meet the next one. That process is a fork: of this process or, once MPI has started here, of a server that is kept.
 """
 
 import ctypes
@@ -12,12 +15,16 @@ import os
 import pickle
 import resource
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from threading import Lock
+from typing import Any, ClassVar, TypeVar
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import FILE, found
@@ -27,14 +34,19 @@ SECONDS, RATE = 20, 2_000_000
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 """What HDF5 dies of."""
 SOUND = "the file may be sound"
-PROGRAM = f"from {__name__} import main; main()"
+PROGRAM = f"from {__name__} import serve; serve()"
 PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of Linux."""
+SIZE, ENDING = struct.Struct("<Q"), struct.Struct("<ii")
+"""Before a request: its bytes. After it: the exit code of its process, and the system's error where there was none."""
 
+_LOCK = Lock()
 T = TypeVar("T")
+Answer = tuple[int, bytes]
+"""How the process that read ended, and what came back."""
 
 
-def apart(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> T:
+def isolated(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> T:
     """Return `read(*arguments)`, called in a process of its own.
 
     Args:
@@ -48,7 +60,7 @@ def apart(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> 
     names = ", ".join(map(str, files))
     seconds = SECONDS + sum(file.stat().st_size for file in files if found(file) == FILE) // RATE
     # a process that has started MPI must not be forked: its network card may own some of the pages
-    run = _started if "mpi4py.MPI" in sys.modules else _forked
+    run = _served if "mpi4py.MPI" in sys.modules else _forked
     try:
         code, answer = run(seconds, read, arguments)
         value: Any = None
@@ -67,14 +79,14 @@ def apart(files: Sequence[Path], read: Callable[..., T], *arguments: object) -> 
     return value  # type: ignore[no-any-return]
 
 
-def _forked(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[int, bytes]:
-    """Return how a fork of this process ended, and its answer."""
+def _forked(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> Answer:
+    """Answer by a fork of this process."""
     sys.stdout.flush()
     reading, writing = os.pipe()
     if not (child := os.fork()):
-        with suppress(BaseException), os.fdopen(writing, "wb") as pipe:
+        with suppress(BaseException):
             os.close(reading)
-            _answer(pipe, seconds, read, arguments)
+            _answer(writing, seconds, read, arguments)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
@@ -82,25 +94,126 @@ def _forked(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), answer
 
 
-def _started(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[int, bytes]:
-    """Return how a new program ended, and its answer; it is no rank of ours, and nobody's code is in its path."""
-    environment = {**os.environ, "MPI4PY_RC_INITIALIZE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM],
-        input=pickle.dumps((seconds, read, arguments)),
-        stdout=subprocess.PIPE,
-        env=environment,
-        check=False,
-    )
-    return run.returncode, run.stdout
+def _served(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> Answer:
+    """Answer by a fork of the server of this process, started for the first request and again where it has died."""
+    with _LOCK:
+        if Server.kept is None or not Server.kept.usable:
+            Server.kept = Server()
+        return Server.kept.ask(seconds, read, arguments)
 
 
-def main() -> None:
-    """Be the new program: read what to do, and answer."""
-    _answer(sys.stdout.buffer, *pickle.load(sys.stdin.buffer))  # noqa: S301 - from the process that started this one
+class Server:
+    """A process that has started no MPI and opens no file itself: it forks a process for each request.
+
+    It is no rank of ours, nobody's code is in its path, and it ends with the process that started it.
+    """
+
+    kept: "ClassVar[Server | None]" = None
+
+    def __init__(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: the system refused.
+        """
+        self._owner, self._limits = os.getpid(), _limits()
+        environment = {**os.environ, "MPI4PY_RC_INITIALIZE": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", PROGRAM], stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment
+            )
+        self._end = weakref.finalize(self, _end, self._owner, self._process, self._socket)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives, is this process's own and has the limits (ulimit) that this process has now."""
+        return self._owner == os.getpid() and self._process.poll() is None and self._limits == _limits()
+
+    def ask(self, seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> Answer:
+        """Answer by a fork of the server.
+
+        Raises:
+            OSError: the system refused.
+        """
+        folder = None
+        with suppress(OSError):  # the working directory is gone
+            folder = Path.cwd()
+        request = pickle.dumps((folder, seconds, read, arguments))
+        reading, writing = os.pipe()
+        try:
+            with os.fdopen(reading, "rb") as pipe:
+                try:
+                    socket.send_fds(self._socket, [SIZE.pack(len(request))], [writing])
+                finally:
+                    os.close(writing)
+                self._socket.sendall(request)
+                answer = pipe.read()
+            ending = _received(self._socket, ENDING.size)
+        except ConnectionError:
+            ending = b""
+        except BaseException:  # the next answer would be that of this request
+            self._end()
+            raise
+        if len(ending) < ENDING.size:  # the server is dead
+            return self._process.wait(), b""
+        code, refused = ENDING.unpack(ending)
+        if refused:
+            raise OSError(refused, os.strerror(refused))
+        return code, answer
 
 
-def _answer(pipe: IO[bytes], seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+def _end(owner: int, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+    """End a server, unless this is a fork of the process that it belongs to."""
+    connection.close()
+    if owner == os.getpid():
+        process.kill()
+        process.wait()
+
+
+def _limits() -> list[tuple[int, int]]:
+    """Return what `ulimit` says here: a process keeps the limits that it was started with."""
+    return [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
+
+
+def _received(connection: socket.socket, size: int) -> bytes:
+    """Return so many bytes, or fewer where the other side has ended."""
+    parts = bytearray()
+    while len(parts) < size and (part := connection.recv(size - len(parts))):
+        parts += part
+    return bytes(parts)
+
+
+def serve() -> None:
+    """Be the server: fork a process for each request that comes through standard input, and say how it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it is meant for the process that started this one
+    _end_with_parent()
+    with socket.socket(fileno=sys.stdin.fileno()) as owner:
+        while True:
+            head, pipes, _, _ = socket.recv_fds(owner, SIZE.size, 1)
+            if len(head) < SIZE.size:
+                return
+            (pipe,) = pipes
+            folder, seconds, read, arguments = pickle.loads(_received(owner, *SIZE.unpack(head)))  # noqa: S301
+            code = refused = 0
+            try:
+                if not (child := os.fork()):
+                    with suppress(BaseException):
+                        owner.close()
+                        if folder is not None:
+                            os.chdir(folder)
+                        _answer(pipe, seconds, read, arguments)
+                    os._exit(0)
+            except OSError as error:
+                refused = error.errno or errno.EAGAIN
+            os.close(pipe)
+            if not refused:
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            owner.sendall(ENDING.pack(code, refused))
+
+
+def _answer(pipe: int, seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+    """Write what `read` returns or raises into a pipe, in a process that is for this alone."""
     _limit(seconds)
     answer: tuple[object, Exception | None]
     try:
@@ -109,11 +222,12 @@ def _answer(pipe: IO[bytes], seconds: int, read: Callable[..., Any], arguments: 
         answer = None, MemoryError()
     except Exception as error:
         answer = None, error
-    try:
-        pickle.dump(answer, pipe, protocol=5)
-        pipe.flush()
-    except MemoryError:
-        os._exit(errno.ENOMEM)
+    with os.fdopen(pipe, "wb") as stream:
+        try:
+            pickle.dump(answer, stream, protocol=5)
+            stream.flush()
+        except MemoryError:
+            os._exit(errno.ENOMEM)
 
 
 def _limit(seconds: int) -> None:
@@ -123,6 +237,10 @@ def _limit(seconds: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CPU, _cpu_limits(seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
     with suppress(OSError, AttributeError):  # other systems have no such call
         ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)
 

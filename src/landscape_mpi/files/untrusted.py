@@ -31,7 +31,7 @@ FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read, without a lock, so that a sweep can go on writing to it; only ever within `apart`.
+    """Open an HDF5 file to read, without a lock, so that a sweep can go on writing to it; only ever within `isolated`.
 
     Raises:
         UserError: the file is missing, is no HDF5 file, or is damaged; also for what goes wrong while it is open.

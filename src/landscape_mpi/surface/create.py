@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import FILE, NOTHING, found
 from landscape_mpi.metrics.names import dtype_of
 from landscape_mpi.surface import makers
@@ -66,7 +66,7 @@ def check_replaceable(path: Path) -> None:
     Raises:
         UserError: what lies there is no surface of ours; an empty file is nothing.
     """
-    if path.exists() and path.stat().st_size and not apart([path], _is_ours, path):
+    if path.exists() and path.stat().st_size and not isolated([path], _is_ours, path):
         raise UserError(
             f"output.file: {path} is no surface of landscape_mpi, and nothing else is replaced, with --overwrite "
             "either; it was left alone: name another output.file, or move that file away."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.surface.schema import check_schema
 
 GROUPS = ("xdirection", "ydirection", "xbuffers", "ybuffers")
@@ -26,7 +26,7 @@ def read_directions(path: Path, line: bool) -> tuple[StoredDirection, StoredDire
     Raises:
         UserError: the file is missing, not HDF5 or damaged, a group is missing, or a member is not an array of numbers.
     """
-    return apart([path], _read, path, line)
+    return isolated([path], _read, path, line)
 
 
 def read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None] | None:
@@ -35,7 +35,7 @@ def read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDire
     Raises:
         UserError: as `read_directions`.
     """
-    return apart([path], _read_statistics, path, line)
+    return isolated([path], _read_statistics, path, line)
 
 
 def read_fingerprints(path: Path) -> dict[str, str]:
@@ -44,7 +44,7 @@ def read_fingerprints(path: Path) -> dict[str, str]:
     Raises:
         UserError: as `read_directions`.
     """
-    return apart([path], _read_fingerprints, path)
+    return isolated([path], _read_fingerprints, path)
 
 
 def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:

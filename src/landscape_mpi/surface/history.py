@@ -14,7 +14,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 
 EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
 """Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
@@ -88,7 +88,7 @@ def _write_histograms(file: h5py.File, found: Sequence[NDArray[np.int64] | None]
 def is_history(path: Path) -> bool:
     """Return whether a file can be read and looks like a training history, not like a surface."""
     try:
-        names = apart([path], _names, path)
+        names = isolated([path], _names, path)
     except UserError:
         return False
     return "epoch" in names and "xcoordinates" not in names
@@ -101,7 +101,7 @@ def read_history(path: Path) -> list[EpochRecord]:
         UserError: The file is missing or is no history.
     """
     try:
-        return apart([path], _rows, path)
+        return isolated([path], _rows, path)
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read as a training history ({error}); expected history.h5 of `train`."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import is_mean
 from landscape_mpi.surface import bars
@@ -164,7 +164,7 @@ def _work(surface: Surface) -> Iterator[str]:
     """Say how long the points took, how many each rank computed, and what was noted of some."""
     if not {"seconds", "rank"} <= set(surface.kinds):
         return
-    seconds, ranks, notes = apart([surface.path], _read_work, surface.path)
+    seconds, ranks, notes = isolated([surface.path], _read_work, surface.path)
     timed = seconds[np.isfinite(seconds)]
     if timed.size:
         yield ""

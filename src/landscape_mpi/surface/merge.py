@@ -14,7 +14,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
 from landscape_mpi.metrics.names import IMAGES
@@ -68,7 +68,7 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
                 in_words(path, "nothing was touched; expected a folder with space for one more surface"),
                 atomic_write(path) as aside,
             ):
-                apart([first.path, *others_of], _fill, aside, first.path, others_of)
+                isolated([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
     notes = [f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound]
     if found := differences(maker for part in (first, *others) for maker in known_makers(part)):

@@ -56,7 +56,7 @@ def read_losscape(datasets: Mapping[str, h5py.Dataset]) -> Losses:
 
 
 def read_landscaper(path: Path) -> Losses:
-    """Read a plane or a line out of an archive; nothing in it is executed. Only ever within `apart`.
+    """Read a plane or a line out of an archive; nothing in it is executed. Only ever within `isolated`.
 
     Raises:
         UserError: there is no such file, it is damaged, or holds something else.

@@ -6,7 +6,7 @@ import numpy as np
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.surface.trajectory import Trajectory
 
 _COORDINATES = ("proj_xcoord", "proj_ycoord")
@@ -20,7 +20,7 @@ def read_projection(path: Path) -> Trajectory:
     Raises:
         UserError: the file is missing, damaged, or does not hold two rows of finite coordinates of one length.
     """
-    return apart([path], _read, path)
+    return isolated([path], _read, path)
 
 
 def _read(path: Path) -> Trajectory:

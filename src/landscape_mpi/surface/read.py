@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.isolated import apart
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.names import IMAGES, is_result, parse
 from landscape_mpi.surface import foreign, others
 from landscape_mpi.surface.makers import read_made
@@ -110,7 +110,7 @@ def read_surface(path: Path) -> Surface:
     Raises:
         UserError: the file is missing, no HDF5 file, no surface, contradicts itself, or points at other files.
     """
-    return apart([path], _read_archive if path.suffix.lower() == others.ARCHIVE else _read, path)
+    return isolated([path], _read_archive if path.suffix.lower() == others.ARCHIVE else _read, path)
 
 
 def read_own(path: Path) -> Surface:
