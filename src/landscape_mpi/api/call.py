@@ -1,21 +1,51 @@
-"""The arguments of a call -> what a sweep is made of, and the sections of its job; runs nothing."""
+"""Turns the arguments of `landscape_mpi.sweep` into what is swept and the job that says the same; runs nothing."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import yaml
+from msgspec import structs
 
-from landscape_mpi.api.document import RANDOM, Plain, Sections, grid_of
-from landscape_mpi.api.given import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
+from landscape_mpi.api.inputs import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
 from landscape_mpi.data.rows import count
-from landscape_mpi.errors import UserError
-from landscape_mpi.job import GIVEN, JobFile, SweepJob
+from landscape_mpi.errors import Either, Flag, Term, UserError
+from landscape_mpi.job import FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
 from landscape_mpi.plane.kinds import can_move
 
+Plain = Mapping[str, Any]
+RANDOM: Plain = {"kind": "random"}
 OTHERS = {"plane.to": "other", "plane.via": "third"}
 """What a job calls networks that a call gives."""
+POINTS = 25
+"""Along each axis, where a call says nothing of the grid."""
+RANGES = {"interpolate": (-0.5, 1.5)}
+"""First and last coordinate where a call gives numbers of points alone, of the kinds for which it is not -1 to 1."""
+ARGUMENTS = {
+    "evaluate.batch": "batch_size",
+    "data.build": "data",
+    "data.splits": "data",
+    "model.build": "model",
+    "model.checkpoint": "model",
+    "output.file": "output",
+}
+"""Keys of a job, and the arguments that stand for them where they are not called the same."""
+WORDS = (
+    (re.compile(r"(?<![\w.])evaluate\.batch\b"), "batch_size"),
+    (re.compile(r"(?<![\w.])evaluate\."), ""),
+    (re.compile(r"(?<![\w.])(data|model)\.(build|checkpoint|splits)\b"), r"\1"),
+    (re.compile(r"(?<![\w.])output\.file\b"), "output"),
+    (re.compile(r"--overwrite\b"), "overwrite=True"),
+    (re.compile(r"metrics: \[loss\]"), 'metrics=["loss"]'),
+    (re.compile(r"--(kind|metric) (\w+)"), r'\1="\2"'),
+    (re.compile(r"(?<![\w-])--(\w+)"), r"\1"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,50 +75,139 @@ class Call:
         loss = loss_of(self.loss, self.loss_options or {})
         return Given(own(self.model), splits_of(self.data), loss, ends, networks, directions)
 
-    def sections(self, made: Given) -> Sections:
-        """Return what the job says. Raises as `given`."""
-        plane = self._plane(made)
-        return Sections(
-            model=name_of(self.model),
-            data=(_in_words(made), list(made.data)),
-            loss=self.loss if isinstance(self.loss, str) else name_of(self.loss),
-            loss_options=self.loss_options,
-            plane=plane,
-            grid=grid_of(self.grid, str(plane.get("kind")), _is_line(plane, made)),
-            metrics=self.metrics or self._metrics(made),
-            evaluate={**self.evaluate, "dtype": self.evaluate["dtype"] or _dtype(made)},
-            hessian=self.hessian,
-            sampling=self.sampling,
-            output=self.output,
-        )
-
     def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
         """Return the job that writes `file`. Raises as `given`."""
-        return self.sections(made).job(file)
+        plane = self._plane(made)
+        # one direction alone makes a line
+        line = len(made.directions) == 1 or (plane.get("kind") == "interpolate" and plane.get("via") is None)
+        sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
+        evaluate = {**self.evaluate, "dtype": self.evaluate["dtype"] or _dtype(made)}
+        sections = {
+            "model": {"build": name_of(self.model), "checkpoint": "theta*"},
+            # figures show what follows the colon
+            "data": {"build": f"python:{' and '.join(sizes)} examples", "splits": list(made.data)},
+            "loss": self.loss if isinstance(self.loss, str) else name_of(self.loss),
+            "loss_options": self.loss_options,
+            "plane": plane,
+            "grid": grid_of(self.grid, str(plane.get("kind")), line),
+            "metrics": self.metrics or self._metrics(made),
+            "evaluate": {key: value for key, value in evaluate.items() if value is not None},
+            "hessian": self.hessian,
+            "sampling": self.sampling,
+            "output": {"file": self.output or "surface.h5"},
+        }
+        return job_of(sections, file)
 
     def _plane(self, made: Given) -> Plain:
         if made.directions:
             return {"kind": "file", "path": GIVEN}
         section: dict[str, Any] = {**(self.plane if isinstance(self.plane, Mapping) else RANDOM)}
         if section.get("repeats", 1) != 1:
-            raise UserError("plane.repeats: is for jobs; call once for each seed.")
+            raise UserError("plane.repeats", "is for jobs", remedy="call once for each seed")
         return {**section, **{key.removeprefix("plane."): OTHERS[key] for key in made.ends}}
 
     def _metrics(self, made: Given) -> list[str]:
         return ["loss", "accuracy"] if self.loss == "cross_entropy" and made.classified else ["loss"]
 
 
-def _is_line(plane: Plain, made: Given) -> bool:
-    """Whether there is one direction alone."""
-    return len(made.directions) == 1 or (plane.get("kind") == "interpolate" and plane.get("via") is None)
-
-
-def _in_words(made: Given) -> str:
-    """Return what figures call the data, after the colon."""
-    sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
-    return f"python:{' and '.join(sizes)} examples"
-
-
 def _dtype(made: Given) -> str:
     dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
     return "float64" if dtypes == {torch.float64} else "float32"
+
+
+def job_of(sections: Plain, file: Path) -> JobFile[SweepJob]:
+    """Return the job of sections as in a job file, whose surface goes to `file`; None leaves a section out.
+
+    Its text says what the sections say, `output` with them, so that the surface of another run can be compared.
+
+    Raises:
+        UserError: a value does not fit; the sentence is the same as for a job file.
+    """
+    said = {key: plain(value, key) for key, value in sections.items() if value is not None}
+    text = f"# From Python: {FROM_PYTHON}(...) was given the network, the data and the loss.\n"
+    text += yaml.safe_dump(said, sort_keys=False, default_flow_style=None)
+    values = read_values(said, "", SweepJob)
+    output = structs.replace(values.output, file=str(file))
+    return JobFile(Path(FROM_PYTHON).absolute(), text, structs.replace(values, output=output))
+
+
+def plain(value: object, key: str) -> Any:
+    """Return a value as job files know it: mappings, lists, text, numbers.
+
+    Raises:
+        UserError: they know no such thing; `key` says where it stands.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(part, f"{key}.{name}") for name, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(part, f"{key}[{index}]") for index, part in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value[:]  # without what a class of its own, such as an enumeration, adds
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    raise UserError(key, f"found a {type(value).__name__}", expected="text, a number, or a list or mapping of them")
+
+
+def grid_of(grid: object, kind: str, line: bool) -> Plain | None:
+    """Return the section `grid` of a call's argument.
+
+    Args:
+        grid: a mapping as in a job, a number of points, or one for alpha and one for beta; None for the usual one.
+        kind: of the plane.
+        line: whether there is one direction alone.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if grid is None and kind == "pca":
+        return None
+    if isinstance(grid, Mapping):
+        return grid
+    wanted = POINTS if grid is None else grid
+    pair = isinstance(wanted, list | tuple) and 1 <= len(wanted) <= 2
+    counts: Sequence[Any] = wanted if pair else [wanted] if line else [wanted, wanted]  # type: ignore[assignment]
+    if not all(isinstance(points, int | np.integer) for points in counts):
+        raise UserError(
+            "grid",
+            f"found {grid!r}",
+            expected=(
+                '{"alpha": [first, last, number of points], "beta": ...}, a number of points, or one for alpha and one '
+                "for beta"
+            ),
+        )
+    ends = RANGES.get(kind, (-1.0, 1.0))
+    return {axis: [*ends, int(points)] for axis, points in zip(("alpha", "beta"), counts, strict=False)}
+
+
+def in_arguments(error: UserError) -> UserError:
+    """Return an error without its traceback whose sentence names arguments where it named keys and flags."""
+    found = copy(error)
+    found.called = argument
+    if not error.found:
+        return UserError(in_words_of_arguments(str(error)), details=error.details)
+    return found
+
+
+def in_words_of_arguments(text: str) -> str:
+    """Return a sentence that has no parts yet with the names of arguments."""
+    for pattern, word in WORDS:
+        text = pattern.sub(word, text)
+    return text
+
+
+def argument(term: Term) -> str:
+    """Return what callers from Python call a key of a job or a flag of a command."""
+    if isinstance(term, Either):
+        return term.python
+    if isinstance(term, Flag):
+        choices = " | ".join(f'"{value}"' for value in term.values)
+        name = "overwrite=True" if term.name == "overwrite" else term.name
+        return f"{name}={choices}" if choices else name
+    name = ARGUMENTS.get(term.name, term.name.removeprefix("evaluate."))
+    return f"{name}={json.dumps(term.values)}" if term.values else name

@@ -1,20 +1,22 @@
-"""A sweep of objects that are there: the order of the steps, how it is stopped, and that only a surface is left."""
+"""Sweeps a network, data and a loss that a program holds, and leaves nothing but the surface."""
 
+import os
 import shutil
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NoReturn, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from landscape_mpi.api.call import Call
-from landscape_mpi.api.document import in_arguments
+from landscape_mpi.api.call import Call, argument, in_arguments, in_words_of_arguments
 from landscape_mpi.api.surface import Surface
-from landscape_mpi.api.torch_state import listening, undisturbed
 from landscape_mpi.errors import Exit, Text, UserError, render
 from landscape_mpi.files.paths import absolute
 from landscape_mpi.log import log, to_stderr
@@ -27,6 +29,7 @@ from landscape_mpi.sweeping.exit import or_none
 from landscape_mpi.sweeping.run import sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 PASSED_OVER = "note: not the engine"
 """How a sweep says that a faster engine does not know a network's layers: usual here."""
 
@@ -99,7 +102,7 @@ def _run(call: Call, options: Options, world: World) -> Surface:
             job = on_root(world, call.job, made, file)
             code = or_none(world, sweep_job, job, made, options, world, stop)
         except UserError as error:
-            raise UserError(in_arguments(str(error))) from error.__cause__
+            raise in_arguments(error) from error.__cause__
         except Interrupted as reason:
             _stopped(world, str(reason), call.output)
         if code == Exit.RUN_AGAIN:
@@ -126,7 +129,8 @@ def _place(world: World, call: Call) -> Iterator[Path]:
         yield absolute(call.output, Path())
         return
     if call.sampling is not None and len(set(world.allgather(world.host))) > 1:
-        raise UserError("output: is missing; sampling on several nodes needs a file that all of them see.")
+        remedy = "sampling on several nodes needs a file that all of them see"
+        raise UserError("output", "is missing", remedy=remedy)
     folder = Path(on_root(world, mkdtemp, prefix="landscape_mpi-"))
     try:
         yield folder / "surface.h5"
@@ -140,10 +144,10 @@ def _heard(world: World, quiet: bool, call: Call, file: Path) -> Iterator[None]:
     """Say in the words of the arguments what a sweep says; nothing of a file that is not kept."""
 
     def hear(words: Text) -> None:
-        text = render(words)
+        text = in_words_of_arguments(render(words, argument))
         hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
         if text.startswith("error: ") or not (quiet or hidden):
-            to_stderr(in_arguments(text))
+            to_stderr(text)
 
     world.hear = hear
     try:
@@ -173,3 +177,52 @@ def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
         raise KeyboardInterrupt(text)
     log(world, text)
     raise SystemExit(int(Exit.RUN_AGAIN))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back torch's number of threads, its flags, its device and its random state once the block has ended.
+
+    Within it gradients can be taken, whatever surrounds it.
+    """
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    flags, workspace = (cudnn.benchmark, cudnn.deterministic), os.environ.get(WORKSPACE)
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if started else ()), _cuda():
+        try:
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                yield
+        finally:
+            torch.set_num_threads(threads)
+            cudnn.benchmark, cudnn.deterministic = flags
+            if workspace is None:
+                os.environ.pop(WORKSPACE, None)
+
+
+@contextmanager
+def _cuda() -> Iterator[None]:
+    """Put back the current device and whether TF32 is allowed, where there is CUDA."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    parts: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions warn of these names for others, which older ones lack
+        allowed = [part.allow_tf32 for part in parts]
+    # asked of a process that has not used CUDA yet, the current device would cost it a context
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.set_device(device)
+        with warnings.catch_warnings(), suppress(RuntimeError):
+            warnings.simplefilter("ignore")
+            for part, value in zip(parts, allowed, strict=True):
+                part.allow_tf32 = value
+
+
+def listening(stop: Stop) -> AbstractContextManager[None]:
+    """Take signals as reasons to stop while the block runs, in the main thread: no other may ask for them."""
+    main = threading.current_thread() is threading.main_thread()
+    return stop.listening() if main else nullcontext()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.api.document import in_arguments
+from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.metrics.names import STDERR
@@ -132,7 +132,7 @@ class Surface:
             wish = Wish(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
             return draw([self.found, *(other.found for other in panels)], wish, output if self.writes else None)
         except UserError as error:
-            raise UserError(in_arguments(str(error))) from error.__cause__
+            raise in_arguments(error) from error.__cause__
 
     def to_xarray(self) -> "xarray.Dataset":
         """Return every result with named axes, `beta` and `alpha`.
@@ -143,7 +143,7 @@ class Surface:
         try:
             import xarray
         except ImportError:
-            raise UserError("to_xarray: xarray is not installed; pip install xarray.") from None
+            raise UserError("to_xarray", "xarray is not installed", remedy="pip install xarray") from None
         axes = {"alpha": self.alpha} if self.beta is None else {"beta": self.beta, "alpha": self.alpha}
         results: dict[str, Any] = {"status": self.found.status, **self.metrics}
         named = {name: (tuple(axes), values) for name, values in results.items()}
@@ -168,7 +168,9 @@ class Surface:
         known = sorted((m for m in self.metrics if m.endswith(f"_{name}")), key=lambda m: not m.startswith("train"))
         wanted = f"{split}_{name}" if split else next(iter(known), "")
         if wanted not in known:
-            raise UserError(f"found no {wanted or name} in the surface; expected one of {', '.join(self.metrics)}.")
+            raise UserError(
+                "", f"found no {wanted or name} in the surface", expected=f"one of {', '.join(self.metrics)}"
+            )
         return self.metrics[wanted]
 
 
@@ -176,12 +178,12 @@ def _panels(others: Sequence[object], kind: str | None) -> tuple[str | None, lis
     """Return the kind, which may stand at the first place, and the surfaces to draw as well."""
     if others and isinstance(others[0], str):
         if kind is not None:
-            raise UserError(f"kind: found {others[0]!r} and {kind!r}; expected one of them.")
+            raise UserError("kind", f"found {others[0]!r} and {kind!r}", expected="one of them")
         kind, others = others[0], others[1:]
     panels = [other for other in others if isinstance(other, Surface)]
     if len(panels) < len(others):
         strange = next(other for other in others if not isinstance(other, Surface))
-        raise UserError(f"plot: found a {type(strange).__name__}; expected surfaces, and options by their names.")
+        raise UserError("plot", f"found a {type(strange).__name__}", expected="surfaces, and options by their names")
     return kind, panels
 
 

@@ -1,7 +1,7 @@
 """job.yaml -> frozen, checked values; knows nothing of torch, MPI or HDF5."""
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
-from landscape_mpi.job.load import load_job, read_job
+from landscape_mpi.job.load import load_job, read_job, read_values
 from landscape_mpi.job.planes import FilePlane, HessianPlane, InterpolatedPlane, PcaPlane, Plane, RandomPlane
 from landscape_mpi.job.template import TEMPLATE
 from landscape_mpi.job.training import Train
@@ -45,5 +45,6 @@ __all__ = [
     "experiment",
     "load_job",
     "read_job",
+    "read_values",
     "training_difference",
 ]

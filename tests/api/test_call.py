@@ -7,33 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.api.document import Sections, in_arguments
-from landscape_mpi.errors import UserError
-from landscape_mpi.job import FROM_PYTHON, SweepJob, read_job
+from landscape_mpi.api.call import in_arguments, job_of
+from landscape_mpi.errors import Either, Flag, Key, UserError
+from landscape_mpi.job import SweepJob, read_job
 
 ENDS = st.floats(-1e6, 1e6, allow_subnormal=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-def sections(**changes):
+def job(file="/there/s.h5", **changes):
     usual = {
-        "model": "m:N",
-        "data": ("python:3 train examples", ["train"]),
+        "model": {"build": "m:N", "checkpoint": "theta*"},
+        "data": {"build": "python:3 train examples", "splits": ["train"]},
         "loss": "mse",
-        "loss_options": None,
         "plane": {"kind": "random"},
         "grid": {"alpha": [0, 1, 2]},
         "metrics": ["loss"],
-        "evaluate": {"batch": None, "dtype": "float32"},
+        "evaluate": {"dtype": "float32"},
         "hessian": None,
-        "sampling": None,
-        "output": None,
+        "output": {"file": "surface.h5"},
     }
-    return Sections(**usual | changes)
-
-
-def job(**changes):
-    return sections(**changes).job(Path("/there/s.h5"))
+    return job_of(usual | changes, Path(file))
 
 
 @given(
@@ -61,7 +55,7 @@ def test_the_text_of_the_job_says_what_the_arguments_say(low, width, points, see
 def test_a_file_that_is_not_kept_is_not_named_in_the_text():
     assert job().values.output.file == "/there/s.h5"
     assert "/there" not in job().text
-    assert "file: /else/t.h5" in job(output="/else/t.h5").text
+    assert "file: /else/t.h5" in job(output={"file": "/else/t.h5"}).text
 
 
 def test_what_is_left_out_has_the_defaults_of_a_job():
@@ -78,16 +72,26 @@ def test_what_yaml_does_not_know_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("term", "words"),
     [
-        (f"{FROM_PYTHON}: evaluate.batch: found 0", "batch_size: found 0"),
-        ("evaluate.batchnorm: found move; evaluate.engine", "batchnorm: found move; engine"),
-        (
-            "output.file: s.h5 ... or start afresh with --overwrite.",
-            "output: s.h5 ... or start afresh with overwrite=True.",
-        ),
-        ("my.evaluate.batch and --kind heat", 'my.evaluate.batch and kind="heat"'),
+        (Key("evaluate.batch"), "batch_size"),
+        (Key("evaluate.batchnorm"), "batchnorm"),
+        (Key("plane.to"), "plane.to"),
+        (Key("data.splits"), "data"),
+        (Key("metrics", ("loss",)), 'metrics=["loss"]'),
+        (Flag("overwrite"), "overwrite=True"),
+        (Flag("linear"), "linear"),
+        (Flag("kind", ("heat",)), 'kind="heat"'),
+        (Either("name data.normalize", "scale them"), "scale them"),
     ],
 )
-def test_sentences_name_arguments(said, heard):
-    assert in_arguments(said) == heard
+def test_errors_name_arguments(term, words):
+    error = in_arguments(UserError(term, "is wrong", remedy=("change ", term), details="why"))
+    assert str(error) == f"{words}: is wrong; change {words}."
+    assert error.details == "why"
+
+
+def test_a_value_that_does_not_fit_is_refused_in_the_words_of_the_call():
+    with pytest.raises(UserError) as found:
+        job(evaluate={"batch": 0})
+    assert str(in_arguments(found.value)) == "batch_size: found 0; expected a whole number >= 1."

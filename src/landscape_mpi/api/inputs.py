@@ -1,4 +1,4 @@
-"""Objects of a call -> what a sweep is made of: copies of the network, splits, loss, directions; knows no job text."""
+"""Takes the objects of a call into a sweep: copies of the network, splits, a loss, directions."""
 
 import hashlib
 import re
@@ -89,7 +89,9 @@ class Given:
             UserError: the data are not what they should be.
         """
         if name not in self.data:
-            raise UserError(f"data: there is no {name} split, which this needs; found {', '.join(self.data)}.")
+            raise UserError(
+                "data", f"there is no {name} split, which this needs", remedy=f"found {', '.join(self.data)}"
+            )
         if name not in self._splits:
             found = self.data[name]
             self._splits[name] = load_split("what was given", None, name, {}, None, lambda _root, _name: found)
@@ -112,7 +114,7 @@ class Given:
             UserError: they do not fit the network.
         """
         if self.directions and job.evaluate.batchnorm == "move":
-            raise UserError("evaluate.batchnorm: found move, and the directions given are of parameters alone.")
+            raise UserError("evaluate.batchnorm", "found move, and the directions given are of parameters alone")
         if self.directions:
             wanted = self.directions[: job.axes]
             return Plane.along(theta.parameters, [_fitted(*named, theta) for named in zip(AXES, wanted, strict=False)])
@@ -138,7 +140,7 @@ def own(model: object) -> nn.Module:
         UserError: it is no network, or cannot be copied.
     """
     if not isinstance(model, nn.Module):
-        raise UserError(f"model: found a {type(model).__name__}; expected a torch.nn.Module.")
+        raise UserError("model", f"found a {type(model).__name__}", expected="a torch.nn.Module")
     return duplicate(plain_arrays(model)).cpu()
 
 
@@ -151,12 +153,13 @@ def splits_of(data: object) -> dict[str, Any]:
     splits = dict(data) if isinstance(data, Mapping) else {"train": data}
     if not splits or not set(splits) <= set(SPLITS):
         raise UserError(
-            f"data: found a mapping of {', '.join(map(repr, splits)) or 'nothing'}; expected (inputs, targets), a "
-            'Dataset, or a mapping of "train" and "test" to these.'
+            "data",
+            f"found a mapping of {', '.join(map(repr, splits)) or 'nothing'}",
+            expected='(inputs, targets), a Dataset, or a mapping of "train" and "test" to these',
         )
     for name, found in splits.items():
         if isinstance(found, DataLoader):
-            raise UserError(f"data: found a DataLoader for the {name} split; expected its data set: loader.dataset.")
+            raise UserError("data", f"found a DataLoader for the {name} split", expected="its data set: loader.dataset")
     return splits
 
 
@@ -170,8 +173,9 @@ def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
         return with_loss_options(loss, OURS[loss], options)
     if isinstance(loss, str) or not callable(loss):
         raise UserError(
-            f"loss: found {loss!r}; expected {', '.join(OURS)}, or a callable (outputs, targets) -> one loss per "
-            "example."
+            "loss",
+            f"found {loss!r}",
+            expected=f"{', '.join(OURS)}, or a callable (outputs, targets) -> one loss per example",
         )
     return with_loss_options("the loss", loss, options)
 
@@ -187,8 +191,12 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
     parts = plane if isinstance(plane, tuple | list) else ()
     if not 1 <= len(parts) <= 2 or not all(map(_is_state, parts)):
         raise UserError(
-            f'plane: found a {type(plane).__name__}; expected a mapping such as {{"kind": "random", "seed": 0}}, or '
-            "directions as mappings of names to tensors, (delta, eta) or (delta,)."
+            "plane",
+            f"found a {type(plane).__name__}",
+            expected=(
+                'a mapping such as {"kind": "random", "seed": 0}, or directions as mappings of names to tensors, '
+                "(delta, eta) or (delta,)"
+            ),
         )
     return tuple(_copies(part) for part in parts)
 
@@ -246,7 +254,7 @@ def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
 
     def check() -> None:
         if forms != wanted:
-            raise UserError(f"{key}: rank {world.rank} holds other tensors than rank 0; expected the same everywhere.")
+            raise UserError(key, f"rank {world.rank} holds other tensors than rank 0", expected="the same everywhere")
 
     together(world, check)
     return share_parameters(mine if world.rank == 0 else None, list(wanted), world)
@@ -261,10 +269,10 @@ def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
     """Return a direction for every parameter, float32: those that it does not name stay."""
     for name in direction:
         if name not in theta.parameters:
-            raise UserError(f"plane: {axis} names `{name}`, which is no parameter of the network.")
+            raise UserError("plane", f"{axis} names `{name}`, which is no parameter of the network")
     for name, tensor in direction.items():
         if tensor.is_complex() and not theta.parameters[name].is_complex():
-            raise UserError(f"plane: {axis} holds `{name}` as {tensor.dtype}, which is real in the network.")
+            raise UserError("plane", f"{axis} holds `{name}` as {tensor.dtype}, which is real in the network")
     whole = {name: direction.get(name, torch.zeros_like(tensor)) for name, tensor in theta.parameters.items()}
     stored = [(name, _numbers(tensor, theta.parameters[name])) for name, tensor in whole.items()]
     return fit_direction(stored, theta.parameters, {}, axis)
