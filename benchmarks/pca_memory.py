@@ -23,11 +23,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.job import PcaPlane, SweepJob, load_job
 from landscape_mpi.mpi.shutdown import NEVER
-from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping.lay import lay_plane
+from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.load import theta_of
+from landscape_mpi.sweeping.planes.pca import components
+from landscape_mpi.sweeping.planes.trajectory import find_run, place
 from landscape_mpi.sweeping.sources import Named
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
@@ -78,14 +79,16 @@ def _save(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def measure(job: Path) -> dict[str, float]:
-    """Lay the plane of a job; return what it took, in seconds of CPU and bytes."""
+    """Find the plane of a job and the path on it; return what it took, in seconds of CPU and bytes."""
     torch.set_num_threads(1)
     loaded = load_job(job, SweepJob)
     theta = theta_of(*Named(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
     before, begun = _peak(), time.process_time()
-    laid = lay_plane(Solo(), loaded, theta, 0, NEVER)
-    if laid.trajectory is None or len(laid.trajectory.explained) != 2:
-        raise RuntimeError("the plane has no two components")
+    section, origin, run = loaded.values.plane, theta.parameters, find_run(loaded, theta, NEVER)
+    if run is None or not isinstance(section, PcaPlane):
+        raise RuntimeError("the job asks for no components of a trajectory")
+    found = components(section, run, origin, 2)
+    place(run, Plane.along(origin, found.directions), found.explained)
     return {"seconds": time.process_time() - begun, "before": before, "grown": _peak() - before}
 
 

@@ -19,7 +19,7 @@ PYTHON, IMPORTS, MPI, POINT = "launch and Python", "imports", "MPI", "first poin
 CALLS = {
     "network, checkpoint": ("landscape_mpi.sweeping.load", "theta_of"),
     "data": ("landscape_mpi.sweeping.load", "load_data"),
-    "directions": ("landscape_mpi.sweeping.experiment", "lay_plane"),
+    "directions": ("landscape_mpi.sweeping.run", "build_plane"),
     "engine, centre check": ("landscape_mpi.sweeping.run", "choose_engine"),
     "surface file": ("landscape_mpi.sweeping.full", "open_writer"),
     POINT: ("landscape_mpi.sweeping.points", "measure"),

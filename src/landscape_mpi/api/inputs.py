@@ -26,7 +26,7 @@ from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.kinds import real, single
 from landscape_mpi.sweeping.broadcast import share_parameters
 from landscape_mpi.sweeping.load import Theta, end_of, load_end, plain_arrays
-from landscape_mpi.sweeping.planes import interpolated
+from landscape_mpi.sweeping.planes.interpolate import interpolated
 
 AXES, SPLITS = ("delta", "eta"), ("train", "test")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

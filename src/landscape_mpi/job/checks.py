@@ -183,17 +183,12 @@ def _batchnorm(evaluate: Evaluate, plane: Plane | None) -> Iterator[UserError]:
             f"found move, and directions of plane.kind {plane.__struct_config__.tag} are of parameters alone",
             expected="keep or recompute",
         )
-    if policy == "move" and isinstance(plane, InterpolatedPlane) and _shaped(plane):
+    if policy == "move" and isinstance(plane, InterpolatedPlane) and not plane.whole:
         yield UserError(
             "evaluate.batchnorm",
             "found move, which takes the running statistics all the way to plane.to",
             expected="plane.normalize and plane.ignore to be none, and no plane.only",
         )
-
-
-def _shaped(plane: InterpolatedPlane) -> bool:
-    """Whether the parameters go elsewhere than straight to the other checkpoints."""
-    return plane.normalize != "none" or plane.ignore != "none" or plane.only is not None
 
 
 def _axis(key: str, axis: Axis) -> Iterator[UserError]:

@@ -69,6 +69,11 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
     ignore: Ignore = "none"
     only: Only | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether the plane goes all the way to its ends: nothing is rescaled, ignored or left out."""
+        return self.normalize == "none" and self.ignore == "none" and self.only is None
+
 
 class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only=True):
     """Eigenvectors of the Hessian at theta*: of its largest eigenvalue, and of the most negative one.

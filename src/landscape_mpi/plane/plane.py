@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +27,19 @@ class Plane:
     statistics: "Plane | None" = None
 
     @staticmethod
-    def along(theta: Parameters, directions: Iterable[Parameters]) -> "Plane":
-        """Return the line along one direction, or the plane along two."""
-        delta, *others = directions
-        return Plane(theta, delta, others[0] if others else None)
+    def along(
+        theta: Parameters, directions: Sequence[Mapping[str, Tensor]], buffers: Parameters | None = None
+    ) -> "Plane":
+        """Return the line along one direction, or the plane along two.
+
+        Args:
+            theta: the origin.
+            directions: for each parameter, and for each of the buffers, how it moves.
+            buffers: what moves along with the parameters; none or empty where nothing does.
+        """
+        delta, *others = [{name: direction[name] for name in theta} for direction in directions]
+        statistics = Plane.along(buffers, directions) if buffers else None
+        return Plane(theta, delta, others[0] if others else None, statistics)
 
     def at(self, alpha: float, beta: float = 0.0) -> Parameters:
         """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""

@@ -18,11 +18,10 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
-from landscape_mpi.sweeping import planes
 from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.eigenplane import stand_in
+from landscape_mpi.sweeping.curvature import NO_SEARCH, forecast
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
-from landscape_mpi.sweeping.forecast import NO_SEARCH, forecast
+from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.progress import clock_time
 from landscape_mpi.sweeping.resume import find_surface
 from landscape_mpi.sweeping.sources import Named
@@ -37,16 +36,15 @@ def check(path: Path, device: str) -> str:
         UserError: whatever `sweep` would refuse.
     """
     job = load_job(path, SweepJob)
-    for repeat in range(planes.repeats(job.values)):
-        check_writable(planes.output_path(job, repeat))
+    for repeat in range(repeats(job.values)):
+        check_writable(output_path(job, repeat))
     world = Solo()
     keep_memory()
     experiment = load_experiment(job, Named(job, noter(world)), device, world)
     lines: list[str] = [f"{path}: the job is sound."]
-    for repeat in range(planes.repeats(job.values)):
-        output = planes.output_path(job, repeat)
-        made = stand_in(experiment, output)
-        plane, identity = experiment.plane(world, repeat, made)
+    for repeat in range(repeats(job.values)):
+        output = output_path(job, repeat)
+        plane, identity = build_plane(world, experiment, repeat, output, search=False)
         surface = find_surface(output, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(_line("output", f"{output}, {state}"))
@@ -100,12 +98,12 @@ def _time(job: SweepJob, images: Mapping[str, int], seconds: float, anew: int, c
 
     `anew` more images go to running statistics at every point.
     """
-    points = math.prod(job.chosen_grid.shape) * planes.repeats(job)
+    points = math.prod(job.chosen_grid.shape) * repeats(job)
     each = seconds * (sum(images.values()) + anew) + curved
     total = clock_time(each * points)
     if job.sampling is None:
         return f"about {each:.3g} s a point, {total} on one rank like this one"
-    least = _least(job.sampling, images, math.prod(job.chosen_grid.shape)) * planes.repeats(job) + anew * points
+    least = _least(job.sampling, images, math.prod(job.chosen_grid.shape)) * repeats(job) + anew * points
     return f"{clock_time(seconds * least)} at the least, {total} at the most, on one rank like this one"
 
 

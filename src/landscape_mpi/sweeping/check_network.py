@@ -25,7 +25,6 @@ from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.experiment import FIRST_EXAMPLES, Experiment, Losses, first_losses, in_own_dtype
 from landscape_mpi.sweeping.load import Theta
-from landscape_mpi.sweeping.planes import is_whole
 from landscape_mpi.sweeping.precision import Tolerance
 
 P = ParamSpec("P")
@@ -232,7 +231,7 @@ def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
     Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s.
     """
     plane, theta = experiment.job.values.plane, experiment.theta
-    if not (isinstance(plane, InterpolatedPlane) and is_whole(plane)):
+    if not (isinstance(plane, InterpolatedPlane) and plane.whole):
         return {}
     found = {}
     for point, name in ((TO, plane.to), (VIA, plane.via)):

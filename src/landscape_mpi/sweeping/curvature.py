@@ -1,7 +1,8 @@
-"""The Hessian at a point: of which images, in which batches, and what is recorded of it; knows no grid and no file."""
+"""Finds the extreme eigenvalues of the Hessian at points of a plane, and forecasts what a search for them costs."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.curvature import Extremes, Hessian, differs, extremes, silent, start_vector
+from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, start_vector
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
 from landscape_mpi.metrics.hessian import HESSIAN
@@ -19,15 +20,13 @@ from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.experiment import Experiment
 
 LARGEST = 256
-"""Images of a batch at the most: two passes backwards hold ten times as much as one forward, and win nothing more."""
+"""Most images of a batch: two backward passes hold ten times as much as a forward one, and more are no faster."""
 PARTS = 16
-"""Parts of the images that are summed alone and then together: the most ranks that can share one product."""
+"""Parts of the images whose sums are added up in the end: the most ranks that can share one product."""
 NO_CURVATURE = (
     "hessian: the network computes something from its weights once, in eval mode or at its first forward pass, and its "
     "losses have no derivatives through that; expected one that computes it in every forward pass: leave hessian out."
 )
-
-
 CENTRE = Point(0.0, 0.0)
 FEW = 2
 """Images that derivatives are compared with differences on."""
@@ -37,6 +36,8 @@ REMEDY = (
     "leave hessian out, use use_reentrant=False in torch's checkpoint, detach nothing that is trained, or freeze such "
     "parameters by requires_grad=False"
 )
+USUAL = 30
+"""Products that a search takes to a residual of 1e-3: 10 to 40 on networks with a few large eigenvalues."""
 
 
 class Curved(NamedTuple):
@@ -52,9 +53,9 @@ class Curvature:
 
     Attributes:
         evaluator: Puts the network at a point.
-        task: The split, and its loss.
-        split: Its name.
-        parts: Its images in at most 16 parts of whole batches, in order: no bit depends on who sums which of them.
+        task: The data and the loss.
+        split: The name of the split.
+        parts: Its images in at most 16 parts of whole batches, in order: no bit depends on which rank sums which part.
         batch: Images at a time.
         tolerance: As for `curvature.Search`.
         tf32: Whether TF32 is allowed elsewhere; here it is not.
@@ -75,7 +76,8 @@ class Curvature:
         evaluator = EagerEvaluator(experiment.theta.network, plane, task, batch)
         split = job.data.splits[0]
         images, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
-        parts = _parts(min(images, evaluator.count(split)), held.images)
+        images = min(images, evaluator.count(split))
+        parts = tuple(batches(images, held.images * math.ceil(math.ceil(images / held.images) / PARTS)))
         return Curvature(evaluator, task, split, parts, held, job.hessian.tolerance, experiment.precision.tf32)
 
     @property
@@ -86,7 +88,7 @@ class Curvature:
 
     @property
     def weight(self) -> float:
-        """What the images count together: one each, but where a loss ignores other numbers of their targets."""
+        """The sum of the images' weights: one each, but where a loss ignores some of their targets."""
         weights = self.task.weights[self.split]
         return float(self.count if weights is None else weights[: self.count].sum())
 
@@ -97,7 +99,15 @@ class Curvature:
         found = extremes(
             lambda v: self.mean([self.part(hessian, v, part) for part in self.parts]), start, self.tolerance
         )
-        return Curved(values_of(found), "; ".join(self._notes(found, asked)))
+        notes = []
+        if math.isnan(found.residual):
+            notes.append("the Hessian is not finite")
+        elif not found.converged:
+            products = f"{found.products} products"
+            notes.append(f"Hessian: residual {found.residual:.2g} after {products}, not {self.tolerance:g}")
+        if self.batch.images < asked:
+            notes.append(f"Hessian: {self.batch.images} images at a time instead of {asked}, for want of memory")
+        return Curved(values_of(found), "; ".join(notes))
 
     def hessian(self, point: Point, names: frozenset[str] | None = None) -> Hessian:
         """Return the Hessian of the SUM at a point, over the parameters of these names that are trained, or over all.
@@ -116,8 +126,13 @@ class Curvature:
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
         """Return a product with the Hessian of the sum over some of the images, float64 [n]."""
+
+        def times(batch: int) -> Tensor:
+            cuts = batches(part.stop - part.start, batch)
+            return hessian.times(vector, (slice(part.start + cut.start, part.start + cut.stop) for cut in cuts))
+
         with without_tf32(self.tf32):
-            return self.batch.attempt(lambda batch: hessian.times(vector, _cut(part, batch)))
+            return self.batch.attempt(times)
 
     def mean(self, parts: list[Tensor]) -> Tensor:
         """Return the mean over all images from the sums over the parts, in their order."""
@@ -162,8 +177,9 @@ class Curvature:
             named, loss = self._copy(self.task.dtype, images)
             without, wrong = silent(named, loss), ""
         if without:
+            pronoun = "them" if len(without) > 1 else "it"
             raise UserError(
-                f"hessian: {_several(without)} no gradient although the loss depends on {_them(without)}, so that the "
+                f"hessian: {_several(without)} no gradient although the loss depends on {pronoun}, so that the "
                 f"eigenvalues would be those of another function; {REMEDY}."
             )
         if wrong:
@@ -183,22 +199,10 @@ class Curvature:
         self.task.pause()
         return self.task.losses_of(network, self.split, images).sum()
 
-    def _notes(self, found: Extremes, batch: int) -> Iterator[str]:
-        if math.isnan(found.residual):
-            yield "the Hessian is not finite"
-        elif not found.converged:
-            yield f"Hessian: residual {found.residual:.2g} after {found.products} products, not {self.tolerance:g}"
-        if self.batch.images < batch:
-            yield f"Hessian: {self.batch.images} images at a time instead of {batch}, for want of memory"
-
 
 def _several(names: list[str]) -> str:
     shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     return f"the parameter{'s' if len(names) > 1 else ''} {shown} get{'' if len(names) > 1 else 's'}"
-
-
-def _them(names: list[str]) -> str:
-    return "them" if len(names) > 1 else "it"
 
 
 def values_of(found: Extremes) -> dict[str, float]:
@@ -207,9 +211,33 @@ def values_of(found: Extremes) -> dict[str, float]:
     return {result.name: number for result, number in zip(HESSIAN.results, numbers, strict=True)}
 
 
-def _parts(images: int, batch: int) -> tuple[slice, ...]:
-    return tuple(batches(images, batch * math.ceil(math.ceil(images / batch) / PARTS)))
+@dataclass(frozen=True)
+class Forecast:
+    """The cost of one search: in words, in seconds on one rank, and in megabytes beside the activations."""
+
+    text: str
+    seconds: float
+    megabytes: float
 
 
-def _cut(part: slice, batch: int) -> Iterator[slice]:
-    return (slice(part.start + each.start, part.start + each.stop) for each in batches(part.stop - part.start, batch))
+NO_SEARCH = Forecast("", 0.0, 0.0)
+"""The forecast of a job that asks for no Hessian."""
+
+
+def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
+    """Return the cost of one search, from a product at theta* of one batch, taken twice: the first one warms up.
+
+    Raises:
+        UserError: the network or its loss cannot be differentiated twice.
+    """
+    curvature = Curvature.of(experiment, plane, batch)
+    images = min(curvature.batch.images, curvature.count)
+    if text := curvature.rehearse(images):
+        experiment.theta.note(text)
+    hessian = curvature.hessian(CENTRE)
+    vector = start_vector(hessian.size, experiment.device)
+    started = time.perf_counter()
+    curvature.part(hessian, vector, slice(0, images))
+    product = (time.perf_counter() - started) * curvature.count / images
+    text = f"{curvature.count:,} {curvature.split} images, {product:.3g} s a product, usually about {USUAL} of them"
+    return Forecast(text, USUAL * product, 8 * hessian.size * basis_size(hessian.size) / 1e6)

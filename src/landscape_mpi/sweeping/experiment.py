@@ -15,19 +15,16 @@ from landscape_mpi.data.rows import count
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, PerImage, Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
-from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import log, noter
 from landscape_mpi.mpi.node import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
-from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import own_code
 from landscape_mpi.surface.centre import WHY, centre_text, other_network
-from landscape_mpi.sweeping import load, planes
-from landscape_mpi.sweeping.lay import lay_plane
+from landscape_mpi.sweeping import load
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
-from landscape_mpi.sweeping.resume import Identity
 from landscape_mpi.sweeping.sources import Source
 
 FIRST_EXAMPLES = 32
@@ -63,29 +60,6 @@ class Experiment:
         """From how many images running statistics are estimated anew at every point; 0 where they are not."""
         return 0 if self.task.calibration is None else count(self.task.calibration)
 
-    def plane(self, world: World, repeat: int, made: Plane | None = None) -> tuple[Plane, Identity]:
-        """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
-
-        `made`: the plane, where it is made already.
-
-        Raises:
-            UserError: the plane cannot be built, or the ranks hold different ones.
-        """
-        laid = lay_plane(world, self.job, self.theta, repeat, self.stop, made)
-        fingerprints = {
-            "checkpoint_sha256": self.theta.checkpoint_sha256,
-            "data_sha256": self.data_sha256,
-            "plane_sha256": agreed(world, "plane", together(world, laid.plane.fingerprint)),
-            **laid.fingerprints,
-        }
-        seed = planes.seed(self.job.values, repeat)
-        along = laid.plane.statistics.theta if laid.plane.statistics else {}
-        if others := [name for name in along if name not in self.theta.statistics]:
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            log(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
-        text = centre_text(self.centre)
-        return laid.plane, Identity(laid.job, seed, fingerprints, trajectory=laid.trajectory, centre=text)
-
 
 def load_experiment(
     job: JobFile[SweepJob], source: Source, device: str, world: World, stop: Stop = NEVER
@@ -104,8 +78,13 @@ def load_experiment(
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
     splits = load.load_data(values, source.split, loss, world)
-    notes = planes.notes(values, theta)
-    for note in [*notes, *(note for split in splits.values() for note in split.notes)]:
+    if isinstance(values.plane, InterpolatedPlane) and values.evaluate.batchnorm == "keep" and theta.statistics:
+        log(
+            world,
+            "note: evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes "
+            "its own.",
+        )
+    for note in (note for split in splits.values() for note in split.notes):
         log(world, f"note: {note}")
     calibration = load.load_calibration(values, source.split, world, splits)
     task = together(world, load.build_task, values, loss, splits, calibration, chosen, stop)

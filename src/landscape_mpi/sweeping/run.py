@@ -35,9 +35,8 @@ from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, visits
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
-from landscape_mpi.sweeping.eigenplane import Made, make_plane
 from landscape_mpi.sweeping.experiment import Experiment, load_experiment
-from landscape_mpi.sweeping.planes import output_path, repeats
+from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, list_makers
 from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
 from landscape_mpi.sweeping.sources import Named, Source
@@ -70,10 +69,8 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
-        given = together(world, source.plane, experiment.theta, job.values)
-        made = Made(given) if given else make_plane(world, experiment, None if options.overwrite else path)
-        plane, identity = experiment.plane(world, repeat, made.plane)
-        identity = replace(identity, shard=shard, facts=made.facts)
+        plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
+        identity = replace(identity, shard=shard)
         there = replace(experiment, job=identity.job)
         codes.append(_sweep_plane(world, options, there, plane, identity, path, journal_folder(output)))
         if codes[-1] == Exit.RUN_AGAIN:

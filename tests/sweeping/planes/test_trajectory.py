@@ -11,14 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import SweepJob, load_job
-from landscape_mpi.mpi.shutdown import NEVER
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
-from landscape_mpi.sweeping.lay import lay_plane
-from landscape_mpi.sweeping.load import theta_of
+from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.planes.build import build_plane
+from landscape_mpi.sweeping.planes.trajectory import in_order
 from landscape_mpi.sweeping.sources import Named
-from landscape_mpi.sweeping.trajectory import in_order
 from support import tiny
 from support.jobs import done, results, tiny_job
 from support.launch import launch
@@ -84,11 +83,11 @@ def rows(folder):
     return np.array(found)
 
 
-def laid(job):
-    """The plane of a job and the path on it, as one process finds them, without a sweep."""
+def built(job):
+    """The plane of a job and its identity with the path on it, as one process finds them, without a sweep."""
     loaded = load_job(job, SweepJob)
-    theta = theta_of(*Named(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
-    return lay_plane(Solo(), loaded, theta, 0, NEVER)
+    experiment = load_experiment(loaded, Named(loaded), "cpu", Solo())
+    return build_plane(Solo(), experiment, 0, None)
 
 
 def sweep_share(folder, ranks=None):
@@ -200,12 +199,12 @@ def test_a_path_is_part_of_the_experiment_where_it_decides_no_direction(tmp_path
 def test_random_planes_take_a_path_as_well(tmp_path):
     """As in Figure 8 of the paper: nearly all of it lies off the plane."""
     random = {"kind": "random", "seed": 3}
-    found = laid(job_in(tmp_path, plane={**random, "trajectory": PCA["trajectory"]}, grid=SMALL))
-    plain = laid(tiny_job(tmp_path, plane=random, grid=SMALL))
+    plane, identity = built(job_in(tmp_path, plane={**random, "trajectory": PCA["trajectory"]}, grid=SMALL))
+    same, plain = built(tiny_job(tmp_path, plane=random, grid=SMALL))
     assert plain.trajectory is None
-    assert plain.plane.fingerprint() == found.plane.fingerprint()
-    axes = np.array([flat(found.plane.delta), flat(found.plane.eta)])
-    path, matrix = found.trajectory, rows(tmp_path)
+    assert same.fingerprint() == plane.fingerprint()
+    axes = np.array([flat(plane.delta), flat(plane.eta)])
+    path, matrix = identity.trajectory, rows(tmp_path)
     expected = np.linalg.lstsq(axes.T, matrix.T)[0]
     np.testing.assert_allclose([path.alpha, path.beta], expected, atol=1e-9)
     np.testing.assert_allclose(path.residual, np.linalg.norm(matrix - expected.T @ axes, axis=1), atol=1e-9)
@@ -215,13 +214,13 @@ def test_random_planes_take_a_path_as_well(tmp_path):
 def test_planes_of_files_take_a_path_as_well(tmp_path, alone):
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     plane = {"kind": "file", "path": "surface.h5", "trajectory": PCA["trajectory"]}
-    path = laid(tiny_job(tmp_path, plane=plane, grid=SMALL, output__file="f.h5")).trajectory
+    path = built(tiny_job(tmp_path, plane=plane, grid=SMALL, output__file="f.h5"))[1].trajectory
     np.testing.assert_allclose(path.alpha, stored(tmp_path / "surface.h5")["alpha"], atol=1e-12)
 
 
 def test_a_line_takes_one_component(tmp_path):
-    line, plane = (laid(job_in(tmp_path, grid=grid)) for grid in ({"alpha": [-1, 1, 3]}, SMALL))
-    assert line.plane.eta is None
+    (found, line), (_, plane) = (built(job_in(tmp_path, grid=grid)) for grid in ({"alpha": [-1, 1, 3]}, SMALL))
+    assert found.eta is None
     assert line.trajectory.beta is None
     assert line.trajectory.explained == plane.trajectory.explained[:1]
     np.testing.assert_allclose(line.trajectory.alpha, plane.trajectory.alpha, rtol=1e-7)
@@ -231,8 +230,10 @@ def test_torch_files_give_the_same_plane(tmp_path):
     job_in(tmp_path)
     write_run(tmp_path, ending="pt")
     patterns = [f"run/epoch-*.{ending}" for ending in ("safetensors", "pt")]
-    one, other = (laid(tiny_job(tmp_path, plane={**PCA, "trajectory": pattern})) for pattern in patterns)
-    assert one.plane.fingerprint() == other.plane.fingerprint()
+    (plane, one), (same, other) = (
+        built(tiny_job(tmp_path, plane={**PCA, "trajectory": pattern})) for pattern in patterns
+    )
+    assert plane.fingerprint() == same.fingerprint()
     assert one.fingerprints == other.fingerprints
     assert one.trajectory.residual.tobytes() == other.trajectory.residual.tobytes()
 
@@ -243,7 +244,7 @@ def test_the_history_beside_the_checkpoints_gives_loss_and_learning_rate(tmp_pat
     nothing = (math.nan,) * 3
     records = [EpochRecord(epoch, 2.0 - epoch / 10, *nothing, lr, 1.0) for epoch, lr in enumerate(rates)]
     write_history(tmp_path / "run" / "history.h5", records)
-    path = laid(job).trajectory
+    path = built(job)[1].trajectory
     np.testing.assert_array_equal(path.lr, [*rates, math.nan])
     np.testing.assert_allclose(path.train_loss, [*(2.0 - np.arange(6) / 10), math.nan])
     assert path.epoch[path.drops].tolist() == [3]
@@ -282,18 +283,15 @@ def test_several_runs_on_one_plane(tmp_path):
     job = job_in(tmp_path, {"kind": "pca", "trajectory": ["run/epoch-*.safetensors", "other/epoch-*.safetensors"]})
     (tmp_path / "run").rename(tmp_path / "other")
     write_run(tmp_path, points=4, seed=1)
-    theta = theta_of(
-        *Named(load_job(job, SweepJob)).network(), load_job(job, SweepJob).values.evaluate, torch.device("cpu")
-    )
-    laid = lay_plane(Solo(), load_job(job, SweepJob), theta, 0, NEVER)
-    first, second = laid.trajectory.runs
-    assert (laid.trajectory.names, first.names, second.names) == (("run", "other"), ("run",), ("other",))
+    path = built(job)[1].trajectory
+    first, second = path.runs
+    assert (path.names, first.names, second.names) == (("run", "other"), ("run",), ("other",))
     assert (first.epoch.tolist(), second.epoch.tolist()) == ([*range(4)], [*range(POINTS)])
     alone = job_in(tmp_path, {"kind": "random", "trajectory": "other/epoch-*.safetensors"}, grid=SMALL)
     both = job_in(
         tmp_path, {"kind": "random", "trajectory": ["run/epoch-*", "other/epoch-*"]}, grid=SMALL, name="b.yaml"
     )
-    one, two = (lay_plane(Solo(), load_job(path, SweepJob), theta, 0, NEVER) for path in (alone, both))
+    one, two = (built(job)[1] for job in (alone, both))
     np.testing.assert_array_equal(one.trajectory.alpha, two.trajectory.runs[1].alpha)
     assert one.fingerprints != two.fingerprints
 

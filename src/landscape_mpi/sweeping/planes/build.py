@@ -1,0 +1,87 @@
+"""Builds the plane of each repeat of a job by its kind, and says what identifies the surface on it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from landscape_mpi.job import FilePlane, HessianPlane, InterpolatedPlane, JobFile, PcaPlane, RandomPlane, SweepJob
+from landscape_mpi.job import Plane as Section
+from landscape_mpi.log import log
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
+from landscape_mpi.plane import Plane
+from landscape_mpi.surface.centre import centre_text
+from landscape_mpi.sweeping.experiment import Experiment, agreed
+from landscape_mpi.sweeping.planes import hessian, interpolate, pca, random, stored
+from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
+from landscape_mpi.sweeping.resume import Identity
+
+BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
+    RandomPlane: random.build,
+    InterpolatedPlane: interpolate.build,
+    PcaPlane: pca.build,
+    HessianPlane: hessian.build,
+    FilePlane: stored.build,
+}
+"""The builder for each kind's section of a job; collective, with the same plane on every rank."""
+
+
+def repeats(job: SweepJob) -> int:
+    """Return how many planes the job asks for."""
+    return job.plane.repeats if isinstance(job.plane, RandomPlane) else 1
+
+
+def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
+    """Return where the surface of a repeat goes: NAME.h5, or NAME.rK.h5 where there are several."""
+    path = job.resolve(job.values.output.file)
+    return path if repeats(job.values) == 1 else path.with_name(f"{path.stem}.r{repeat}{path.suffix}")
+
+
+def build_plane(
+    world: World, experiment: Experiment, repeat: int, known: Path | None, *, search: bool = True
+) -> tuple[Plane, Identity]:
+    """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
+
+    The plane is the same on every rank. Rank 0 alone reads the checkpoints of a trajectory.
+
+    Args:
+        world: The ranks.
+        experiment: Network, data and job.
+        repeat: Counts through `plane.repeats`.
+        known: The file of the surface to go on with, if it exists; None to start afresh.
+        search: Whether eigenvectors of the Hessian are searched for; else random directions, which cost nothing,
+            stand in for those that no surface holds yet.
+
+    Raises:
+        UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
+    """
+    job, theta = experiment.job, experiment.theta
+    run = on_ranks(world, world.rank == 0, find_run, job, theta, experiment.stop)
+    section = job.values.plane
+    if isinstance(section, RandomPlane):
+        section = structs.replace(section, seed=section.seed + repeat)
+    seed = section.seed if isinstance(section, RandomPlane) else -1
+    known_plane = together(world, experiment.source.plane, theta, job.values)
+    known_plane = known_plane or stored.resumed_plane(world, experiment, known)
+    if isinstance(section, HessianPlane) and not search:
+        section = RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
+    request = Request(world, experiment, run)
+    built = Built(known_plane) if known_plane else BUILDERS[type(section)](section, request)
+    plane = built.plane
+    fingerprints = {
+        "checkpoint_sha256": theta.checkpoint_sha256,
+        "data_sha256": experiment.data_sha256,
+        "plane_sha256": agreed(world, "plane", together(world, plane.fingerprint)),
+    }
+    trajectory = on_root(world, place, run, plane, built.explained)
+    if trajectory is not None:
+        fingerprints["trajectory_sha256"] = world.bcast(run.sha256 if run else "")
+        job = job.with_grid(holding(trajectory)) if job.values.grid is None else job
+    along = plane.statistics.theta if plane.statistics else {}
+    if others := [name for name in along if name not in theta.statistics]:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        log(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
+    centre = centre_text(experiment.centre)
+    return plane, Identity(job, seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)

@@ -1,0 +1,123 @@
+"""Builds planes of directions that a file holds: `plane.kind: file`, and those of a surface that is gone on with."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.files.paths import check_input
+from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
+from landscape_mpi.mpi.world import World, on_root, together
+from landscape_mpi.plane import Parameters, Plane, fit_direction
+from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
+from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.shards import recorded_shard
+from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Theta
+from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.resume import Identity, find_surface
+
+
+def build(plane: FilePlane, request: Request) -> Built:
+    """Return the plane along the directions of a direction file or a surface file; collective.
+
+    Raises:
+        UserError: the file is missing or damaged, or its directions do not fit the network.
+    """
+    job, theta = request.experiment.job, request.experiment.theta
+    moving = job.values.evaluate.batchnorm == "move"
+    line = job.values.axes == 1
+    return Built(together(request.world, stored_plane, job.resolve(plane.path), theta, line, moving))
+
+
+def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
+    """Return the plane of a file's directions; `moving`: running statistics go along. Raises as `build`."""
+    check_input(path, "plane.path", "a direction file or a surface file")
+    delta, eta = read_directions(path, line)
+    xbuffers, ybuffers = read_statistics(path, line) or (None, None)
+    statistics = theta.statistics if moving else {}
+    known, state = {**statistics, **theta.buffers}, theta.origin.state_dict()
+    along = {name: known[name] for name, _ in xbuffers or [] if name in known}
+    directions = []
+    for axis, stored, buffers in (("x", delta, xbuffers), ("y", eta, ybuffers)):
+        if stored is None:
+            continue
+        d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
+        if named := [(name, array) for name, array in buffers or [] if name in along]:
+            held = {name: along[name] for name, _ in named}
+            d |= fit_direction(named, held, held, f"{path}: {axis}buffers")
+        if any(name not in d for name in statistics):
+            raise UserError(
+                f"plane.path: {path} does not say which way the running statistics move, and evaluate.batchnorm is "
+                "move; expected a surface made with move, or keep or recompute."
+            )
+        directions.append(d)
+    plane = Plane.along(theta.parameters, directions, along | statistics)
+    _check_fingerprint(path, theta, plane, line)
+    return plane
+
+
+def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> None:
+    """Refuse damaged directions of a surface that has a fingerprint of its whole plane alone, through this theta*.
+
+    Raises:
+        UserError: they make another plane.
+    """
+    recorded = read_fingerprints(path)
+    known = recorded.get("checkpoint_sha256") == theta.checkpoint_sha256 and "plane_sha256" in recorded
+    exact = all(tensor.dtype == torch.float32 for tensor in theta.parameters.values())
+    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or read_statistics(path, line=True):
+        return
+    if line:  # of a plane, perhaps
+        with suppress(UserError):
+            _, stored = read_directions(path, line=False)
+            eta = fit_direction(stored or [], theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
+            plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
+    if plane.fingerprint() != recorded["plane_sha256"]:
+        raise UserError(
+            f"plane.path: {path} is damaged: its directions are not those that it was written with "
+            "(plane_sha256 differs); expected a sound file."
+        )
+
+
+def resumed_plane(world: World, experiment: Experiment, known: Path | None) -> Plane | None:
+    """Return the plane that the surface at `known` holds, where the job alone does not give it again; collective.
+
+    Eigenvectors are read back, so that another kind of processor goes on with the same plane, and so are random
+    directions that an earlier version drew by another generator.
+
+    Returns:
+        None where there is no such surface, or where the plane is to be built from the job.
+
+    Raises:
+        UserError: the file at `known` is of another experiment.
+    """
+    if known is None or not isinstance(experiment.job.values.plane, HessianPlane | RandomPlane):
+        return None
+    stored = on_root(world, _own_directions, experiment, known)
+    return None if stored is None else together(world, _fitted, experiment, stored)
+
+
+def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection] | None:
+    """Return the directions of the surface to go on with, if there is one and they cannot be had from the job."""
+    if not known.exists():
+        return None
+    attributes = read_surface(known).attributes
+    if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
+        return None
+    same = {
+        "checkpoint_sha256": experiment.theta.checkpoint_sha256,
+        "data_sha256": experiment.data_sha256,
+        "plane_sha256": str(attributes.get("plane_sha256")),
+    }
+    find_surface(known, Identity(experiment.job, -1, same, recorded_shard(attributes.get("shard"))))
+    delta, eta = read_directions(known, line=experiment.job.values.axes == 1)
+    return [delta] if eta is None else [delta, eta]
+
+
+def _fitted(experiment: Experiment, stored: list[StoredDirection]) -> Plane:
+    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
+    directions: list[Parameters] = [fit_direction(one, origin, state, "its own surface") for one in stored]
+    return Plane.along(origin, directions)
