@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.bars import share_used
 from landscape_mpi.surface.read import Surface, read_surface
@@ -49,7 +49,7 @@ def compare(full: Surface, sampled: Surface, metric: str) -> Row:
     off = np.abs(found - truth)[estimated]
     errors = 100 * off / np.abs(truth[estimated])
     field = field_of(full, metric)
-    levels = scale_of([field], Wish()).levels
+    levels = scale_of([field], Options()).levels
     shifts = np.concatenate([shift(np.log(truth), np.log(found), np.log(level)) for level in levels])
     covered = float((off <= bars[estimated]).mean())
     return Row(sampled.path.stem, share_used(sampled) or 1.0, errors, covered, shifts)

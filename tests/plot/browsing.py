@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page.build import html
 from landscape_mpi.plot.page.content import content
 from support.parts import browser
@@ -36,9 +36,9 @@ def running():
         program.close()
 
 
-def opened(chromium, folder, surfaces, wish=None, *, webgl=True, **options):
+def opened(chromium, folder, surfaces, options=None, *, webgl=True, **browser_options):
     """Write a page of some surfaces and open it; what it asks the network for and complains of is kept."""
-    context = chromium.new_context(offline=True, **options)
+    context = chromium.new_context(offline=True, **browser_options)
     context.set_default_timeout(PATIENCE)
     context.set_default_navigation_timeout(4 * PATIENCE)
     if not webgl:
@@ -49,7 +49,9 @@ def opened(chromium, folder, surfaces, wish=None, *, webgl=True, **options):
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("console", lambda said: seen.complaints.append(said.text) if said.type == "error" else None)
     file = folder / f"{len(list(folder.iterdir()))}.html"
-    file.write_text(html(content(surfaces, wish or Wish())).replace("</style>", f"{SMALL}</style>"), encoding="utf-8")
+    file.write_text(
+        html(content(surfaces, options or Options())).replace("</style>", f"{SMALL}</style>"), encoding="utf-8"
+    )
     page.goto(file.as_uri())
     return seen
 

@@ -8,7 +8,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.bars import share_used
 from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
@@ -64,7 +64,7 @@ def test_a_map_of_relative_bars(sampled):
     assert field.quantity.label == "relative 95 % error bar of the training loss (%)"
     assert field.values[2, 3] == pytest.approx(1.66)
     assert field.values[0, 0] == 0
-    figure = compose([sampled], Wish(metric="train_loss_relbar", kind="heat"))
+    figure = compose([sampled], Options(metric="train_loss_relbar", kind="heat"))
     assert figure.axes[1].get_ylabel() == field.quantity.label
 
 
@@ -75,7 +75,7 @@ def test_what_has_no_bars_has_no_relative_ones(rectangle):
 
 @pytest.mark.parametrize("log", [False, True])
 def test_a_line_has_bands_as_wide_as_its_bars(line, log):
-    left, right = compose([line], Wish(log=log)).axes
+    left, right = compose([line], Options(log=log)).axes
     for axes, name in ((left, "train_loss"), (right, "train_acc")):
         (band,) = axes.collections
         heights = band.get_paths()[0].vertices[:, 1]
@@ -91,7 +91,7 @@ def test_while_bars_narrow_a_full_surface_says_so_and_shows_no_dots(make, folder
     surface = read_surface(path)
     assert not surface.complete
     assert "error bars still to narrow" in labels.facts([field_of(surface)])
-    figure = compose([surface], Wish())
+    figure = compose([surface], Options())
     assert not any(artist.get_gid() == "done" for artist in figure.axes[0].collections)
     assert "incomplete: error bars still to narrow" in describe(path)
 

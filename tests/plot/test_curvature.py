@@ -9,7 +9,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual, ratio
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, write_foreign
@@ -31,21 +31,24 @@ def test_the_ratio_is_that_of_magnitudes(make):
 
 
 def test_it_is_a_filled_map_from_0_to_a_half_unless_asked_otherwise(curved):
-    wish = as_usual(Wish(metric="eig_ratio"), [curved])
-    assert wish == Wish(kind="filled", metric="eig_ratio", log=False, low=0.0, high=0.5)
-    for asked in (Wish(metric="eig_ratio", kind="heat", log=True), Wish(metric="eig_ratio", kind="heat", high=0.2)):
+    options = as_usual(Options(metric="eig_ratio"), [curved])
+    assert options == Options(kind="filled", metric="eig_ratio", log=False, low=0.0, high=0.5)
+    for asked in (
+        Options(metric="eig_ratio", kind="heat", log=True),
+        Options(metric="eig_ratio", kind="heat", high=0.2),
+    ):
         assert as_usual(asked, [curved]) == asked
-    assert as_usual(Wish(metric="max_eig"), [curved]) == Wish(metric="max_eig")
-    figure = compose([curved], wish)
+    assert as_usual(Options(metric="max_eig"), [curved]) == Options(metric="max_eig")
+    figure = compose([curved], options)
     lines = [artist for artist in figure.axes[0].get_children() if isinstance(artist, ContourSet)]
     assert (lines[0].norm.vmin, lines[0].norm.vmax) == (0, 0.5)
 
 
 def test_values_beyond_a_half_alone_get_a_scale_of_their_own(make):
     surface = make({"min_eig": -0.8 - bowl(ALPHA, BETA), "max_eig": LARGEST})
-    wish = as_usual(Wish(metric="eig_ratio"), [surface])
-    assert wish == Wish(kind="filled", metric="eig_ratio")
-    compose([surface], wish)
+    options = as_usual(Options(metric="eig_ratio"), [surface])
+    assert options == Options(kind="filled", metric="eig_ratio")
+    compose([surface], options)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_values_beyond_a_half_alone_get_a_scale_of_their_own(make):
 )
 def test_the_caption_says_of_which_images_and_how_exact(make, section, said):
     surface = make({"min_eig": SMALLEST, "max_eig": LARGEST}, job=JOB + "metrics: [loss, hessian]\n" + section)
-    texts = [text.get_text() for text in compose([surface], Wish(metric="min_eig")).findobj(Text)]
+    texts = [text.get_text() for text in compose([surface], Options(metric="min_eig")).findobj(Text)]
     assert any(said in text for text in texts)
 
 
@@ -73,4 +76,4 @@ def test_files_of_another_tool(tmp_path):
 
 def test_a_surface_without_eigenvalues_has_no_ratio(rectangle):
     with pytest.raises(UserError, match=r"has no eig_ratio"):
-        compose([rectangle], as_usual(Wish(metric="eig_ratio"), [rectangle]))
+        compose([rectangle], as_usual(Options(metric="eig_ratio"), [rectangle]))

@@ -15,7 +15,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.histories import compose_histories
 from landscape_mpi.plot.history import read_histories
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.style import GREY
 from landscape_mpi.plot.weights import MOST_BARS, TAIL, bars_of
 from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
@@ -64,8 +64,8 @@ def surface(tmp_path):
     return write(tmp_path / "s.h5", AXIS, AXIS, {"train_loss": bowl(AXIS, AXIS)})
 
 
-def figure(paths, kind, **wish):
-    return compose_histories(read_histories(paths), Wish(kind=kind, **wish))
+def figure(paths, kind, **options):
+    return compose_histories(read_histories(paths), Options(kind=kind, **options))
 
 
 def curves(axes):
@@ -148,7 +148,7 @@ def test_a_run_without_test_split_shows_none(tmp_path):
     assert losses.get_legend() is None
 
 
-def test_the_loss_is_logarithmic_over_decades_or_as_wished(make):
+def test_the_loss_is_logarithmic_over_decades_or_as_asked(make):
     flat, steep = make("flat", 5), make("steep", 200)
     assert figure([flat], "training").axes[0].get_yscale() == "linear"
     assert [axes.get_yscale() for axes in figure([steep], "training").axes] == ["log", "linear"]

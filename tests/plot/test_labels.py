@@ -6,7 +6,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import Origin
 from landscape_mpi.plot.scale import scale_of
 from plot.made_surfaces import JOB, coarse
@@ -34,8 +34,8 @@ def test_a_caption_counts_what_is_not_finite(with_gaps):
 def test_a_caption_confesses_zeros_on_a_log_scale(make):
     values = PLANE - 1
     field = field_of(make({"train_loss": values}))
-    assert labels.scale_facts([field], scale_of([field], Wish(log=True))) == ["1 point of value 0 drawn at 1"]
-    assert labels.scale_facts([field], scale_of([field], Wish(log=False))) == []
+    assert labels.scale_facts([field], scale_of([field], Options(log=True))) == ["1 point of value 0 drawn at 1"]
+    assert labels.scale_facts([field], scale_of([field], Options(log=False))) == []
 
 
 def test_facts_that_all_panels_share():

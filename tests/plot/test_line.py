@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot import panels, style
 from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from plot.made_surfaces import JOB
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -19,7 +19,7 @@ def curves(figure):
 
 
 def test_colours_dashes_and_values_are_those_of_figure_2(line):
-    shown = curves(compose([line], Wish()))
+    shown = curves(compose([line], Options()))
     assert list(shown) == ["training loss", "test loss", "training accuracy", "test accuracy"]
     for label, metric in zip(shown, ("train_loss", "test_loss", "train_acc", "test_acc"), strict=True):
         np.testing.assert_array_equal(shown[label].get_xdata(), line.alpha)
@@ -30,24 +30,24 @@ def test_colours_dashes_and_values_are_those_of_figure_2(line):
 
 
 def test_two_axes_with_their_units(line):
-    left, right = compose([line], Wish()).axes
+    left, right = compose([line], Options()).axes
     assert (left.get_ylabel(), right.get_ylabel()) == ("loss (nats)", "accuracy (%)")
     assert left.get_xlabel().endswith("(0: θ*, 1: large_batch)")
 
 
 def test_the_ends_of_an_interpolation_are_named_in_the_caption(line, make):
-    figure = compose([line], Wish())
+    figure = compose([line], Options())
     assert any("interpolation from resnet56 to large_batch" in text.get_text() for text in figure.texts)
     job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: nets/b.pt}")
     moved = make({"train_loss": np.ones(9)}, beta=None, job=job + "evaluate: {batchnorm: move}\n")
-    assert any("running statistics moved along" in text.get_text() for text in compose([moved], Wish()).texts)
+    assert any("running statistics moved along" in text.get_text() for text in compose([moved], Options()).texts)
 
 
 def test_a_caption_of_wide_letters_stays_within_the_figure(make):
     ends = JOB.replace("resnet56.t7", "W0_M0_W0_M0_W0_M0_W0_M0_W0_M0.t7").replace(
         "kind: random, seed: 3", "kind: interpolate, to: WM_WM_WM_WM_WM_WM.pt"
     )
-    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=ends)], Wish())
+    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=ends)], Options())
     caption = figure.texts[-1].get_window_extent()
     assert caption.x0 >= 0
     assert caption.x1 <= figure.bbox.width
@@ -55,29 +55,29 @@ def test_a_caption_of_wide_letters_stays_within_the_figure(make):
 
 def test_captions_take_the_place_of_the_titles_of_panels(line, make):
     other = make({"train_loss": np.linspace(5, 9, 9)}, beta=None)
-    figure = compose([line, other], Wish(captions=("batch 128, 7.4 %", "$2^{13}$"), title="both"))
+    figure = compose([line, other], Options(captions=("batch 128, 7.4 %", "$2^{13}$"), title="both"))
     assert [axes.get_title() for axes in figure.axes[:2]] == ["batch 128, 7.4 %", "$2^{13}$"]
     assert figure.get_suptitle() == "both"
-    alone = compose([line], Wish(captions=("batch 128",), title="above"))
+    alone = compose([line], Options(captions=("batch 128",), title="above"))
     assert (alone.axes[0].get_title(), alone.get_suptitle()) == ("batch 128", "above")
-    alone = compose([line], Wish(title="mine"))
+    alone = compose([line], Options(title="mine"))
     assert (alone.axes[0].get_title(), alone.get_suptitle()) == ("mine", "")
 
 
 def test_one_metric_alone(line):
-    figure = compose([line], Wish(metric="test_acc"))
+    figure = compose([line], Options(metric="test_acc"))
     assert list(curves(figure)) == ["test accuracy"]
     assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)"]
 
 
 def test_the_loss_axis_can_be_logarithmic_or_linear(line):
-    assert compose([line], Wish(log=True)).axes[0].get_yscale() == "log"
-    assert compose([line], Wish(log=False)).axes[0].get_yscale() == "linear"
+    assert compose([line], Options(log=True)).axes[0].get_yscale() == "log"
+    assert compose([line], Options(log=False)).axes[0].get_yscale() == "linear"
 
 
 def test_panels_share_their_axes(line, make):
     other = make({"train_loss": np.linspace(5, 9, 9), "train_acc": np.linspace(20, 30, 9)}, beta=None)
-    first, second, *twins = compose([line, other], Wish()).axes
+    first, second, *twins = compose([line, other], Options()).axes
     assert first.get_ylim() == second.get_ylim()
     assert twins[0].get_ylim() == twins[1].get_ylim()
     assert first.get_ylim()[1] >= 9
@@ -87,7 +87,7 @@ def test_an_unfinished_line_joins_what_is_done_but_not_across_a_nan(make):
     status = np.array([1, 0, 1, 1, 2, 1, 1, 1, 1], np.uint8)
     values = np.arange(9.0) + 1
     values[6] = np.inf
-    figure = compose([make({"train_loss": values}, beta=None, status=status)], Wish())
+    figure = compose([make({"train_loss": values}, beta=None, status=status)], Options())
     (curve,) = curves(figure).values()
     np.testing.assert_array_equal(curve.get_ydata(), [1, 3, 4, 6, np.nan, 8, 9])
     assert curve.get_marker() == "o"
@@ -95,19 +95,19 @@ def test_an_unfinished_line_joins_what_is_done_but_not_across_a_nan(make):
 
 def test_kinds_of_planes_do_not_draw_lines_and_the_other_way_round(line, rectangle):
     with pytest.raises(UserError, match=r"found a line of 41 points, which --kind contour cannot draw"):
-        compose([line], Wish(kind="contour"))
+        compose([line], Options(kind="contour"))
     with pytest.raises(UserError, match=r"found a plane of 9 x 7 points, which --kind line cannot draw"):
-        compose([rectangle], Wish(kind="line"))
+        compose([rectangle], Options(kind="line"))
     with pytest.raises(UserError, match=r"made\.h5: found a plane"):
-        compose([line, rectangle], Wish())
+        compose([line, rectangle], Options())
 
 
 def test_a_line_of_one_point(make):
-    compose([make({"train_loss": np.ones(1)}, alpha=np.zeros(1), beta=None)], Wish())
+    compose([make({"train_loss": np.ones(1)}, alpha=np.zeros(1), beta=None)], Options())
 
 
 def test_a_mean_squared_error_has_no_unit(make):
-    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=JOB + "loss: mse\n")], Wish())
+    figure = compose([make({"train_loss": np.ones(9)}, beta=None, job=JOB + "loss: mse\n")], Options())
     assert figure.axes[0].get_ylabel() == "training loss"
 
 

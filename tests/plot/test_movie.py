@@ -12,7 +12,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.film import TURN, compose_film
 from landscape_mpi.plot.movie import save_film
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import JOB, bowl, coarse, write
@@ -37,8 +37,8 @@ def epochs(tmp_path):
     ]
 
 
-def film(paths, **wish):
-    return compose_film([read_surface(path) for path in paths], Wish(**wish))
+def film(paths, **options):
+    return compose_film([read_surface(path) for path in paths], Options(**options))
 
 
 def frames(path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page import content as module
 from landscape_mpi.plot.page.build import html
 from landscape_mpi.plot.page.content import content
@@ -28,9 +28,9 @@ def unpacked(text, shape=(-1,)):
     return np.frombuffer(base64.b64decode(text), "<f8").reshape(shape)
 
 
-def only(surface, wish=None):
+def only(surface, options=None):
     """What a page of one surface holds of it."""
-    return content([surface], wish or Wish())["surfaces"][0]
+    return content([surface], options or Options())["surfaces"][0]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_too_few_points_for_an_area_are_shown_alone(make):
 def test_metrics_in_words_losses_first(make):
     loss = bowl(ALPHA, BETA)
     names = ["max_eig", "test_acc", "train_loss_stderr", "test_loss", "train_loss"]
-    offered = content([make(dict.fromkeys(names, loss))], Wish())["metrics"]
+    offered = content([make(dict.fromkeys(names, loss))], Options())["metrics"]
     assert [metric["name"] for metric in offered][:3] == ["train_loss", "test_loss", "test_acc"]
     spread = next(metric for metric in offered if metric["name"] == "train_loss_stderr")
     assert spread == {
@@ -96,7 +96,7 @@ def test_metrics_in_words_losses_first(make):
 def test_error_bars_in_percent_are_offered_too(make):
     loss = bowl(ALPHA, BETA)
     surface = make({"train_loss": loss, "train_loss_bar": 0.02 * loss, "train_images": loss * 0 + 100})
-    assert "train_loss_relbar" in [metric["name"] for metric in content([surface], Wish())["metrics"]]
+    assert "train_loss_relbar" in [metric["name"] for metric in content([surface], Options())["metrics"]]
     assert np.allclose(unpacked(only(surface)["values"]["train_loss_relbar"]), 2)
     assert "95 % error bars ≤ 2 %" in only(surface)["facts"]
 
@@ -105,12 +105,12 @@ def test_only_what_every_surface_has_can_be_chosen(make):
     loss, nowhere = bowl(ALPHA, BETA), np.full((BETA.size, ALPHA.size), np.nan)
     one = make({"train_loss": loss, "test_loss": loss, "train_acc": loss})
     other = make({"train_loss": loss, "test_loss": nowhere, "train_acc": loss + 1}, name="other.h5")
-    assert [m["name"] for m in content([one, other], Wish())["metrics"]] == ["train_loss", "train_acc"]
+    assert [m["name"] for m in content([one, other], Options())["metrics"]] == ["train_loss", "train_acc"]
 
 
 def test_the_options_are_what_is_shown_first(rectangle):
-    wish = Wish(metric="train_acc", log=False, low=1.5, high=99, title="mine")
-    page = content([rectangle], wish)
+    options = Options(metric="train_acc", log=False, low=1.5, high=99, title="mine")
+    page = content([rectangle], options)
     assert page["start"] == {"metric": "train_acc", "scale": "linear", "low": "1.5", "high": "99"}
     assert page["title"] == "mine"
 
@@ -160,7 +160,7 @@ def test_each_run_has_its_own_colour_name_and_marks(rectangle):
 
 
 def test_captions_take_the_place_of_the_titles_of_surfaces(rectangle):
-    page = content([rectangle, rectangle], Wish(captions=("batch 32", r"a \$ b"), title="both"))
+    page = content([rectangle, rectangle], Options(captions=("batch 32", r"a \$ b"), title="both"))
     assert [surface["title"] for surface in page["surfaces"]] == ["batch 32", "a $ b"]
     assert page["title"] == "both"
 
@@ -172,7 +172,7 @@ def test_nothing_from_a_file_can_end_the_data_or_begin_a_script(make):
         attributes={"</script><script>alert(4)": "<img src=x onerror=alert(5)>"},
         name="<script>alert(6)</script>".replace("/", "") + ".h5",
     )
-    page = html(content([surface], Wish(title="</title><script>alert(2)</script>")))
+    page = html(content([surface], Options(title="</title><script>alert(2)</script>")))
     assert page.count("<script") == page.count("</script>") == 3
     assert "alert" not in re.sub(r'<script id="data".*?</script>', "", page).replace(_plotly(), "")
     held = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page)[1])

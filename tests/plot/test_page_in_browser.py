@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
 from plot.browsing import (
@@ -75,13 +75,13 @@ def surfaces(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two(visit, surfaces):
     """Both planes on a desktop."""
-    return visit(surfaces, Wish(log=False), **DESKTOP)
+    return visit(surfaces, Options(log=False), **DESKTOP)
 
 
 @pytest.fixture(scope="module")
 def two_flat(visit, surfaces):
     """Both planes where nothing is drawn in three dimensions, which without a GPU is what takes long."""
-    return visit(surfaces, Wish(log=False), webgl=False, **DESKTOP)
+    return visit(surfaces, Options(log=False), webgl=False, **DESKTOP)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_small_range_is_drawn_above_its_least_value(visit, tmp_path):
     """In the 32 bits in which browsers draw heights, it would be steps or nothing."""
     values = 2.3 + 1e-9 * LOSS
     surface = read_surface(write(tmp_path / "small.h5", ALPHA, BETA, {"train_loss": values}))
-    page = visit([surface], Wish(log=False), webgl=False, **DESKTOP).page
+    page = visit([surface], Options(log=False), webgl=False, **DESKTOP).page
     assert np.allclose(heights(page), values - values.min(), rtol=0, atol=1e-15)
     (note,) = page.evaluate("document.querySelector('.relief').layout.annotations")
     assert note["text"] == f"height: training loss above {values.min():.15g} (nats)"

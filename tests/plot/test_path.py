@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.kinds import PLANES
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import STAR, marked, outside
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
@@ -46,7 +46,7 @@ def words(figure):
 
 @pytest.mark.parametrize("kind", FLAT)
 def test_the_path_runs_through_its_checkpoints(make, kind):
-    axes = compose([with_path(make)], Wish(kind=kind)).axes[0]
+    axes = compose([with_path(make)], Options(kind=kind)).axes[0]
     found = gids(axes)
     np.testing.assert_array_equal(found["path"].get_segments()[0], np.column_stack([ALPHA, BETA]))
     for gid, where in {"start": [0], "end": [4], "epochs": [1, 2, 3], "drops": [2]}.items():
@@ -55,7 +55,7 @@ def test_the_path_runs_through_its_checkpoints(make, kind):
 
 @pytest.mark.parametrize("kind", PLANES)
 def test_axes_legend_and_caption_say_what_is_shown(make, kind):
-    figure = compose([with_path(make)], Wish(kind=kind))
+    figure = compose([with_path(make)], Options(kind=kind))
     said = words(figure)
     for text in ("epoch 0", "epoch 40", "learning rate drops", "principal components of the trajectory"):
         assert text in said
@@ -69,7 +69,7 @@ def test_axes_legend_and_caption_say_what_is_shown(make, kind):
 
 def test_the_path_on_a_relief_stands_as_high_as_the_surface(make):
     surface = with_path(make)
-    axes = compose([surface], Wish(kind="surface", log=False)).axes[0]
+    axes = compose([surface], Options(kind="surface", log=False)).axes[0]
     x, y, z = gids(axes)["path"].get_data_3d()
     np.testing.assert_array_equal((x, y), (ALPHA, BETA))
     column, row = np.searchsorted(surface.alpha, x) - 1, np.searchsorted(surface.beta, y) - 1
@@ -85,7 +85,7 @@ def test_the_path_on_a_relief_stands_as_high_as_the_surface(make):
 def test_a_path_that_leaves_the_picture_moves_no_limit_and_is_counted(make, kind):
     here = with_path(make)
     far = with_path(make, alpha=ALPHA * [5, 1, 1, 1, 1], beta=BETA * [1, 5, 1, 1, 1], name="far.h5")
-    panels = [compose([surface], Wish(kind=kind)) for surface in (here, far)]
+    panels = [compose([surface], Options(kind=kind)) for surface in (here, far)]
     limits = [(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in panels]
     assert limits[0] == limits[1]
     assert "beyond the picture" not in words(panels[0])
@@ -94,12 +94,12 @@ def test_a_path_that_leaves_the_picture_moves_no_limit_and_is_counted(make, kind
 
 def test_a_relief_has_the_path_only_where_it_has_a_height(make):
     far = with_path(make, alpha=ALPHA * [5, 1, 1, 1, 1])
-    z = gids(compose([far], Wish(kind="surface")).axes[0])["path"].get_data_3d()[2]
+    z = gids(compose([far], Options(kind="surface")).axes[0])["path"].get_data_3d()[2]
     assert np.isnan(z).tolist() == [True, False, False, False, False]
 
 
 def test_a_random_plane_shows_a_path_without_components(make):
-    figure = compose([with_path(make, job=JOB, explained=())], Wish())
+    figure = compose([with_path(make, job=JOB, explained=())], Options())
     assert figure.axes[0].get_xlabel().endswith("(δ direction)")
     assert "path of 5 checkpoints" in words(figure)
 
@@ -110,7 +110,7 @@ def on_a_line(make, alpha=ALPHA, attributes=NORMS):
     path = Trajectory(alpha, None, np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, (0.721,))
     with h5py.File(made.path, "r+") as file:
         write_trajectory(file, path)
-    return compose([read_surface(made.path)], Wish())
+    return compose([read_surface(made.path)], Options())
 
 
 def test_a_line_has_the_path_along_its_lower_edge(make):
@@ -156,7 +156,7 @@ def test_marks_on_one_spot_stand_around_each_other(make):
     ((_, _, usual),) = marked(field_of(apart), apart.trajectory)
     assert {mark.gid: mark.size for mark in usual}["drops"] == 4.2
     for kind in PLANES:
-        every = [artist for artist in compose([late], Wish(kind=kind)).axes[0].get_children() if artist.get_gid()]
+        every = [artist for artist in compose([late], Options(kind=kind)).axes[0].get_children() if artist.get_gid()]
         above = {artist.get_gid(): artist.get_zorder() for artist in every}
         assert above["trained"] > above["drops"] > above["end"] > above["path"]
 
@@ -171,28 +171,28 @@ def test_runs_that_start_at_one_spot_show_a_square_each(make):
 
 def test_labels_of_levels_may_lie_beside_the_path(make):
     """The box around the path is most of the picture: labels keep off the path's points, not off its box."""
-    axes = compose([with_path(make)], Wish()).axes[0]
+    axes = compose([with_path(make)], Options()).axes[0]
     places = np.array([text.get_position() for text in axes.texts if text.get_text() != "θ*"])
     inside = (places > [0, BETA.min()]) & (places < [ALPHA.max(), 0])
     assert inside.all(axis=1).any()
 
 
 def test_surfaces_without_a_path_are_drawn_as_ever(make, rectangle, line):
-    assert not {"path", "start", "end"} & set(gids(compose([rectangle], Wish()).axes[0]))
+    assert not {"path", "start", "end"} & set(gids(compose([rectangle], Options()).axes[0]))
     assert outside(field_of(rectangle), with_path(make).trajectory) == 0
-    assert compose([rectangle], Wish()).axes[0].get_legend() is None
-    compose([line], Wish())
+    assert compose([rectangle], Options()).axes[0].get_legend() is None
+    compose([line], Options())
 
 
 def test_a_long_label_of_a_low_panel_is_broken(make):
     """A panel half as high as wide has no room for the whole label of its beta axis."""
     x, y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 7)
-    label = compose([with_path(make, alpha=ALPHA, name="low.h5")], Wish()).axes[0].get_ylabel()
+    label = compose([with_path(make, alpha=ALPHA, name="low.h5")], Options()).axes[0].get_ylabel()
     assert "\n" not in label
     made = make({"train_loss": bowl(x, y)}, alpha=x, beta=y, job=PCA)
     with h5py.File(made.path, "r+") as file:
         write_trajectory(file, Trajectory(ALPHA, BETA, ALPHA, np.arange(5), RATES, RATES, (0.9, 0.05)))
-    assert compose([read_surface(made.path)], Wish()).axes[0].get_ylabel() == "β (2nd PCA component:\n5.0 %)"
+    assert compose([read_surface(made.path)], Options()).axes[0].get_ylabel() == "β (2nd PCA component:\n5.0 %)"
 
 
 @pytest.mark.parametrize("kind", PLANES)
@@ -200,7 +200,7 @@ def test_several_runs_have_a_colour_and_a_name_each(make, kind):
     surface = with_path(make)
     run = surface.trajectory
     both = joined([run, replace(run, alpha=-run.alpha)], ["sgd", "_adam"])
-    figure = compose([replace(surface, trajectory=both)], Wish(kind=kind))
+    figure = compose([replace(surface, trajectory=both)], Options(kind=kind))
     axes = figure.axes[0]
     paths = [artist for artist in axes.get_children() if artist.get_gid() == "path"]
     assert len({str(np.ravel(artist.get_color()).tolist()) for artist in paths}) == 2
@@ -213,6 +213,6 @@ def test_a_line_has_its_runs_one_above_the_other(make):
     x = np.linspace(-0.5, 1.1, 9)
     surface = make({"train_loss": x**2}, alpha=x, beta=None, name="flat.h5")
     run = Trajectory(ALPHA, None, np.zeros(5), np.arange(5), np.full(5, math.nan), RATES)
-    axes = compose([replace(surface, trajectory=joined([run, run], ["a", "b"]))], Wish()).axes[0]
+    axes = compose([replace(surface, trajectory=joined([run, run], ["a", "b"]))], Options()).axes[0]
     heights = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "path"]
     assert 0 < heights[0] < heights[1] < 0.2

@@ -7,7 +7,7 @@ from matplotlib.collections import PolyCollection
 from landscape_mpi.plot import labels, repeats
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from plot.conftest import ALPHA
 from plot.made_surfaces import JOB
 
@@ -36,7 +36,7 @@ def texts(figure):
 
 
 def test_they_are_one_panel_with_median_range_and_each_line(bowls):
-    figure = compose(bowls, Wish())
+    figure = compose(bowls, Options())
     (axes,) = figure.axes
     (curve,) = [line for line in axes.lines if line.get_gid() != "repeat"]
     np.testing.assert_allclose(curve.get_ydata(), 2 * ALPHA**2 + 1)
@@ -50,7 +50,7 @@ def test_they_are_one_panel_with_median_range_and_each_line(bowls):
 
 
 def test_the_caption_says_what_the_band_is_and_the_title_names_no_repeat(bowls):
-    said = texts(compose([bowls[2], *bowls[:2]], Wish()))
+    said = texts(compose([bowls[2], *bowls[:2]], Options()))
     assert "median and range of 3 random directions, filter-normalised, seeds 0 to 2" in said
     assert ".r0" not in said
 
@@ -89,7 +89,7 @@ def test_two_networks_are_two_bands_on_one_scale(bowls, make):
         repeat(make, seed, {"train_loss": 9 * ALPHA**2 + seed}, f"b.r{seed}.h5", attributes={"checkpoint_sha256": "b"})
         for seed in (1, 2)
     ]
-    first, second = compose([*bowls, *others], Wish()).axes
+    first, second = compose([*bowls, *others], Options()).axes
     assert (len(thin(first)), len(thin(second))) == (3, 2)
     assert first.get_ylim() == second.get_ylim()
 
@@ -99,7 +99,7 @@ def test_a_repeat_that_is_unfinished_or_infinite_takes_part_with_what_it_has(bow
     values[3] = np.inf
     status = np.ones(ALPHA.size, np.uint8)
     status[4] = 0
-    figure = compose([*bowls, repeat(make, 3, {"train_loss": values}, status=status)], Wish(log=False))
+    figure = compose([*bowls, repeat(make, 3, {"train_loss": values}, status=status)], Options(log=False))
     (curve,) = [line for line in figure.axes[0].lines if line.get_gid() != "repeat"]
     middle = np.full(ALPHA.size, 3.5)  # between 2 and 5, of the four; of the other three alone it is 2
     middle[3:5] = 2.0
@@ -115,7 +115,7 @@ def test_train_and_test_of_loss_and_accuracy_are_four_bands(make):
         {"train_loss": one, "test_loss": one + 1, "train_acc": 90 / one, "test_acc": 80 / one, "test_acc_stderr": one}
         for one in loss
     ]
-    figure = compose([repeat(make, seed, metrics) for seed, metrics in enumerate(every)], Wish())
+    figure = compose([repeat(make, seed, metrics) for seed, metrics in enumerate(every)], Options())
     shown = [line.get_label() for axes in figure.axes for line in axes.lines if line.get_gid() != "repeat"]
     assert shown == ["training loss", "test loss", "training accuracy", "test accuracy"]
     assert [len(thin(axes)) for axes in figure.axes] == [6, 6]

@@ -5,7 +5,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
 from plot.made_surfaces import bowl
 
@@ -14,9 +14,9 @@ from plot.made_surfaces import bowl
 def scale(make):
     """Return the scale of planes with the given values (any number of arrays)."""
 
-    def made(*values, metric="train_loss", **wish):
+    def made(*values, metric="train_loss", **options):
         fields = [field_of(plane(make, array, metric, f"s{i}.h5")) for i, array in enumerate(values)]
-        return scale_of(fields, Wish(**wish))
+        return scale_of(fields, Options(**options))
 
     return made
 
@@ -67,7 +67,7 @@ def test_negative_values_refuse_a_log_scale(scale):
 
 
 @pytest.mark.parametrize(
-    ("wish", "sentence"),
+    ("options", "sentence"),
     [
         ({"low": -1.0, "log": True}, r"--vmin: found -1; a log scale needs values above 0"),
         ({"levels": (0.0, 1.0), "log": True}, r"--levels: found 0; a log scale"),
@@ -76,9 +76,9 @@ def test_negative_values_refuse_a_log_scale(scale):
         ({"levels": (20.0, 30.0)}, r"--levels: 20 to 30 lies outside the values"),
     ],
 )
-def test_wishes_that_cannot_be_met(scale, wish, sentence):
+def test_options_that_cannot_be_met(scale, options, sentence):
     with pytest.raises(UserError, match=sentence):
-        scale([[1, 5, 9]], **wish)
+        scale([[1, 5, 9]], **options)
 
 
 def test_values_beyond_the_ends_are_announced(scale):

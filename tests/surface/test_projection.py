@@ -8,7 +8,7 @@ from matplotlib.text import Text
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.inputs import read_given
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.projection import read_projection
 
 X, Y = np.array([-0.4, 0.3, 0.1, 0.0]), np.array([-0.9, -0.4, 0.2, 0.0])
@@ -67,7 +67,7 @@ def test_anything_else_is_refused(projected, columns, said):
 
 def test_it_is_drawn_on_their_surface(theirs, projected):
     (surface,) = read_given([theirs], [projected(proj_xcoord=X, proj_ycoord=Y)])
-    figure = compose([surface], Wish())
+    figure = compose([surface], Options())
     found = {artist.get_gid(): artist for artist in figure.axes[0].get_children()}
     np.testing.assert_array_equal(found["path"].get_segments()[0], np.column_stack([X, Y]))
     words = " ".join(text.get_text() for text in figure.findobj(Text))

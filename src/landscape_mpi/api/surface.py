@@ -13,7 +13,7 @@ from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.metrics.names import STDERR
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found
 from landscape_mpi.surface.schema import DONE
@@ -129,8 +129,8 @@ class Surface:
         kind, panels = _panels(others, kind)
         captions = (caption,) if isinstance(caption, str) else tuple(caption)
         try:
-            wish = Wish(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
-            return draw([self.found, *(other.found for other in panels)], wish, output if self.writes else None)
+            options = Options(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
+            return draw([self.found, *(other.found for other in panels)], options, output if self.writes else None)
         except UserError as error:
             raise in_arguments(error) from error.__cause__
 

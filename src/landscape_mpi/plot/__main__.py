@@ -24,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run landscape-plot; return its exit code."""
     shield()
     try:
-        options = _parsed(arguments)
+        parsed = _parsed(arguments)
         from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
 
-        for path in draw(options):
+        for path in draw(parsed):
             report(str(path))
     except (UserError, MemoryError) as error:
         say(f"landscape-plot: {out_of_memory(error) if isinstance(error, MemoryError) else error}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.quantity import RATIO
 from landscape_mpi.surface.read import Surface
 
@@ -30,14 +30,14 @@ def ratio(surface: Surface) -> NDArray[np.float64]:
         return np.abs(smallest / largest)
 
 
-def as_usual(wish: Wish, surfaces: Sequence[Surface]) -> Wish:
-    """Return a wish for the ratio with the paper's filled map and its scale, where nothing else is asked for."""
-    if wish.metric != RATIO or not all(map(has_ratio, surfaces)):
-        return wish
+def as_usual(options: Options, surfaces: Sequence[Surface]) -> Options:
+    """Return the options for the ratio with the paper's filled map and its scale, where nothing else is asked for."""
+    if options.metric != RATIO or not all(map(has_ratio, surfaces)):
+        return options
     every = np.concatenate([ratio(surface).ravel() for surface in surfaces])
     finite = every[np.isfinite(every)]
-    kind = wish.kind or (None if surfaces[0].is_line else "filled")
-    asked = wish.log or wish.levels or wish.low is not None or wish.high is not None
+    kind = options.kind or (None if surfaces[0].is_line else "filled")
+    asked = options.log or options.levels or options.low is not None or options.high is not None
     if asked or not finite.size or finite.min() > HIGHEST:
-        return replace(wish, kind=kind)
-    return replace(wish, kind=kind, log=False, low=0.0, high=HIGHEST)
+        return replace(options, kind=kind)
+    return replace(options, kind=kind, log=False, low=0.0, high=HIGHEST)

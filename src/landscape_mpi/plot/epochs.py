@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.history import History
 from landscape_mpi.plot.levels import number
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.style import GREY, series_colours
 
 Values = NDArray[np.float64]
@@ -22,7 +22,7 @@ _DECADES_FOR_LOG = 1.5
 _FEW = 30
 
 
-def training(axes: Sequence[Axes], histories: Sequence[History], wish: Wish) -> list[str]:
+def training(axes: Sequence[Axes], histories: Sequence[History], options: Options) -> list[str]:
     """Draw losses on the first panel and errors on the second, training solid, test dashed; return the facts."""
     losses, errors = axes
     shown = [split for split in _SPLITS if any(np.isfinite(h.columns[f"{split}_loss"]).any() for h in histories)]
@@ -31,21 +31,21 @@ def training(axes: Sequence[Axes], histories: Sequence[History], wish: Wish) -> 
         _curves(losses, histories, [h.columns[f"{split}_loss"] for h in histories], dash)
         _curves(errors, histories, [100 - h.columns[f"{split}_acc"] for h in histories], dash)
     values = _finite(histories, [h.columns[f"{split}_loss"] for h in histories for split in shown])
-    _dress(losses, "loss", values, wish)
-    _dress(errors, "error (%)", np.empty(0), Wish(log=False, low=0.0))
+    _dress(losses, "loss", values, options)
+    _dress(errors, "error (%)", np.empty(0), Options(log=False, low=0.0))
     dashes = [Line2D([], [], color=GREY, linestyle=_SPLITS[split][1], label=_SPLITS[split][0]) for split in shown]
     legend(losses, [*_names(histories), *dashes])
     return _drops(axes, histories)
 
 
-def norm(axes: Sequence[Axes], histories: Sequence[History], wish: Wish) -> list[str]:
+def norm(axes: Sequence[Axes], histories: Sequence[History], options: Options) -> list[str]:
     """Draw the norms of the weights, as in the paper's Figure 2; return the facts of the caption."""
     norms = [history.columns["weight_norm"] for history in histories]
     for history, values in zip(histories, norms, strict=True):
         if np.isnan(values).all():
             raise UserError(f"{history.path}: holds no norms of weights: an older version wrote it; train again.")
     _curves(axes[0], histories, norms, "-")
-    _dress(axes[0], "norm of the weights", _finite(histories, norms), wish)
+    _dress(axes[0], "norm of the weights", _finite(histories, norms), options)
     legend(axes[0], _names(histories))
     return _drops(axes, histories)
 
@@ -96,21 +96,21 @@ def _finite(histories: Sequence[History], columns: Sequence[Values]) -> Values:
     return values
 
 
-def _dress(axes: Axes, label: str, values: Values, wish: Wish) -> None:
-    """Label and scale the axes; the vertical one is logarithmic over decades, or as wished."""
+def _dress(axes: Axes, label: str, values: Values, options: Options) -> None:
+    """Label and scale the axes; the vertical one is logarithmic over decades, or as asked."""
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-    scale_vertical(axes, values, wish, log=_spans_decades(values) if wish.log is None else wish.log)
+    scale_vertical(axes, values, options, log=_spans_decades(values) if options.log is None else options.log)
 
 
-def scale_vertical(axes: Axes, values: Values, wish: Wish, *, log: bool) -> None:
-    """Set whether the vertical axis is logarithmic, and its ends as wished.
+def scale_vertical(axes: Axes, values: Values, options: Options, *, log: bool) -> None:
+    """Set whether the vertical axis is logarithmic, and its ends as asked.
 
     Raises:
-        UserError: the wish contradicts itself or the values.
+        UserError: the options contradict themselves or the values.
     """
-    low, high = wish.low, wish.high
+    low, high = options.low, options.high
     if log:
         if not (values > 0).any():
             raise UserError("--log: no value is above 0; use --linear.")

@@ -1,4 +1,4 @@
-"""Surfaces and a wish -> the frames of a film, on one scale in one layout; knows nothing of files."""
+"""Surfaces and options -> the frames of a film, on one scale in one layout; knows nothing of files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from landscape_mpi.plot.compose import draw_plane, panel_size, plane_texts
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
 from landscape_mpi.plot.least import above_least
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.surface.read import Surface
@@ -65,18 +65,18 @@ class Film:
             yield self.figure
 
 
-def compose_film(surfaces: Sequence[Surface], wish: Wish) -> Film:
+def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
     """Make a frame of each surface, all on one scale; a single surface turns around.
 
     Raises:
-        UserError: the wish does not suit the surfaces.
+        UserError: the options do not suit the surfaces.
     """
-    kind = _kind(surfaces, wish)
-    fields, wish = above_least([field_of(surface, wish.metric) for surface in surfaces], wish)
-    scale = scale_of(fields, wish)
-    texts = plane_texts(fields, replace(wish, captions=()), kind, scale)
-    titles = labels.captioned(texts.titles, wish.captions, "frame")
-    titles = [_title(field, title, wish) for field, title in zip(fields, titles, strict=True)]
+    kind = _kind(surfaces, options)
+    fields, options = above_least([field_of(surface, options.metric) for surface in surfaces], options)
+    scale = scale_of(fields, options)
+    texts = plane_texts(fields, replace(options, captions=()), kind, scale)
+    titles = labels.captioned(texts.titles, options.captions, "frame")
+    titles = [_title(field, title, options) for field, title in zip(fields, titles, strict=True)]
     texts = panels.Texts(titles, texts.own, texts.shared)
     with mpl.rc_context(style.RC):
         figure, (panel,) = panels.panels(1, panel_size(fields[0], kind), _spare(kind), kind.projection)
@@ -85,17 +85,17 @@ def compose_film(surfaces: Sequence[Surface], wish: Wish) -> Film:
     return film
 
 
-def _kind(surfaces: Sequence[Surface], wish: Wish) -> Kind:
-    """Return the kind of picture: as wished, else contours of several surfaces, relief of one."""
+def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
+    """Return the kind of picture: as asked, else contours of several surfaces, relief of one."""
     alone = len(surfaces) == 1
-    name = kind_of(surfaces, _TURNING if alone and not wish.kind and not surfaces[0].is_line else wish.kind)
+    name = kind_of(surfaces, _TURNING if alone and not options.kind and not surfaces[0].is_line else options.kind)
     if name == LINE:
         raise UserError(f"--movie: {surfaces[0].path} is a line; expected planes.")
     if alone and name != _TURNING:
         raise UserError(
             f"--movie: one surface has nothing to move in --kind {name}; expected more surfaces or --kind {_TURNING}."
         )
-    check_levels(name, wish.levels)
+    check_levels(name, options.levels)
     return PLANES[name]
 
 
@@ -115,13 +115,13 @@ def _spare(kind: Kind) -> float:
     return style.BAR if kind.colours else 0
 
 
-def _title(field: Field, title: str, wish: Wish) -> str:
+def _title(field: Field, title: str, options: Options) -> str:
     """Return what stands above a frame: its caption, else whose landscape, and after which epoch or from which file."""
-    if wish.captions:
-        return f"{labels.checked(wish.title)}, {title}" if wish.title else title
+    if options.captions:
+        return f"{labels.checked(options.title)}, {title}" if options.title else title
     epoch = field.origin.epoch
-    if epoch is None and not wish.title:
+    if epoch is None and not options.title:
         return title
-    whose = labels.checked(wish.title) if wish.title else field.origin.network
+    whose = labels.checked(options.title) if options.title else field.origin.network
     which = plain(field.surface.path.stem) if epoch is None else f"epoch {epoch}"
     return f"{whose}, {which}" if whose else which

@@ -1,4 +1,4 @@
-"""Training histories and a wish -> one figure; knows nothing of command lines or of image files."""
+"""Training histories and options -> one figure; knows nothing of command lines or of image files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from landscape_mpi.files.paths import FILE
 from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.plot import epochs, labels, panels, style, weights
 from landscape_mpi.plot.history import History
-from landscape_mpi.plot.options import HISTORY_KINDS, KINDS, Wish
+from landscape_mpi.plot.options import HISTORY_KINDS, KINDS, Options
 from landscape_mpi.surface.history import is_history
 
 
@@ -22,7 +22,7 @@ class Picture:
     """A kind of picture: how many panels it has, and what draws on them and returns the facts of the caption."""
 
     panels: int
-    draw: Callable[[Sequence[Axes], Sequence[History], Wish], list[str]]
+    draw: Callable[[Sequence[Axes], Sequence[History], Options], list[str]]
 
 
 PICTURES: Mapping[str, Picture] = {
@@ -50,25 +50,25 @@ def are_histories(paths: Sequence[Path], kind: str | None) -> bool:
     return found[0]
 
 
-def compose_histories(histories: Sequence[History], wish: Wish) -> Figure:
+def compose_histories(histories: Sequence[History], options: Options) -> Figure:
     """Draw training histories over each other.
 
     Raises:
-        UserError: the wish does not suit them.
+        UserError: the options do not suit them.
     """
-    _check(wish)
-    picture = PICTURES[wish.kind or DEFAULT]
+    _check(options)
+    picture = PICTURES[options.kind or DEFAULT]
     with mpl.rc_context(style.RC):
         figure, axes = panels.panels(picture.panels, style.LINE_PANEL, 0, None)
-        facts = picture.draw(axes, histories, wish)
-        title = labels.checked(wish.title) if wish.title else histories[0].label if len(histories) == 1 else None
+        facts = picture.draw(axes, histories, options)
+        title = labels.checked(options.title) if options.title else histories[0].label if len(histories) == 1 else None
         panels.write(figure, [], panels.Texts([], [], facts, title))
         panels.settle(figure, [])
     return figure
 
 
-def _check(wish: Wish) -> None:
-    for flag, found in (("--metric", wish.metric), ("--levels", wish.levels), ("--caption", wish.captions)):
+def _check(options: Options) -> None:
+    for flag, found in (("--metric", options.metric), ("--levels", options.levels), ("--caption", options.captions)):
         if found:
             raise UserError(f"{flag}: figures of training histories have none; leave it out.")
 

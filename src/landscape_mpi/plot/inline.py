@@ -1,4 +1,4 @@
-"""Surfaces and a wish -> a figure that notebooks and galleries show by themselves; knows no command line."""
+"""Surfaces and options -> a figure that notebooks and galleries show by themselves; knows no command line."""
 
 import base64
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.curvature import as_usual
 from landscape_mpi.plot.levels import parse_levels
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.save import check_target, image_of, save
 from landscape_mpi.surface.read import Surface
 
@@ -20,15 +20,15 @@ DPI = 130
 """Of a picture within a page: as large as its text can be read."""
 
 
-def draw(surfaces: Sequence[Surface], wish: Wish, output: str | Path | None = None) -> Figure:
+def draw(surfaces: Sequence[Surface], options: Options, output: str | Path | None = None) -> Figure:
     """Return the figure, and write it where that is asked for.
 
     Raises:
-        UserError: the wish does not suit the surfaces, or the file cannot be written.
+        UserError: the options do not suit the surfaces, or the file cannot be written.
     """
     if output is not None:
         check_target(Path(output))
-    figure = compose(surfaces, as_usual(wish, surfaces))
+    figure = compose(surfaces, as_usual(options, surfaces))
     if output is not None:
         save(figure, Path(output))
     # of one that pyplot does not know, notebooks would show no more than its size

@@ -43,13 +43,13 @@ PLANES: Mapping[str, Kind] = {
 LINE = "line"
 
 
-def kind_of(surfaces: Sequence[Surface], wished: str | None) -> str:
-    """Return the kind of picture: as wished, else contours of planes and curves of lines.
+def kind_of(surfaces: Sequence[Surface], asked: str | None) -> str:
+    """Return the kind of picture: as asked, else contours of planes and curves of lines.
 
     Raises:
         UserError: the kind does not suit a surface, or lines and planes are mixed.
     """
-    name = wished or (LINE if surfaces[0].is_line else "contour")
+    name = asked or (LINE if surfaces[0].is_line else "contour")
     for surface in surfaces:
         if surface.is_line != (name == LINE):
             raise UserError(_mismatch(surface, name))

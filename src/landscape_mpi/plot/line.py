@@ -16,7 +16,7 @@ from landscape_mpi.plot import band, path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.levels import number
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import Scale, scale_of
 from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
 
@@ -38,15 +38,15 @@ Repeats = Sequence[Field]
 """One metric along a line; several where the line was repeated along other random directions."""
 
 
-def sides_of(panels: Sequence[Sequence[Repeats]], wish: Wish) -> list[Side]:
+def sides_of(panels: Sequence[Sequence[Repeats]], options: Options) -> list[Side]:
     """Return the left axis and, where losses and accuracies are shown together, the right one."""
     every = [field for metrics in panels for fields in metrics for field in fields]
     accuracies = [field for field in every if is_mean(field.quantity.metric, ACCURACY)]
     others = [field for field in every if field not in accuracies]
     if not others:
-        return [_side(accuracies, wish, RED)]
-    sides = [_side(others, wish, BLUE)]
-    return [*sides, _side(accuracies, Wish(low=0, high=100), RED)] if accuracies else sides
+        return [_side(accuracies, options, RED)]
+    sides = [_side(others, options, BLUE)]
+    return [*sides, _side(accuracies, Options(low=0, high=100), RED)] if accuracies else sides
 
 
 def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[Line2D]:
@@ -75,11 +75,11 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
     return curves
 
 
-def _side(fields: Sequence[Field], wish: Wish, colour: str) -> Side:
+def _side(fields: Sequence[Field], options: Options, colour: str) -> Side:
     metrics = {field.quantity.metric: field.quantity for field in fields}
     first = fields[0].quantity
     label = first.label if len(metrics) == 1 else first.label.removeprefix(first.words.rpartition(" ")[0]).strip()
-    return Side(frozenset(metrics), colour, label, scale_of(fields, wish))
+    return Side(frozenset(metrics), colour, label, scale_of(fields, options))
 
 
 def _curve(axes: Axes, fields: Repeats, side: Side) -> Line2D:

@@ -10,7 +10,7 @@ HISTORY_KINDS = ("training", "norm", "weights")
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """The options of a figure; None leaves the choice to the program.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The options of landscape-plot -> files; knows the order of the steps, each of which lives elsewhere."""
+"""The arguments of landscape-plot -> files; knows the order of the steps, each of which lives elsewhere."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from landscape_mpi.plot.inputs import read_given
 from landscape_mpi.plot.kinds import LINE, kind_of
 from landscape_mpi.plot.levels import parse_levels
 from landscape_mpi.plot.movie import DEFAULT_FPS, FORMATS, check_format, save_film
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page.build import PAGE_ENDINGS, html
 from landscape_mpi.plot.page.content import content
 from landscape_mpi.plot.save import check_target, save, write
@@ -25,109 +25,109 @@ from landscape_mpi.surface.read import Surface
 HISTORY = "history.h5"
 
 
-def draw(options: argparse.Namespace) -> list[Path]:
-    """Draw what the options say; return the files written.
+def draw(arguments: argparse.Namespace) -> list[Path]:
+    """Draw what the arguments say; return the files written.
 
     Raises:
         UserError: a file cannot be read or drawn as asked, or a file cannot be written.
     """
-    _check_targets(options)
-    if options.html:
-        return [_page(options)]
-    if options.vtk:
-        return _grid(options)
-    if options.movie:
-        return [_movie(options)]
-    return _figures(options)
+    _check_targets(arguments)
+    if arguments.html:
+        return [_page(arguments)]
+    if arguments.vtk:
+        return _grid(arguments)
+    if arguments.movie:
+        return [_movie(arguments)]
+    return _figures(arguments)
 
 
-def _check_targets(options: argparse.Namespace) -> None:
-    """Refuse to write files of two sorts at once: each sort takes options that the others have no use for."""
-    sorts = {"-o": options.output, "--vtk": options.vtk, "--movie": options.movie, "--html": options.html}
+def _check_targets(arguments: argparse.Namespace) -> None:
+    """Refuse to write files of two sorts at once: each sort takes arguments that the others have no use for."""
+    sorts = {"-o": arguments.output, "--vtk": arguments.vtk, "--movie": arguments.movie, "--html": arguments.html}
     named = [flag for flag, path in sorts.items() if path]
     if len(named) > 1:
         raise UserError(f"{', '.join(named)}: expected one of them; run landscape-plot once for each.")
-    if options.fps is not None and not options.movie:
+    if arguments.fps is not None and not arguments.movie:
         raise UserError("--fps: is for films; expected --movie as well.")
 
 
-def _figures(options: argparse.Namespace) -> list[Path]:
-    for path in options.output or []:
+def _figures(arguments: argparse.Namespace) -> list[Path]:
+    for path in arguments.output or []:
         check_target(path)
-    wish = _wish(options)
-    if are_histories(options.surface, wish.kind):
-        _without_paths(options)
-        figure = compose_histories(read_histories(options.surface), wish)
-        default = _beside(options.surface, wish.kind or DEFAULT)
+    options = _options(arguments)
+    if are_histories(arguments.surface, options.kind):
+        _without_paths(arguments)
+        figure = compose_histories(read_histories(arguments.surface), options)
+        default = _beside(arguments.surface, options.kind or DEFAULT)
     else:
-        surfaces = read_given(options.surface, options.trajectory)
-        wish = as_usual(wish, surfaces)
-        figure = compose(surfaces, wish)
-        default = _default_target(surfaces, wish)
-    targets = options.output or [default]
+        surfaces = read_given(arguments.surface, arguments.trajectory)
+        options = as_usual(options, surfaces)
+        figure = compose(surfaces, options)
+        default = _default_target(surfaces, options)
+    targets = arguments.output or [default]
     for path in targets:
         save(figure, path)
     return targets
 
 
-def _without_paths(options: argparse.Namespace) -> None:
-    if options.trajectory:
-        raise UserError(f"--trajectory: {options.surface[0]} is a training history; expected surfaces.")
+def _without_paths(arguments: argparse.Namespace) -> None:
+    if arguments.trajectory:
+        raise UserError(f"--trajectory: {arguments.surface[0]} is a training history; expected surfaces.")
 
 
-def _grid(options: argparse.Namespace) -> list[Path]:
+def _grid(arguments: argparse.Namespace) -> list[Path]:
     """Write a grid for ParaView, and the path on it if there is one; return the files."""
-    check_vtk(options)
-    (surface,) = read_given(options.surface, options.trajectory)
-    return write_grid(surface, _wish(options), options.vtk)
+    check_vtk(arguments)
+    (surface,) = read_given(arguments.surface, arguments.trajectory)
+    return write_grid(surface, _options(arguments), arguments.vtk)
 
 
-def _movie(options: argparse.Namespace) -> Path:
+def _movie(arguments: argparse.Namespace) -> Path:
     """Write a film of the surfaces; return its path."""
-    check_target(options.movie, FORMATS, "--movie")
-    check_format(options.movie)
-    wish = _wish(options)
-    surfaces = _surfaces(options, "--movie")
-    film = compose_film(surfaces, as_usual(wish, surfaces))
-    save_film(film, options.movie, options.fps or DEFAULT_FPS)
-    return Path(options.movie)
+    check_target(arguments.movie, FORMATS, "--movie")
+    check_format(arguments.movie)
+    options = _options(arguments)
+    surfaces = _surfaces(arguments, "--movie")
+    film = compose_film(surfaces, as_usual(options, surfaces))
+    save_film(film, arguments.movie, arguments.fps or DEFAULT_FPS)
+    return Path(arguments.movie)
 
 
-def _wish(options: argparse.Namespace) -> Wish:
-    return Wish(
-        kind=options.kind,
-        metric=options.metric,
-        log=options.log,
-        levels=None if options.levels is None else parse_levels(options.levels),
-        low=options.vmin,
-        high=options.vmax,
-        title=options.title,
-        captions=tuple(options.caption or ()),
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(
+        kind=arguments.kind,
+        metric=arguments.metric,
+        log=arguments.log,
+        levels=None if arguments.levels is None else parse_levels(arguments.levels),
+        low=arguments.vmin,
+        high=arguments.vmax,
+        title=arguments.title,
+        captions=tuple(arguments.caption or ()),
     )
 
 
-def _page(options: argparse.Namespace) -> Path:
+def _page(arguments: argparse.Namespace) -> Path:
     """Write one web page with everything that can be chosen on it; return its path."""
-    for flag, value in (("--kind", options.kind), ("--levels", options.levels)):
+    for flag, value in (("--kind", arguments.kind), ("--levels", arguments.levels)):
         if value:
             raise UserError(f"{flag}: --html writes a page, which has no use for it; leave one of the two out.")
-    check_target(options.html, PAGE_ENDINGS, "--html")
-    text = html(content(_surfaces(options, "--html"), _wish(options)))
-    write(options.html, text.encode(), "--html")
-    return Path(options.html)
+    check_target(arguments.html, PAGE_ENDINGS, "--html")
+    text = html(content(_surfaces(arguments, "--html"), _options(arguments)))
+    write(arguments.html, text.encode(), "--html")
+    return Path(arguments.html)
 
 
-def _surfaces(options: argparse.Namespace, flag: str) -> list[Surface]:
+def _surfaces(arguments: argparse.Namespace, flag: str) -> list[Surface]:
     """Read the surfaces for a flag that has no use for training histories."""
-    if are_histories(options.surface, options.kind):
-        raise UserError(f"{flag}: {options.surface[0]} is a training history; expected surfaces.")
-    return read_given(options.surface, options.trajectory)
+    if are_histories(arguments.surface, arguments.kind):
+        raise UserError(f"{flag}: {arguments.surface[0]} is a training history; expected surfaces.")
+    return read_given(arguments.surface, arguments.trajectory)
 
 
-def _default_target(surfaces: Sequence[Surface], wish: Wish) -> Path:
+def _default_target(surfaces: Sequence[Surface], options: Options) -> Path:
     """Return NAME_METRIC_KIND.png beside the first surface; a line shows all its metrics and names none."""
-    kind = kind_of(surfaces, wish.kind)
-    metric = wish.metric or (None if kind == LINE else default_metric(surfaces[0]))
+    kind = kind_of(surfaces, options.kind)
+    metric = options.metric or (None if kind == LINE else default_metric(surfaces[0]))
     return _beside([surface.path for surface in surfaces], *filter(None, (metric, kind)))
 
 

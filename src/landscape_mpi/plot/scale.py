@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.levels import Numbers, automatic_levels
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 
 Values = NDArray[np.float64]
 Extend = Literal["neither", "min", "max", "both"]
@@ -85,39 +85,39 @@ class Scale:
         return np.log10(inside) if self.log else inside
 
 
-def scale_of(fields: Sequence[Field], wish: Wish) -> Scale:
+def scale_of(fields: Sequence[Field], options: Options) -> Scale:
     """Return the scale that fits the finite values of all fields.
 
     Raises:
-        UserError: the wish contradicts itself or the values.
+        UserError: the options contradict themselves or the values.
     """
     values = np.concatenate([field.finite for field in fields])
     metric = fields[0].quantity.metric
-    log = _suits_log(fields, values, wish) if wish.log is None else wish.log
+    log = _suits_log(fields, values, options) if options.log is None else options.log
     if log:
-        _check_log(values, metric, wish)
-    if wish.levels:
-        _check_overlap(wish.levels, values, metric, "--levels")
+        _check_log(values, metric, options)
+    if options.levels:
+        _check_overlap(options.levels, values, metric, "--levels")
     positive = values[values > 0] if log else values
-    low, high = _ends(positive, wish)
+    low, high = _ends(positive, options)
     _check_overlap((low, high), values, metric, "--vmin and --vmax")
     floor = float(positive.min()) if log and values.min() <= 0 else None
-    levels = wish.levels or automatic_levels(low, high, log=log)
+    levels = options.levels or automatic_levels(low, high, log=log)
     return Scale(low, high, log, levels, floor, _extend(values, low, high, floor))
 
 
-def _suits_log(fields: Sequence[Field], values: Values, wish: Wish) -> bool:
+def _suits_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
     """Return whether a linear scale would lose values of more than 1.5 decades, and nothing asks for one."""
     positive = values[values > 0]
-    asked = any(end is not None and end <= 0 for end in _asked(wish).values()) or _evenly(wish.levels)
+    asked = any(end is not None and end <= 0 for end in _asked(options).values()) or _evenly(options.levels)
     if asked or fields[0].quantity.unit == "%" or values.min() < 0 or not positive.size:
         return False
     return bool(np.log10(positive.max()) - np.log10(positive.min()) > _DECADES_FOR_LOG)
 
 
-def _asked(wish: Wish) -> dict[str, float | None]:
+def _asked(options: Options) -> dict[str, float | None]:
     """Return the values that a log scale could not show, by the flags that ask for them."""
-    return {"--vmin": wish.low, "--vmax": wish.high, "--levels": wish.levels[0] if wish.levels else None}
+    return {"--vmin": options.low, "--vmax": options.high, "--levels": options.levels[0] if options.levels else None}
 
 
 def _evenly(levels: Sequence[float] | None) -> bool:
@@ -126,22 +126,22 @@ def _evenly(levels: Sequence[float] | None) -> bool:
     return steps.size > 1 and bool(np.allclose(steps, steps[0]))
 
 
-def _check_log(values: Values, metric: str, wish: Wish) -> None:
+def _check_log(values: Values, metric: str, options: Options) -> None:
     below = int((values < 0).sum())
     if below or not (values > 0).any():
         found = f"below 0 at {below} points" if below else "0 everywhere"
         raise UserError(f"--log: {metric} is {found}; a log scale needs values above 0: use --linear.")
-    for flag, end in _asked(wish).items():
+    for flag, end in _asked(options).items():
         if end is not None and end <= 0:
             raise UserError(f"{flag}: found {end:g}; a log scale needs values above 0: use --linear.")
 
 
-def _ends(values: Values, wish: Wish) -> tuple[float, float]:
-    """Return the ends of the scale: as wished, else the outer levels, else those of the values."""
-    outer = wish.levels if wish.levels and len(wish.levels) > 1 else (values.min(), values.max())
-    low = float(outer[0]) if wish.low is None else wish.low
-    high = float(outer[-1]) if wish.high is None else wish.high
-    if low == high and wish.low is None and wish.high is None:  # a constant surface gets a little room
+def _ends(values: Values, options: Options) -> tuple[float, float]:
+    """Return the ends of the scale: as asked, else the outer levels, else those of the values."""
+    outer = options.levels if options.levels and len(options.levels) > 1 else (values.min(), values.max())
+    low = float(outer[0]) if options.low is None else options.low
+    high = float(outer[-1]) if options.high is None else options.high
+    if low == high and options.low is None and options.high is None:  # a constant surface gets a little room
         low, high = (0.9 * low, 1.1 * high) if low > 0 else (low - 0.5, high + 0.5)
     if not low < high:
         raise UserError(f"--vmin and --vmax: found {low:g} to {high:g}; expected an ascending range.")

@@ -18,7 +18,7 @@ from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.interpolate import linear
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import between
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface
@@ -34,24 +34,24 @@ TYPES = {np.dtype(np.uint8): ("UInt8", "u1"), np.dtype(np.int64): ("Int64", "<i8
 OF_FIGURES = ("kind", "levels", "title", "caption")
 
 
-def check_vtk(options: argparse.Namespace) -> None:
+def check_vtk(arguments: argparse.Namespace) -> None:
     """Refuse what does not go with `--vtk`, before any work is done.
 
     Raises:
         UserError: another ending, no folder, several surfaces, or a flag of figures.
     """
-    path: Path = options.vtk
+    path: Path = arguments.vtk
     if path.suffix.lower() != ENDING:
         raise UserError(f"--vtk: {path}: found {path.suffix or 'no ending'}; expected {ENDING}.")
     check_target(path, "--vtk")
-    if len(options.surface) > 1:
-        raise UserError(f"--vtk: found {len(options.surface)} surfaces; expected one for each file.")
+    if len(arguments.surface) > 1:
+        raise UserError(f"--vtk: found {len(arguments.surface)} surfaces; expected one for each file.")
     for flag in OF_FIGURES:
-        if getattr(options, flag) is not None:
+        if getattr(arguments, flag) is not None:
             raise UserError(f"--vtk: found --{flag} as well, which is for figures; leave one of them out.")
 
 
-def write_grid(surface: Surface, wish: Wish, path: Path) -> list[Path]:
+def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
     """Write a plane whose height is a metric, on the scale of a 3-D figure, with every result as point data.
 
     A training run's path on it becomes a line of its own, beside it.
@@ -65,8 +65,8 @@ def write_grid(surface: Surface, wish: Wish, path: Path) -> list[Path]:
     if surface.beta is None or min(surface.shape) < 2:
         found = "a line" if surface.beta is None else f"{surface.shape[1]} x {surface.shape[0]} points"
         raise UserError(f"--vtk: {surface.path}: found {found}, which has no area; expected a plane.")
-    field = field_of(surface, wish.metric)
-    heights = scale_of([field], wish).height(linear(field))
+    field = field_of(surface, options.metric)
+    heights = scale_of([field], options).height(linear(field))
     files = {path: _grid(surface, heights)}
     if (run := surface.trajectory) is not None and run.beta is not None:
         places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.epochs import legend, scale_vertical
 from landscape_mpi.plot.history import History
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.style import series_colours
 from landscape_mpi.surface.history import EDGES
 
@@ -40,7 +40,7 @@ class Bars:
     shares: Sequence[Values]
 
 
-def draw(axes: Sequence[Axes], histories: Sequence[History], wish: Wish) -> list[str]:
+def draw(axes: Sequence[Axes], histories: Sequence[History], options: Options) -> list[str]:
     """Draw the weights of the last checkpoints, as in the paper's Figure 2; return the facts of the caption."""
     bars = bars_of([_counts(history) for history in histories])
     colours, (panel,) = series_colours(len(histories)), axes
@@ -51,7 +51,7 @@ def draw(axes: Sequence[Axes], histories: Sequence[History], wish: Wish) -> list
     panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     panel.set_xlabel("weight")
     panel.set_ylabel(f"weights in a bar of 1/{1024 // bars.width} (%)")
-    scale_vertical(panel, np.concatenate([*bars.shares]), wish, log=bool(wish.log))
+    scale_vertical(panel, np.concatenate([*bars.shares]), options, log=bool(options.log))
     if len(histories) > 1:
         pairs = zip(histories, colours, strict=True)
         legend(panel, [Patch(facecolor=(colour, 0.25), edgecolor=colour, label=h.label) for h, colour in pairs])

@@ -1,4 +1,4 @@
-"""Surfaces and a wish -> what a page shows, as plain values for JSON; knows nothing of HTML."""
+"""Surfaces and options -> what a page shows, as plain values for JSON; knows nothing of HTML."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from landscape_mpi.metrics.names import RELATIVE, parse
 from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import Field, field_of
-from landscape_mpi.plot.options import Wish
+from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import origin_of
 from landscape_mpi.plot.page.packed import numbers
 from landscape_mpi.plot.quantity import Quantity, is_shown
@@ -29,22 +29,22 @@ MOST_VALUES = 4_000_000
 _SCALES = {None: "automatic", True: "logarithmic", False: "linear"}
 
 
-def content(surfaces: Sequence[Surface], wish: Wish) -> Mapping[str, Any]:
+def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
     """Return everything that a page shows: what can be chosen, what is chosen first, and the surfaces.
 
     Raises:
-        UserError: the surfaces do not suit each other or a page, or the wish does not suit them.
+        UserError: the surfaces do not suit each other or a page, or the options do not suit them.
     """
     _check_kinds(surfaces)
-    first = [field_of(surface, wish.metric) for surface in surfaces]
-    scale_of(first, wish)
+    first = [field_of(surface, options.metric) for surface in surfaces]
+    scale_of(first, options)
     names = _metrics(surfaces)
     _check_size(surfaces)
-    titles = _titles(first, wish)
+    titles = _titles(first, options)
     return {
         "program": f"landscape_mpi {__version__}",
-        "title": printable(wish.title) if wish.title else " \N{MIDDLE DOT} ".join(titles),
-        "start": _start(first[0].quantity.metric, wish),
+        "title": printable(options.title) if options.title else " \N{MIDDLE DOT} ".join(titles),
+        "start": _start(first[0].quantity.metric, options),
         "metrics": [_metric(field_of(surfaces[0], name).quantity) for name in names],
         "surfaces": [
             _surface(surface, title, number)
@@ -53,9 +53,9 @@ def content(surfaces: Sequence[Surface], wish: Wish) -> Mapping[str, Any]:
     }
 
 
-def _titles(fields: Sequence[Field], wish: Wish) -> list[str]:
-    """Return what stands above each surface: as wished, and as it was typed, else its network or file."""
-    return [_readable(title) for title in labels.captioned(labels.panel_titles(fields), wish.captions, "surface")]
+def _titles(fields: Sequence[Field], options: Options) -> list[str]:
+    """Return what stands above each surface: as asked, and as it was typed, else its network or file."""
+    return [_readable(title) for title in labels.captioned(labels.panel_titles(fields), options.captions, "surface")]
 
 
 def _check_kinds(surfaces: Sequence[Surface]) -> None:
@@ -98,9 +98,9 @@ def _rank(name: str) -> tuple[int, bool]:
     return shown.index(parts.result) if parts else len(shown), not name.startswith("train")
 
 
-def _start(metric: str, wish: Wish) -> dict[str, str]:
-    low, high = ("" if end is None else repr(end) for end in (wish.low, wish.high))
-    return {"metric": metric, "scale": _SCALES[wish.log], "low": low, "high": high}
+def _start(metric: str, options: Options) -> dict[str, str]:
+    low, high = ("" if end is None else repr(end) for end in (options.low, options.high))
+    return {"metric": metric, "scale": _SCALES[options.log], "low": low, "high": high}
 
 
 def _metric(quantity: Quantity) -> dict[str, str | None]:

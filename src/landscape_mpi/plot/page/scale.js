@@ -6,11 +6,11 @@ const SMALL_RANGE = 1e-3; // relative to the values: beyond that a browser's 32-
 
 // {low, high, log, floor, cut, base}: the ends, and on a log scale what a value of 0 is drawn at; `cut` where values lie
 // beyond; heights are above `base`, which is 0 but for small ranges.
-function scaleOf(range, unit, wish) {
-  const log = wish.scale === "logarithmic" ? canLog(range) : wish.scale === "automatic" && suitsLog(range, unit);
-  const low = endOf(wish.low, log ? range.positive : range.low, log);
-  const high = endOf(wish.high, range.high, log);
-  const ends = low < high ? [low, high] : low === high && !wish.low && !wish.high ? room(low) : null;
+function scaleOf(range, unit, options) {
+  const log = options.scale === "logarithmic" ? canLog(range) : options.scale === "automatic" && suitsLog(range, unit);
+  const low = endOf(options.low, log ? range.positive : range.low, log);
+  const high = endOf(options.high, range.high, log);
+  const ends = low < high ? [low, high] : low === high && !options.low && !options.high ? room(low) : null;
   const floor = log && range.low <= 0 ? range.positive : null;
   const [first, last] = ends ?? (log ? [range.positive, range.high] : [range.low, range.high]);
   const base = !log && last - first < SMALL_RANGE * Math.max(Math.abs(first), Math.abs(last)) ? first : 0;
@@ -47,8 +47,8 @@ function suitsLog(range, unit) {
   return unit !== "%" && canLog(range) && Math.log10(range.high / range.positive) > DECADES_FOR_LOG;
 }
 
-function endOf(wished, automatic, log) {
-  const value = wished === "" ? NaN : Number(wished);
+function endOf(asked, automatic, log) {
+  const value = asked === "" ? NaN : Number(asked);
   return Number.isFinite(value) && !(log && value <= 0) ? value : automatic;
 }
 
