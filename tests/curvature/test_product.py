@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import parametrizations
 
-from landscape_mpi.curvature import Hessian, extremes, start_vector
+from landscape_mpi.curvature import Hessian, differs, extremes, start_vector
 from landscape_mpi.evaluate.losses import cross_entropy, mse
+from support import tiny
 
 IMAGES = 24
+STEP = 1e-5
 
 
 class Attention(nn.Module):
@@ -157,3 +160,31 @@ def test_parameters_that_the_loss_does_not_depend_on_are_flat_directions():
 
     ours = found(network, torch.eye(2).double(), torch.zeros(2), loss=without_bias)
     assert [ours.smallest, ours.largest] == pytest.approx([0, 1])
+
+
+def by_hooks(layer):
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(layer)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, by_hooks], ids=["parametrization", "hooks"])
+@pytest.mark.parametrize("convolved", [False, True])
+def test_weight_norm_has_its_own_second_derivative(norm, convolved):
+    torch.manual_seed(0)
+    layers = [nn.Unflatten(1, (1, 4)), norm(nn.Conv1d(1, 4, 3)), nn.Flatten()] if convolved else [norm(nn.Linear(4, 8))]
+    network = nn.Sequential(*layers, nn.Tanh(), nn.Linear(8, 3)).double()
+    inputs, targets = tiny.data(None, "train")
+    leaves = list(network.parameters())
+
+    def loss():
+        return nn.functional.cross_entropy(network(inputs.double()), targets, reduction="sum")
+
+    direction = torch.randn(sum(leaf.numel() for leaf in leaves), dtype=torch.float64)
+    product = Hessian(leaves, lambda _: loss()).times(direction, [slice(0, 40)])
+    ends = []
+    for sign in (STEP, -STEP):
+        nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(leaves) + sign * direction, leaves)
+        ends.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss(), leaves)]))
+        nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(leaves) - sign * direction, leaves)
+    torch.testing.assert_close(product, (ends[0] - ends[1]) / (2 * STEP), rtol=1e-5, atol=1e-6)
+    assert differs(dict(network.named_parameters()), lambda: loss() / 40) == ""

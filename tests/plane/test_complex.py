@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from landscape_mpi.plane import Plane, RandomDirections, difference, fit_direction
-from landscape_mpi.plane.kinds import real, single
+from landscape_mpi.plane.plane import real, single
 
 THETA = {
     "w": torch.complex(torch.randn(6, 5), torch.randn(6, 5)),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plane import Matrix, Plane, RandomDirections, moved, principal_components, project, rows
+from landscape_mpi.plane import Matrix, Plane, RandomDirections, moved, pca, principal_components, project
 from landscape_mpi.plane.pca import gram, settled
 from landscape_mpi.plane.plane import dot
 
@@ -124,7 +124,7 @@ def test_biasbn_moves_tensors_of_more_than_one_dimension(theta):
 @pytest.mark.parametrize("columns", [1, 7, 100])
 def test_the_gram_matrix_does_not_depend_on_the_blocks(theta, monkeypatch, columns):
     checkpoints = curve(theta, points=5)
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 8 * 5 * columns)
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * 5 * columns)
     matrix = matrix_of(checkpoints, theta)
     blocks = list(matrix.blocks())
     assert {block.shape[0] for block in blocks} == {5}
@@ -138,7 +138,7 @@ def test_the_gram_matrix_does_not_depend_on_the_blocks(theta, monkeypatch, colum
 
 
 def test_at_most_a_block_of_the_matrix_is_held(theta, monkeypatch):
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 8 * 20 * 30)
+    monkeypatch.setattr(pca, "BLOCK_BYTES", 8 * 20 * 30)
     assert max(block.nbytes for block in matrix_of(curve(theta, points=20), theta).blocks()) == 8 * 20 * 30
 
 

@@ -17,7 +17,7 @@ from landscape_mpi.api.inputs import Given, directions_of, ends_of, loss_of, nam
 from landscape_mpi.data.rows import count
 from landscape_mpi.errors import Either, Flag, Term, UserError
 from landscape_mpi.job import FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
-from landscape_mpi.plane.kinds import can_move
+from landscape_mpi.plane.plane import can_move
 
 Plain = Mapping[str, Any]
 RANDOM: Plain = {"kind": "random"}

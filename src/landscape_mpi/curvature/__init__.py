@@ -1,7 +1,7 @@
-"""Curvature of a loss: Hessian-vector products, and both ends of the spectrum; knows nothing of grids, MPI or files."""
+"""Curvature of a loss: Hessian-vector products, and both ends of the spectrum. Knows nothing of grids, MPI or files."""
 
+from landscape_mpi.curvature.derivatives import differs, silent
 from landscape_mpi.curvature.lanczos import Extremes, Product, Search, basis_size, extremes, start_vector
 from landscape_mpi.curvature.product import Hessian
-from landscape_mpi.curvature.trust import differs, silent
 
 __all__ = ["Extremes", "Hessian", "Product", "Search", "basis_size", "differs", "extremes", "silent", "start_vector"]

@@ -1,4 +1,4 @@
-"""Both ends of the spectrum of a symmetric matrix that is known by its products alone; knows no network and no file.
+"""Finds both ends of the spectrum of a symmetric matrix from its products with vectors, by Lanczos.
 
 Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000). ARPACK
 would ask for a residual relative to each eigenvalue itself, which takes for ever where the smallest is near 0; what a
@@ -16,28 +16,28 @@ from torch import Tensor
 Product = Callable[[Tensor], Tensor]
 """v float64 [n] -> H v float64 [n], for a symmetric H."""
 MOST = 500
-"""Products at the most."""
+"""The largest number of products."""
 STEADY = 10
-"""Products over which neither end may move: a residual alone may be that of an eigenvalue inside the spectrum."""
+"""Products over which neither end may move: a small residual alone may belong to an eigenvalue inside the spectrum."""
 ROOM = 2_000_000_000
-"""Bytes that a basis may take."""
+"""Most bytes of a basis."""
 SHORTEST, LONGEST = 20, 60
-"""Vectors of a basis, at least and at most."""
+"""Fewest and most vectors of a basis."""
 NOTHING = 1e-13
-"""What is left of a product is rounding below so much of the largest eigenvalue: the basis spans all there is."""
+"""The remainder of a product is rounding below this share of the largest eigenvalue: the basis spans everything."""
 COLUMNS = 1 << 16
-"""Columns that a basis is turned by at a time, in place."""
+"""Columns of a basis that are rotated at a time, in place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Extremes:
-    """The smallest and the largest eigenvalue, algebraically, and what is known of them.
+    """The smallest and the largest eigenvalue, algebraically, with their eigenvectors and their accuracy.
 
     Attributes:
         smallest: the most negative eigenvalue, or the least positive one; NaN where products are not finite.
         largest: the largest eigenvalue.
         residual: the larger of ||H v - lambda v|| over both, relative to max |lambda|.
-        products: how many products with H it took.
+        products: the number of products with H.
         converged: whether the residual came down to the tolerance within the products allowed.
         lowest: unit eigenvector of the smallest, float64 [n] on the CPU; its entry of largest magnitude is positive.
         highest: the same of the largest.
@@ -59,7 +59,7 @@ def start_vector(size: int, device: torch.device) -> Tensor:
 
 
 class Search:
-    """A search for both ends of the spectrum of H, by whoever multiplies: `vector` -> `take` until `found`."""
+    """A search for both ends of the spectrum of H; the caller multiplies: `vector` -> `take` until `found`."""
 
     def __init__(self, start: Tensor, tolerance: float, most: int = MOST) -> None:
         """Begin a search.
@@ -68,7 +68,7 @@ class Search:
             start: where to begin, float64 [n], not in an invariant subspace: a random vector is not.
             tolerance: at the end ||H v - lambda v|| <= tolerance * max |lambda| for both. Neither has then moved by
                 more than that over the last 10 products either: so that the ends found are ends.
-            most: products at the most.
+            most: the largest number of products.
         """
         self.found: Extremes | None = None
         self._krylov = _Krylov(start)
@@ -78,7 +78,7 @@ class Search:
 
     @property
     def vector(self) -> Tensor:
-        """What H is to be multiplied with next, float64 [n], of unit length."""
+        """The vector to multiply H with next, float64 [n], of unit length."""
         return self._krylov.vector
 
     def take(self, product: Tensor) -> None:
@@ -157,7 +157,7 @@ class _Krylov:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the basis spans all that products can reach."""
+        """Whether the basis spans everything that products can reach."""
         return self._used == self._basis.shape[1] or self._left <= NOTHING * self.scale
 
     def ritz_vector(self, which: int) -> Tensor:

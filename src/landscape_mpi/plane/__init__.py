@@ -1,12 +1,16 @@
-"""Planes through theta*: directions, their normalisation, points on them; knows nothing of MPI, HDF5 or data."""
+"""Planes through theta*: directions, their normalisation, points on them. Knows nothing of MPI, HDF5 or data."""
 
 from landscape_mpi.plane.counter import GENERATOR
-from landscape_mpi.plane.directions import Parameters, RandomDirections, difference, moved, scale_direction
-from landscape_mpi.plane.pca import Components, principal_components
-from landscape_mpi.plane.plane import Plane, feed
-from landscape_mpi.plane.project import Projection, project
-from landscape_mpi.plane.rows import Matrix, Row
-from landscape_mpi.plane.stored import Stored, fit_direction
+from landscape_mpi.plane.directions import (
+    RandomDirections,
+    Stored,
+    difference,
+    fit_direction,
+    moved,
+    scale_direction,
+)
+from landscape_mpi.plane.pca import Components, Matrix, Projection, Row, principal_components, project
+from landscape_mpi.plane.plane import Parameters, Plane, feed
 
 __all__ = [
     "GENERATOR",

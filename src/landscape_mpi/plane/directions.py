@@ -1,20 +1,27 @@
-"""Where delta and eta come from: drawn at random, or the way to other parameters; knows no file format."""
+"""Makes directions: drawn at random, the way to other parameters, or arrays of a file; normalised, or as they are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane.counter import standard_normal
-from landscape_mpi.plane.kinds import double, real, single
 from landscape_mpi.plane.normalise import NORMALISERS
+from landscape_mpi.plane.plane import Parameters, double, real, single
 
-Parameters = dict[str, Tensor]
 Ignore = str | Sequence[str]
 """Which parameters stay: "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on their names."""
+Stored = Sequence[tuple[str | None, NDArray[np.float32]]]
+"""A direction as files hold it: (name if known, array), in `named_parameters()` or state dict order; a complex tensor
+as pairs of real numbers, [..., 2]."""
+
+UNUSED = "num_batches_tracked"
+"""How the names of buffers end that no forward pass in eval mode looks at."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,12 @@ class RandomDirections:
         Raises:
             UserError: a pattern matches no parameter, or nothing is left to perturb.
         """
-        drawn = {name: self._draw(name, theta[name], axis) for name in moved(theta, self.ignore, self.only)}
+        drawn = {}
+        for name in moved(theta, self.ignore, self.only):
+            shape = real(theta[name]).shape
+            numbers = torch.from_numpy(standard_normal(self.seed, axis, name, 0, shape.numel())).reshape(shape)
+            drawn[name] = torch.view_as_complex(numbers) if theta[name].is_complex() else numbers
         return scale_direction(drawn, theta, self.normalise, self.ignore, self.only)
-
-    def _draw(self, name: str, tensor: Tensor, axis: int) -> Tensor:
-        wanted = real(single(tensor))
-        drawn = torch.from_numpy(standard_normal(self.seed, axis, name, 0, wanted.numel())).reshape(wanted.shape)
-        return torch.view_as_complex(drawn) if tensor.is_complex() else drawn
 
 
 def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> Parameters:
@@ -84,34 +90,67 @@ def moved(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | Non
     Raises:
         UserError: a pattern matches no parameter, or nothing is left to perturb.
     """
-    moves = _chooser(theta, ignore, only)
-    names = tuple(name for name, tensor in theta.items() if moves(name, tensor))
+    patterns = [] if isinstance(ignore, str) else list(ignore)
+    for key, wanted in (("plane.ignore", patterns), ("plane.only", only or [])):
+        for pattern in wanted:
+            if not any(fnmatchcase(name, pattern) for name in theta):
+                raise UserError(
+                    f"{key}: the pattern {pattern!r} matches no parameter; the network's {len(theta)} are "
+                    f"{', '.join(list(theta)[:4])}, ..."
+                )
+    names = tuple(
+        name
+        for name, tensor in theta.items()
+        if not (ignore == "biasbn" and tensor.dim() <= 1)
+        and not any(fnmatchcase(name, pattern) for pattern in patterns)
+        and (only is None or any(fnmatchcase(name, pattern) for pattern in only))
+    )
     if not names:
         raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
     return names
 
 
-def _chooser(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | None) -> Callable[[str, Tensor], bool]:
-    patterns = [] if isinstance(ignore, str) else list(ignore)
-    _check_patterns("plane.ignore", patterns, theta)
-    _check_patterns("plane.only", only or [], theta)
+def fit_direction(
+    stored: Stored,
+    theta: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    where: str,
+    statistics: Collection[str] = (),
+) -> Parameters:
+    """Return a stored direction by parameter name, and by name what it holds of the statistics that may move.
 
-    def moves(name: str, tensor: Tensor) -> bool:
-        if ignore == "biasbn" and tensor.dim() <= 1:
-            return False
-        return not _matches(name, patterns) and (only is None or _matches(name, only))
+    Args:
+        stored: the arrays in the order of the parameters, or of the state dict (tomgoldstein/loss-landscape's
+            "states" files; old ones lack `num_batches_tracked`).
+        theta: the parameters.
+        state: the state dict, for the second order.
+        where: file and group, for messages.
+        statistics: names in the state dict of the running statistics that may move.
 
-    return moves
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _check_patterns(key: str, patterns: Sequence[str], theta: Mapping[str, Tensor]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in theta):
+    Raises:
+        UserError: the number, a name or a shape does not fit, or the direction moves what has to stay.
+    """
+    untracked = [name for name in state if not name.endswith(UNUSED)]
+    orders = [names for names in (list(theta), list(state), untracked) if len(names) == len(stored)]
+    if not orders:
+        raise UserError(
+            f"plane.path: {where} holds {len(stored)} tensors and the network has {len(theta)} parameters "
+            f"({len(state)} with its statistics); it belongs to another network."
+        )
+    direction: Parameters = {}
+    for (given, array), name in zip(stored, orders[0], strict=True):
+        expected = theta[name] if name in theta else state[name]
+        if given not in (None, name) or array.size != real(expected).numel():
             raise UserError(
-                f"{key}: the pattern {pattern!r} matches no parameter; the network's {len(theta)} are "
-                f"{', '.join(list(theta)[:4])}, ..."
+                f"plane.path: {where} holds `{given or name}` {list(array.shape)} where the network has `{name}` "
+                f"{list(expected.shape)}; it belongs to another network."
             )
+        if name in theta or name in statistics:
+            numbers = torch.from_numpy(np.array(array, np.float32)).reshape(real(expected).shape)
+            direction[name] = torch.view_as_complex(numbers) if expected.is_complex() else numbers
+        elif np.any(array) and not name.endswith(UNUSED):
+            raise UserError(
+                f"plane.path: {where} moves `{name}`, which evaluate.batchnorm leaves alone: running statistics move "
+                "with batchnorm: move, and other buffers never; use a direction of weights alone."
+            )
+    return direction

@@ -1,4 +1,4 @@
-"""How long a direction is, relative to theta: filter, layer and weight normalisation; pure functions of tensors.
+"""Normalises a direction with respect to theta: by filter, by layer or by weight.
 
 Norms of complex tensors are over absolute values.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from landscape_mpi.plane.kinds import double, real
+from landscape_mpi.plane.plane import double, real
 
 Normaliser = Callable[[Tensor, Tensor], Tensor]
 
@@ -28,7 +28,9 @@ def filter_normalise(d: Tensor, theta: Tensor) -> Tensor:
     """
     if theta.dim() <= 1:
         return theta.clone()
-    return _rescale(d, theta, _filter_norms(d), _filter_norms(theta))
+    shape = (-1, *[1] * (theta.dim() - 1))
+    d_norms, theta_norms = (row_norms(tensor.flatten(1)).view(shape) for tensor in (d, theta))
+    return _rescale(d, theta, d_norms, theta_norms)
 
 
 def layer_normalise(d: Tensor, theta: Tensor) -> Tensor:
@@ -55,11 +57,6 @@ NORMALISERS: Mapping[str, Normaliser] = {
     "weight": weight_normalise,
     "none": leave,
 }
-
-
-def _filter_norms(tensor: Tensor) -> Tensor:
-    """Return the Frobenius norm of each slice along dimension 0, float64, broadcastable to the tensor."""
-    return row_norms(tensor.flatten(1)).view(-1, *[1] * (tensor.dim() - 1))
 
 
 def row_norms(rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The plane theta* + alpha delta + beta eta in parameter space; knows no network, no data and no file."""
+"""Holds a plane theta* + alpha delta + beta eta in parameter space, and the arithmetic of parameters by name."""
 
 import hashlib
 import math
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape_mpi.plane.directions import Parameters
-from landscape_mpi.plane.kinds import double, real
+Parameters = dict[str, Tensor]
+"""Tensors by the names that the network gives them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Plane:
         statistics = Plane.along(buffers, directions) if buffers else None
         return Plane(theta, delta, others[0] if others else None, statistics)
 
+    @property
+    def directions(self) -> tuple[Parameters, ...]:
+        """Delta of a line, delta and eta of a plane."""
+        return (self.delta,) if self.eta is None else (self.delta, self.eta)
+
     def at(self, alpha: float, beta: float = 0.0) -> Parameters:
         """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""
         point = {name: tensor.add(self.delta[name], alpha=alpha) for name, tensor in self.theta.items()}
@@ -55,9 +60,9 @@ class Plane:
         def taken(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype.to_complex() if tensor.is_complex() else dtype)
 
-        theta, delta, eta = ({n: taken(t) for n, t in d.items()} if d else None for d in self._parts())
-        statistics = self.statistics and self.statistics.to(device, dtype)
-        return Plane(theta or {}, delta or {}, eta, statistics)
+        theta, delta = ({name: taken(tensor) for name, tensor in part.items()} for part in (self.theta, self.delta))
+        eta = None if self.eta is None else {name: taken(tensor) for name, tensor in self.eta.items()}
+        return Plane(theta, delta, eta, self.statistics and self.statistics.to(device, dtype))
 
     @property
     def cosine(self) -> float:
@@ -77,15 +82,12 @@ class Plane:
         Statistics are part of it where they move.
         """
         digest = hashlib.sha256()
-        for part in self._parts():
+        for part in (self.theta, self.delta, self.eta):
             digest.update(b"|")
             feed(digest, part or {})
         if self.statistics is not None:
             digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()
-
-    def _parts(self) -> tuple[Parameters, Parameters, Parameters | None]:
-        return self.theta, self.delta, self.eta
 
 
 def feed(digest: "hashlib._Hash", parameters: Mapping[str, Tensor]) -> None:
@@ -97,8 +99,28 @@ def feed(digest: "hashlib._Hash", parameters: Mapping[str, Tensor]) -> None:
 
 def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     """Return the inner product of two sets of parameters, accumulated in float64; a complex number counts as a pair."""
-    return float(sum(torch.dot(_numbers(a[name]), _numbers(b[name])).item() for name in a))
+    total = 0.0
+    for name in a:
+        one, other = (real(double(tensor)).flatten() for tensor in (a[name], b[name]))
+        total += torch.dot(one, other).item()
+    return total
 
 
-def _numbers(tensor: Tensor) -> Tensor:
-    return real(double(tensor)).flatten()
+def double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, a complex one in complex128."""
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def single(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, a complex one in complex64."""
+    return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Return a tensor [...] as it is, a complex one as the pairs [..., 2] of its real and imaginary parts."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def can_move(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers that a direction can change: real or complex, not whole."""
+    return tensor.is_floating_point() or tensor.is_complex()

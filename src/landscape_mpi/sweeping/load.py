@@ -21,7 +21,7 @@ from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
-from landscape_mpi.plane.kinds import can_move
+from landscape_mpi.plane.plane import can_move
 from landscape_mpi.plugin import own_code
 from landscape_mpi.sweeping.broadcast import share_splits
 from landscape_mpi.sweeping.precision import PRECISIONS

@@ -10,7 +10,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
-from landscape_mpi.plane.kinds import real, single
+from landscape_mpi.plane.plane import real, single
 from landscape_mpi.surface.centre import CENTRE
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.same import first_difference

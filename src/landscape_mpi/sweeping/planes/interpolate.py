@@ -8,8 +8,8 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.job import InterpolatedPlane
 from landscape_mpi.mpi.world import together
 from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
-from landscape_mpi.plane.kinds import can_move
-from landscape_mpi.plane.stored import UNUSED
+from landscape_mpi.plane.directions import UNUSED
+from landscape_mpi.plane.plane import can_move
 from landscape_mpi.sweeping.load import Theta, load_end
 from landscape_mpi.sweeping.planes.request import Built, Request
 

@@ -1,7 +1,7 @@
-"""Whether the derivatives that torch gives of a loss are those of the loss, by differences; knows no data and no rank.
+"""Compares the derivatives that torch computes of a loss with finite differences.
 
-A detached tensor, a reentrant checkpoint or a backward pass of one's own may leave part of a derivative out, and torch
-gives the rest without a word. Everything here is to be done in float64, where differences are sharp.
+A detached tensor, a reentrant checkpoint or a user's own backward pass may leave part of a derivative out, and torch
+silently returns the rest. Everything here is meant for float64, where differences are accurate.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from landscape_mpi.curvature.twice import differentiable_twice
+from landscape_mpi.curvature.product import differentiable_twice
 
 Loss = Callable[[], Tensor]
 """The loss at the parameters as they are, a scalar that depends on them."""
 FINE, COARSE = 1e-14, 1e-6
-"""Rounding of a loss, relative to it, in float64 throughout, and where something computes in float32."""
+"""Relative rounding error of a loss in float64 throughout, and where something computes in float32."""
 STEPS = {FINE: (1e-8, 1e-9, 1e-10, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3), COARSE: (1e-2, 1e-3, 1e-4)}
-"""Of a difference, relative to the parameters; one that agrees is enough: kinks of ReLU spoil large ones.
+"""Steps of the differences, relative to the parameters; one that agrees is enough: kinks of ReLU spoil large steps.
 
 Networks of 56 layers cross kinks in steps of 1e-7 already; in steps of 1e-8 the differences agree to 1e-8 (measured).
 """
@@ -36,12 +36,17 @@ def silent(parameters: Mapping[str, Tensor], loss: Loss) -> list[str]:
             else [None] * len(named)
         )
     without = [name for name, gradient in zip(named, given, strict=True) if gradient is None]
-    before = float(value.detach())
-    return [name for name in without if _moved(parameters[name], loss, before)]
+    before, found = float(value.detach()), []
+    for name in without:
+        leaf = parameters[name]
+        with _stepped([leaf], [_direction(leaf, 0)], 1e-2):
+            if abs(float(_value(loss)) - before) > 1e-9 * abs(before):
+                found.append(name)
+    return found
 
 
 def differs(parameters: Mapping[str, Tensor], loss: Loss) -> str:
-    """Say which derivative is not that of the loss, the gradient or its own derivative; empty where both are."""
+    """Return which derivative is wrong, the gradient or its own derivative, in words; empty where neither is."""
     leaves = list(parameters.values())
     if any(leaf.is_complex() for leaf in leaves):
         return ""
@@ -49,12 +54,13 @@ def differs(parameters: Mapping[str, Tensor], loss: Loss) -> str:
     with differentiable_twice():
         value = loss()
         gradient = _gradients(value, leaves, create_graph=True)
-        product = _product(gradient, leaves, directions)
+        product = [part.detach() for part in _gradients(_dot(gradient, directions), leaves)]
         gradient = [part.detach() for part in gradient]
     size = abs(float(value.detach()))
     if not all(bool(torch.isfinite(part).all()) for part in (value.detach(), *gradient, *product)):
         return ""
-    noise = _noise(leaves, directions, loss, float(value.detach()))
+    with _stepped(leaves, directions, 1e-10):  # a loss that does not change computes in float32 somewhere
+        noise = COARSE if float(_value(loss)) == float(value.detach()) else FINE
     slope, typical = _dot(gradient, directions), _typical(gradient, directions)
 
     def rise() -> Tensor:
@@ -96,12 +102,6 @@ def _agrees(
     return False
 
 
-def _noise(leaves: list[Tensor], directions: list[Tensor], loss: Loss, value: float) -> float:
-    """Return how a loss rounds: one that does not see a very small step computes in float32 somewhere."""
-    with _stepped(leaves, directions, 1e-10):
-        return COARSE if float(_value(loss)) == value else FINE
-
-
 def _value(loss: Loss) -> Tensor:
     """Return the loss alone; with gradients enabled, as a network may take some itself."""
     with differentiable_twice():
@@ -122,12 +122,6 @@ def _stepped(leaves: list[Tensor], directions: list[Tensor], step: float) -> Ite
                 leaf.copy_(old)
 
 
-def _moved(leaf: Tensor, loss: Loss, before: float) -> bool:
-    """Whether a loss changes with a parameter."""
-    with _stepped([leaf], [_direction(leaf, 0)], 1e-2):
-        return abs(float(_value(loss)) - before) > 1e-9 * abs(before)
-
-
 def _direction(leaf: Tensor, number: int) -> Tensor:
     """Return random numbers of the parameter's own size, always the same."""
     drawn = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
@@ -141,10 +135,6 @@ def _gradients(value: Tensor, leaves: list[Tensor], create_graph: bool = False) 
     return list(
         torch.autograd.grad(value, leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True)
     )
-
-
-def _product(gradient: list[Tensor], leaves: list[Tensor], directions: list[Tensor]) -> list[Tensor]:
-    return [part.detach() for part in _gradients(_dot(gradient, directions), leaves)]
 
 
 def _dot(parts: list[Tensor], directions: list[Tensor]) -> Tensor:
