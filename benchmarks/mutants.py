@@ -238,19 +238,19 @@ def _read_history(folder: Path) -> object:
     return read_history(folder / "history.h5")
 
 
-def _standing(folder: Path) -> None:
+def _run_state(folder: Path) -> None:
     import torch
 
-    from landscape_mpi.train.standing import Standing, write_standing
+    from landscape_mpi.train.resume import RunState, write_run_state
 
     tensors = {"optimizer.0.momentum_buffer": torch.zeros(2, 3), "random.cpu": torch.get_rng_state()[:64]}
-    write_standing(folder, Standing(JOB, {"train": "00" * 32}, 1, "11" * 32, tensors))
+    write_run_state(folder, RunState(JOB, {"train": "00" * 32}, 1, "11" * 32, tensors))
 
 
-def _read_standing(folder: Path) -> object:
-    from landscape_mpi.train.standing import read_standing
+def _read_run_state(folder: Path) -> object:
+    from landscape_mpi.train.resume import read_run_state
 
-    return read_standing(folder)
+    return read_run_state(folder)
 
 
 def _pickled(folder: Path) -> None:
@@ -360,7 +360,7 @@ SUBJECTS = {
     "shard, merged first": Subject("surface.h5", _shards, _merge("surface.h5", "other.h5")),
     "shard, merged second": Subject("other.h5", _shards, _merge("surface.h5", "other.h5")),
     "training history": Subject("history.h5", _history, _read_history),
-    "state of a training": Subject("resume.safetensors", _standing, _read_standing, JSON),
+    "state of a training": Subject("resume.safetensors", _run_state, _read_run_state, JSON),
     "CIFAR-10, pickled": Subject("cifar-10-batches-py/data_batch_1", _pickled, _cifar, PICKLE),
     "CIFAR-10, binary": Subject("cifar-10-batches-bin/data_batch_1.bin", _binary, _cifar),
     "checkpoint .pt": Subject("net.pt", _checkpoint("net.pt"), _load("net.pt"), PICKLE),

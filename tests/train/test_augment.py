@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import pad
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.train.augment import augment
+from landscape_mpi.train.learner import augment
 
 
 def generator(seed=0):

@@ -18,8 +18,8 @@ from landscape_mpi.files import atomic as durable
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import read_history
 from landscape_mpi.train import run as running
+from landscape_mpi.train.resume import read_run_state, write_run_state
 from landscape_mpi.train.run import train_into
-from landscape_mpi.train.standing import read_standing, write_standing
 
 SGD = {"epochs": 3, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "augment": True, "drops": [1]}
 ADAM = {"epochs": 3, "optimizer": "adam", "lr": 0.01, "augment": True}
@@ -211,9 +211,9 @@ def checkpoint_of_another_hand(folder):
 
 
 def moments_of_another_network(folder):
-    standing = read_standing(folder)
-    tensors = {**standing.tensors, "optimizer.0.momentum_buffer": torch.zeros(3)}
-    write_standing(folder, replace(standing, tensors=tensors))
+    run_state = read_run_state(folder)
+    tensors = {**run_state.tensors, "optimizer.0.momentum_buffer": torch.zeros(3)}
+    write_run_state(folder, replace(run_state, tensors=tensors))
 
 
 DAMAGE = {

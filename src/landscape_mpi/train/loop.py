@@ -1,4 +1,4 @@
-"""From initial weights to theta*, leaving a checkpoint and a row of history an epoch; knows no job file."""
+"""Trains from initial weights to theta*, with a checkpoint and a row of history for each epoch; knows no job file."""
 
 import math
 import time
@@ -11,12 +11,31 @@ from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import load_checkpoint
-from landscape_mpi.surface.history import EpochRecord, read_history, write_history
+from landscape_mpi.surface.history import EDGES, EpochRecord, read_history, write_history
 from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, save_checkpoint
 from landscape_mpi.train.learner import Learner, Means, learning_rate
-from landscape_mpi.train.standing import AFRESH, Standing, clear, write_standing
-from landscape_mpi.train.state import capture, restore
-from landscape_mpi.train.weights import weight_histogram, weight_norm
+from landscape_mpi.train.resume import AFRESH, RunState, capture, clear, restore, write_run_state
+
+
+def weights(network: nn.Module) -> list[Tensor]:
+    """Return the parameters of more than one dimension: neither biases nor batch norm, as `ignore: biasbn` has it."""
+    return [parameter.detach() for parameter in network.parameters() if parameter.ndim > 1]
+
+
+def weight_norm(network: nn.Module) -> float:
+    """Return the L2 norm of all weights together (the paper's Figure 2), summed in float64; 0 where there are none."""
+    return math.sqrt(sum(tensor.double().square().sum().item() for tensor in weights(network)))
+
+
+def weight_histogram(network: nn.Module) -> Tensor:
+    """Return how many weights lie between each two of `EDGES`, int64 [len(EDGES) - 1]: a <= weight < b."""
+    counts = torch.zeros(len(EDGES) - 1, dtype=torch.int64)
+    for tensor in weights(network):
+        inner = torch.tensor(EDGES[1:-1], dtype=tensor.dtype, device=tensor.device)
+        which = torch.bucketize(tensor.flatten(), inner, right=True)
+        counts += torch.bincount(which, minlength=len(counts)).cpu()
+    return counts
+
 
 Keep = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], None]
 """Weights and the state of the learner -> the files of an epoch."""
@@ -30,7 +49,7 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def train(
-    learner: Learner, folder: Path, start: Standing, report: Callable[[str], None], begin: Callable[[], None]
+    learner: Learner, folder: Path, start: RunState, report: Callable[[str], None], begin: Callable[[], None]
 ) -> list[EpochRecord]:
     """Train a network in place; write `epoch-0000.safetensors` (as it came) and so on, `history.h5`, where it stands.
 
@@ -59,7 +78,7 @@ def train(
         epoch = records[-1].epoch
         path = save_checkpoint(weights, folder, epoch)
         write_history(folder / HISTORY, records)
-        write_standing(folder, start.after(epoch, path, state))  # last: now the epoch counts
+        write_run_state(folder, start.after(epoch, path, state))  # last: now the epoch counts
         report(_line(records[-1], learner.settings.epochs))
 
     with _repeatable(learner.settings.seed, learner.device):
@@ -100,7 +119,7 @@ class _Beginning:
             clear(self._folder)
 
 
-def _go_on(learner: Learner, folder: Path, start: Standing) -> list[EpochRecord]:
+def _go_on(learner: Learner, folder: Path, start: RunState) -> list[EpochRecord]:
     """Put the learner where the run stands, and return the records up to there."""
     records = read_history(folder / HISTORY)[: start.epoch + 1]
     if [record.epoch for record in records] != list(range(start.epoch + 1)):

@@ -1,23 +1,31 @@
-"""One training job: from its job file to a folder of checkpoints, or on from where it was stopped."""
+"""Trains the networks of jobs, each whole on one rank, into folders of checkpoints; goes on where it was stopped."""
 
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from landscape_mpi.assemble import build_model, keep_memory, normalisation, open_split, use_device
 from landscape_mpi.data import Split
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Exit, UserError, from_here
 from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.files.paths import check_folder
-from landscape_mpi.job import JobFile, TrainJob
-from landscape_mpi.mpi.shutdown import NEVER, Stop
+from landscape_mpi.job import JobFile, TrainJob, load_job
+from landscape_mpi.log import log, report, say
+from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop, job_end, stop_time
+from landscape_mpi.mpi.world import World, failure_text, on_root
+from landscape_mpi.plugin import is_plugin
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import EpochRecord
 from landscape_mpi.train.checkpoints import checkpoint_path, prepare_folder
 from landscape_mpi.train.learner import Learner
 from landscape_mpi.train.loop import initialise, train
-from landscape_mpi.train.standing import RESUME, Standing, begin, find_standing
+from landscape_mpi.train.resume import RESUME, RunState, begin, find_run_state
 
 TRAINING = "is training into it; wait for its end, or name another train.output."
 
@@ -31,9 +39,9 @@ class Lesson:
     data: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
-    def standing(self, folder: Path) -> Standing:
+    def run_state(self, folder: Path) -> RunState:
         """Return where the run in a folder stands, and see that it is this one; touches nothing."""
-        return find_standing(folder, self.job, self.data)
+        return find_run_state(folder, self.job, self.data)
 
 
 def train_job(
@@ -93,8 +101,8 @@ def train_into(
         UserError: the folder holds another run, is used by another process or cannot be written.
         Interrupted: there was a reason to stop.
     """
-    new = Standing(lesson.job.text, lesson.data)
-    start = new if overwrite else lesson.standing(folder)  # another run is refused before a lock lies beside it
+    new = RunState(lesson.job.text, lesson.data)
+    start = new if overwrite else lesson.run_state(folder)  # another run is refused before a lock lies beside it
     with ExitStack() as held:
 
         def lock() -> None:
@@ -103,7 +111,7 @@ def train_into(
 
         def begin_anew() -> None:
             lock()
-            if not overwrite and lesson.standing(folder).epoch >= 0:
+            if not overwrite and lesson.run_state(folder).epoch >= 0:
                 raise UserError(
                     "train.output", f"another process has trained into {folder} meanwhile", remedy="run again to go on"
                 )
@@ -113,10 +121,113 @@ def train_into(
 
         if start.epoch >= 0:
             lock()
-            start = lesson.standing(folder)
+            start = lesson.run_state(folder)
             epochs = lesson.learner.settings.epochs
             if start.epoch >= epochs:
                 report(f"{folder}: all {epochs} epochs are there; nothing to do.")
                 return []
             report(f"{folder}: goes on after epoch {start.epoch}.")
         return train(lesson.learner, folder, start, report, begin_anew)
+
+
+WORST = (Exit.RUN_AGAIN, Exit.INTERNAL, Exit.USER, Exit.COMPLETE)
+"""Which exit code says how all jobs together ended: the first that any of them ended with."""
+GO_ON = "all complete epochs are kept: run the same command again to go on."
+
+
+@dataclass(frozen=True)
+class Options:
+    """The operational flags of a training; none of them is part of a job."""
+
+    device: str = "auto"
+    overwrite: bool = False
+    quiet: bool = False
+    time_limit: float | None = None
+    verbose: bool = False
+
+
+def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
+    """Train the networks of all job files; of n ranks, rank r takes the jobs r, r + n, ...; collective.
+
+    A job that fails keeps none of the others from being trained.
+    """
+    began, end = time.time(), on_root(world, job_end, os.environ)
+    stop = Stop(stop_time(options.time_limit, end, began))
+    with stop.listening():
+        try:
+            jobs = on_root(world, _load, paths)
+        except UserError as error:
+            log(world, f"error: {error}")
+            world.barrier()
+            return Exit.USER
+        if world.size > len(jobs):
+            log(world, f"note: {len(jobs)} jobs for {world.size} ranks: a job is trained by one rank, the rest wait.")
+        codes = [_train_one(job, options, world, stop, len(jobs) > 1) for job in jobs[world.rank :: world.size]]
+        everyone = [code for found in world.allgather(codes) for code in found]
+    return next(code for code in WORST if code in everyone)
+
+
+def _load(paths: Sequence[Path]) -> list[JobFile[TrainJob]]:
+    """Read all job files and see that none of them is in the way of another."""
+    jobs = [load_job(path, TrainJob) for path in paths]
+    _check_folders(jobs)
+    _check_modules(jobs)
+    return jobs
+
+
+def _check_folders(jobs: Sequence[JobFile[TrainJob]]) -> None:
+    folders: dict[Path, Path] = {}
+    for job in jobs:
+        folder = job.resolve(job.values.train.output)
+        if folder in folders:
+            raise UserError(
+                "train.output", f"{folders[folder]} and {job.path} both write into {folder}", expected="a folder each"
+            )
+        folders[folder] = job.path
+
+
+def _check_modules(jobs: Sequence[JobFile[TrainJob]]) -> None:
+    """Refuse modules of one name beside different job files: a process imports the first of them only."""
+    places: dict[str, Path] = {}
+    for job in jobs:
+        folder = job.path.parent.resolve()
+        for name in filter(is_plugin, (job.values.model.build, job.values.data.build, job.values.loss)):
+            module = name.partition(":")[0].partition(".")[0]
+            beside = any((folder / f"{module}{suffix}").exists() for suffix in ("", ".py"))
+            if beside and places.setdefault(module, folder) != folder:
+                raise UserError(
+                    job.path,
+                    (
+                        f"the module {module} beside it is another one than in {places[module]}, and a process imports "
+                        "one of a name"
+                    ),
+                    remedy="train these jobs one command each",
+                )
+
+
+def _train_one(job: JobFile[TrainJob], options: Options, world: World, stop: Stop, named: bool) -> Exit:
+    """Train a job on this rank, print how that ended, and return the exit code.
+
+    `named`: whether what is printed says which job it is about.
+    """
+
+    def note(text: str) -> None:
+        # in one piece: other ranks write too
+        say(from_here(f"{job.path}: {text}" if named else text))
+
+    try:
+        stop.check()
+        device = choose_device(options.device, world.local_rank, torch.cuda.device_count())
+        tell = (lambda _: None) if options.quiet else note
+        place = train_job(job, device, tell, stop=stop, overwrite=options.overwrite)
+    except Interrupted as reason:
+        note(f"stopped by {reason}; {GO_ON}")
+        return Exit.RUN_AGAIN
+    except UserError as error:
+        note(error.told(options.verbose))
+        return Exit.USER
+    except BaseException:
+        note(f"error: {failure_text(world)}")
+        return Exit.INTERNAL
+    report(str(place))
+    return Exit.COMPLETE
