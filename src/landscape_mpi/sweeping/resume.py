@@ -1,9 +1,8 @@
-"""The surface file a sweep goes on with: created, or found to be of the same experiment; rank 0 alone calls this."""
+"""Finds the surface file that a sweep goes on with, or says what a new one holds; rank 0 alone calls this."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
 
 from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import UserError
@@ -53,7 +52,10 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
     surface = read_surface(path)
     if surface.job is None:
         raise UserError(f"output.file: {path} was not written by landscape_mpi; name another file.")
-    reason = first_difference(surface, identity.job.values, identity.recorded) or _other_share(surface, identity)
+    reason = first_difference(surface, identity.job.values, identity.recorded)
+    if not reason and (shard := recorded_shard(surface.attributes.get("shard"))) != identity.shard:
+        theirs, ours = (f"shard {share}" if share else "all points" for share in (shard, identity.shard))
+        reason = f"--shard: it is for {theirs}, and this run is for {ours}"
     if reason:
         raise UserError(
             f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
@@ -80,54 +82,28 @@ def _check_recorded(surface: Surface) -> None:
 
 
 def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str | int | float]) -> NewSurface:
-    """Return all that a new surface file holds before its first result."""
-    job = identity.job.values
+    """Return all that a new surface file holds before its first result; `attributes`: what is recorded of the run."""
+    job, statistics = identity.job.values, plane.statistics
+    recorded: dict[str, str | int | float] = {"seed": identity.seed}  # -1 where nothing is drawn
+    if identity.seed >= 0:
+        recorded["generator"] = GENERATOR
+    recorded |= {**identity.recorded, **identity.facts, **attributes, "job_name": identity.job.path.name}
+    if identity.shard:
+        recorded["shard"] = str(identity.shard)
     return NewSurface(
         alpha=job.chosen_grid.alpha.coordinates(),
         beta=None if job.chosen_grid.beta is None else job.chosen_grid.beta.coordinates(),
         results=result_names(job.data.splits, job.metrics, sampled=job.sampling is not None),
-        delta=_direction(plane.delta),
-        eta=_direction(plane.eta),
-        xbuffers=_direction(plane.statistics.delta) if plane.statistics else None,
-        ybuffers=_direction(plane.statistics.eta) if plane.statistics else None,
+        delta=_stored(plane.delta),
+        eta=None if plane.eta is None else _stored(plane.eta),
+        xbuffers=None if statistics is None else _stored(statistics.delta),
+        ybuffers=None if statistics is None or statistics.eta is None else _stored(statistics.eta),
         job=identity.job.text,
-        attributes={**_drawn(identity), **identity.recorded, **identity.facts, **attributes, **_place(identity)},
+        attributes=recorded,
         trajectory=identity.trajectory,
     )
 
 
-def _drawn(identity: Identity) -> dict[str, str | int]:
-    """Return the seed, -1 where nothing is drawn, and by which generator directions are drawn from it."""
-    drawn: dict[str, str | int] = {"seed": identity.seed}
-    return drawn if identity.seed < 0 else {**drawn, "generator": GENERATOR}
-
-
-def _other_share(surface: Surface, identity: Identity) -> str | None:
-    recorded = recorded_shard(surface.attributes.get("shard"))
-    if recorded == identity.shard:
-        return None
-    return f"--shard: it is for {_share(recorded)}, and this run is for {_share(identity.shard)}"
-
-
-def _share(shard: Shard | None) -> str:
-    return f"shard {shard}" if shard else "all points"
-
-
-def _place(identity: Identity) -> dict[str, str]:
-    """Return what a user needs to start the sweep again: the job's name and, of a share, which it is."""
-    place = {"job_name": identity.job.path.name}
-    return {**place, "shard": str(identity.shard)} if identity.shard else place
-
-
-@overload
-def _direction(direction: Parameters) -> Direction: ...
-
-
-@overload
-def _direction(direction: Parameters | None) -> Direction | None: ...
-
-
-def _direction(direction: Parameters | None) -> Direction | None:
-    if direction is None:
-        return None
+def _stored(direction: Parameters) -> Direction:
+    """Return a direction as it stands in a file: float32 by name, complex numbers as pairs."""
     return [(name, real(single(tensor)).numpy()) for name, tensor in direction.items()]
