@@ -59,6 +59,7 @@ def test_info_says_how_much_of_it_the_plane_shows(tmp_path):
         ([math.nan, 0.1, 0.1, 0.01, 0.01, 0.001], [2, 4]),
         ([math.nan, 0.1, math.nan, 0.01], [1]),
         ([0.1, 0.1, 0.1], []),
+        ([0.01, 0.1, 0.1, 0.01], [2]),
         ([math.nan] * 3, []),
         ([], []),
     ],

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.surface.history import COLUMNS, EpochRecord, read_history
+from landscape_mpi.surface.trajectory import learning_rate_drops
 
 Values = NDArray[np.float64]
 
@@ -38,8 +39,7 @@ class History:
     @property
     def drops(self) -> tuple[float, ...]:
         """After how many epochs the learning rate became smaller."""
-        rates = self.columns["lr"]
-        return tuple(self.epoch[:-1][rates[1:] < rates[:-1]].tolist())
+        return tuple(self.epoch[learning_rate_drops(self.columns["lr"])].tolist())
 
 
 def read_histories(paths: Sequence[Path]) -> list[History]:

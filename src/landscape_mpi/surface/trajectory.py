@@ -61,10 +61,15 @@ class Trajectory:
 
     @property
     def drops(self) -> NDArray[np.intp]:
-        """Where the learning rate changed: the last checkpoint before it did, of each change."""
-        known = np.flatnonzero(np.isfinite(self.lr))
-        before: NDArray[np.intp] = known[:-1][np.diff(self.lr[known]) != 0]
-        return before
+        """Checkpoints after which the learning rate dropped, as `learning_rate_drops` has it."""
+        return learning_rate_drops(self.lr)
+
+
+def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the last row before each decrease of the learning rate, increasing; rows of NaN do not count."""
+    known = np.flatnonzero(np.isfinite(lr))
+    before: NDArray[np.intp] = known[:-1][np.diff(lr[known]) < 0]
+    return before
 
 
 def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
