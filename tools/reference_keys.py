@@ -10,7 +10,7 @@ import yaml
 from msgspec import NODEFAULT, Struct
 
 from landscape_mpi.job import ChannelNormalisation, Model, SweepJob, TrainJob
-from landscape_mpi.job.values import TrainedModel
+from landscape_mpi.job.schema import TrainedModel
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n      .+)*)", re.MULTILINE)
 OFTEN_REQUIRED = {"grid": "**required**, but of `pca`"}

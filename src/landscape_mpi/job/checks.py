@@ -9,9 +9,19 @@ from msgspec import Struct
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
-from landscape_mpi.job.planes import FilePlane, InterpolatedPlane, PcaPlane, Plane
-from landscape_mpi.job.training import Train
-from landscape_mpi.job.values import Axis, Data, Evaluate, Grid, SweepJob, TrainJob
+from landscape_mpi.job.schema import (
+    Axis,
+    Data,
+    Evaluate,
+    FilePlane,
+    Grid,
+    InterpolatedPlane,
+    PcaPlane,
+    Plane,
+    SweepJob,
+    Train,
+    TrainJob,
+)
 
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""

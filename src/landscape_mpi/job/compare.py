@@ -1,11 +1,11 @@
-"""Whether two jobs describe the same experiment, and if not, which key says so; opens no file."""
+"""Compares two jobs: the first key in which they are different experiments; opens no file."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from landscape_mpi.job.values import Axis, SweepJob, TrainJob
+from landscape_mpi.job.schema import Axis, SweepJob, TrainJob
 
 PLACES = {
     *("output", "train", "model.checkpoint", "data.root"),

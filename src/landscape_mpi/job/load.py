@@ -11,7 +11,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job.checks import mistakes
 from landscape_mpi.job.explain import explain
-from landscape_mpi.job.values import AnyJob, JobFile
+from landscape_mpi.job.schema import AnyJob, JobFile
 
 LARGEST = 1_000_000
 MOST = 20_000

@@ -16,7 +16,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
-from landscape_mpi.job.values import Evaluate
+from landscape_mpi.job.schema import Evaluate
 from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint

@@ -15,7 +15,7 @@ from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, hits_of, la
 from landscape_mpi.evaluate.gradients import first_batch
 from landscape_mpi.evaluate.layout import choose_layout
 from landscape_mpi.evaluate.losses import Loss
-from landscape_mpi.job.training import Train
+from landscape_mpi.job.schema import Train
 from landscape_mpi.plugin import own_code
 
 
