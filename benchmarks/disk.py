@@ -8,10 +8,11 @@ import numpy as np
 
 from landscape_mpi.files.atomic import EVERY, Disk
 from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface import NewSurface, Record, create_surface
 from landscape_mpi.surface.write import RootWriter
 
-RESULTS = result_names(("train", "test"), ("loss", "accuracy"))
+RESULTS = result_names(("train", "test"), asked(("loss", "accuracy")))
 SIDE = 51
 CALLS = 30
 

@@ -18,14 +18,15 @@ from landscape_mpi.engines import FusedEvaluator
 from landscape_mpi.engines.cuda_graphs import CudaLane, Lane
 from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.layer import Layer
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, PerImage, Point, Task, build_loss
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, build_loss
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections
 from landscape_mpi.sweeping.precision import PRECISIONS
 
 LANES = (1, 2, 4)
 NORMALISATION = DEFAULT_NORMALISATION["cifar10"]
-Way = Callable[[Point], PerImage]
+Way = Callable[[Point], PerExample]
 """Evaluates all images at a point."""
 
 
@@ -111,7 +112,7 @@ class Subject:
 
 def whole(evaluator: Evaluator) -> Way:
     """Return the evaluation of all images of an evaluator."""
-    return lambda point: evaluator.per_image(point, "train", slice(None))
+    return lambda point: evaluator.per_example(point, "train", slice(None))
 
 
 class InlineLane:

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (name, split), *_ = experiment.splits.items()
     grid, shape, started = Grid.of(job.values.chosen_grid), job.values.chosen_grid.shape, time.perf_counter()
     every = slice(0, len(split))
-    losses = [engine.evaluator.per_image(grid.point(index), name, every).losses for index in np.ndindex(*shape)]
+    losses = [engine.evaluator.per_example(grid.point(index), name, every).losses for index in np.ndindex(*shape)]
     labels = split.targets.numpy().astype(np.int64)
     np.savez_compressed(options.out, losses=np.array(losses, np.float32), labels=labels)
     seconds = time.perf_counter() - started

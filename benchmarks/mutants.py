@@ -18,6 +18,7 @@ import numpy as np
 
 from landscape_mpi.files.records import FRAME, IDENTITY
 from landscape_mpi.job import Axis
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
 
@@ -318,7 +319,7 @@ def _read_job(folder: Path) -> object:
 
 def _evaluated(point: int) -> Evaluated:
     losses = np.linspace(0, 1, 11)
-    return Evaluated(point, 0, 0, losses, losses > 0.5)
+    return Evaluated(point, 0, 0, PerExample(losses, {"acc": losses > 0.5}))
 
 
 def _journal(folder: Path) -> None:

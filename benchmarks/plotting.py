@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface import DONE, NewSurface, create_surface, seal
 
 POINTS = 251
@@ -70,7 +71,7 @@ def write(path: Path, loss: Callable[[Values, Values], Values]) -> Path:
     """Write a finished surface of the loss."""
     axis = np.linspace(-1, 1, POINTS)
     direction = [("weight", np.ones((1, 1), np.float32))]
-    results = result_names(("train",), ("loss",))
+    results = result_names(("train",), asked(("loss",)))
     create_surface(path, NewSurface(axis, axis, results, direction, direction, JOB, {"seed": 0}))
     with h5py.File(path, "r+") as file:  # point by point, as a sweep does, would take longer than all figures
         for name in results:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landscape_mpi.evaluate import EagerEvaluator, Point, Task, measure
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.plane import Plane
 
 POINTS = tuple(
@@ -25,7 +26,7 @@ def reference_losses(network: nn.Module, plane: Plane, task: Task) -> NDArray[np
     place = _cache() / f"reference-{_key(network, plane, task)}.npy"
     if not place.exists():
         evaluator = EagerEvaluator(copy.deepcopy(network).double(), plane, task, 64)
-        found = [measure(evaluator, point, ["train"], ["loss"])["train_loss"] for point in POINTS]
+        found = [measure(evaluator, point, ["train"], [LOSS])["train_loss"] for point in POINTS]
         place.parent.mkdir(parents=True, exist_ok=True)
         np.save(place, np.array(found))
     losses: NDArray[np.float64] = np.load(place)

@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling import (
     Frame,
-    PerImage,
     Rounds,
     Verdict,
     judge,
@@ -69,18 +71,20 @@ class Emulation:
         return 100 * self.hits.mean(axis=1)
 
     @cached_property
-    def origin(self) -> PerImage:
+    def origin(self) -> PerExample:
         """What theta* gives for all N images."""
         centre = len(self.losses) // 2
-        return PerImage(np.repeat(self.losses[centre], self.copies), np.repeat(self.hits[centre], self.copies))
+        hits = np.repeat(self.hits[centre], self.copies)
+        return PerExample(np.repeat(self.losses[centre], self.copies), {"acc": hits})
 
     def frame(self, seed: int) -> Frame:
         """Return the order of a draw."""
         return make_frame(self.origin.losses, np.repeat(self.labels, self.copies), seed)
 
-    def evaluate(self, point: int, images: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def evaluate(self, point: int, images: NDArray[np.int64]) -> PerExample:
         """Stand in for the engine."""
-        return self.losses[point, images // self.copies], self.hits[point, images // self.copies]
+        images = images // self.copies
+        return PerExample(self.losses[point, images], {"acc": self.hits[point, images]})
 
     def draw(self, error: float, seed: int, frame: Frame | None = None) -> Rounds:
         """Run all rounds on the order of a seed, or on another."""
@@ -105,7 +109,8 @@ class Outcome:
 
 def outcome(emulation: Emulation, rounds: Rounds, seed: int) -> Outcome:
     """Compare a draw with the truth."""
-    loss, accuracy, truths = rounds.loss(), rounds.accuracy(), emulation.truths
+    loss, truths = rounds.estimates(LOSS)["loss"], emulation.truths
+    accuracy = rounds.estimates(ACCURACY)["acc"]
     off = np.abs(loss.means - truths)
     off[off <= ROUNDING * np.abs(truths)] = 0
     accuracy_off = np.abs(accuracy.means - emulation.accuracies)
@@ -183,13 +188,13 @@ def estimation_seconds(emulation: Emulation, error: float = 0.02, points: int = 
     rounds = Rounds(many.frame(0), emulation.origin, points, error, log)
     for _ in log:
         for request in rounds.next():
-            rounds.take(request, *many.evaluate(request.point, rounds.ladder.frame.order[request.start : request.stop]))
+            rounds.take(request, many.evaluate(request.point, rounds.ladder.frame.order[request.start : request.stop]))
     return median(_timed(rounds) for _ in range(repeats))
 
 
 def _timed(rounds: Rounds) -> float:
     started = time.process_time()
-    rounds.loss()
+    rounds.estimates(LOSS)
     return time.process_time() - started
 
 

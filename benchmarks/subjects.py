@@ -13,6 +13,7 @@ from torch.nn import functional
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split, load_split
 from landscape_mpi.engines import build_engine
 from landscape_mpi.evaluate import Point, Task, build_loss, measure
+from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.networks import build_network, load_checkpoint
 from landscape_mpi.plane import Plane, RandomDirections
 
@@ -77,7 +78,7 @@ def ways(subject: Subject, names: Sequence[str]) -> dict[str, Way]:
     task = subject.task(len(subject.split))
     engines = {name: build_engine(name, subject.network, subject.plane, task, BATCH) for name in names}
     return {
-        name: lambda point, engine=engine: measure(engine, point, ["train"], ["loss", "accuracy"])["train_loss"]  # type: ignore[misc]
+        name: lambda point, engine=engine: measure(engine, point, ["train"], METRICS[:2])["train_loss"]  # type: ignore[misc]
         for name, engine in engines.items()
     }
 

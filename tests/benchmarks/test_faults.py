@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder
 
@@ -23,7 +24,7 @@ def surface(tmp_path):
     record(path, 2, 3.0)
     with Journal(journal_folder(path), 0, b"i" * 32) as journal:
         for number in range(3):
-            journal.add(Evaluated(number, 0, 0, np.full(5, number), None))
+            journal.add(Evaluated(number, 0, 0, PerExample(np.full(5, number))))
     return path
 
 

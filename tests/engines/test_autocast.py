@@ -30,11 +30,11 @@ def tasks():
 @pytest.mark.parametrize("point", [Point(0.0, 0.0), Point(0.6, -0.3)])
 def test_fused_layers_follow_autocast_and_the_point(resnet, tasks, point):
     plane = plane_of(resnet)
-    exact = EagerEvaluator(resnet, plane, tasks[0], 16).per_image(point, "train", ALL).losses
-    eager = EagerEvaluator(resnet, plane, tasks[1], 16).per_image(point, "train", ALL).losses
+    exact = EagerEvaluator(resnet, plane, tasks[0], 16).per_example(point, "train", ALL).losses
+    eager = EagerEvaluator(resnet, plane, tasks[1], 16).per_example(point, "train", ALL).losses
     fused = build_engine("fused", resnet, plane, tasks[1], 16)
-    fused.per_image(Point(-1.0, 1.0), "train", ALL)
-    ours = fused.per_image(point, "train", ALL).losses
+    fused.per_example(Point(-1.0, 1.0), "train", ALL)
+    ours = fused.per_example(point, "train", ALL).losses
     for low in (eager, ours):
         assert 1e-4 < np.abs(low - exact).max() / exact.max() < 0.02
         assert abs(low.mean() / exact.mean() - 1) < 0.02

@@ -112,9 +112,9 @@ def test_replays_on_any_number_of_lanes_change_no_bit_at_any_point(resnet, lanes
     plain, ours = evaluator(resnet), evaluator(resnet, lanes_of(lanes, log))
     log.clear()
     for point in POINTS:
-        expected, found = (one.per_image(point, "train", slice(0, 75)) for one in (plain, ours))
+        expected, found = (one.per_example(point, "train", slice(0, 75)) for one in (plain, ours))
         assert found.losses.tobytes() == expected.losses.tobytes()
-        assert found.hits.tobytes() == expected.hits.tobytes()
+        assert found.others["acc"].tobytes() == expected.others["acc"].tobytes()
     # the last of the 4 batches takes the 11 images that are left, and another shape is not replayed
     assert sum(event == "replay" for event, _ in log) == 3 * 3
     assert f"replayed as {lanes} CUDA graph" in ours.description
@@ -125,7 +125,7 @@ def test_a_split_smaller_than_the_batch_is_replayed_too(resnet):
     log = []
     ours = evaluator(resnet, lanes_of(2, log), uint8_task(10), 64)
     log.clear()
-    ours.per_image(Point(0.0, 0.0), "train", slice(0, 10))
+    ours.per_example(Point(0.0, 0.0), "train", slice(0, 10))
     assert ("replay", 0) in log
 
 
@@ -140,18 +140,18 @@ def test_a_batch_that_does_not_fit_is_halved_for_good_and_no_longer_replayed(res
 
     log = []
     ours = evaluator(resnet, lanes_of(2, log), uint8_task(96, hungry), 48)
-    found = ours.per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    found = ours.per_example(Point(0.5, 0.5), "train", slice(0, 96))
     assert (ours.batch, sizes) == (24, [48, 24, 24, 24, 24])
     log.clear()
-    again = ours.per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    again = ours.per_example(Point(0.5, 0.5), "train", slice(0, 96))
     assert sizes[5:] == [24] * 4
     assert log == []
     assert "CUDA" not in ours.description
-    expected = evaluator(resnet, task=uint8_task(96), batch=24).per_image(Point(0.5, 0.5), "train", slice(0, 96))
+    expected = evaluator(resnet, task=uint8_task(96), batch=24).per_example(Point(0.5, 0.5), "train", slice(0, 96))
     assert found.losses.tobytes() == again.losses.tobytes() == expected.losses.tobytes()
 
 
 def test_the_callers_network_stays_at_theta(resnet):
     before = parameters(resnet)
-    evaluator(resnet, lanes_of(2, [])).per_image(Point(1.0, 1.0), "train", slice(0, 32))
+    evaluator(resnet, lanes_of(2, [])).per_example(Point(1.0, 1.0), "train", slice(0, 32))
     assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.named_parameters())

@@ -124,9 +124,9 @@ def test_a_line_has_no_eta(engine):
     task, plane = image_task(), plane_of(network, line=True)
     ours = build_engine(engine, network, plane, task, 4)
     plain = EagerEvaluator(network, plane, task, 4)
-    found, expected = (one.per_image(Point(0.7, 0.0), "train", slice(0, 6)) for one in (ours, plain))
+    found, expected = (one.per_example(Point(0.7, 0.0), "train", slice(0, 6)) for one in (ours, plain))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=SINGLE)
-    np.testing.assert_array_equal(found.hits, expected.hits)
+    np.testing.assert_array_equal(found.others["acc"], expected.others["acc"])
 
 
 def test_float64_is_fused_in_float64():
@@ -174,7 +174,7 @@ def test_the_callers_network_stays_at_theta(engine, tmp_path):
     network = settled(build_network("resnet20", {"width": 8}, tmp_path))
     before = parameters(network)
     evaluator = build_engine(engine, network, plane_of(network), image_task(), 4)
-    evaluator.per_image(Point(1.0, 1.0), "train", slice(0, 4))
+    evaluator.per_example(Point(1.0, 1.0), "train", slice(0, 4))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
 
 
@@ -184,6 +184,6 @@ def test_an_images_loss_depends_on_no_batch_beyond_rounding(engine, batch, tmp_p
     network = settled(build_network("resnet20", {}, tmp_path))
     task, plane = image_task(42), plane_of(network)
     one, other = (build_engine(engine, network, plane, task, size) for size in (batch, 42))
-    found, expected = (each.per_image(Point(0.3, 0.1), "train", slice(0, 42)) for each in (one, other))
+    found, expected = (each.per_example(Point(0.3, 0.1), "train", slice(0, 42)) for each in (one, other))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6, atol=1e-5)
     assert found.losses.mean() == pytest.approx(expected.losses.mean(), rel=1e-6)

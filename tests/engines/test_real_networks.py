@@ -10,6 +10,7 @@ from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.engines import build_engine
 from landscape_mpi.evaluate import EagerEvaluator, Point, Task, measure
 from landscape_mpi.evaluate.losses import cross_entropy
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.networks import build_network, load_checkpoint
 from support.engines import plane_of
 
@@ -39,7 +40,7 @@ def losses(request, shared_data):
             evaluator = EagerEvaluator(network.to(dtype), plane, task, 16)
         else:
             evaluator = build_engine(engine, network.to(dtype), plane, task, 16)
-        return np.array([measure(evaluator, point, ["train"], ["loss"])["train_loss"] for point in POINTS])
+        return np.array([measure(evaluator, point, ["train"], [LOSS])["train_loss"] for point in POINTS])
 
     found = {engine: evaluate(engine) for engine in ("eager", "fused", "compiled")}
     return found | {"float64": evaluate("eager", torch.float64)}

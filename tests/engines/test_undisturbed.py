@@ -45,7 +45,7 @@ def compare(network, engine="fused", task=None, ignore="none", batch=6):
     ours = build_engine(engine, network, plane, task, batch)
     plain = EagerEvaluator(network, plane, Task(**{**vars(task), "layout": torch.contiguous_format}), batch)
     for point in POINTS:
-        found, expected = (one.per_image(point, "train", slice(0, IMAGES)) for one in (ours, plain))
+        found, expected = (one.per_example(point, "train", slice(0, IMAGES)) for one in (ours, plain))
         np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5, atol=1e-6)
     return ours.description
 
@@ -121,7 +121,7 @@ def test_a_write_that_changes_nothing_of_the_sample_is_a_write():
     plane = plane_of(network)
     plane.delta["norm.bias"].fill_(-0.5)
     ours, plain = build_engine("fused", network, plane, task, 6), EagerEvaluator(network, plane, task, 6)
-    found, expected = (one.per_image(Point(1.0, 0.0), "train", slice(0, IMAGES)) for one in (ours, plain))
+    found, expected = (one.per_example(Point(1.0, 0.0), "train", slice(0, IMAGES)) for one in (ours, plain))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5)
 
 
@@ -213,7 +213,7 @@ def test_another_branch_off_the_centre_is_the_plain_networks():
     task = images_task()
     ours, plain = build_engine("fused", network, plane, task, 6), EagerEvaluator(network, plane, task, 6)
     for point in (Point(1.0, 0.0), Point(0.0, 0.0)):
-        found, expected = (one.per_image(point, "train", slice(0, IMAGES)) for one in (ours, plain))
+        found, expected = (one.per_example(point, "train", slice(0, IMAGES)) for one in (ours, plain))
         np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5)
 
 

@@ -40,9 +40,9 @@ def test_what_is_not_finite_is_what_the_plain_network_gives(engine, channels):
     ours, plain = build_engine(engine, network, plane, task, 16), EagerEvaluator(network, plane, task, 16)
     for point in (Point(0.0, 0.0), Point(1.0, -1.0)):
         for images in (slice(0, 40), np.arange(39, 0, -2)):
-            found, expected = (one.per_image(point, "train", images) for one in (ours, plain))
+            found, expected = (one.per_example(point, "train", images) for one in (ours, plain))
             finite = np.isfinite(expected.losses)
             assert 0 < finite.sum() < finite.size
             np.testing.assert_array_equal(found.losses[~finite], expected.losses[~finite])
             np.testing.assert_allclose(found.losses[finite], expected.losses[finite], rtol=1e-3)
-            np.testing.assert_array_equal(found.hits[~finite], expected.hits[~finite])
+            np.testing.assert_array_equal(found.others["acc"][~finite], expected.others["acc"][~finite])

@@ -11,9 +11,12 @@ from torch import nn
 
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import EagerEvaluator, PerImage, Point, Task, build_loss, measure, summarise
+from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss, measure, summarise
 from landscape_mpi.evaluate.images import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections
 from support import tiny
@@ -43,7 +46,7 @@ def test_a_quadratic_has_its_closed_form():
     residual = inputs @ plane.theta["weight"].T - targets
     along_delta, along_eta = inputs @ plane.delta["weight"].T, inputs @ plane.eta["weight"].T
     for alpha, beta in [(0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.7, 0.3), (-2.0, 5.0)]:
-        found = measure(evaluator, Point(alpha, beta), ["train"], ["loss"])["train_loss"]
+        found = measure(evaluator, Point(alpha, beta), ["train"], [LOSS])["train_loss"]
         exact = (residual + alpha * along_delta + beta * along_eta).square().mean().item()
         assert found == pytest.approx(exact, rel=1e-12)
 
@@ -64,7 +67,7 @@ def test_a_rescaled_relu_network_has_the_same_filter_normalised_surface():
         task = tiny_task(dtype=torch.float64)
         evaluator = EagerEvaluator(net, plane_of(net, 3, normalise), task, 64)
         points = [Point(a, b) for a in (-1.0, 0.0, 0.5) for b in (-0.5, 1.0)]
-        return np.array([measure(evaluator, point, ["train"], ["loss"])["train_loss"] for point in points])
+        return np.array([measure(evaluator, point, ["train"], [LOSS])["train_loss"] for point in points])
 
     np.testing.assert_allclose(surface(rescaled, "filter"), surface(network, "filter"), rtol=1e-5)
     assert np.abs(surface(rescaled, "none") / surface(network, "none") - 1).max() > 0.05
@@ -75,7 +78,7 @@ def test_the_callers_network_stays_at_theta():
     network = tiny.network()
     before = parameters(network)
     evaluator = EagerEvaluator(network, plane_of(network), tiny_task(), 64)
-    evaluator.per_image(Point(1.0, 1.0), "train", slice(0, 4))
+    evaluator.per_example(Point(1.0, 1.0), "train", slice(0, 4))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
 
 
@@ -83,8 +86,8 @@ def test_the_centre_is_the_plain_evaluation_to_the_bit():
     torch.manual_seed(0)
     network, task = tiny.network(batchnorm=True).eval(), tiny_task()
     evaluator = EagerEvaluator(network, plane_of(network), task, 16)
-    evaluator.per_image(Point(1.0, -1.0), "train", slice(0, 40))
-    ours = evaluator.per_image(Point(0.0, 0.0), "train", slice(0, 40))
+    evaluator.per_example(Point(1.0, -1.0), "train", slice(0, 40))
+    ours = evaluator.per_example(Point(0.0, 0.0), "train", slice(0, 40))
     plain = task.evaluate(network, "train", slice(0, 40), 16)
     assert ours.losses.tobytes() == plain.losses.tobytes()
 
@@ -129,18 +132,18 @@ def test_images_in_any_order_give_what_they_give_in_theirs():
     network, task = tiny.network().eval(), tiny_task()
     evaluator = EagerEvaluator(network, plane_of(network), task, 16)
     order = np.random.default_rng(0).permutation(40)
-    whole = evaluator.per_image(Point(0.3, -1.0), "train", slice(0, 40))
-    some = evaluator.per_image(Point(0.3, -1.0), "train", order[:23])
+    whole = evaluator.per_example(Point(0.3, -1.0), "train", slice(0, 40))
+    some = evaluator.per_example(Point(0.3, -1.0), "train", order[:23])
     np.testing.assert_allclose(some.losses, whole.losses[order[:23]], rtol=1e-6)
-    np.testing.assert_array_equal(some.hits, whole.hits[order[:23]])
+    np.testing.assert_array_equal(some.others["acc"], whole.others["acc"][order[:23]])
 
 
 def test_a_diverged_point_is_a_result():
     losses = np.array([1.0, math.inf, 2.0])
-    found = summarise(PerImage(losses, np.array([True, False, True])), ("loss", "accuracy"))
-    assert found["loss"] == math.inf
-    assert math.isnan(found["loss_stderr"])
-    assert found["acc"] == pytest.approx(200 / 3)
+    found = summarise({"train": PerExample(losses, {"acc": np.array([True, False, True])})}, METRICS)
+    assert found["train_loss"] == math.inf
+    assert math.isnan(found["train_loss_stderr"])
+    assert found["train_acc"] == pytest.approx(200 / 3)
 
 
 def test_nan_logits_count_as_wrong():
@@ -156,9 +159,9 @@ def test_nan_logits_count_as_wrong():
             return outputs
 
     task = Task({"train": Split("train", torch.zeros(6, 4), torch.zeros(6, dtype=torch.int64))}, None, cross_entropy)
-    found = summarise(task.evaluate(Broken(), "train", slice(0, 6), 4), ("loss", "accuracy"))
-    assert found["acc"] == 50.0
-    assert math.isnan(found["loss"])
+    found = summarise({"train": task.evaluate(Broken(), "train", slice(0, 6), 4)}, METRICS)
+    assert found["train_acc"] == 50.0
+    assert math.isnan(found["train_loss"])
 
 
 def test_mse_takes_classes_as_one_hot_vectors():
@@ -173,7 +176,7 @@ def test_cross_entropy_is_in_nats():
 
 def test_accuracy_without_class_targets_and_losses_of_the_wrong_shape_are_refused(tmp_path):
     with pytest.raises(UserError, match="metrics: accuracy needs class targets"):
-        summarise(PerImage(np.zeros(3), None), ("loss", "accuracy"))
+        summarise({"train": PerExample(np.zeros(3))}, METRICS)
     with pytest.raises(UserError, match="one loss per example"):
         tiny_task(tiny.one_value).evaluate(tiny.network(), "train", slice(0, 10), 10)
     with pytest.raises(UserError, match="loss: found 'crossentropy'"):

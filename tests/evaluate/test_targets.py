@@ -15,6 +15,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, first_batch, prepared, summarise
 from landscape_mpi.evaluate.losses import cross_entropy, mse
+from landscape_mpi.metrics.loss import LOSS
 from support import tiny
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -49,7 +50,7 @@ def test_the_mean_is_that_of_torch_over_what_counts_however_it_is_spread(seed, i
     loss = build_loss("cross_entropy", None, {"ignore_index": index})
     split = prepared(Split("train", inputs, targets), loss)
     task = first_batch(Task({"train": split}, None, loss, torch.float64), network)
-    found = summarise(task.evaluate(network, "train", slice(0, len(split)), batch), ["loss"])["loss"]
+    found = summarise({"train": task.evaluate(network, "train", slice(0, len(split)), batch)}, [LOSS])["train_loss"]
     wanted = functional.cross_entropy(network(inputs.double()), targets, ignore_index=index).item()
     assert found == pytest.approx(wanted, rel=1e-12)
 

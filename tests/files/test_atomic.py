@@ -11,6 +11,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import atomic as durable
 from landscape_mpi.files.atomic import Disk, atomic_write
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, open_writer
 from landscape_mpi.surface.journal import Evaluated, Journal
 from support.launch import launch
@@ -57,7 +58,7 @@ def test_a_disk_is_asked_at_most_every_30_seconds_and_at_the_end(tmp_path, hande
 def of_journal(surface):
     path = surface.parent / "rank-00000.journal"
     journal = Journal(surface.parent, 0, b"i" * 32)
-    return path, lambda: journal.add(Evaluated(0, 0, 0, np.zeros(3), None)), journal.close
+    return path, lambda: journal.add(Evaluated(0, 0, 0, PerExample(np.zeros(3)))), journal.close
 
 
 def of_whole(surface):

@@ -21,18 +21,18 @@ def test_results_come_in_the_order_of_the_file_whatever_that_of_the_job():
         *("test_loss", "test_loss_stderr", "test_acc", "test_acc_stderr"),
         *("min_eig", "max_eig", "hessian_residual", "hessian_iterations"),
     )
-    assert result_names(["train", "test"], ["hessian", "accuracy"]) == names
+    assert result_names(["train", "test"], asked(["hessian", "accuracy"])) == names
     assert [metric.key for metric in asked(["accuracy"])] == ["loss", "accuracy"]
 
 
 def test_sampled_results_have_bars_and_how_many_examples_were_used():
-    assert result_names(["train"], ["loss"], sampled=True) == (
+    assert result_names(["train"], asked(["loss"]), sampled=True) == (
         *("train_loss", "train_loss_stderr", "train_loss_bar", "train_images"),
     )
     assert [dtype_of(name) for name in ("train_loss", "train_images")] == ["f8", "i8"]
 
 
-@pytest.mark.parametrize("name", result_names(["train", "hold_out"], [m.key for m in METRICS], sampled=True))
+@pytest.mark.parametrize("name", result_names(["train", "hold_out"], asked([m.key for m in METRICS]), sampled=True))
 def test_every_name_that_is_written_is_known(name):
     found = parse(name)
     assert is_result(name)

@@ -219,11 +219,12 @@ def test_published_networks_give_their_losses(
 ):
     from landscape_mpi.data import Normalisation, load_split
     from landscape_mpi.evaluate import Task, build_loss, summarise
+    from landscape_mpi.metrics.registry import METRICS
 
     network = build_network(build, {"shortcut": shortcut}, tmp_path).eval()
     load_checkpoint(network, shared_data / file)
     split = load_split("cifar10", cifar10, "train", {}, images)
     task = Task({"train": split}, Normalisation(*normalisation), build_loss("cross_entropy", tmp_path))
-    found = summarise(task.evaluate(network, "train", slice(0, images), 64), ("loss", "accuracy"))
-    assert round(found["loss"], digits) == loss
-    assert found["acc"] == pytest.approx(accuracy, abs=0.005)
+    found = summarise({"train": task.evaluate(network, "train", slice(0, images), 64)}, METRICS)
+    assert round(found["train_loss"], digits) == loss
+    assert found["train_acc"] == pytest.approx(accuracy, abs=0.005)

@@ -7,7 +7,7 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from landscape_mpi.sampling import estimate
+from landscape_mpi.metrics import base
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_an_honest_estimator_passes_its_audit(outcomes):
 
 
 def test_an_estimator_with_bars_half_as_wide_fails_its_audit(outcomes, monkeypatch):
-    monkeypatch.setattr(estimate, "QUANTILE", estimate.QUANTILE / 2)
+    monkeypatch.setattr(base, "QUANTILE", base.QUANTILE / 2)
     assert sum(outcome.audit.passed for outcome in outcomes(0.05, 4)) <= 1
 
 

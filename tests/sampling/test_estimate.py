@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.sampling.estimate import accuracy_bars, calibrate, loss_bars, noise, strata
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.sampling.estimate import calibrate, noise, strata
 from landscape_mpi.sampling.order import inclusion, make_frame
 from landscape_mpi.sampling.plan import stand
 from landscape_mpi.sampling.staircase import estimate, make_ladder
@@ -104,8 +106,9 @@ def test_a_class_absent_from_the_prefix_joins_the_rare_ones():
 
 
 def test_bars_are_196_standard_errors_and_have_floors():
-    np.testing.assert_allclose(loss_bars(np.array([2.0, -2.0]), np.array([1.0, 0.0]), 400), [1.96, 0.005])
-    np.testing.assert_allclose(accuracy_bars(np.array([4.0, 0.0]), np.array([400, 600])), [3.92, 0.5])
+    means, used = np.array([2.0, -2.0]), np.array([400, 600])
+    np.testing.assert_allclose(LOSS.bars(means, np.array([1.0, 0.0]), used, 400), [1.96, 0.005])
+    np.testing.assert_allclose(ACCURACY.bars(means, np.array([4.0, 0.0]), used, 400), [3.92, 0.5])
 
 
 def test_on_all_images_means_are_exact_and_without_variance():

@@ -6,7 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from landscape_mpi.sampling import Audit, PerImage, Rounds, make_frame, relative_bars, run
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.sampling import Audit, Rounds, make_frame, relative_bars, run
 from landscape_mpi.sums import exact_mean, mean_and_error
 
 POINTS, IMAGES, ERROR = 30, 3000, 0.08
@@ -27,17 +30,18 @@ class Engine:
     def __init__(self, values, error=ERROR, log=(), labels=None, hits=False):
         self.values, self.hits = values, values < 0.5 if hits else None
         self.evaluated = np.zeros(values.shape, int)
-        origin = PerImage(values[0], self.hits[0] if hits else None)
+        origin = PerExample(values[0], {"acc": self.hits[0]} if hits else {})
         labels = np.arange(values.shape[1]) % 10 if labels is None else labels
         self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log)
 
     def __call__(self, point, images):
         self.evaluated[point, images] += 1
-        return self.values[point, images], None if self.hits is None else self.hits[point, images]
+        others = {} if self.hits is None else {"acc": self.hits[point, images]}
+        return PerExample(self.values[point, images], others)
 
     def answer(self, request):
         images = self.rounds.ladder.frame.order[request.start : request.stop]
-        self.rounds.take(request, *self(request.point, images))
+        self.rounds.take(request, self(request.point, images))
 
     def run(self):
         run(self.rounds, self)
@@ -46,7 +50,7 @@ class Engine:
 
 def test_the_rounds_end_when_all_bars_hold_and_evaluate_nothing_twice():
     engine = Engine(losses()).run()
-    found = engine.rounds.loss()
+    found = engine.rounds.estimates(LOSS)["loss"]
     assert (relative_bars(found.means, found.bars) <= ERROR).all()
     assert engine.evaluated.max() == 1
     np.testing.assert_array_equal(engine.evaluated.sum(axis=1), found.images)
@@ -75,7 +79,7 @@ def test_results_may_arrive_in_any_order():
             shuffled.answer(requests[index])
     assert straight.rounds.log == shuffled.rounds.log
     for part in ("means", "bars", "images"):
-        one, other = (getattr(engine.rounds.loss(), part) for engine in (straight, shuffled))
+        one, other = (getattr(engine.rounds.estimates(LOSS)["loss"], part) for engine in (straight, shuffled))
         assert one.tobytes() == other.tobytes()
 
 
@@ -85,7 +89,10 @@ def test_a_replay_of_the_log_gives_the_same_bits_and_decides_nothing(monkeypatch
     for known in range(len(log) + 1):
         again = Engine(losses(), log=log[:known]).run()
         assert again.rounds.log == engine.rounds.log
-        assert again.rounds.loss().means.tobytes() == engine.rounds.loss().means.tobytes()
+        assert (
+            again.rounds.estimates(LOSS)["loss"].means.tobytes()
+            == engine.rounds.estimates(LOSS)["loss"].means.tobytes()
+        )
 
 
 def test_an_earlier_log_is_obeyed_even_where_today_would_decide_otherwise():
@@ -97,7 +104,7 @@ def test_an_earlier_log_is_obeyed_even_where_today_would_decide_otherwise():
 
 def test_on_all_images_means_are_those_of_the_full_sweep_bit_for_bit():
     values = losses()
-    found = Engine(values, error=0.0).run().rounds.loss()
+    found = Engine(values, error=0.0).run().rounds.estimates(LOSS)["loss"]
     np.testing.assert_array_equal(found.means, [float(sum(map(Fraction, row.tolist()))) / IMAGES for row in values])
     np.testing.assert_array_equal(found.bars, 0)
     np.testing.assert_array_equal(found.images, IMAGES)
@@ -118,7 +125,7 @@ def test_when_three_quarters_are_used_the_rest_is_evaluated_too():
     engine = Engine(draw.exponential(size=(6, 2000)), error=0.003).run()
     assert "not enough" in engine.rounds.why_all
     assert engine.rounds.used == 1
-    assert (engine.rounds.loss().bars == 0).all()
+    assert (engine.rounds.estimates(LOSS)["loss"].bars == 0).all()
 
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf])
@@ -126,7 +133,7 @@ def test_a_point_that_is_not_finite_goes_to_the_top_and_shows_it(spoilt):
     values = losses()
     values[7] = np.where(np.arange(IMAGES) % 3 == 0, spoilt, values[7])
     engine = Engine(values).run()
-    found = engine.rounds.loss()
+    found = engine.rounds.estimates(LOSS)["loss"]
     assert found.images[7] == IMAGES
     np.testing.assert_array_equal(found.means[7], spoilt)
     assert found.bars[7] == 0
@@ -138,33 +145,33 @@ def test_a_point_that_is_not_finite_goes_to_the_top_and_shows_it(spoilt):
 def test_losses_that_are_all_zero_are_believed_only_once_all_are_seen():
     values = losses()
     values[3] = 0
-    found = Engine(values).run().rounds.loss()
+    found = Engine(values).run().rounds.estimates(LOSS)["loss"]
     assert (found.means[3], found.bars[3], found.images[3]) == (0, 0, IMAGES)
 
 
 def test_zero_at_theta_too():
     values = losses()
     values[0] = 0
-    found = Engine(values).run().rounds.loss()
+    found = Engine(values).run().rounds.estimates(LOSS)["loss"]
     assert (np.abs(found.means - values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
 
 
 @pytest.mark.parametrize("labels", [np.zeros(IMAGES, int), np.arange(IMAGES), np.arange(IMAGES) == 0])
 def test_one_class_a_thousand_and_one_with_a_single_image(labels):
     engine = Engine(losses(), labels=labels).run()
-    found = engine.rounds.loss()
+    found = engine.rounds.estimates(LOSS)["loss"]
     assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
     assert engine.rounds.used < 0.6
 
 
 def test_accuracy_has_a_bar_of_its_own():
     engine = Engine(losses(), hits=True).run()
-    found = engine.rounds.accuracy()
+    found = engine.rounds.estimates(ACCURACY)["acc"]
     truth = 100 * engine.hits.mean(axis=1)
     below = found.images < IMAGES
     assert (np.abs(found.means - truth) <= 1.5 * found.bars + 1e-9).all()
     assert (found.bars[below] >= 300 / found.images[below]).all()
-    np.testing.assert_array_equal(found.images, engine.rounds.loss().images)
+    np.testing.assert_array_equal(found.images, engine.rounds.estimates(LOSS)["loss"].images)
 
 
 def test_before_the_first_level_is_complete_some_points_have_estimates():
@@ -172,7 +179,7 @@ def test_before_the_first_level_is_complete_some_points_have_estimates():
     requests = engine.rounds.next()
     for request in requests[::2]:
         engine.answer(request)
-    for found in (engine.rounds.loss(), engine.rounds.accuracy()):
+    for found in (engine.rounds.estimates(LOSS)["loss"], engine.rounds.estimates(ACCURACY)["acc"]):
         assert np.isfinite(found.bars[::2]).all()
         assert np.isnan(found.means[1::2]).all()
         assert np.isinf(found.bars[1::2]).all()
@@ -184,7 +191,7 @@ def test_a_lost_point_has_no_estimate_and_the_others_go_on():
     while requests := engine.rounds.next():
         for request in requests:
             (engine.rounds.lose if request.point == 11 else engine.answer)(request)
-    found = engine.rounds.loss()
+    found = engine.rounds.estimates(LOSS)["loss"]
     assert np.isnan(found.means[11])
     assert found.images[11] == 0
     assert (np.delete(relative_bars(found.means, found.bars), 11) <= ERROR).all()
@@ -198,19 +205,19 @@ def test_a_round_awaits_all_its_results_and_each_once():
     engine.answer(requests[0])
     with pytest.raises(ValueError, match="not awaited"):
         engine.answer(requests[0])
-    with pytest.raises(ValueError, match="came back with 3 losses; expected 400"):
-        engine.rounds.take(requests[1], np.zeros(3))
-    with pytest.raises(ValueError, match="hits as at theta"):
-        engine.rounds.take(requests[1], np.zeros(400), np.zeros(400, bool))
-    with pytest.raises(RuntimeError, match="no accuracy"):
-        engine.rounds.accuracy()
+    with pytest.raises(ValueError, match=r"came back with 3 losses and .*; expected 400"):
+        engine.rounds.take(requests[1], PerExample(np.zeros(3)))
+    with pytest.raises(ValueError, match=r"400 losses and \['acc'\]; expected 400, and \[\] as at theta"):
+        engine.rounds.take(requests[1], PerExample(np.zeros(400), {"acc": np.zeros(400, bool)}))
+    with pytest.raises(KeyError, match="acc"):
+        engine.rounds.estimates(ACCURACY)["acc"]
 
 
 def test_standard_errors_are_about_those_of_a_full_sweep_and_exact_on_all_images():
     values = losses()
     values[7, 5] = np.inf
     engine = Engine(values, hits=True).run()
-    loss, accuracy = engine.rounds.loss(), engine.rounds.accuracy()
+    loss, accuracy = engine.rounds.estimates(LOSS)["loss"], engine.rounds.estimates(ACCURACY)["acc"]
     full = np.array([mean_and_error(row.astype(float))[1] for row in values])
     below = loss.images < IMAGES
     assert below.any()
@@ -239,25 +246,27 @@ def audited(engine, count):
     audit = Audit(engine.rounds, count, seed=5)
     for request in audit.requests:
         images = engine.rounds.ladder.frame.order[request.start : request.stop]
-        audit.take(request, *engine(request.point, images))
+        audit.take(request, engine(request.point, images))
     return audit
 
 
 def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_places():
     engine = Engine(losses(), hits=True).run()
-    before, accuracy = engine.rounds.loss(), engine.rounds.accuracy()
+    before, accuracy = engine.rounds.estimates(LOSS)["loss"], engine.rounds.estimates(ACCURACY)["acc"]
     audit = audited(engine, 8)
     points = [request.point for request in audit.requests]
     assert engine.evaluated.max() == 1
     assert len(set(points)) == audit.verdict.points == 8
-    found = audit.loss()
+    found = audit.estimates(LOSS)["loss"]
     np.testing.assert_array_equal(found.means[points], [exact_mean(row) for row in engine.values[points]])
-    np.testing.assert_allclose(audit.accuracy().means[points], 100 * engine.hits[points].mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        audit.estimates(ACCURACY)["acc"].means[points], 100 * engine.hits[points].mean(axis=1), rtol=1e-12
+    )
     assert (found.bars[points] == 0).all()
     assert (found.images[points] == IMAGES).all()
     others = np.setdiff1d(np.arange(POINTS), points)
     assert found.means[others].tobytes() == before.means[others].tobytes()
-    assert audit.accuracy().bars[others].tobytes() == accuracy.bars[others].tobytes()
+    assert audit.estimates(ACCURACY)["acc"].bars[others].tobytes() == accuracy.bars[others].tobytes()
     off = np.abs(before.means - engine.values.mean(axis=1))[points]
     assert audit.verdict.misses == (off > before.bars[points]).sum()
     assert audit.verdict.passed
@@ -267,5 +276,5 @@ def test_an_audit_of_points_on_all_images_has_nothing_to_ask():
     audit = audited(Engine(losses(5, 399)).run(), 8)
     assert audit.requests == ()
     assert (audit.verdict.points, audit.verdict.passed) == (0, True)
-    with pytest.raises(RuntimeError, match="no accuracy"):
-        audit.accuracy()
+    with pytest.raises(KeyError, match="acc"):
+        audit.estimates(ACCURACY)["acc"]

@@ -127,7 +127,7 @@ def _wrong(engine: str, built: Evaluator, made: Made, plane: Plane, exact: Losse
     """Say where an engine's losses are others than those of plain torch; empty where they are not."""
     for point in POINTS:
         try:
-            losses = built.per_image(point, "train", slice(0, IMAGES)).losses
+            losses = built.per_example(point, "train", slice(0, IMAGES)).losses
         except Exception as error:
             return f"at {tuple(point)} it failed ({type(error).__name__}: {error})"
         allowed = max(ROUNDING, 10 * _lost(single[point], exact[point]))

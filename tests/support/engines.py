@@ -52,7 +52,7 @@ def deviation(network, engine, points, task=None, ignore="biasbn", batch=4):
     everything = slice(0, ours.count("train"))
     worst = 0.0
     for point in points:
-        found, exact = (one.per_image(point, "train", everything) for one in (ours, reference))
+        found, exact = (one.per_example(point, "train", everything) for one in (ours, reference))
         worst = max(worst, float(np.max(np.abs(found.losses - exact.losses) / np.maximum(exact.losses, 1.0))))
     network.float()
     return ours.description, worst

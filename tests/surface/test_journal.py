@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
 from landscape_mpi.surface.planlog import PlanLog, begin_plan, read_plan
 from support.launch import start
@@ -21,15 +22,18 @@ IDENTITY, OTHER = b"i" * 32, b"o" * 32
 
 def evaluated(number, images=5, hits=True):
     losses = np.linspace(number, number + 1, images) if images else np.empty(0)
-    return Evaluated(number, number % 2, 7 * number, losses, losses > number + 0.5 if hits else None)
+    others = {"acc": losses > number + 0.5} if hits else {}
+    return Evaluated(number, number % 2, 7 * number, PerExample(losses, others))
 
 
 def same(found, expected):
     assert [(e.point, e.split, e.start) for e in found] == [(e.point, e.split, e.start) for e in expected]
     for one, other in zip(found, expected, strict=True):
-        assert one.losses.tobytes() == other.losses.tobytes()
-        assert (one.hits is None) == (other.hits is None)
-        assert one.hits is None or np.array_equal(one.hits, other.hits)
+        assert one.found.losses.tobytes() == other.found.losses.tobytes()
+        assert one.found.others.keys() == other.found.others.keys()
+        for name, values in one.found.others.items():
+            assert values.dtype == other.found.others[name].dtype
+            assert values.tobytes() == other.found.others[name].tobytes()
 
 
 def written(folder, records, rank=0):
@@ -45,9 +49,11 @@ def written(folder, records, rank=0):
     st.integers(0, 2**40),
     arrays.arrays(np.float64, st.integers(0, 40)),
     st.booleans(),
+    st.lists(st.text(min_size=1, max_size=9).filter(lambda name: name != "acc"), unique=True, max_size=3),
 )
-def test_what_goes_in_comes_out_to_the_bit(tmp_path_factory, point, split, start, losses, hits):
-    record = Evaluated(point, split, start, losses, ~np.isnan(losses) if hits else None)
+def test_what_goes_in_comes_out_to_the_bit(tmp_path_factory, point, split, start, losses, hits, names):
+    others = {"acc": ~np.isnan(losses)} if hits else {}
+    record = Evaluated(point, split, start, PerExample(losses, others | dict.fromkeys(names, -losses)))
     folder = tmp_path_factory.mktemp("journal")
     written(folder, [record])
     same(list(read_journals(folder, IDENTITY)), [record])
@@ -114,11 +120,12 @@ ENDLESS = """
 import sys
 from pathlib import Path
 import numpy as np
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.journal import Evaluated, Journal
 
 journal = Journal(Path(sys.argv[1]), 0, b"i" * 32)
 for number in range(10**9):
-    journal.add(Evaluated(number, 0, 0, np.full(1000, float(number)), None))
+    journal.add(Evaluated(number, 0, 0, PerExample(np.full(1000, float(number)))))
     print(number, flush=True)
 """
 
@@ -130,7 +137,7 @@ def test_what_was_appended_survives_a_kill(tmp_path):
     process.wait()
     found = list(read_journals(tmp_path, IDENTITY))
     assert [record.point for record in found][:200] == said
-    assert all((record.losses == record.point).all() for record in found)
+    assert all((record.found.losses == record.point).all() for record in found)
 
 
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 10_000])

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
 from plot.made_surfaces import JOB, bowl
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
-NAMES = (*result_names(["train", "test"], ["loss", "accuracy"]), "min_eig", "max_eig")
+NAMES = (*result_names(["train", "test"], asked(["loss", "accuracy"])), "min_eig", "max_eig")
 DELTA = [("conv.weight", np.full((2, 3), 0.5, np.float32)), ("conv.bias", np.arange(2, dtype=np.float32))]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer
 from landscape_mpi.surface.info import describe
 from support.launch import launch
@@ -18,7 +19,7 @@ WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 NEW = NewSurface(
     alpha=np.linspace(-1, 1, 5),
     beta=np.linspace(0, 1, 3),
-    results=result_names(["train", "test"], ["loss", "accuracy"]),
+    results=result_names(["train", "test"], asked(["loss", "accuracy"])),
     delta=[("a.weight", WEIGHT), ("b", np.zeros(2, np.float32))],
     eta=[("a.weight", -WEIGHT), ("b", np.ones(2, np.float32))],
     job="model: {build: größe}\n",

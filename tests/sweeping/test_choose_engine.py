@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import EagerEvaluator
+from landscape_mpi.evaluate import EagerEvaluator, summarise
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import RankError, Solo
 from landscape_mpi.networks.resnet import resnet
@@ -32,7 +32,7 @@ class Failing:
 
     batch, description = 64, "never works"
 
-    def per_image(self, point, split, images):
+    def per_example(self, point, split, images):
         raise NotImplementedError("no engine for this configuration")
 
 
@@ -79,8 +79,8 @@ class Scaled:
     def __init__(self, other, factor):
         self.other, self.factor, self.batch = other, factor, other.batch
 
-    def per_image(self, point, split, images):
-        found = self.other.per_image(point, split, images)
+    def per_example(self, point, split, images):
+        found = self.other.per_example(point, split, images)
         return replace(found, losses=found.losses * self.factor)
 
 
@@ -117,7 +117,7 @@ def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, m
     (tmp_path / "noise.py").write_text(NOISE)
     experiment = load_experiment(job, Named(job), "cpu", Solo())
     found = engine.choose_engine(Solo(), experiment, experiment.plane(Solo(), 0)[0], 8, None)
-    assert engine.means(found.images, job.values.metrics) == found.centre
+    assert summarise(found.images, experiment.task.metrics) == found.centre
 
 
 class Clock:
@@ -142,10 +142,10 @@ class Timed:
     def __init__(self, clock, seconds, other=None):
         self.clock, self.seconds, self.other, self.cold = clock, seconds, other, 1000.0
 
-    def per_image(self, *args):
+    def per_example(self, *args):
         self.clock.now += self.seconds + self.cold
         self.cold = 0.0
-        return self.other and self.other.per_image(*args)
+        return self.other and self.other.per_example(*args)
 
     @property
     def description(self):

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from landscape_mpi.files.records import read_records
 from landscape_mpi.job import Sampling
-from landscape_mpi.sampling import PerImage, Rounds
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.sampling import Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
 from landscape_mpi.surface.planlog import KIND, ROUND, THETA
 from landscape_mpi.sweeping.sampled import climbs, frame_of
@@ -22,15 +25,15 @@ SAMPLING = Sampling(error=0.03, audit=2)
 LABELS = np.arange(IMAGES) % 10
 
 
-def per_image(point, split):
+def per_example(point, split):
     """What each image gives at a point: lognormal losses, wider and wider from the first point on."""
     draw = np.random.default_rng([point, split])
     losses = np.exp(draw.normal(0.1 * point, 0.2 + 0.15 * point, IMAGES))
-    return losses, draw.random(IMAGES) < 0.7
+    return PerExample(losses, {"acc": draw.random(IMAGES) < 0.7})
 
 
 def origins():
-    return [Evaluated(THETA, split, 0, *per_image(POINTS, split)) for split in (0, 1)]
+    return [Evaluated(THETA, split, 0, per_example(POINTS, split)) for split in (0, 1)]
 
 
 def run(folder, stop_after=None):
@@ -38,10 +41,10 @@ def run(folder, stop_after=None):
     plan = begin_plan(folder, IDENTITY, origins())
     splits = []
     for split, name in enumerate(("train", "test")):
-        losses, hits = plan.origins[split].losses, plan.origins[split].hits
-        frame = frame_of(losses, LABELS, SAMPLING, split)
-        rounds = Rounds(frame, PerImage(losses, hits), POINTS, SAMPLING.error, plan.rounds[split])
-        splits.append(SplitState(name, rounds, SAMPLING))
+        origin = plan.origins[split].found
+        frame = frame_of(origin.losses, LABELS, SAMPLING, split)
+        rounds = Rounds(frame, origin, POINTS, SAMPLING.error, plan.rounds[split])
+        splits.append(SplitState(name, rounds, SAMPLING, (LOSS, ACCURACY)))
     state = SampledState(splits, 16, range(POINTS), list(read_journals(folder, IDENTITY)))
     with PlanLog(folder, IDENTITY) as log, Journal(folder, 0, IDENTITY) as journal:
         while pieces := state.next(log.add):
@@ -50,8 +53,7 @@ def run(folder, stop_after=None):
                     return None
                 stop_after = None if stop_after is None else stop_after - 1
                 order = splits[piece.split].rounds.ladder.frame.order[piece.start : piece.stop]
-                losses, hits = (values[order] for values in per_image(piece.point, piece.split))
-                found = Evaluated(piece.point, piece.split, piece.start, losses, hits)
+                found = Evaluated(piece.point, piece.split, piece.start, per_example(piece.point, piece.split)[order])
                 journal.add(found)
                 state.take(found)
     return {name: values.tobytes() for name, values in state.results().items()}

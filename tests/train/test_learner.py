@@ -166,3 +166,21 @@ def test_weights_are_channels_last_where_the_network_allows_it(build, layout):
         weight.is_contiguous(memory_format=layout) for weight in learner.network.parameters() if weight.dim() == 4
     )
     assert math.isfinite(learner.learn(1).loss)
+
+
+def test_nan_outputs_count_as_wrong_as_they_do_in_a_sweep(tmp_path):
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            outputs = torch.cat([x * 0 + 1, x * 0, torch.where(x > 0, math.nan, 0.0)], 1)
+            return outputs + self.weight
+
+    def loss(outputs, targets):
+        return outputs[:, 0]
+
+    split = Split("train", torch.tensor([[-1.0], [-1.0], [-1.0], [1.0]]), torch.zeros(4, dtype=torch.int64))
+    _, records, _ = run(tmp_path, Broken(), split, loss=loss, epochs=1, lr=1e-6)
+    assert records[1].train_acc == records[1].train_eval_acc == 75.0

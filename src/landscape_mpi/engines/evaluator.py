@@ -19,11 +19,11 @@ from landscape_mpi.evaluate import (
     Images,
     Lanes,
     Network,
-    PerImage,
     Point,
     Task,
     parts,
 )
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.plane import Plane
 
 SAMPLES = (2, 16)
@@ -60,8 +60,8 @@ class FusedEvaluator:
                 sample = self._inputs(largest, batch)
                 self._replay = Replay(partial(task.forward, self._forward), lanes, sample)
 
-    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
-        """Return the losses and hits of some of a split's images at a point of the plane.
+    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane.
 
         Images whose loss is not finite are evaluated by the plain network, and what that gives counts: folded weights
         and Winograd's sums pass the largest float32 elsewhere, and then it is NaN in one and inf in the other.
@@ -73,19 +73,21 @@ class FusedEvaluator:
         wild = ~np.isfinite(found.losses)
         return self._tamed(found, wild, point, split, images) if wild.any() else found
 
-    def _tamed(self, found: PerImage, wild: NDArray[np.bool_], point: Point, split: str, images: Images) -> PerImage:
+    def _tamed(
+        self, found: PerExample, wild: NDArray[np.bool_], point: Point, split: str, images: Images
+    ) -> PerExample:
         """Return the results, those of the wild images by the plain network, which takes the batches they are in."""
-        losses, hits, start = found.losses.copy(), None if found.hits is None else found.hits.copy(), 0
+        losses, others, start = found.losses.copy(), {name: one.copy() for name, one in found.others.items()}, 0
         for part in parts(images, self.count(split), self._asked):
             stop = start + (part.stop - part.start if isinstance(part, slice) else len(part))
             which = wild[start:stop]
             if which.any():
-                plain = self._eager().per_image(point, split, part)
+                plain = self._eager().per_example(point, split, part)
                 losses[start:stop][which] = plain.losses[which]
-                if hits is not None and plain.hits is not None:
-                    hits[start:stop][which] = plain.hits[which]
+                for name, values in others.items():
+                    values[start:stop][which] = plain.others[name][which]
             start = stop
-        return PerImage(losses, hits)
+        return PerExample(losses, others)
 
     def _eager(self) -> EagerEvaluator:
         """Return the plain network's evaluator, made when it is first wanted."""
@@ -128,7 +130,7 @@ class FusedEvaluator:
         """Return nothing: what does not change from point to point cannot go wrong at one."""
         return ""
 
-    def _evaluate(self, split: str, images: Images, batch: int) -> PerImage:
+    def _evaluate(self, split: str, images: Images, batch: int) -> PerExample:
         if batch < self._asked:
             self._replay = None  # recorded for batches that do not fit, and its memory is wanted
         network: Network = self._replay or self._forward

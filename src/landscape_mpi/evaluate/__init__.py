@@ -1,4 +1,4 @@
-"""(plane, point, images) -> losses and accuracy; knows nothing of MPI, HDF5 or job files."""
+"""Evaluates a network at points of a plane: losses, other metrics, batch norm; knows no MPI, HDF5 or job file."""
 
 from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
@@ -9,7 +9,6 @@ from landscape_mpi.evaluate.evaluator import (
     Lanes,
     Names,
     Network,
-    PerImage,
     Point,
     Task,
     is_classes,
@@ -35,7 +34,6 @@ __all__ = [
     "Loss",
     "Names",
     "Network",
-    "PerImage",
     "Point",
     "Task",
     "as_classes",

@@ -5,10 +5,11 @@ from torch import nn
 
 from landscape_mpi.data.rows import count
 from landscape_mpi.evaluate.batchnorm import set_statistics
-from landscape_mpi.evaluate.evaluator import PerImage, Point, Task, fast_copy
+from landscape_mpi.evaluate.evaluator import Point, Task, fast_copy
 from landscape_mpi.evaluate.fresh import fresh
 from landscape_mpi.evaluate.images import Images
 from landscape_mpi.evaluate.memory import Batch
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.plane import Plane
 
 
@@ -34,8 +35,8 @@ class EagerEvaluator:
         self._at: Point | None = None
         self._held = 0
 
-    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
-        """Return the losses and hits of some of a split's images at a point of the plane."""
+    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane."""
         self._move(point)
         return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
 

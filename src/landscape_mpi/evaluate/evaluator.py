@@ -1,4 +1,4 @@
-"""(point, some of the images) -> per-image losses and hits; knows no grid, no sum, no rank and no file."""
+"""Evaluates some of the examples at a point: the loss of each, and what other metrics say of it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
@@ -18,6 +16,10 @@ from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours
 from landscape_mpi.evaluate.targets import weights
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plugin import own_code
 
@@ -32,35 +34,11 @@ class Point(NamedTuple):
     beta: float
 
 
-@dataclass(frozen=True)
-class PerImage:
-    """What each of some images gave: losses float64 [n] and, for class targets, hits bool [n]."""
-
-    losses: NDArray[np.float64]
-    hits: NDArray[np.bool_] | None
-
-    @staticmethod
-    def of(losses: "list[Tensor]", hits: "list[Tensor | None]") -> "PerImage":
-        """Put batches together and fetch them from their device, once: each fetch waits until the device is done."""
-        known = [part for part in hits if part is not None]
-        return PerImage(
-            torch.cat(losses).cpu().numpy(), torch.cat(known).cpu().numpy() if len(known) == len(hits) else None
-        )
-
-    @staticmethod
-    def join(parts: "list[PerImage]") -> "PerImage":
-        """Put parts together, in their order."""
-        hits = [part.hits for part in parts if part.hits is not None]
-        return PerImage(
-            np.concatenate([part.losses for part in parts]), np.concatenate(hits) if len(hits) == len(parts) else None
-        )
-
-
 class Evaluator(Protocol):
     """What the sweep asks for; every engine offers just this."""
 
-    def per_image(self, point: Point, split: str, images: Images) -> PerImage:
-        """Return the losses and hits of some of a split's images at a point of the plane."""
+    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane."""
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
@@ -136,7 +114,7 @@ class Task:
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;
-    `gradients` one of `MODES`.
+    `gradients` one of `MODES`; `metrics` what is asked of the examples, the loss among it.
     """
 
     splits: Mapping[str, Split]
@@ -150,23 +128,27 @@ class Task:
     names: Names = field(default_factory=Names)
     layout: torch.memory_format = torch.channels_last
     gradients: str = "inference"
+    metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
 
-    def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerImage:
+    def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerExample:
         """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
-        losses, hits = [], []
+        losses, others = [], []
         with self.mode():
             for number, part in enumerate(parts(images, len(self.splits[split]), batch)):
                 self.pause()
                 with lanes.lane(number):
                     made = self._batch(network, split, part)
                 losses.append(made[0])
-                hits.append(made[1])
+                others.append(made[1])
             lanes.join()
-            return PerImage.of(losses, hits)
+            # fetched from the device once: each fetch waits until it is done
+            names = [name for name in others[0] if all(name in one for one in others)]
+            fetched = {name: torch.cat([one[name] for one in others]).cpu().numpy() for name in names}
+            return PerExample(torch.cat(losses).cpu().numpy(), fetched)
 
     def losses_of(self, network: Network, split: str, images: Images) -> Tensor:
         """Return the loss of each of some images of a split, float64 [n] on the device; gradients flow through it.
@@ -276,25 +258,30 @@ class Task:
         weight = self.weights[split]
         return losses.double() if weight is None else losses.double() * rows(weight, images)
 
-    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, Tensor | None]:
-        """Return losses float64 [n] and hits bool [n] on the device, where they may still be on their way."""
+    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return losses float64 [n] and what other metrics say [n], on the device, where it may still be on its way."""
         outputs, targets = self.outputs_of(network, split, images)
         if ours(self.loss) and isinstance(outputs, Tensor):
             outputs = outputs.detach()  # no loss of ours takes gradients
         losses = self._weighted(self.losses(outputs, targets, split), split, images)
-        return losses.detach(), hits_of(outputs, targets)  # detached, a graph is gone before the next batch
+        return losses.detach(), self.others(outputs, targets)  # detached, a graph is gone before the next batch
+
+    def others(self, outputs: Any, targets: Rows) -> dict[str, Tensor]:
+        """Return what metrics other than the loss say of some examples, [n], by the names of their results.
+
+        What needs classes is left out where targets are none, or where outputs are not [n, classes].
+        """
+        fit = is_classes(targets) and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] >= 2
+        found: dict[str, Tensor] = {}
+        for metric in self.metrics:
+            if metric.compute and (fit or metric.needs != "classes"):
+                found |= metric.compute(outputs, targets)
+        return found
 
 
 def call(network: Network, inputs: Rows) -> Any:
     """Return the outputs of a network for inputs, which are its keyword arguments where they are several by name."""
     return network(inputs) if isinstance(inputs, Tensor) else network(**inputs)
-
-
-def hits_of(outputs: Any, targets: Rows) -> Tensor | None:
-    """Return whether each prediction is right; NaN logits are wrong. None without classes to choose from."""
-    if not is_classes(targets) or not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
-        return None
-    return (outputs.argmax(1) == targets) & ~outputs.isnan().any(1)
 
 
 def fast_copy(network: nn.Module, layout: torch.memory_format) -> nn.Module:

@@ -1,37 +1,35 @@
-"""Per-image losses and hits -> mean, accuracy and standard errors, summed in float64; knows no network."""
+"""Turns what each example gave into means and standard errors, summed in float64, in no order that matters."""
 
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Iterable, Mapping
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import Evaluator, PerImage, Point
+from landscape_mpi.evaluate.evaluator import Evaluator, Point
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.names import STDERR
 from landscape_mpi.sums import mean_and_error
 
 
-def measure(evaluator: Evaluator, point: Point, splits: Iterable[str], metrics: Iterable[str]) -> dict[str, float]:
-    """Return the results of a point over all images, keyed as in the surface file: `train_loss`, `test_acc`, ..."""
-    metrics = tuple(metrics)
-    results: dict[str, float] = {}
-    for split in splits:
-        per_image = evaluator.per_image(point, split, slice(0, evaluator.count(split)))
-        results |= {f"{split}_{name}": value for name, value in summarise(per_image, metrics).items()}
-    return results
+def measure(evaluator: Evaluator, point: Point, splits: Iterable[str], metrics: Iterable[Metric]) -> dict[str, float]:
+    """Return the results of a point over all examples, keyed as in the surface file: `train_loss`, `test_acc`, ..."""
+    everything = {split: slice(0, evaluator.count(split)) for split in splits}
+    return summarise({split: evaluator.per_example(point, split, some) for split, some in everything.items()}, metrics)
 
 
-def summarise(per_image: PerImage, metrics: Iterable[str]) -> dict[str, float]:
-    """Return `loss`, `loss_stderr` (nats) and, where asked for, `acc`, `acc_stderr` (percent).
+def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dict[str, float]:
+    """Return the means of what the examples of each split gave, `train_loss`, `train_loss_stderr`, `train_acc`, ...
 
     Raises:
         UserError: accuracy is asked for and the targets are no classes.
     """
-    loss, loss_stderr = mean_and_error(per_image.losses)
-    results = {"loss": loss, "loss_stderr": loss_stderr}
-    if "accuracy" in metrics:
-        if per_image.hits is None:
-            raise UserError(
-                "metrics: accuracy needs class targets [n] and outputs [n, classes]; write metrics: [loss]."
-            )
-        acc, acc_stderr = mean_and_error(per_image.hits.astype(np.float64) * 100.0)
-        results |= {"acc": acc, "acc_stderr": acc_stderr}
+    results: dict[str, float] = {}
+    asked = [(metric, result) for metric in metrics if metric.of == "examples" for result in metric.results]
+    for split, per_example in found.items():
+        for metric, result in asked:
+            if metric.needs == "classes" and result.name not in per_example.others:
+                raise UserError(
+                    f"metrics: {metric.key} needs class targets [n] and outputs [n, classes]; write metrics: [loss]."
+                )
+            name = f"{split}_{result.name}"
+            results[name], results[name + STDERR] = mean_and_error(per_example.numbers(result))
     return results

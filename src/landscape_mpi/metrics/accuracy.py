@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape_mpi.metrics.base import Floats, Ints, Metric, Result
-from landscape_mpi.metrics.loss import QUANTILE
+from landscape_mpi.metrics.base import QUANTILE, Floats, Ints, Metric, Result
 
 
 def hits(outputs: Any, targets: Any) -> dict[str, Any]:

@@ -9,8 +9,18 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+QUANTILE = 1.96
+"""Of the normal distribution, for 95 %."""
 Bars = Callable[[Floats, Floats, Ints, int], Floats]
 """(means [G], variances [G], examples used [G], examples of the first level) -> 95 % error bars [G]."""
+
+
+def relative_floor(means: Floats, variances: Floats, _: Ints, first: int) -> Floats:
+    """Return 95 % error bars [G] of means: 1.96 sqrt(variance), and no less than |mean| / n_0.
+
+    The floor is for points where the regressors explain every example seen, and not a few unseen.
+    """
+    return np.maximum(QUANTILE * np.sqrt(variances), np.abs(means) / first)
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Metric:
         cost: Beside the evaluation of the loss, in words.
         compute: (outputs, targets) of some examples -> a tensor [n] for each result; None where the job's loss or a
             part of the sweep computes it.
-        bars: Error bars of estimates from some of the examples; None where it has none.
+        bars: Error bars of estimates from some of the examples.
     """
 
     key: str
@@ -55,4 +65,4 @@ class Metric:
     needs: Literal["nothing", "classes", "gradients"]
     cost: str
     compute: Callable[[Any, Any], dict[str, Any]] | None = None
-    bars: Bars | None = None
+    bars: Bars = relative_floor

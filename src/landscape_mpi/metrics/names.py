@@ -1,11 +1,11 @@
 """Makes the names of a surface's results, and takes them apart: `train_loss`, `train_loss_stderr`, `train_images`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from landscape_mpi.metrics.base import Metric, Result
-from landscape_mpi.metrics.registry import METRICS, asked
+from landscape_mpi.metrics.registry import METRICS
 
 STDERR, BAR, IMAGES, SIZE = "_stderr", "_bar", "_images", "_size"
 """How names end: of standard errors, 95 % error bars and numbers of examples used; of a split's size, an attribute."""
@@ -65,13 +65,12 @@ def is_result(name: str) -> bool:
     return _LIKE_OURS.fullmatch(name) is not None
 
 
-def result_names(splits: Iterable[str], keys: Iterable[str], sampled: bool = False) -> tuple[str, ...]:
+def result_names(splits: Iterable[str], metrics: Sequence[Metric], sampled: bool = False) -> tuple[str, ...]:
     """Return the result datasets of a job: for each split its means, each with its standard error.
 
     Where examples are sampled each has its error bar too, and each split the number of examples used. What is of the
     whole network comes last.
     """
-    metrics = asked(keys)
     spreads = ("", STDERR, BAR) if sampled else ("", STDERR)
     names = []
     for split in splits:

@@ -5,13 +5,12 @@ from landscape_mpi.sampling.audited import Audit
 from landscape_mpi.sampling.levels import all_images_because, prefixes
 from landscape_mpi.sampling.order import Frame, in_order, make_frame
 from landscape_mpi.sampling.plan import Promotion, relative_bars
-from landscape_mpi.sampling.rounds import Estimated, PerImage, Request, Rounds, run
+from landscape_mpi.sampling.rounds import Estimated, Request, Rounds, run
 
 __all__ = [
     "Audit",
     "Estimated",
     "Frame",
-    "PerImage",
     "Promotion",
     "Request",
     "Rounds",

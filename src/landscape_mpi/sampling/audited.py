@@ -4,8 +4,11 @@ from dataclasses import astuple
 
 import numpy as np
 
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling.audit import Verdict, judge, points_to_audit
-from landscape_mpi.sampling.rounds import Estimated, Hits, PerImage, Request, Rounds, Values
+from landscape_mpi.sampling.rounds import Estimated, Request, Rounds
 from landscape_mpi.sums import exact_mean, mean_and_error
 
 
@@ -15,18 +18,16 @@ class Audit:
     def __init__(self, rounds: Rounds, count: int, seed: int) -> None:
         """Choose up to `count` points by seed; `requests` says what they lack."""
         self._rounds = rounds
-        self._loss = rounds.loss()
-        self._accuracy = rounds.accuracy() if rounds.has_hits else None
+        self._frozen: dict[str, dict[str, Estimated]] = {}
+        self._loss = self._plan(LOSS)["loss"]
         levels, stops = rounds.standing.levels, rounds.ladder.prefixes
         points = points_to_audit(levels, rounds.ladder.top, count, seed).tolist()
         self.requests = tuple(Request(point, stops[levels[point]], stops[-1]) for point in points)
-        self._truths: dict[int, PerImage] = {}
+        self._truths: dict[int, PerExample] = {}
 
-    def take(self, request: Request, losses: Values, hits: Hits | None = None) -> None:
+    def take(self, request: Request, found: PerExample) -> None:
         """Take what a point gave on the images that it lacked."""
-        known = self._rounds.taken(request.point)
-        whole = None if hits is None or known.hits is None else np.concatenate([known.hits, hits])
-        self._truths[request.point] = PerImage(np.concatenate([known.losses, losses]), whole)
+        self._truths[request.point] = PerExample.join([self._rounds.taken(request.point), found])
 
     @property
     def used(self) -> float:
@@ -41,26 +42,23 @@ class Audit:
         truths = np.array([exact_mean(self._truths[point].losses) for point in points])
         return judge(self._loss.means[points], self._loss.bars[points], truths, self._rounds.error)
 
-    def loss(self) -> Estimated:
-        """Return the frozen plan's losses, with those over all images at the points that came back."""
-        return _with(self._loss, {point: truth.losses for point, truth in self._truths.items()})
-
-    def accuracy(self) -> Estimated:
-        """Return the frozen plan's accuracies, with those over all images at the points that came back.
+    def estimates(self, metric: Metric) -> dict[str, Estimated]:
+        """Return the frozen plan's means of a metric's results, exact and without a bar at the points that came back.
 
         Raises:
-            RuntimeError: there are no hits.
+            KeyError: theta* gave no such results.
         """
-        if self._accuracy is None:
-            raise RuntimeError("there are no hits, so no accuracy; expected them from theta* on.")
-        exact = {point: 100.0 * truth.hits for point, truth in self._truths.items() if truth.hits is not None}
-        return _with(self._accuracy, exact)
+        found = {}
+        for result in metric.results:
+            means, bars, images, errors = (array.copy() for array in astuple(self._plan(metric)[result.name]))
+            for point, truth in self._truths.items():
+                means[point], errors[point] = mean_and_error(np.asarray(truth.numbers(result), np.float64))
+                bars[point], images[point] = 0.0, len(truth)
+            found[result.name] = Estimated(means, bars, images, errors)
+        return found
 
-
-def _with(estimated: Estimated, truths: dict[int, Values]) -> Estimated:
-    """Put exact means, without a bar, in the places of estimates."""
-    means, bars, images, errors = (array.copy() for array in astuple(estimated))
-    for point, values in truths.items():
-        means[point], errors[point] = mean_and_error(np.asarray(values, np.float64))
-        bars[point], images[point] = 0.0, len(values)
-    return Estimated(means, bars, images, errors)
+    def _plan(self, metric: Metric) -> dict[str, Estimated]:
+        """Return the estimates of the frozen plan, which no audit changes."""
+        if metric.key not in self._frozen:
+            self._frozen[metric.key] = self._rounds.estimates(metric)
+        return self._frozen[metric.key]

@@ -10,8 +10,6 @@ import numpy as np
 
 from landscape_mpi.sampling.order import Floats, Ints
 
-QUANTILE = 1.96
-"""Of the normal distribution, for 95 %."""
 LEAST_APART = 1e-6
 """A regressor is dropped if, scaled to length 1, it lies nearer than this to the span of those before it."""
 FEWEST = 5
@@ -96,20 +94,3 @@ def noise(calibration: Calibration, pi: Floats, residuals: Floats) -> Floats:
     factor = calibration.weights * np.sqrt(1.0 - pi) * (n / (n - p))
     shares: Floats = factor[:, None] * residuals
     return shares
-
-
-def loss_bars(means: Floats, variances: Floats, first: int) -> Floats:
-    """Return 95 % error bars [points] of mean losses: 1.96 sqrt(variance), and no less than |mean| / n_0.
-
-    The floor is for points where the regressors explain every image seen, and not a few unseen.
-    """
-    return np.maximum(QUANTILE * np.sqrt(variances), np.abs(means) / first)
-
-
-def accuracy_bars(variances: Floats, images: Ints) -> Floats:
-    """Return 95 % error bars [points] of accuracies in percent: 1.96 sqrt(variance), and no less than 300 / n.
-
-    The floor is the rule of three (Hanley and Lippman-Hand, JAMA 249, 1983): where none of n images departs from the
-    fit, up to 3 / n of all may. Without it the bars of benchmarks/staircase.py covered .93 at 5 %, with it .96.
-    """
-    return np.maximum(QUANTILE * np.sqrt(variances), 300.0 / images)

@@ -42,8 +42,8 @@ def prefixes(error: float, images: int) -> tuple[int, ...]:
 def all_images_because(error: float, images: int) -> str:
     """Return why nothing can be saved, as a clause, or an empty string where something can.
 
-    No bar is narrower than L / n_0 before all images are used (see `loss_bars`); a target at which even that misses the
-    aim of a promotion can only be met by all images.
+    No bar is narrower than L / n_0 before all images are used (see `metrics.base.relative_floor`); a target at which
+    even that misses the aim of a promotion can only be met by all images.
     """
     if error == 0:
         return "error: 0 asks for them"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.sampling.estimate import QUANTILE
+from landscape_mpi.metrics.base import QUANTILE
 from landscape_mpi.sampling.levels import AIM
 from landscape_mpi.sampling.order import Floats, Ints
 from landscape_mpi.sampling.staircase import Estimates, Ladder, Standing

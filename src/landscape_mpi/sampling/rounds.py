@@ -1,9 +1,9 @@
-"""The rounds of a job: what to evaluate next, given what came back; knows neither engine nor ranks, and keeps no file.
+"""Decides which examples to evaluate next at which points, given what came back, and estimates the means.
 
     rounds = Rounds(frame, reference, points, error)
     while requests := rounds.next():
         for request in requests:                     # in any order, on any rank
-            rounds.take(request, *evaluate(request.point, frame.order[request.start : request.stop]))
+            rounds.take(request, evaluate(request.point, frame.order[request.start : request.stop]))
     loss = rounds.loss()
 
 What is asked for depends on the results alone, never on the order in which they arrived.
@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from landscape_mpi.sampling.estimate import accuracy_bars, loss_bars
+from landscape_mpi.metrics.base import Bars, Metric, Result
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling.levels import FULLEST, all_images_because, prefixes
 from landscape_mpi.sampling.order import Floats, Frame, Ints
 from landscape_mpi.sampling.plan import Promotion, outlook, promotions, stand
 from landscape_mpi.sampling.staircase import Estimates, Standing, estimate, make_ladder, standard_errors
-
-Values = NDArray[np.floating]
-Hits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,11 @@ class Estimated:
     errors: Floats
 
 
-@dataclass(frozen=True)
-class PerImage:
-    """What each of some images gave at a point: `losses` [n] and, where there is an accuracy, `hits` bool [n]."""
-
-    losses: Values
-    hits: Hits | None = None
-
-
 class Rounds:
     """Decides round by round; `log` is the plan so far, `why_all` why all images are used where they are."""
 
     def __init__(
-        self, frame: Frame, origin: PerImage, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
+        self, frame: Frame, origin: PerExample, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
     ) -> None:
         """Start a job of so many points.
 
@@ -75,18 +65,17 @@ class Rounds:
         self.error = error
         self.log: list[tuple[Promotion, ...]] = []
         self.why_all = all_images_because(error, frame.images)
-        self._origin = PerImage(origin.losses[frame.order], None if origin.hits is None else origin.hits[frame.order])
+        self._origin = origin[frame.order]
         self._replay = [tuple((int(point), int(level)) for point, level in one_round) for one_round in log]
-        self._losses: list[Values] = [np.empty(0)] * points
-        self._hits: list[Hits] = [np.empty(0, np.bool_)] * points
+        self._found = [origin[:0]] * points
         self._lost: set[int] = set()
         self._awaited: set[Request] | None = None
 
     @property
     def standing(self) -> Standing:
         """Where the points stand by what has come back: level -1 as long as the first level has not."""
-        reached = np.searchsorted(self.ladder.prefixes, [len(values) for values in self._losses], side="right") - 1
-        return replace(stand(len(self._losses), self.log), levels=reached)
+        reached = np.searchsorted(self.ladder.prefixes, [len(found) for found in self._found], side="right") - 1
+        return replace(stand(len(self._found), self.log), levels=reached)
 
     @property
     def repeated(self) -> int:
@@ -96,16 +85,16 @@ class Rounds:
     @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that have come back."""
-        return sum(map(len, self._losses)) / (len(self._losses) * self.ladder.frame.images)
+        return sum(map(len, self._found)) / (len(self._found) * self.ladder.frame.images)
 
     @property
-    def has_hits(self) -> bool:
-        """Whether there is an accuracy."""
-        return self._origin.hits is not None
+    def others(self) -> frozenset[str]:
+        """The names of the results beside the loss."""
+        return frozenset(self._origin.others)
 
-    def taken(self, point: int) -> PerImage:
+    def taken(self, point: int) -> PerExample:
         """Return what has come back for a point, in the frame's order."""
-        return PerImage(self._losses[point], self._hits[point] if self.has_hits else None)
+        return self._found[point]
 
     def next(self) -> tuple[Request, ...]:
         """Return what to evaluate now, the worst first; nothing once all bars hold.
@@ -116,28 +105,27 @@ class Rounds:
         if self._awaited:
             raise RuntimeError(f"{len(self._awaited)} results of this round are awaited; take them before the next.")
         first = self._awaited is None
-        requests = self._requests((point, 0) for point in range(len(self._losses))) if first else ()
+        requests = self._requests((point, 0) for point in range(len(self._found))) if first else ()
         while not first and not requests and (aims := self._decide()):
             self.log.append(aims)
             requests = self._requests(aims)
         self._awaited = set(requests)
         return requests
 
-    def take(self, request: Request, losses: Values, hits: Hits | None = None) -> None:
-        """Take the results of a request: losses [stop - start] and, where there is an accuracy, hits, as asked.
+    def take(self, request: Request, found: PerExample) -> None:
+        """Take what a request gave, [stop - start] of all that theta* gave.
 
         Raises:
             ValueError: it is not awaited, or there is not one value an image.
         """
         expected = request.stop - request.start
-        if len(losses) != expected or (hits is None) != (self._origin.hits is None):
+        if len(found) != expected or set(found.others) != self.others:
             raise ValueError(
-                f"{request} came back with {len(losses)} losses; expected {expected}, and hits as at theta*."
+                f"{request} came back with {len(found)} losses and {sorted(found.others)}; expected {expected}, and "
+                f"{sorted(self.others)} as at theta*."
             )
         self._end(request)
-        self._losses[request.point] = np.concatenate([self._losses[request.point], losses])
-        if hits is not None:
-            self._hits[request.point] = np.concatenate([self._hits[request.point], hits])
+        self._found[request.point] = PerExample.join([self._found[request.point], found])
 
     def lose(self, request: Request) -> None:
         """Give up a point whose evaluation failed: it has no estimate, and the others go on without it.
@@ -147,26 +135,16 @@ class Rounds:
         """
         self._end(request)
         self._lost.add(request.point)
-        self._losses[request.point], self._hits[request.point] = np.empty(0), np.empty(0, np.bool_)
+        self._found[request.point] = self._origin[:0]
 
-    def loss(self) -> Estimated:
-        """Return mean losses with their bars, from all that has come back."""
-        standing = self.standing
-        found, bars = self._loss(standing)
-        return self._estimated(standing, found.means, bars, self._losses)
-
-    def accuracy(self) -> Estimated:
-        """Return accuracies in percent with bars of their own, from all that has come back: the same staircase on hits.
+    def estimates(self, metric: Metric) -> dict[str, Estimated]:
+        """Return the means of a metric's results with bars of their own, from all that has come back, by their names.
 
         Raises:
-            RuntimeError: there are no hits.
+            KeyError: theta* gave no such results.
         """
-        if self._origin.hits is None:
-            raise RuntimeError("there are no hits, so no accuracy; expected them from theta* on.")
-        standing, values = self.standing, [100.0 * hits for hits in self._hits]
-        found = estimate(self.ladder, standing, 100.0 * self._origin.hits, values)
-        bars = accuracy_bars(found.variances, np.maximum(self._images(standing), 1))
-        return self._estimated(standing, found.means, bars, values)
+        standing = self.standing
+        return {result.name: self._estimated(standing, result, metric.bars) for result in metric.results}
 
     @property
     def outlook(self) -> int:
@@ -180,7 +158,7 @@ class Rounds:
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
         """Return what the points lack that were not lost."""
         stops, lost = self.ladder.prefixes, self._lost
-        return tuple(Request(g, len(self._losses[g]), stops[level]) for g, level in aims if g not in lost)
+        return tuple(Request(g, len(self._found[g]), stops[level]) for g, level in aims if g not in lost)
 
     def _end(self, request: Request) -> None:
         if not self._awaited or request not in self._awaited:
@@ -201,23 +179,31 @@ class Rounds:
         return promotions(self.ladder, standing, found, bars, self.error)
 
     def _loss(self, standing: Standing) -> tuple[Estimates, Floats]:
-        found = estimate(self.ladder, standing, self._origin.losses, self._losses)
-        return found, loss_bars(found.means, found.variances, self.ladder.prefixes[0])
+        """Return the estimates of the loss, which decides what is promoted, with their bars."""
+        return self._staircase(standing, LOSS.results[0], LOSS.bars)
 
-    def _estimated(self, standing: Standing, means: Floats, bars: Floats, values: Sequence[Values]) -> Estimated:
+    def _staircase(self, standing: Standing, result: Result, bars: Bars) -> tuple[Estimates, Floats]:
+        values = [found.numbers(result) for found in self._found]
+        found = estimate(self.ladder, standing, self._origin.numbers(result), values)
+        return found, bars(found.means, found.variances, self._images(standing), self.ladder.prefixes[0])
+
+    def _estimated(self, standing: Standing, result: Result, bars: Bars) -> Estimated:
         """Put exact points at a bar of 0 and unknown ones at infinity."""
-        exact, known = standing.levels == self.ladder.top, ~np.isnan(means)
-        bars = np.where(exact, 0.0, np.where(known, bars, np.inf))
-        return Estimated(means, bars, self._images(standing), standard_errors(self.ladder, standing, means, values))
+        found, widths = self._staircase(standing, result, bars)
+        exact, known = standing.levels == self.ladder.top, ~np.isnan(found.means)
+        widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
+        values = [one.numbers(result) for one in self._found]
+        errors = standard_errors(self.ladder, standing, found.means, values)
+        return Estimated(found.means, widths, self._images(standing), errors)
 
     def _images(self, standing: Standing) -> Ints:
         """Return how many images each point stands on."""
         return np.where(standing.levels < 0, 0, np.array(self.ladder.prefixes)[standing.levels])
 
 
-def run(rounds: Rounds, evaluate: Callable[[int, Ints], tuple[Values, Hits | None]]) -> None:
-    """Run all rounds here: `evaluate` gets a point and images, and returns losses and hits in their order."""
+def run(rounds: Rounds, evaluate: Callable[[int, Ints], PerExample]) -> None:
+    """Run all rounds here: `evaluate` gets a point and images, and returns what these give, in their order."""
     while requests := rounds.next():
         for request in requests:
             images = rounds.ladder.frame.order[request.start : request.stop]
-            rounds.take(request, *evaluate(request.point, images))
+            rounds.take(request, evaluate(request.point, images))

@@ -1,4 +1,4 @@
-"""Per-image losses of slices, appended by every rank to a file of its own beside the surface; knows no HDF5."""
+"""Appends what each image of a slice gave to a file of every rank's own beside the surface, and reads it back."""
 
 import re
 import struct
@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.files.records import Kind, RecordFile, read_records
+from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.shards import Shard
 
 MAGIC = b"landscape_mpi images 1\n"
 HEAD = struct.Struct("<IHHQQ")
-"""Point, split, whether there are hits, first image and number of images."""
+"""Point, split, whether there are hits and twice the number of other metrics, first image and number of images."""
+LENGTH = struct.Struct("<H")
+"""Bytes of a metric's name."""
 NAME = re.compile(r"(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
 
 
@@ -26,15 +30,13 @@ class Evaluated:
         point: Number of the point in the grid, row by row.
         split: Number of the split.
         start: Place of the first image in the order in which images are evaluated.
-        losses: Per image, float64 [n].
-        hits: Per image, bool [n]; None where targets are no classes.
+        found: What each image gave.
     """
 
     point: int
     split: int
     start: int
-    losses: NDArray[np.float64]
-    hits: NDArray[np.bool_] | None
+    found: PerExample
 
 
 def journal_folder(surface: Path) -> Path:
@@ -86,27 +88,61 @@ def _prefix(shard: Shard | None) -> str:
 
 
 def pack(evaluated: Evaluated) -> bytes:
-    """Return a slice's results as bytes."""
-    hits = b"" if evaluated.hits is None else np.packbits(evaluated.hits).tobytes()
-    count, known = len(evaluated.losses), evaluated.hits is not None
-    head = HEAD.pack(evaluated.point, evaluated.split, known, evaluated.start, count)
-    return head + np.ascontiguousarray(evaluated.losses, "<f8").tobytes() + hits
+    """Return a slice's results as bytes: losses, hits one bit each, then every other metric under its name."""
+    found, (hits,) = evaluated.found, ACCURACY.results
+    others = {name: values for name, values in found.others.items() if name != hits.name}
+    known = (hits.name in found.others) + 2 * len(others)
+    parts = [HEAD.pack(evaluated.point, evaluated.split, known, evaluated.start, len(found)), _floats(found.losses)]
+    if known % 2:
+        parts.append(np.packbits(found.others[hits.name].astype(bool)).tobytes())
+    for name, values in others.items():
+        parts += [LENGTH.pack(len(name.encode())), name.encode(), _floats(values)]
+    return b"".join(parts)
+
+
+def _floats(values: NDArray[np.generic]) -> bytes:
+    return np.ascontiguousarray(values, "<f8").tobytes()
 
 
 def unpack(payload: bytes) -> Evaluated:
-    """Return a slice's results from sound bytes."""
+    """Return a slice's results from sound bytes.
+
+    Raises:
+        ValueError: the bytes are not as long as they say.
+    """
+    if len(payload) < HEAD.size:
+        raise ValueError("shorter than its head")
     point, split, known, start, count = HEAD.unpack_from(payload)
-    losses = np.frombuffer(payload, "<f8", count, HEAD.size).astype(np.float64)
-    packed = np.frombuffer(payload, np.uint8, offset=HEAD.size + 8 * count)
-    return Evaluated(point, split, start, losses, np.unpackbits(packed, count=count).astype(bool) if known else None)
+    end = HEAD.size
+
+    def take(length: int) -> bytes:
+        nonlocal end
+        end += length
+        if end > len(payload):
+            raise ValueError("shorter than its head says")
+        return payload[end - length : end]
+
+    losses = np.frombuffer(take(8 * count), "<f8").astype(np.float64)
+    others: dict[str, NDArray[np.generic]] = {}
+    if known % 2:
+        packed = np.frombuffer(take(-(-count // 8)), np.uint8)
+        others[ACCURACY.results[0].name] = np.unpackbits(packed, count=count).astype(bool)
+    for _ in range(known // 2):
+        (length,) = LENGTH.unpack(take(LENGTH.size))
+        name = take(length).decode()
+        others[name] = np.frombuffer(take(8 * count), "<f8").astype(np.float64)
+    if end < len(payload):
+        raise ValueError("longer than its head says")
+    return Evaluated(point, split, start, PerExample(losses, others))
 
 
 def sound(payload: bytes) -> bool:
     """Whether bytes are as long as their head says."""
-    if len(payload) < HEAD.size:
+    try:
+        unpack(payload)
+    except ValueError:
         return False
-    _, _, known, _, count = HEAD.unpack_from(payload)
-    return bool(len(payload) == HEAD.size + 8 * count + (-(-count // 8) if known else 0))
+    return True
 
 
 KIND = Kind(MAGIC, sound)

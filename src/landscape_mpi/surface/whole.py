@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, SweepJob
 from landscape_mpi.metrics.names import dtype_of, result_names
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LONGEST, check_schema
 
@@ -50,7 +51,7 @@ def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis
 
 
 def _layout(shape: tuple[int, ...], job: SweepJob) -> dict[str, Kind]:
-    results = result_names(job.data.splits, job.metrics, sampled=job.sampling is not None)
+    results = result_names(job.data.splits, asked(job.metrics), sampled=job.sampling is not None)
     books = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     ends = {"complete": "u1", "finished": "f8", "rounds": "i8"}
     return {

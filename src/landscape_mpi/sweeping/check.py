@@ -107,9 +107,9 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
-    evaluator.per_image(Point(0.0, 0.0), split, some)  # the first batch warms up
+    evaluator.per_example(Point(0.0, 0.0), split, some)  # the first batch warms up
     started = time.perf_counter()
-    evaluator.per_image(Point(0.0, 0.0), split, some)
+    evaluator.per_example(Point(0.0, 0.0), split, some)
     seconds = (time.perf_counter() - started) / some.stop
     anew = experiment.anew  # more images at every point, for running statistics
     each = seconds * (sum(images.values()) + anew) + curvature_seconds

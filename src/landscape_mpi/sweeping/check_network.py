@@ -145,7 +145,7 @@ class Comparison:
     def _differs_at(self, evaluator: Evaluator, point: Point) -> str | None:
         expected = self.known[point]
         try:
-            found = {split: evaluator.per_image(point, split, slice(0, FIRST_EXAMPLES)).losses for split in expected}
+            found = {split: evaluator.per_example(point, split, slice(0, FIRST_EXAMPLES)).losses for split in expected}
         except Interrupted:
             raise
         except Exception as error:

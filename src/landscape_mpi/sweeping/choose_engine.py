@@ -10,12 +10,13 @@ import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, PerImage
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, summarise
 from landscape_mpi.log import log
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.check_network import CENTRE, Comparison, evaluator_of, needs_afresh
-from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, means, per_image_at
+from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, per_example_at
 from landscape_mpi.sweeping.experiment import Experiment
 from landscape_mpi.sweeping.precision import difference
 
@@ -47,7 +48,7 @@ class Engine:
     name: str
     evaluator: Evaluator
     centre: Mapping[str, float]
-    images: Mapping[str, PerImage]
+    images: Mapping[str, PerExample]
     afresh: bool = False
 
 
@@ -133,11 +134,11 @@ class _Trials:
         task, batch = self.experiment.task, Batch(self.batch)
         network = together(self.world, task.calibrated, self.experiment.theta.network)
 
-        def evaluate(split: str, images: slice) -> PerImage:
+        def evaluate(split: str, images: slice) -> PerExample:
             return batch.attempt(lambda n: task.evaluate(network, split, images, n))
 
         found = evaluate_all(self.world, self.experiment, evaluate, self.batch)
-        return means(found, self.experiment.job.values.metrics)
+        return summarise(found, self.experiment.task.metrics)
 
     def trial(self, name: str, plain: Mapping[str, float]) -> Engine | str:
         """Return the engine, or why it is not to be had."""
@@ -145,8 +146,8 @@ class _Trials:
             built = self.built.pop(name, None) or self._build_on_all(name)
             if isinstance(built, str):
                 return built
-            images = evaluate_all(self.world, self.experiment, per_image_at(built, CENTRE), self.batch)
-            ours = means(images, self.experiment.job.values.metrics)
+            images = evaluate_all(self.world, self.experiment, per_example_at(built, CENTRE), self.batch)
+            ours = summarise(images, self.experiment.task.metrics)
             reason = difference(plain, ours, self.experiment.precision.tolerance)
             if not reason and name != "eager":
                 found = self.comparison.differs(self.world, built)
@@ -179,9 +180,9 @@ class _Trials:
         experiment, point = self.experiment, far_corner(self.experiment.job.values.chosen_grid)
         eager = together(self.world, EagerEvaluator, experiment.theta.network, self.plane, experiment.task, self.batch)
         plain, ours = (
-            means(
-                evaluate_all(self.world, experiment, per_image_at(one, point), self.batch, FAR_IMAGES),
-                experiment.job.values.metrics,
+            summarise(
+                evaluate_all(self.world, experiment, per_example_at(one, point), self.batch, FAR_IMAGES),
+                experiment.task.metrics,
             )
             for one in (eager, evaluator)
         )
@@ -206,7 +207,7 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
         for turn in range(TURNS + 1):  # the first one warms up
             for name, evaluator in engines.items():
                 began = clock()
-                evaluator.per_image(CENTRE, split, slice(0, batch))
+                evaluator.per_example(CENTRE, split, slice(0, batch))
                 best[name] = min(best[name], clock() - began) if turn else math.inf
         return best
 

@@ -1,14 +1,15 @@
 """Evaluates a point by all ranks together, each some of the images: to compare engines and precisions."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, PerImage, Point, batches, summarise
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, batches, summarise
 from landscape_mpi.job import Axis, Grid
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.experiment import Experiment
@@ -16,18 +17,18 @@ from landscape_mpi.sweeping.precision import deviation
 
 FAR_IMAGES = 256
 """Images of each split that are compared at the far corner; at the centre all are."""
-PerSlice = Callable[[str, slice], PerImage]
+PerSlice = Callable[[str, slice], PerExample]
 """(split, images) -> what each of the images gives."""
 
 
-def per_image_at(evaluator: Evaluator, point: Point) -> PerSlice:
+def per_example_at(evaluator: Evaluator, point: Point) -> PerSlice:
     """Return what evaluates images of a split at one point."""
-    return lambda split, images: evaluator.per_image(point, split, images)
+    return lambda split, images: evaluator.per_example(point, split, images)
 
 
 def evaluate_all(
     world: World, experiment: Experiment, evaluate: PerSlice, batch: int, limit: int | None = None
-) -> dict[str, PerImage]:
+) -> dict[str, PerExample]:
     """Return what the first `limit` images of each split give, or all of them, the same on every rank; collective.
 
     Ranks share whole batches, so that no bit depends on how many there are.
@@ -36,7 +37,7 @@ def evaluate_all(
     for name, split in experiment.task.splits.items():
         mine = share(min(len(split), limit or len(split)), batch, world)
         part = on_ranks(world, mine.stop > mine.start, evaluate, name, mine)
-        found[name] = PerImage.join([one for one in world.allgather(part) if one is not None])
+        found[name] = PerExample.join([one for one in world.allgather(part) if one is not None])
     return found
 
 
@@ -46,15 +47,6 @@ def share(images: int, batch: int, world: World) -> slice:
     each = math.ceil(len(cuts) / world.size)
     mine = cuts[world.rank * each : (world.rank + 1) * each]
     return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)
-
-
-def means(found: Mapping[str, PerImage], metrics: tuple[str, ...]) -> dict[str, float]:
-    """Return `train_loss`, `train_acc`, ... of per-image results."""
-    return {
-        f"{split}_{name}": value
-        for split, per_image in found.items()
-        for name, value in summarise(per_image, metrics).items()
-    }
 
 
 def far_corner(grid: Grid) -> Point:
@@ -77,8 +69,8 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, batch)
     errors = []
     for point, limit in ((Point(0.0, 0.0), None), (far_corner(values.chosen_grid), FAR_IMAGES)):
-        ours = evaluate_all(world, experiment, per_image_at(evaluator, point), batch, limit)
+        ours = evaluate_all(world, experiment, per_example_at(evaluator, point), batch, limit)
         with without_tf32(experiment.precision.tf32):
-            plain = evaluate_all(world, experiment, per_image_at(exact, point), batch, limit)
-        errors.append(deviation(means(plain, values.metrics), means(ours, values.metrics)))
+            plain = evaluate_all(world, experiment, per_example_at(exact, point), batch, limit)
+        errors.append(deviation(summarise(plain, task.metrics), summarise(ours, task.metrics)))
     return max(errors)

@@ -13,10 +13,11 @@ from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
 from landscape_mpi.data.rows import count
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, PerImage, Task, choose_layout, first_batch, lay_out, mode_note
+from landscape_mpi.evaluate import Batch, Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import log, noter
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.node import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
@@ -169,7 +170,7 @@ def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -
     losses = {}
     for split in task.splits:
 
-        def evaluate(images: int, split: str = split) -> PerImage:
+        def evaluate(images: int, split: str = split) -> PerExample:
             return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), images)
 
         losses[split] = held.attempt(evaluate).losses

@@ -17,6 +17,7 @@ from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, stat
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.job import SweepJob
 from landscape_mpi.job.schema import Evaluate
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint
@@ -171,7 +172,18 @@ def build_task(
     images = None if calibration is None else to(calibration.inputs, device)
     scaled = normalisation(job.data)
     names = Names(job.model.build, job.loss)
-    return Task(resident, scaled, loss, precision.dtype, device, precision.autocast, stop.check, images, names)
+    return Task(
+        resident,
+        scaled,
+        loss,
+        precision.dtype,
+        device,
+        precision.autocast,
+        stop.check,
+        images,
+        names,
+        metrics=asked(job.metrics),
+    )
 
 
 def _parameters(network: nn.Module) -> dict[str, Tensor]:

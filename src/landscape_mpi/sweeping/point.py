@@ -14,7 +14,6 @@ from landscape_mpi.evaluate import Point, measure
 from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
 from landscape_mpi.metrics.names import BAR, IMAGES, means
-from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.scheduler import PieceError
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.surface import Record
@@ -100,7 +99,7 @@ class PointComputer:
         self._constants: dict[str, float] = {}
         if context.job.sampling is not None:
             for name, split in context.experiment.splits.items():
-                self._constants |= {f"{mean}{BAR}": 0.0 for mean in means(name, asked(context.job.metrics))}
+                self._constants |= {f"{mean}{BAR}": 0.0 for mean in means(name, context.experiment.task.metrics)}
                 self._constants[f"{name}{IMAGES}"] = len(split)
 
     def __call__(self, index: Index) -> Record:
@@ -116,8 +115,8 @@ class PointComputer:
         return Record(index, {**values, **self._constants}, self._context.world.rank, seconds, notes)
 
     def _evaluate(self, point: Point) -> tuple[dict[str, float], str]:
-        job, curvature = self._context.job, self._context.curvature
-        values, note = measure(self._runner.evaluator, point, job.data.splits, job.metrics), ""
+        task, curvature = self._context.experiment.task, self._context.curvature
+        values, note = measure(self._runner.evaluator, point, task.splits, task.metrics), ""
         if curvature is not None:
             curved = curvature.at(point)
             values, note = {**values, **curved.values}, curved.note

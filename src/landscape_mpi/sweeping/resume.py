@@ -7,6 +7,7 @@ from pathlib import Path
 from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import JobFile, SweepJob
+from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.plane import real, single
@@ -25,6 +26,7 @@ class Identity:
 
     `shard`: which share of the points the file is for; None for all. `trajectory`: the path of a run on the plane.
     `facts` are recorded of how the plane was found. `centre`: what theta* gives of the first examples, as text.
+    `metrics` are those of the job.
     """
 
     job: JobFile[SweepJob]
@@ -34,6 +36,7 @@ class Identity:
     trajectory: Trajectory | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     centre: str = ""
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def recorded(self) -> Mapping[str, str]:
@@ -93,7 +96,7 @@ def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str |
     return NewSurface(
         alpha=job.chosen_grid.alpha.coordinates(),
         beta=None if job.chosen_grid.beta is None else job.chosen_grid.beta.coordinates(),
-        results=result_names(job.data.splits, job.metrics, sampled=job.sampling is not None),
+        results=result_names(job.data.splits, identity.metrics, sampled=job.sampling is not None),
         delta=_stored(plane.delta),
         eta=None if plane.eta is None else _stored(plane.eta),
         xbuffers=None if statistics is None else _stored(statistics.delta),

@@ -19,7 +19,7 @@ from landscape_mpi.log import log
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
-from landscape_mpi.sampling import PerImage, Rounds, all_images_because, in_order, make_frame, prefixes
+from landscape_mpi.sampling import Rounds, all_images_because, in_order, make_frame, prefixes
 from landscape_mpi.sampling.order import Frame, Ints
 from landscape_mpi.surface import (
     THETA,
@@ -86,7 +86,6 @@ class PieceComputer:
     runner: PointRunner
     shape: tuple[int, ...]
     orders: Mapping[str, Ints]
-    hits: bool
 
     def __call__(self, piece: Piece) -> PieceResult:
         """Evaluate a piece.
@@ -96,10 +95,9 @@ class PieceComputer:
         """
         started = time.perf_counter()
         name, order = list(self.orders.items())[piece.split]
-        images, per_image = order[piece.start : piece.stop], self.runner.evaluator.per_image
-        found = self.runner.run(self.index(piece.point), lambda point: per_image(point, name, images))
-        hits = found.hits if self.hits else None
-        evaluated = Evaluated(piece.point, piece.split, piece.start, found.losses, hits)
+        images, per_example = order[piece.start : piece.stop], self.runner.evaluator.per_example
+        found = self.runner.run(self.index(piece.point), lambda point: per_example(point, name, images))
+        evaluated = Evaluated(piece.point, piece.split, piece.start, found)
         return PieceResult(evaluated, self.runner.world.rank, time.perf_counter() - started, self.runner.note)
 
     def index(self, point: int) -> Index:
@@ -117,7 +115,7 @@ def fill(context: SweepContext) -> Exit:
         identity, orders = world.bcast((coordinator.identity, coordinator.orders) if coordinator else (b"", {}))
         journal = together(world, Journal, context.folder, world.rank, identity, context.identity.shard)
         held.enter_context(journal)
-        compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders, "accuracy" in job.metrics)
+        compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders)
         deaths = Deaths(context.path)
         deaths.log(world, context.visits)
 
@@ -162,13 +160,13 @@ def journal_identity(context: SweepContext) -> bytes:
 def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     """Return rank 0's coordinator, with all that an earlier run left; its files are closed with `held`."""
     folder, identity, shard = context.folder, journal_identity(context), context.identity.shard
-    sampling, shape, accuracy = context.job.sampling, context.job.chosen_grid.shape, "accuracy" in context.job.metrics
+    sampling, shape = context.job.sampling, context.job.chosen_grid.shape
     if sampling is None:
         raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
     if context.found is not None and context.found.done and not folder.is_dir():
         log(context.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
     given = enumerate(context.engine.images.values())  # at theta*, in the order of the data
-    origins = [Evaluated(THETA, n, 0, one.losses, one.hits if accuracy else None) for n, one in given]
+    origins = [Evaluated(THETA, number, 0, found) for number, found in given]
     plan = begin_plan(folder, identity, origins)
     _check_plan(context, plan, sampling)
     if plan.repeated:
@@ -177,10 +175,10 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     for number, (name, split) in enumerate(context.experiment.splits.items()):
         origin = plan.origins[number]
         labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
-        frame = frame_of(origin.losses, labels, sampling, number)
-        rounds = Rounds(frame, PerImage(origin.losses, origin.hits), points, sampling.error, plan.rounds[number])
-        splits.append(SplitState(name, rounds, sampling))
-    slices = hashlib.sha256(identity + b"".join(origin.losses.tobytes() for origin in plan.origins)).digest()
+        frame = frame_of(origin.found.losses, labels, sampling, number)
+        rounds = Rounds(frame, origin.found, points, sampling.error, plan.rounds[number])
+        splits.append(SplitState(name, rounds, sampling, context.experiment.task.metrics))
+    slices = hashlib.sha256(identity + b"".join(origin.found.losses.tobytes() for origin in plan.origins)).digest()
     stored = list(read_journals(folder, slices, shard))
     order = [int(np.ravel_multi_index(index, shape)) for index in context.visits]
     state = SampledState(splits, context.batch, order, stored)
@@ -206,10 +204,10 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
     Raises:
         UserError: on rank 0.
     """
-    points, known = math.prod(context.job.chosen_grid.shape), "accuracy" in context.job.metrics
+    points, ours = math.prod(context.job.chosen_grid.shape), list(context.engine.images.values())
     sizes = [len(split) for split in context.experiment.splits.values()]
-    sound = [len(one.losses) for one in plan.origins] == sizes
-    sound = sound and all((one.hits is not None) == known for one in plan.origins)
+    sound = [len(one.found) for one in plan.origins] == sizes
+    sound = sound and all(a.found.others.keys() == b.others.keys() for a, b in zip(plan.origins, ours, strict=True))
     for size, rounds in zip(sizes, plan.rounds, strict=False):
         sound = sound and climbs(rounds, points, len(prefixes(sampling.error, size)))
     if not sound:

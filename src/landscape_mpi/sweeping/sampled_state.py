@@ -14,9 +14,11 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import BAR, IMAGES, STDERR, is_mean
-from landscape_mpi.sampling import Audit, Estimated, PerImage, Promotion, Request, Rounds, Verdict, relative_bars
+from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface import Audit as AuditResult
@@ -58,6 +60,7 @@ class SplitState:
     name: str
     rounds: Rounds
     sampling: Sampling
+    metrics: Sequence[Metric]
     audit: Audit | None = None
 
     @property
@@ -76,15 +79,13 @@ class SplitState:
 
     def results(self) -> dict[str, NDArray[np.generic]]:
         """Return the estimates of every point [G], by the names of the surface's datasets."""
-
-        def named(name: str, found: Estimated) -> dict[str, NDArray[np.generic]]:
-            return {name: found.means, f"{name}{STDERR}": found.errors, f"{name}{BAR}": found.bars}
-
-        source = self.audit or self.rounds
-        loss = source.loss()
-        accuracy = source.accuracy() if self.rounds.has_hits else None
-        found = {f"{self.name}{IMAGES}": loss.images, **named(f"{self.name}_loss", loss)}
-        return found if accuracy is None else {**found, **named(f"{self.name}_acc", accuracy)}
+        source, results = self.audit or self.rounds, dict[str, NDArray[np.generic]]()
+        for metric in self.metrics:
+            for short, found in source.estimates(metric).items():
+                name = f"{self.name}_{short}"
+                results |= {name: found.means, f"{name}{STDERR}": found.errors, f"{name}{BAR}": found.bars}
+                results[f"{self.name}{IMAGES}"] = found.images
+        return results
 
 
 @dataclass
@@ -145,10 +146,8 @@ class SampledState:
         if entry.wanted == set(entry.parts):
             del self._open[key]
             parts = [entry.parts[start] for start in sorted(entry.parts)]
-            losses, hits = [part.losses for part in parts], [part.hits for part in parts if part.hits is not None]
             split = self.splits[evaluated.split]
-            found = PerImage(np.concatenate(losses), np.concatenate(hits) if hits else None)
-            (split.audit or split.rounds).take(entry.request, found.losses, found.hits)
+            (split.audit or split.rounds).take(entry.request, PerExample.join([part.found for part in parts]))
 
     def give_up(self, piece: Piece) -> None:
         """Give up the point of a piece, and what else comes of its request; of an audit it is one point less."""
@@ -222,11 +221,11 @@ class SampledState:
         missing = []
         for piece in pieces:
             stored = self._stored.pop((piece.split, piece.point, piece.start), None)
-            has_hits = self.splits[piece.split].rounds.has_hits
+            others = self.splits[piece.split].rounds.others
             if (
                 stored is not None
-                and len(stored.losses) == piece.stop - piece.start
-                and (stored.hits is not None) == has_hits
+                and len(stored.found) == piece.stop - piece.start
+                and stored.found.others.keys() == others
             ):
                 self.take(stored)
             else:
@@ -302,7 +301,7 @@ class Coordinator:
 
     def arrived(self, result: PieceResult) -> None:
         """Take what a piece gave, from whichever rank."""
-        images, point = len(result.evaluated.losses), result.evaluated.point
+        images, point = len(result.evaluated.found), result.evaluated.point
         self._state.take(result.evaluated)
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], result.seconds])
         self._work["rank"][point] = result.rank

@@ -11,7 +11,7 @@ from torch.nn import functional
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.data.rows import each, found, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, hits_of, lay_out
+from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, lay_out
 from landscape_mpi.evaluate.gradients import first_batch
 from landscape_mpi.evaluate.layout import choose_layout
 from landscape_mpi.evaluate.losses import Loss
@@ -142,7 +142,8 @@ class Learner:
         self.network.eval()
         everything = slice(0, len(self._task.splits[split]))
         found = self._task.evaluate(self.network, split, everything, EVALUATION_BATCH)
-        return Means(float(found.losses.mean()), math.nan if found.hits is None else 100 * float(found.hits.mean()))
+        accuracy = found.others.get("acc")
+        return Means(float(found.losses.mean()), math.nan if accuracy is None else 100 * float(accuracy.mean()))
 
     def _batches(self) -> Iterator[Tensor]:
         """Yield the indices of each step in a new order; batch norm cannot learn from a remainder of one."""
@@ -164,7 +165,7 @@ class Learner:
         with own_code("train", "the backward pass", lambda: f", on inputs {found(inputs)}", but=PASSED_ON):
             torch.autograd.backward(losses.mean())
         self.optimizer.step()
-        hits = hits_of(outputs, targets)
+        hits = self._task.others(outputs, targets).get("acc")
         return losses.detach(), torch.full_like(losses, math.nan) if hits is None else hits.float()
 
     def _prepare(self, inputs: Tensor) -> Tensor:

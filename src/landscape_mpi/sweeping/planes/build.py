@@ -84,4 +84,5 @@ def build_plane(
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         log(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
-    return plane, Identity(job, seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)
+    metrics = experiment.task.metrics
+    return plane, Identity(job, seed, fingerprints, None, trajectory, built.facts, centre, metrics)

@@ -1,0 +1,48 @@
+"""Holds what each of some examples gave at a point: its loss, and what other metrics say of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.metrics.base import Floats, Result
+from landscape_mpi.metrics.loss import LOSS
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """What each of some examples gave at a point.
+
+    Attributes:
+        losses: Float64, [n].
+        others: What other metrics say, [n], by the names of their results: `acc` bool, others float64.
+    """
+
+    losses: Floats
+    others: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def __getitem__(self, which: slice | NDArray[np.generic]) -> "PerExample":
+        """Return what some of the examples gave, by their places or by a mask."""
+        return PerExample(self.losses[which], {name: values[which] for name, values in self.others.items()})
+
+    def numbers(self, result: Result) -> Floats:
+        """Return the numbers [n] whose mean is a result, in its unit.
+
+        Raises:
+            KeyError: they are not there.
+        """
+        if result in LOSS.results:
+            return self.losses
+        values = self.others[result.name].astype(np.float64, copy=False)
+        return 100.0 * values if result.unit == "%" else values
+
+    @staticmethod
+    def join(parts: "Sequence[PerExample]") -> "PerExample":
+        """Put what several examples gave together, in their order; of other metrics what all parts have."""
+        names = [name for name in parts[0].others if all(name in part.others for part in parts)]
+        others = {name: np.concatenate([part.others[name] for part in parts]) for name in names}
+        return PerExample(np.concatenate([part.losses for part in parts]), others)
