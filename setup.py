@@ -1,18 +1,25 @@
-"""Everything about the package is declared in setup.cfg, but for the kernel: C that is compiled where it can be."""
+"""Everything about the package is declared in setup.cfg, but for the kernels: C that is compiled where it can be."""
 
 from setuptools import Extension, setup
 
-KERNEL = "src/landscape_mpi/engines/kernel/"
+WINOGRAD = "src/landscape_mpi/engines/kernel/"
 
 setup(
     ext_modules=[
         Extension(
             "landscape_mpi.engines._winograd",
-            [KERNEL + "winograd.c"],
-            depends=[KERNEL + "lanes.h"],
+            [WINOGRAD + "winograd.c"],
+            depends=[WINOGRAD + "lanes.h"],
             extra_compile_args=["-O3"],
             optional=True,  # without a C compiler the package works, by other engines
             py_limited_api=True,
-        )
+        ),
+        Extension(
+            "landscape_mpi.plane._normal",
+            ["src/landscape_mpi/plane/kernel/normal.c"],
+            extra_compile_args=["-O3", "-ffp-contract=off"],
+            optional=True,  # without a C compiler numpy draws the same numbers, more slowly
+            py_limited_api=True,
+        ),
     ]
 )

@@ -72,7 +72,7 @@ choose_way() {
 fingerprint() { # changes with everything that the environment depends on
   {
     cat setup.cfg setup.py constraints.txt tools/setup.sh tools/check_setup.py src/landscape_mpi/__init__.py \
-      src/landscape_mpi/engines/kernel/*
+      src/landscape_mpi/engines/kernel/* src/landscape_mpi/plane/kernel/*
     echo "$WAY $PWD $PYTHON $PYTHON_VERSION"
     [ "$WAY" = pip ] || dpkg-query -W "${APT_PACKAGES[@]}" 2>/dev/null || true
   } | cksum | tr ' ' -

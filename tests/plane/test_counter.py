@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.plane import Plane, RandomDirections, counter
-from landscape_mpi.plane.counter import quantiles, standard_normal
+from landscape_mpi.plane.counter import LEVELS, by_kernel, by_numpy, library, quantiles, standard_normal
 
 MANY = 2_000_000
+KEYS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,18 @@ def correlation(a, b):
     return float(np.corrcoef(a, b)[0, 1]) * math.sqrt(len(a))
 
 
-@given(st.integers(0, 2**62), st.integers(0, 1), st.integers(0, 70_000), st.integers(0, 70_000))
+def levels():
+    """The instruction sets of the kernel that this machine has."""
+    return range(library().landscape_normal_level() + 1)
+
+
+def numbers_by(way, start, count, keys, *options):
+    numbers = np.full(count, np.nan, np.float32)
+    way(numbers, start, keys, *options)
+    return numbers
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2), st.integers(0, 70_000), st.integers(0, 70_000))
 def test_a_slice_is_that_of_the_whole(seed, axis, start, length):
     stop = min(start + length, 70_000)
     whole = standard_normal(seed, axis, "conv1.weight", 0, 70_000)
@@ -44,6 +56,45 @@ def test_the_numbers_are_these():
         == "cd2287ab892a824408fdbe5e40af6c44d3b24f063536dec2cde3c4cae8519684"
     )
     assert doctest.testmod(counter) == (0, 2)
+
+
+@pytest.mark.kernel
+@given(st.integers(0, 2**64 - 10_000), st.integers(0, 5000), st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
+def test_the_kernel_gives_the_bits_of_numpy_by_every_instruction_set(start, count, keys):
+    expected = numbers_by(by_numpy, start, count, keys)
+    for level in levels():
+        assert numbers_by(by_kernel, start, count, keys, level).tobytes() == expected.tobytes(), LEVELS[level]
+
+
+def unmixed(word):
+    """The word that the finaliser of MurmurHash3 takes to this one."""
+    for factor in (0xC4CEB9FE1A85EC53, 0xFF51AFD7ED558CCD):
+        word = (word ^ word >> 33) * pow(factor, -1, 2**64) % 2**64
+    return word ^ word >> 33
+
+
+@pytest.mark.kernel
+def test_the_kernel_gives_the_bits_of_numpy_at_both_ends_of_every_power_of_two():
+    """Both are made to hash to these words; the lowest bit is the sign, and the next eleven are not looked at."""
+    ends = [(2**power + step) % 2**64 for power in range(12, 65) for step in (-4096, -1, 0, 1, 4096)]
+    for word in [0, 1, *ends]:
+        keys = (unmixed(unmixed(word)), 0)
+        expected = counter._normal(np.array([word], np.uint64))
+        assert numbers_by(by_numpy, 0, 1, keys).tobytes() == expected.tobytes()
+        for level in levels():
+            assert numbers_by(by_kernel, 0, 1, keys, level).tobytes() == expected.tobytes(), (word, LEVELS[level])
+
+
+@pytest.mark.kernel
+def test_the_kernel_draws_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(counter, "by_numpy", lambda *_: pytest.fail("numpy draws"))
+    assert np.isfinite(standard_normal(0, 0, "weight", 0, 3)).all()
+
+
+def test_without_the_kernel_numpy_draws_the_same(monkeypatch):
+    drawn = standard_normal(3, 2, "weight", 5, 70_000)
+    monkeypatch.setattr(counter, "library", lambda: None)
+    assert standard_normal(3, 2, "weight", 5, 70_000).tobytes() == drawn.tobytes()
 
 
 def test_no_entry_of_the_table_is_near_a_boundary_of_rounding():
@@ -90,7 +141,7 @@ def test_neighbours_are_not_correlated(many, lag):
 def test_axes_seeds_and_names_are_not_correlated():
     streams = [
         standard_normal(seed, axis, name, 0, 50_000)
-        for seed, axis, name in product((0, 1, 2, 2**62), (0, 1), ("conv1.weight", "conv2.weight", "1"))
+        for seed, axis, name in product((0, 1, 2, 2**62), (0, 1, 2), ("conv1.weight", "conv2.weight", "1"))
     ]
     for one, other in combinations(streams, 2):
         assert abs(correlation(one, other)) < 5
@@ -108,8 +159,10 @@ for normalise in ("filter", "layer", "weight", "none"):
 """
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2"])
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_a_plane_has_the_same_bits_with_and_without_vector_instructions(capability):
+    if capability == "avx512" and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("the processor has no AVX-512")
     command = [sys.executable, "-c", PLANE]
     env = {"ATEN_CPU_CAPABILITY": capability, "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()

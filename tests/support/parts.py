@@ -14,6 +14,7 @@ from support.launch import launch, mpirun
 
 WORLD_SIZE = "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+KERNELS = ("landscape_mpi.engines._winograd", "landscape_mpi.plane._normal")
 SLURM_PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 
 
@@ -41,8 +42,9 @@ def no_hdf5() -> str | None:
 
 
 def no_kernel() -> str | None:
-    """Why tests cannot use the compiled kernel."""
-    return None if find_spec("landscape_mpi.engines._winograd") else "the package was installed without a C compiler"
+    """Why tests cannot use the compiled kernels."""
+    missing = [name for name in KERNELS if find_spec(name) is None]
+    return f"the package was installed without a C compiler, or before there was {missing[0]}" if missing else None
 
 
 def no_slurm() -> str | None:

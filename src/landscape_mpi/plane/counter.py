@@ -1,23 +1,30 @@
-"""Standard normal numbers, each a pure function of (seed, axis, name of the tensor, flat index).
+"""Draws standard normal numbers, each a pure function of (seed, axis, name of the tensor, flat index).
 
 No number depends on the one before it, so any part of a tensor can be drawn alone, by any rank and in any order. All
-arithmetic is on integers up to one exact conversion to float32: every processor gives the same bits.
+arithmetic is on integers up to one exact conversion to float32: every processor gives the same bits. A compiled kernel
+draws them; `by_numpy` is its reference, and draws where the package was installed without a C compiler.
 """
 
+import ctypes
 import hashlib
 from functools import cache
+from importlib.util import find_spec
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 GENERATOR = "counter-1"
 """Recorded in a surface whose directions were drawn here; another way to draw needs another name."""
+EXTENSION = "landscape_mpi.plane._normal"
+LEVELS = ("any processor", "AVX2", "AVX-512")
+"""The instruction sets that the kernel is compiled for."""
 
 Words = NDArray[np.uint64]
 
 _BLOCK = 1 << 15
-"""Numbers drawn at a time: what is between the steps stays in the cache."""
+"""Numbers that numpy draws at a time: what is between the steps stays in the cache."""
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, odd
 _FACTORS = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # of the finaliser of MurmurHash3
 _SHIFT = np.uint64(33)
@@ -37,7 +44,7 @@ def standard_normal(seed: int, axis: int, name: str, start: int, stop: int) -> N
 
     Args:
         seed: of the direction, any whole number.
-        axis: 0 for delta, 1 for eta.
+        axis: 0 for delta, 1 for eta, 2 for a third direction.
         name: of the tensor, in the network.
         start: flat index of the first number, in the whole contiguous tensor.
         stop: flat index after the last one.
@@ -47,28 +54,47 @@ def standard_normal(seed: int, axis: int, name: str, start: int, stop: int) -> N
     >>> standard_normal(0, 0, "conv1.weight", 1, 3)
     array([0.06069565, 1.0876455 ], dtype=float32)
     """
+    digest = hashlib.sha256(f"{seed}/{axis}/{name}".encode()).digest()
+    keys = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
     numbers = np.empty(stop - start, np.float32)
-    keys = _keys(seed, axis, name)
-    for first in range(start, stop, _BLOCK):
-        last = min(stop, first + _BLOCK)
-        numbers[first - start : last - start] = _normal(_hash(np.arange(first, last, dtype=np.uint64), *keys))
+    if kernel := library():
+        by_kernel(numbers, start, keys, kernel.landscape_normal_level())
+    else:
+        by_numpy(numbers, start, keys)
     return numbers
 
 
-def _keys(seed: int, axis: int, name: str) -> tuple[np.uint64, np.uint64]:
-    digest = hashlib.sha256(f"{seed}/{axis}/{name}".encode()).digest()
-    first, second = np.frombuffer(digest[:16], "<u8")
-    return np.uint64(first), np.uint64(second)
+@cache
+def library() -> Any:
+    """Return the compiled kernel; None where the package was installed without a C compiler."""
+    spec = find_spec(EXTENSION)
+    if spec is None or spec.origin is None:
+        return None
+    found = ctypes.CDLL(spec.origin)
+    found.landscape_normal.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_long, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p),
+        ctypes.c_int,
+    ]
+    found.landscape_normal.restype = None
+    return found
 
 
-def _hash(counters: Words, first: np.uint64, second: np.uint64) -> Words:
-    """Return 64 bits per counter: two rounds of a mixing function, each with a key of its own."""
-    counters *= _INCREMENT
-    counters += first
-    _mix(counters)
-    counters ^= second
-    _mix(counters)
-    return counters
+def by_kernel(numbers: NDArray[np.float32], start: int, keys: tuple[int, int], level: int) -> None:
+    """Fill a contiguous array with the numbers from `start` on, by the instruction set `LEVELS[level]`."""
+    library().landscape_normal(numbers.ctypes.data, start, numbers.size, *keys, _packed().ctypes.data, level)
+
+
+def by_numpy(numbers: NDArray[np.float32], start: int, keys: tuple[int, int]) -> None:
+    """Fill an array with the numbers from `start` on; the counter is hashed in two rounds, each with a key."""
+    for done in range(0, numbers.size, _BLOCK):
+        block = numbers[done : done + _BLOCK]
+        words = np.arange(start + done, start + done + block.size, dtype=np.uint64)
+        words *= _INCREMENT
+        words += np.uint64(keys[0])
+        _mix(words)
+        words ^= np.uint64(keys[1])
+        _mix(words)
+        block[:] = _normal(words)
 
 
 def _mix(words: Words) -> None:
@@ -100,6 +126,13 @@ def _table() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """
     rounded = np.rint(quantiles()).astype(np.int64)
     return rounded[:-1], rounded[:-1] - rounded[1:]
+
+
+@cache
+def _packed() -> Words:
+    """Return the table as the kernel reads it, a quantile and its drop in the halves of a word."""
+    quantiles, drops = _table()
+    return quantiles.astype(np.uint64) | drops.astype(np.uint64) << np.uint64(32)
 
 
 def quantiles() -> NDArray[np.float64]:
