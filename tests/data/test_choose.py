@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.data import load_split
-from landscape_mpi.data.choose import Choice
+from landscape_mpi.data.split import Choice
 from landscape_mpi.job import SweepJob, difference, read_job
 
 INPUTS = torch.arange(80.0).reshape(20, 4)

@@ -14,7 +14,7 @@ import pytest
 from cifar_files import BATCHES, python2_pickle, random_batch
 
 from landscape_mpi.data import fetch_cifar10, load_split
-from landscape_mpi.data.fetch import FOLDER, OFFICIAL_MD5, OFFICIAL_URL
+from landscape_mpi.data.cifar import FOLDER, OFFICIAL_MD5, OFFICIAL_URL
 from landscape_mpi.errors import UserError
 
 NAMES = [*BATCHES, "test_batch"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import ZOO, build_network, load_checkpoint
-from landscape_mpi.networks.resnet import SHORTCUTS
+from landscape_mpi.networks.zoo import SHORTCUTS
 
 LI2018 = ((0.49137255, 0.48235294, 0.44666667), (0.24705882, 0.24352941, 0.26156863))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

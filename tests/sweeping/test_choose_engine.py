@@ -11,7 +11,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, summarise
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import RankError, Solo
-from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.networks.zoo import resnet
 from landscape_mpi.sweeping import choose_engine as engine
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.experiment import load_experiment

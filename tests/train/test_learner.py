@@ -12,7 +12,7 @@ from training import lesson, run, small_network, squares
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Train
-from landscape_mpi.networks.resnet import resnet
+from landscape_mpi.networks.zoo import resnet
 from landscape_mpi.train import initialise
 from landscape_mpi.train.learner import learning_rate
 

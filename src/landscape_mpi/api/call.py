@@ -14,7 +14,7 @@ import yaml
 from msgspec import structs
 
 from landscape_mpi.api.inputs import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
-from landscape_mpi.data.rows import count
+from landscape_mpi.data.split import count
 from landscape_mpi.errors import Either, Flag, Term, UserError
 from landscape_mpi.job import FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
 from landscape_mpi.plane.plane import can_move

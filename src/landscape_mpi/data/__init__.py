@@ -1,9 +1,7 @@
 """Images and targets as tensors: CIFAR-10, shapes10 or a user's own; knows nothing of MPI, HDF5 or jobs."""
 
-from landscape_mpi.data.fetch import fetch_cifar10
+from landscape_mpi.data.cifar import fetch_cifar10
 from landscape_mpi.data.load import load_split
-from landscape_mpi.data.normalise import DEFAULT_NORMALISATION, Normalisation
-from landscape_mpi.data.rows import Rows
-from landscape_mpi.data.split import Split
+from landscape_mpi.data.split import DEFAULT_NORMALISATION, Normalisation, Rows, Split
 
 __all__ = ["DEFAULT_NORMALISATION", "Normalisation", "Rows", "Split", "fetch_cifar10", "load_split"]

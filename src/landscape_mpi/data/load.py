@@ -1,19 +1,156 @@
-"""From the `data` section of a job, as plain arguments, to a split; knows which data sets there are."""
+"""Loads a split: CIFAR-10, shapes10, or what a user's own callable returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from landscape_mpi.data.choose import Choice
 from landscape_mpi.data.cifar import read_cifar10
-from landscape_mpi.data.rows import each
 from landscape_mpi.data.shapes import ShapesOptions, draw_shapes10
-from landscape_mpi.data.split import Split
-from landscape_mpi.data.user import load_user_split
+from landscape_mpi.data.split import Choice, Rows, Split, count_classes, each
 from landscape_mpi.errors import UserError
+from landscape_mpi.plugin import check_options, own_code, with_options
+
+
+def load_user_split(
+    build: str,
+    function: Callable[..., Any],
+    root: Path | None,
+    split: str,
+    options: Mapping[str, Any],
+    choice: Choice,
+) -> Split:
+    """Call `function(root, split, **options)` and return its first examples.
+
+    Args:
+        build: What the job calls the function, for messages.
+        function: Returns (inputs, targets), each a tensor, a numpy array or a mapping of names to them, or a
+            map-style data set of such pairs, of which those chosen are stacked.
+        root: Passed on.
+        split: Passed on.
+        options: Passed on as keyword arguments.
+        choice: Which examples.
+
+    Raises:
+        UserError: If the function raises, returns anything else, or inputs and targets do not fit together.
+    """
+    check_options("data.options", build, function, options, root, split)
+    with own_code("data.build", build, lambda: f", called for the split '{split}'{with_options(options)}"):
+        found: Any = function(root, split, **options)
+        if _is_pair(found):
+            _check_lengths(build, split, found)
+            which = choice.of(_length(found))
+            inputs, targets = (_each(part, lambda values: _to_tensor(values[which])) for part in found)
+            count, classes = _length(found), _classes(found[1]) if choice.limit else None
+        else:
+            inputs, targets, count = _stack(found, choice)
+            classes = None
+    targets = _each(targets, _as_classes)
+    notes = choice.note(split, targets, count, classes) if isinstance(targets, Tensor) and len(targets) else ()
+    return Split(split, inputs, targets, notes)
+
+
+def _is_pair(found: Any) -> bool:
+    is_two = isinstance(found, tuple | list) and len(found) == 2
+    return is_two and all(isinstance(array, Tensor | np.ndarray) for part in found for array in _arrays(part))
+
+
+def _arrays(part: Any) -> list[Any]:
+    """Return what has a row an example: the values of a mapping, else the part itself."""
+    return list(part.values()) if isinstance(part, Mapping) else [part]
+
+
+def _each(part: Any, change: Callable[[Any], Tensor]) -> Rows:
+    """Return the part as a tensor, or as tensors by name."""
+    return {str(name): change(array) for name, array in part.items()} if isinstance(part, Mapping) else change(part)
+
+
+def _check_lengths(build: str, split: str, pair: Any) -> None:
+    shapes = [list(array.shape) for part in pair for array in _arrays(part)[:1]]
+    if len(shapes) == len(pair) and (not all(shapes) or shapes[0][0] != shapes[1][0]):
+        raise UserError(
+            "data.build",
+            f"{build} returned inputs of shape {shapes[0]} and targets of shape {shapes[1]} for split '{split}'",
+            expected="one target for each input along the first dimension",
+        )
+
+
+def _length(pair: Any) -> int:
+    """Return the number of examples of a pair; 0 where there is no tensor at all."""
+    return next((len(array) for part in pair for array in _arrays(part)), 0)
+
+
+def _classes(targets: Any) -> int | None:
+    return None if isinstance(targets, Mapping) else count_classes(_to_tensor(targets))
+
+
+def _to_tensor(values: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu().contiguous()
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
+def _stack(found: Any, choice: Choice) -> tuple[Rows, Rows, int]:
+    """Return the chosen items of a map-style data set as rows of inputs and of targets, and how many items it has.
+
+    Each tensor is filled in place.
+    """
+    if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
+        raise TypeError(
+            f"it returned a {type(found).__name__}; expected (inputs, targets) as tensors or numpy arrays, "
+            "or a map-style data set"
+        )
+    which = choice.of(len(found))
+    numbers = range(which.stop) if isinstance(which, slice) else which.tolist()
+    if not numbers:
+        raise ValueError("its data set is empty; expected at least one example")
+    stacked = [
+        _each(part, lambda array: _room(len(numbers), _item_tensor(array))) for part in _pair_of(found, numbers[0])
+    ]
+    for place, index in enumerate(numbers):
+        for whole, part in zip(stacked, _pair_of(found, index), strict=True):
+            for tensor, array in zip(_arrays(whole), _arrays(part), strict=True):
+                _put(tensor, place, index, _item_tensor(array))
+    return stacked[0], stacked[1], len(found)
+
+
+def _room(count: int, first: Tensor) -> Tensor:
+    return torch.empty((count, *first.shape), dtype=first.dtype)
+
+
+def _pair_of(found: Any, index: int) -> tuple[Any, Any]:
+    item = found[index]
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise TypeError(f"item {index} of its data set is a {type(item).__name__}; expected (input, target)")
+    return item[0], item[1]
+
+
+def _item_tensor(part: object) -> Tensor:
+    if not isinstance(part, Tensor | np.ndarray | np.generic | int | float):
+        raise TypeError(
+            f"an item of its data set holds a {type(part).__name__}; expected tensors, arrays or numbers; "
+            "give the data set a transform that makes them"
+        )
+    return torch.as_tensor(part).detach()
+
+
+def _put(whole: Tensor, place: int, index: int, part: Tensor) -> None:
+    if part.shape != whole.shape[1:] or part.dtype != whole.dtype:
+        raise ValueError(
+            f"item {index} of its data set has shape {list(part.shape)} and {part.dtype}; expected "
+            f"{list(whole.shape[1:])} and {whole.dtype} as the first has"
+        )
+    whole[place] = part
+
+
+def _as_classes(targets: Tensor) -> Tensor:
+    is_whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    return targets.to(torch.int64) if is_whole else targets
+
 
 SPLITS = ("train", "test")
 

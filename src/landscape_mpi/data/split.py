@@ -1,12 +1,114 @@
-"""One split of a data set as rows of inputs and of targets; knows nothing of files, MPI or jobs."""
+"""A split of a data set: inputs and targets as tensors, which examples are taken, and how inputs are normalised."""
 
 import hashlib
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from landscape_mpi.data.rows import Rows, count, tensors
 from landscape_mpi.errors import UserError
+from landscape_mpi.sampling.order import uniforms
+
+Rows = Tensor | Mapping[str, Tensor]
+"""A tensor [n, ...], or tensors [n, ...] by name: row i of each belongs to example i."""
+
+
+def tensors(rows: Rows) -> Mapping[str, Tensor]:
+    """Return the tensors by name; a single one has none."""
+    return {"": rows} if isinstance(rows, Tensor) else rows
+
+
+def each(rows: Rows, change: Callable[[Tensor], Tensor]) -> Rows:
+    """Return rows of the same form, every tensor changed."""
+    return change(rows) if isinstance(rows, Tensor) else {name: change(tensor) for name, tensor in rows.items()}
+
+
+def to(rows: Rows, device: torch.device) -> Rows:
+    """Return the rows on a device."""
+    return each(rows, lambda tensor: tensor.to(device))
+
+
+def describe(rows: Rows) -> str:
+    """Return names, dtypes and shapes in words."""
+    return ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}".strip() for name, tensor in tensors(rows).items())
+
+
+def found(value: object) -> str:
+    """Return what a value is, in words: names, dtypes and shapes of tensors, however they are put together."""
+    if isinstance(value, Tensor):
+        return describe(value).removeprefix("torch.")
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of " + ", ".join(f"{name!r} ({found(part)})" for name, part in value.items())
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(map(found, value)) or 'nothing'}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def count(rows: Rows) -> int:
+    """Return the number of examples."""
+    return len(next(iter(tensors(rows).values())))
+
+
+def nbytes(rows: Rows) -> int:
+    """Return the memory of all tensors."""
+    return sum(tensor.nbytes for tensor in tensors(rows).values())
+
+
+STREAM = 1 << 32
+"""Of the random numbers: another than those of `sampling`, which takes the number of a split."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The first `limit` examples, None for all, in the random order of a seed, None for the order of the data."""
+
+    limit: int | None = None
+    order: int | None = None
+
+    @property
+    def first(self) -> int | None:
+        """How many examples have to be read where the first ones will do; None for all."""
+        return self.limit if self.order is None else None
+
+    def of(self, count: int) -> slice | NDArray[np.int64]:
+        """Return the examples of `count`; a random order is a function of the seed and of their number alone."""
+        wanted = min(count, self.limit or count)
+        if self.order is None:
+            return slice(0, wanted)
+        return np.argsort(uniforms(self.order, count, STREAM), kind="stable")[:wanted].astype(np.int64)
+
+    def note(self, split: str, targets: Tensor, count: int, classes: int | None = None) -> tuple[str, ...]:
+        """Say where the examples that were taken have few of the classes, as those of a set sorted by class.
+
+        Args:
+            split: its name.
+            targets: of the examples that were taken.
+            count: how many examples there are to take from.
+            classes: how many classes all of them have; None where that is not known.
+        """
+        if self.limit is None or len(targets) >= count or not _are_classes(targets):
+            return ()
+        held = torch.unique(targets)
+        if 2 * len(held) > min(len(targets), classes or 2):
+            return ()
+        what = f"{len(held)} classes alone" if len(held) > 1 else f"class {int(held[0])} alone"
+        of = f", of {classes} classes" if classes else ""
+        way = "" if self.order is not None else "; data.order: 0 takes them in a random order"
+        return (f"{split}: the {len(targets):,} examples taken of {count:,} hold {what}{of}{way}.",)
+
+
+def count_classes(targets: Tensor) -> int | None:
+    """Return how many classes there are among all targets; None where they are no classes."""
+    return len(torch.unique(targets)) if _are_classes(targets) else None
+
+
+def _are_classes(targets: Tensor) -> bool:
+    return not (targets.is_floating_point() or targets.is_complex()) and 0 < targets.numel() == len(targets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +173,66 @@ class Split:
             digest.update(f"{name}{tensor.dtype} {list(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel, in units of the scaled inputs (1.0 is white).
+
+    Raises:
+        UserError: If the lengths differ or are 0, or a number is not finite, or a deviation is not positive.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise UserError(
+                "data.normalize",
+                f"found {len(self.mean)} values in mean and {len(self.std)} in std",
+                expected="one of each for every channel",
+            )
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise UserError(
+                "data.normalize",
+                f"found mean {list(self.mean)} and std {list(self.std)}",
+                expected="finite numbers, and above 0 in std",
+            )
+
+    def apply(self, inputs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return (x - mean) / std for each channel (dimension 1), with x = inputs / 255 where they are uint8.
+
+        The order of the operations is that of torchvision's `ToTensor` and `Normalize`: the same bits.
+
+        Args:
+            inputs: [n, channels, ...], uint8 or floating point; left as they are.
+            dtype: The floating-point type to compute in and to return.
+
+        Raises:
+            UserError: If the inputs have another number of channels.
+        """
+        if inputs.ndim < 2 or inputs.shape[1] != len(self.mean):
+            raise UserError(
+                "data.normalize",
+                f"has {len(self.mean)} channels, but the inputs have shape {list(inputs.shape)}",
+                expected=f"[n, {len(self.mean)}, ...]",
+            )
+        shape = (-1,) + (1,) * (inputs.ndim - 2)
+        mean, std = (_constants(values, dtype, inputs.device).reshape(shape) for values in (self.mean, self.std))
+        scaled = inputs.to(dtype) / 255 if inputs.dtype == torch.uint8 else inputs.to(dtype, copy=True)
+        return scaled.sub_(mean).div_(std)
+
+
+@cache
+def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the values as a tensor; made once, because each copy to a device waits for all that it still has to do."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+DEFAULT_NORMALISATION: dict[str, Normalisation] = {
+    "cifar10": Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616)),
+    "shapes10": Normalisation((0.37, 0.37, 0.37), (0.24, 0.24, 0.24)),
+}
+"""What `data.normalize` is where a job leaves it out; a user's callable has none."""

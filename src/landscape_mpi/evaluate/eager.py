@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from landscape_mpi.data.rows import count
+from landscape_mpi.data.split import count
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point, Task, fast_copy
 from landscape_mpi.evaluate.fresh import fresh

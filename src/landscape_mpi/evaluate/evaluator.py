@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
-from landscape_mpi.data.rows import count, each, found, tensors
+from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.images import Images, batches, parts, rows

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.data import Rows, Split
-from landscape_mpi.data.rows import each, found
+from landscape_mpi.data.split import each, found
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.losses import IGNORED, Loss, ignored, ours
 

@@ -1,16 +1,228 @@
-"""A checkpoint -> theta* in the network: read as data only, names fitted to each other, numbers as the file says."""
+"""Loads a checkpoint into a network: read as data only, names fitted to each other, numbers as the file says."""
 
-from collections.abc import Mapping
+import difflib
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.copies import cast
-from landscape_mpi.networks.entries import Found, find_state
 from landscape_mpi.networks.files import read_weights
-from landscape_mpi.networks.fit import Wanted
+from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
+
+LEVELS = 6
+"""How deep sets of weights are looked for."""
+LARGEST = 5
+"""How many sets are looked at to say what the nearest one lacks."""
+AVERAGED = frozenset(
+    {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow", "slow", "teacher", "target", "momentum"}
+)
+"""Words in the name of weights that stand beside those that were trained."""
+MOMENTS = re.compile(r"(?i)optim|(^|\.)opt(\.|_|$)|exp_avg|grad|scheduler")
+"""In the name of what has the shapes of the weights and is none of them."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A set of tensors within a checkpoint; `name`: the keys that lead to it, with dots, empty for the top."""
+
+    name: str
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An entry read in one way."""
+
+    entry: Entry
+    fit: Fit
+
+    @property
+    def label(self) -> str:
+        """Its name and what its tensors' names begin with; a dot for the whole."""
+        return ".".join(part for part in (self.entry.name, self.fit.prefix.removesuffix(".")) if part) or "."
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by the network's names."""
+        return {name: self.entry.state[key] for name, key in self.fit.names.items()}
+
+    @property
+    def beside(self) -> bool:
+        """Whether its name says that it stands beside the weights that were trained."""
+        words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.label).lower())
+        return not AVERAGED.isdisjoint(words)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Tensors by the network's names, and what a user should know of how they were found."""
+
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def entries(content: Any) -> Iterator[Entry]:
+    """Yield the sets of tensors in nested containers, the outer first; a container that holds itself is seen once."""
+    waiting, seen = deque([("", content, LEVELS)]), set()
+    while waiting:
+        name, held, levels = waiting.popleft()
+        if id(held) in seen or not isinstance(held, Mapping | list):
+            continue
+        seen.add(id(held))
+        named = held.items() if isinstance(held, Mapping) else enumerate(held)
+        parts = {str(key): value for key, value in named if isinstance(key, str | int)}
+        tensors = {key: value for key, value in parts.items() if isinstance(value, Tensor)}
+        if tensors and isinstance(held, Mapping):
+            yield Entry(name, tensors)
+        if levels:
+            waiting.extend((f"{name}.{key}".removeprefix("."), value, levels - 1) for key, value in parts.items())
+
+
+def find_state(wanted: Wanted, content: Any, file: Place, entry: str | None = None, *, asked: bool = True) -> Found:
+    """Return the tensors of the one set of weights that fits the network.
+
+    Args:
+        wanted: What the network takes.
+        content: What the file holds.
+        file: Where it came from.
+        entry: `model.entry`.
+        asked: Whether a file without that entry is refused.
+
+    Raises:
+        UserError: nothing fits, or several sets do and their names do not say which is meant.
+    """
+    found = list(entries(content))
+    if not found:
+        raise UserError(
+            file.key,
+            f"{file.name} holds a {type(content).__name__} without tensors",
+            expected='a state dict, or one under "state_dict" or "model"',
+        )
+    if entry is not None:
+        if named := _named(wanted, found, entry):
+            return _choose(wanted, named, file, asked_for=True)
+        if asked:
+            raise UserError(
+                "model.entry", f"found {entry!r}, which {file} does not hold", remedy=f"it has {_names(found, entry)}"
+            )
+        taken = _choose(wanted, found, file)
+        return Found(taken.state, (f"{file} holds no {entry!r} of model.entry.", *taken.notes))
+    return _choose(wanted, [one for one in found if not MOMENTS.search(one.name)] or found, file)
+
+
+def _named(wanted: Wanted, found: Sequence[Entry], entry: str) -> list[Entry]:
+    """Return the entry of a name; where that is one of several prefixes in a set, the tensors under it."""
+    exact = [one for one in found if (one.name or ".") == entry]
+    if exact:
+        return exact
+    choices = [choice for choice in _complete(wanted, found) if choice.label == entry]
+    return [Entry(choice.entry.name, choice.tensors) for choice in choices]
+
+
+def _choose(wanted: Wanted, found: Sequence[Entry], file: Place, *, asked_for: bool = False) -> Found:
+    choices = _complete(wanted, found)
+    if not choices:
+        return _nearest(wanted, found, file)
+    plain = [choice for choice in choices if not choice.beside] or choices
+    if any(not _same(choice, plain[0]) for choice in plain[1:]):
+        raise UserError(
+            file.key,
+            f"{file.name} holds several sets of weights that fit the network: {_listed([c.label for c in plain])}",
+            remedy="say by model.entry which is meant",
+        )
+    notes = () if asked_for else _told_choice(plain[0], [choice for choice in choices if choice not in plain], file)
+    return _taken(wanted, plain[0], choices, file, notes)
+
+
+def _complete(wanted: Wanted, found: Sequence[Entry]) -> list[Choice]:
+    enough = (entry for entry in found if len(entry.state) >= wanted.fewest)
+    every = (Choice(entry, fit) for entry in enough for fit in fits(wanted, entry.state))
+    return [choice for choice in every if choice.fit.complete]
+
+
+def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
+    """Return what the network's own hooks make of the set that is nearest to it, else refuse it."""
+    largest = sorted(found, key=lambda entry: len(entry.state), reverse=True)[:LARGEST]
+    every = [Choice(entry, fit) for entry in largest for fit in fits(wanted, entry.state)]
+    best = max(every, key=lambda choice: len(choice.fit.names) - len(choice.fit.reshaped))
+    state = through_hooks(wanted, best.fit, best.entry.state)
+    if state is None:
+        raise refusal(wanted, best.fit, best.entry.state, file)
+    return Found(state, (f"{file}: its names are of another version of the network, whose own hooks took them.",))
+
+
+def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: Place, notes: tuple[str, ...]) -> Found:
+    for group in wanted.ties:
+        for name in group[1:]:
+            _check_tied(choice, group[0], name, file)
+    weights = {key for other in choices if other.entry is choice.entry for key in other.fit.names.values()}
+    names = _told_names(choice.fit, [key for key in choice.fit.left if key not in weights])
+    return Found(choice.tensors, (*notes, f"{file}: {names}.") if names else notes)
+
+
+def _told_choice(choice: Choice, others: Sequence[Choice], file: Place) -> tuple[str, ...]:
+    """Say which of several sets was taken, or that there was none but one that stands beside others elsewhere."""
+    if others:
+        rest = _listed([other.label for other in others])
+        text = (
+            f"holds several sets of weights that fit: `{choice.label}` is taken, not {rest}; model.entry names another."
+        )
+        return (f"{file} {text}",)
+    return (f"{file}: `{choice.label}` is taken, the only set of weights in it that fits.",) if choice.beside else ()
+
+
+def _told_names(fit: Fit, left: Sequence[str]) -> str:
+    """Say what was done to names, and which tensors were left out; nothing where all is as in the network."""
+    parts = []
+    if fit.prefix:
+        parts.append(f"its names begin with `{fit.prefix}` and those of the network do not")
+    if fit.own:
+        parts.append(f"names of the network begin with `{fit.own}` and those in it do not")
+    if fit.dropped:
+        parts.append(f"{_listed(sorted(fit.dropped))} within names was left out")
+    if left:
+        more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
+        parts.append(f"left out, as the network does not have it: {_listed(left[:3])}{more}")
+    return "; ".join(parts)
+
+
+def _same(one: Choice, other: Choice) -> bool:
+    """Whether two sets hold the same numbers."""
+    return all(_equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items() if name in other.tensors)
+
+
+def _check_tied(choice: Choice, first: str, second: str, file: Place) -> None:
+    a, b = choice.tensors[first], choice.tensors[second]
+    if a is not b and not _equal(a, b):
+        raise UserError(
+            file.key,
+            f"{file.name}: `{first}` and `{second}` are one tensor in the network and two that differ in it",
+            expected="equal ones, or a network that does not tie them",
+        )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; NaN equals NaN."""
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _names(found: Sequence[Entry], wish: str) -> str:
+    names = [one.name or "." for one in found if not MOMENTS.search(one.name)]
+    near = difflib.get_close_matches(wish, names, 1)
+    return _listed(names[:8]) + (f" (did you mean `{near[0]}`?)" if near else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
 
 CHECKPOINT = "model.checkpoint"
 
@@ -44,7 +256,7 @@ def load_checkpoint(
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """Load a state dict that is in memory, as `load_checkpoint` does a file's; `key` is named in messages."""
-    found = _fitted(network, state, f"{key}: the state dict", None, asked=True)
+    found = _fitted(network, state, Place(key, "the state dict"), None, asked=True)
     network.load_state_dict(found.state, strict=False)
     return found.notes
 
@@ -57,7 +269,7 @@ def open_checkpoint(
     `mapped`: as for `read_weights`.
     """
     content = read_weights(path, key, mapped=mapped)
-    found = _fitted(network, content.loaded, f"{key}: {path}", entry, asked=key == CHECKPOINT)
+    found = _fitted(network, content.loaded, Place(key, str(path)), entry, asked=key == CHECKPOINT)
     if not content.names:
         return found
     shown = ", ".join(content.names[:4]) + (f" and {len(content.names) - 4} more" if len(content.names) > 4 else "")
@@ -66,24 +278,24 @@ def open_checkpoint(
     )
 
 
-def _fitted(network: nn.Module, content: object, file: str, entry: str | None, *, asked: bool) -> Found:
+def _fitted(network: nn.Module, content: object, file: Place, entry: str | None, *, asked: bool) -> Found:
     wanted = Wanted.of(network)
     found = find_state(wanted, content, file, entry, asked=asked)
     for name, tensor in found.state.items():
-        _check_numbers(tensor, wanted.tensors[name], f"{file} holds `{name}`")
+        _check_numbers(tensor, wanted.tensors[name], file.key, f"{file.name} holds `{name}`")
     return found
 
 
-def _check_numbers(tensor: Tensor, ours: Tensor, where: str) -> None:
+def _check_numbers(tensor: Tensor, ours: Tensor, key: str, where: str) -> None:
     """Refuse a tensor that is no plain array, or whose numbers the network's tensor cannot hold."""
     strange = tensor.is_nested or tensor.is_quantized or tensor.is_meta
     if tensor.layout != torch.strided or strange:
         raise UserError(
-            "", f"{where} as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}", expected="plain arrays"
+            key, f"{where} as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}", expected="plain arrays"
         )
     if tensor.is_complex() and not ours.is_complex():
         raise UserError(
-            "",
+            key,
             (
                 f"{where} as complex numbers ({tensor.dtype}), and the network has real ones ({ours.dtype}), which "
                 "would lose the imaginary parts"
@@ -92,7 +304,7 @@ def _check_numbers(tensor: Tensor, ours: Tensor, where: str) -> None:
         )
     whole = not (ours.is_floating_point() or ours.is_complex())
     if whole and tensor.is_floating_point() and not torch.equal(tensor.to(ours.dtype).to(tensor.dtype), tensor):
-        raise UserError("", f"{where} as {tensor.dtype}, and the network has whole numbers there ({ours.dtype})")
+        raise UserError(key, f"{where} as {tensor.dtype}, and the network has whole numbers there ({ours.dtype})")
 
 
 def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""A path -> the weights that lie there, as data only: one file, a Hugging Face folder or an index of shards."""
+"""Reads the weights that lie at a path, as data only: one file, a Hugging Face folder or an index of shards."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from landscape_mpi.data.pickles import HostileError, refuse_hostile_pickle
+from landscape_mpi.data.unpickle import HostileError, refuse_hostile_pickle
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import paths
-from landscape_mpi.networks.inert import read_inert
+from landscape_mpi.networks.torch_files import read_inert
 
 IN_FOLDER = (
     "model.safetensors",
@@ -112,17 +112,16 @@ def _in_folder(folder: Path, key: str) -> Path:
 
 def _weight_map(index: Path, key: str) -> dict[str, str]:
     """Return which shard holds which tensor."""
-    where = f"{key}: {index}"
     if index.stat().st_size > MAX_INDEX:
-        raise UserError("", f"{where} is larger than {MAX_INDEX:,} bytes", expected="an index of shards")
+        raise UserError(key, f"{index} is larger than {MAX_INDEX:,} bytes", expected="an index of shards")
     try:
         found = json.loads(index.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError("", f"{where} is not an index of shards ({type(error).__name__} while reading it)") from None
+        raise UserError(key, f"{index} is not an index of shards ({type(error).__name__} while reading it)") from None
     shards = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
         raise UserError(
-            "", f'{where} has no "weight_map" of names to files', expected=f"an index of shards, or {_EXPECTED}"
+            key, f'{index} has no "weight_map" of names to files', expected=f"an index of shards, or {_EXPECTED}"
         )
     return shards
 

@@ -1,10 +1,11 @@
-"""Names of a network and names in a checkpoint -> which is which; knows no file and converts nothing."""
+"""Finds which tensor of a network is which tensor of a checkpoint, by their names and shapes; reads no file."""
 
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -23,6 +24,16 @@ COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_par
 """Last parts of names that no evaluation reads: counters."""
 PREFIXES = 20
 """How many prefixes are tried: the commonest."""
+
+
+class Place(NamedTuple):
+    """Where weights came from, for messages: the key of the job, and the file or what stands for one."""
+
+    key: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.name}"
 
 
 @dataclass(frozen=True)
@@ -204,27 +215,22 @@ def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict
     return {name: tensor for name, tensor in twin.state_dict().items() if isinstance(tensor, Tensor)}
 
 
-def refusal(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor], file: str) -> UserError:
-    """Return the sentence about a set of weights that does not fit: the first tensor, and how many more."""
-    where = (f"{file} is of another network than ", Key("model.build"))
-    counts = _counts(wanted, fit)
-    for name, tensor in wanted.tensors.items():
-        if name in fit.missing:
-            near = _nearest(name, [*fit.unexpected, *fit.left])
-            return UserError(where, f"the tensor `{name}` {list(tensor.shape)} is missing from it{near}{counts}")
-        if name in fit.reshaped:
-            return UserError(
-                where,
-                (
-                    f"the tensor `{name}` is {list(state[fit.names[name]].shape)} in it and {list(tensor.shape)} in "
-                    f"the network{counts}"
-                ),
-            )
-    name = fit.unexpected[0]
-    near = _nearest(name, list(wanted.tensors))
-    return UserError(
-        where, f"it holds `{name}` {list(state[name].shape)}, which the network does not have{near}{counts}"
-    )
+def refusal(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor], file: Place) -> UserError:
+    """Return the error about a set of weights that does not fit: the first tensor, and how many more."""
+    wrong = {*fit.missing, *fit.reshaped}
+    name = next((name for name in wanted.tensors if name in wrong), None)
+    if name is None:
+        name = fit.unexpected[0]
+        near = _nearest(name, list(wanted.tensors))
+        what = f"it holds `{name}` {list(state[name].shape)}, which the network does not have{near}"
+    elif name in fit.missing:
+        near = _nearest(name, [*fit.unexpected, *fit.left])
+        what = f"the tensor `{name}` {list(wanted.tensors[name].shape)} is missing from it{near}"
+    else:
+        shape, ours = list(state[fit.names[name]].shape), list(wanted.tensors[name].shape)
+        what = f"the tensor `{name}` is {shape} in it and {ours} in the network"
+    found = (f"{file.name} is of another network than ", Key("model.build"), f": {what}{_counts(wanted, fit)}")
+    return UserError(file.key, found)
 
 
 def _nearest(name: str, others: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.data import Rows, Split
-from landscape_mpi.data.rows import tensors
+from landscape_mpi.data.split import tensors
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Parameters
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.assemble import keep_memory
-from landscape_mpi.data.rows import nbytes
+from landscape_mpi.data.split import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point

@@ -11,7 +11,7 @@ from torch import nn
 
 from landscape_mpi.assemble import use_device
 from landscape_mpi.data import Split
-from landscape_mpi.data.rows import count
+from landscape_mpi.data.split import count
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, Task, choose_layout, first_batch, lay_out, mode_note
 from landscape_mpi.evaluate.gradients import FIRST

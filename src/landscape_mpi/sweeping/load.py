@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.assemble import normalisation
 from landscape_mpi.data import Split
-from landscape_mpi.data.rows import describe, each, to
+from landscape_mpi.data.split import describe, each, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, statistics_of
 from landscape_mpi.evaluate.batchnorm import IMAGES

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.data import Normalisation, Split
-from landscape_mpi.data.rows import each, found, to
+from landscape_mpi.data.split import each, found, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, lay_out
 from landscape_mpi.evaluate.gradients import first_batch

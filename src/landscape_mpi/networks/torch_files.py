@@ -1,4 +1,4 @@
-"""A torch file with more than weights in its pickle -> what it holds; every name in it becomes an inert stand-in.
+"""Reads files of torch.save that hold more than weights: every name in the pickle becomes an inert stand-in.
 
 A pickle is a program. In this reader all that it can call are stand-ins made for this one reading: nothing is
 imported, no code of the file or of a library runs, no attribute of a real class is set. Tensors are views of the mapped
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from landscape_mpi.data.pickles import refuse_hostile_pickle
+from landscape_mpi.data.unpickle import refuse_hostile_pickle
 
 NEVER = frozenset(
     {"os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "pty", "code"}
