@@ -17,9 +17,9 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
-from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.load import Named, load_experiment
+from landscape_mpi.sweeping.planes.build import build_plane
 from landscape_mpi.sweeping.point import Grid
-from landscape_mpi.sweeping.sources import Named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     world, job = Solo(), load_job(options.job, SweepJob)
     experiment = load_experiment(job, Named(job), "auto", world)
-    plane, _ = experiment.plane(world, 0)
+    plane, _ = build_plane(world, experiment, 0, None)
     engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
     (name, split), *_ = experiment.splits.items()
     grid, shape, started = Grid.of(job.values.chosen_grid), job.values.chosen_grid.shape, time.perf_counter()

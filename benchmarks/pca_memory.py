@@ -26,10 +26,10 @@ from torch import nn
 from landscape_mpi.job import PcaPlane, SweepJob, load_job
 from landscape_mpi.mpi.shutdown import NEVER
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.load import theta_of
+from landscape_mpi.sweeping.load import Named
 from landscape_mpi.sweeping.planes.pca import components
 from landscape_mpi.sweeping.planes.trajectory import find_run, place
-from landscape_mpi.sweeping.sources import Named
+from landscape_mpi.sweeping.theta import theta_of
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256))
 ENDINGS = {"safetensors": "safetensors", "torch": "pt"}

@@ -24,9 +24,8 @@ from landscape_mpi.networks import load_checkpoint, load_state
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.plane import real, single
-from landscape_mpi.sweeping.broadcast import share_parameters
-from landscape_mpi.sweeping.load import Theta, end_of, load_end, plain_arrays
 from landscape_mpi.sweeping.planes.interpolate import interpolated
+from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays, share_parameters
 
 AXES, SPLITS = ("delta", "eta"), ("train", "test")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -6,7 +6,7 @@ import torch
 
 from landscape_mpi.engines import LANES
 from landscape_mpi.mpi.world import World, together
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 
 BATCH_CPU = 64
 SMALLEST, LARGEST = 64, 4096

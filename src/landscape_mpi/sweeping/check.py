@@ -20,11 +20,10 @@ from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
-from landscape_mpi.sweeping.experiment import Experiment, load_experiment
+from landscape_mpi.sweeping.load import Experiment, Named, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.progress import clock_time
 from landscape_mpi.sweeping.resume import find_surface
-from landscape_mpi.sweeping.sources import Named
 
 AXES = ("alpha", "beta")
 TORCH_ITSELF = 250.0

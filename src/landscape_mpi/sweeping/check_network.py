@@ -23,9 +23,9 @@ from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.experiment import FIRST_EXAMPLES, Experiment, Losses, first_losses, in_own_dtype
-from landscape_mpi.sweeping.load import Theta
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import Tolerance
+from landscape_mpi.sweeping.theta import FIRST_EXAMPLES, Losses, Theta, first_losses, in_own_dtype
 
 P = ParamSpec("P")
 CENTRE, TO, VIA = Point(0.0, 0.0), Point(1.0, 0.0), Point(0.0, 1.0)

@@ -17,7 +17,7 @@ from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.check_network import CENTRE, Comparison, evaluator_of, needs_afresh
 from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, per_example_at
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
 
 AFRESH = "each point gets a fresh copy of the network, put into eval mode there"

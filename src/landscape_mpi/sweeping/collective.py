@@ -12,7 +12,7 @@ from landscape_mpi.job import Axis, Grid
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import deviation
 
 FAR_IMAGES = 256

@@ -13,7 +13,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.surface import DONE, Shard, Surface, coarse_to_fine
 from landscape_mpi.sweeping.choose_engine import Engine
 from landscape_mpi.sweeping.curvature import Curvature
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.resume import Identity
 
 Index = tuple[int, ...]

@@ -17,7 +17,7 @@ from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import reason
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 
 LARGEST = 256
 """Most images of a batch: two backward passes hold ten times as much as a forward one, and more are no faster."""

@@ -1,103 +1,230 @@
-"""A job and its source -> network and data, on this rank's device; knows no name of a file. Writes nothing."""
+"""Loads the network, the data and the loss of a job on every rank, and sees that all ranks hold the same."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscape_mpi.assemble import normalisation
-from landscape_mpi.data import Split
-from landscape_mpi.data.split import describe, each, to
+from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
+from landscape_mpi.data import Rows, Split
+from landscape_mpi.data.split import count, describe, each, tensors, to
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Loss, Names, Task, is_classes, prepared, statistics_of
+from landscape_mpi.evaluate import (
+    Loss,
+    Names,
+    Task,
+    build_loss,
+    choose_layout,
+    first_batch,
+    is_classes,
+    lay_out,
+    mode_note,
+    prepared,
+)
 from landscape_mpi.evaluate.batchnorm import IMAGES
-from landscape_mpi.job import SweepJob
-from landscape_mpi.job.schema import Evaluate
+from landscape_mpi.evaluate.gradients import FIRST
+from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
+from landscape_mpi.log import log, noter
 from landscape_mpi.metrics.registry import asked
-from landscape_mpi.mpi.shutdown import Stop
+from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
-from landscape_mpi.networks import load_checkpoint
-from landscape_mpi.networks.copies import cast, duplicate, own_dtype
-from landscape_mpi.plane.plane import can_move
-from landscape_mpi.plugin import own_code
-from landscape_mpi.sweeping.broadcast import share_splits
-from landscape_mpi.sweeping.precision import PRECISIONS
+from landscape_mpi.networks import load_checkpoint, sha256
+from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.plane import Plane
+from landscape_mpi.surface.centre import WHY, centre_text, other_network
+from landscape_mpi.sweeping.precision import PRECISIONS, Precision
+from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 
 Open = Callable[[str], Split]
 """The name of a split -> the split."""
 
 
-@dataclass(frozen=True)
-class Theta:
-    """The trained network on its device and in the job's dtype, and where it came from.
+class Source(Protocol):
+    """What a sweep is made of; each method is called on every rank, or on one rank a node."""
 
-    Attributes:
-        network: in eval mode, on the device, in the dtype.
-        origin: the network as it was made and its checkpoint loaded, in train mode and its own dtype, on the CPU.
-            Nothing changes it; `parameters` are its own tensors.
-        parameters: real and complex ones; whole numbers are none that can move.
-        statistics: the running ones of batch norm, as stored.
-        buffers: what else its state dict holds, as stored.
-        checkpoint_sha256: a fingerprint.
+    def network(self) -> tuple[nn.Module, str]:
+        """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
+
+    def end(self, theta: Theta, key: str, name: str) -> nn.Module:
+        """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
+
+    def split(self, name: str) -> Split:
+        """Return a split of the data, in memory of the CPU."""
+
+    def loss(self) -> Loss:
+        """Return the loss."""
+
+    def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
+        """Return the plane where its directions are given; None where the job says how to find them."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The files and modules that a job names; `note` gets what a user should know of how weights were found.
+
+    Raises:
+        UserError: something is missing or does not fit.
     """
 
-    network: nn.Module
-    origin: nn.Module
-    parameters: dict[str, Tensor]
-    statistics: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    checkpoint_sha256: str
+    job: JobFile[SweepJob]
     note: Callable[[str], None] = lambda _: None
 
+    def network(self) -> tuple[nn.Module, str]:
+        """Build the network and load its checkpoint."""
+        model = self.job.values.model
+        checkpoint, dtype = self.job.resolve(model.checkpoint), PRECISIONS[self.job.values.evaluate.dtype].dtype
+        network = build_model(self.job)
+        for text in load_checkpoint(network, checkpoint, entry=model.entry, dtype=dtype):
+            self.note(text)
+        return network, sha256(checkpoint)
 
-def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
-    """Return theta* of a network on the CPU, in the mode in which it was made; it is the origin from here on.
+    def end(self, theta: Theta, key: str, name: str) -> nn.Module:
+        """Load a checkpoint into a copy of the network."""
+        network = duplicate(theta.origin)
+        load_checkpoint(network, self.job.resolve(name), key, self.job.values.model.entry)
+        return network
 
-    What it computes from its weights in eval mode is made after they were loaded; its parameters are those of train
-    mode, where a network keeps what can be trained apart.
+    def split(self, name: str) -> Split:
+        """Return a split of the job's data."""
+        return open_split(self.job, name)
+
+    def loss(self) -> Loss:
+        """Return the loss, which may be the user's own."""
+        return build_loss(self.job.values.loss, self.job.path.parent, self.job.values.loss_options)
+
+    def plane(self, theta: Theta, job: SweepJob) -> Plane | None:  # noqa: ARG002 - a job's planes are all to be found
+        """Return None: the job says where its directions come from."""
+        return None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Network, data and fingerprints of a job, on this rank's device.
+
+    `centre`: what the callable's own network gives of the first examples at theta*.
+    """
+
+    job: JobFile[SweepJob]
+    device: torch.device
+    theta: Theta
+    splits: Mapping[str, Split]
+    task: Task
+    data_sha256: str
+    stop: Stop
+    source: Source
+    centre: Losses
+
+    @property
+    def precision(self) -> Precision:
+        """What `evaluate.dtype` stands for."""
+        return PRECISIONS[self.job.values.evaluate.dtype]
+
+    @property
+    def anew(self) -> int:
+        """From how many images running statistics are estimated anew at every point; 0 where they are not."""
+        return 0 if self.task.calibration is None else count(self.task.calibration)
+
+
+def load_experiment(
+    job: JobFile[SweepJob], source: Source, device: str, world: World, stop: Stop = NEVER
+) -> Experiment:
+    """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
 
     Raises:
-        UserError: the network has no batch norm to treat as asked.
+        UserError: something is missing or does not fit, or differs between ranks.
     """
-    with own_code("model.build", "eval() of the network"):
-        copied = duplicate(network).eval()
-    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
-        network.train()
-    parameters, statistics = _parameters(network), statistics_of(network)
-    if evaluate.batchnorm != "keep" and not statistics:
-        raise UserError(
-            f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
-            "statistics; leave the key out."
+    values = job.values
+    tf32 = PRECISIONS[values.evaluate.dtype].tf32
+    name = together(world, choose_device, device, world.local_rank, torch.cuda.device_count())
+    chosen = together(world, use_device, name, tf32)
+    network, fingerprint = together(world, source.network)
+    plain = together(world, eval_copy, network, values.model.build)
+    theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
+    theta = replace(theta, note=noter(world))
+    loss = together(world, source.loss)
+    splits = load_data(values, source.split, loss, world)
+    if isinstance(values.plane, InterpolatedPlane) and values.evaluate.batchnorm == "keep" and theta.statistics:
+        log(
+            world,
+            "note: evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes "
+            "its own.",
         )
-    copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
-    return Theta(copied, network, parameters, statistics, _buffers(network), fingerprint)
+    for note in (note for split in splits.values() for note in split.notes):
+        log(world, f"note: {note}")
+    calibration = load_calibration(values, source.split, world, splits)
+    task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
+    task = in_its_mode(world, task, theta.network, values)
+    short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
+    task = replace(task, layout=_layout(world, theta, short))
+    # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
+    lay_out(theta.network, task.layout)
+    used = splits if calibration is None else {**splits, "calibration": calibration}
+    data = agreed(world, "data", on_ranks(world, world.local_rank == 0, data_sha256, used))
+    own_network, own_task = together(world, in_own_dtype, plain, short)
+    centre = together(world, first_losses, own_network, own_task, values.evaluate.batch)
+    _same_network(world, centre_text(centre), values.evaluate.dtype)
+    return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
 
 
-def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
-    """Return parameters and buffers of another checkpoint of the same network, on the CPU.
-
-    `entry`: `model.entry`, which counts here where the file has it.
+def _same_network(world: World, mine: str, dtype: str) -> None:
+    """See that all ranks have one network; collective.
 
     Raises:
-        UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
+        UserError: on every rank, where one has another network than rank 0.
     """
-
-    def load(network: nn.Module) -> None:
-        for text in load_checkpoint(network, path, key, entry, own_dtype(theta.network)):
-            theta.note(text)
-
-    return end_of(theta, load)
+    found = world.allgather(mine)
+    for rank, text in enumerate(found):
+        if reason := other_network(found[0], text, dtype, ("on rank 0", f"on rank {rank}")):
+            raise UserError(f"{reason}, by the same checkpoint; expected one network: {WHY}.")
 
 
-def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]:
-    """Return parameters and buffers that `load` puts into a copy of the network, on the CPU."""
-    network = duplicate(theta.origin)
-    load(network)
-    return {**_parameters(network), **statistics_of(network), **_buffers(network)}
+def _layout(world: World, theta: Theta, task: Task) -> torch.memory_format:
+    """Return how weights lie in memory, channels last where all ranks find that safe; collective."""
+    layout = together(world, choose_layout, theta.network, task)
+    if all(world.allgather(layout == torch.channels_last)):
+        return torch.channels_last
+    log(
+        world,
+        "note: the network is evaluated with contiguous weights; laid out channels last it computes something else.",
+    )
+    return torch.contiguous_format
+
+
+def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> Task:
+    """Return the task with the mode of torch that its first batch can be evaluated in, the same on all ranks.
+
+    Raises:
+        UserError: on every rank, where the network or the loss raises, or the targets do not fit.
+    """
+    batch = FIRST if job.evaluate.batch == "auto" else job.evaluate.batch
+    known = on_ranks(world, world.rank == 0, first_batch, task, network, batch, "accuracy" in job.metrics)
+    task = replace(task, gradients=world.bcast(known.gradients if known else ""))
+    if text := mode_note(task):
+        log(world, f"note: {text}")
+    return task
+
+
+def agreed(world: World, what: str, fingerprint: str | None) -> str:
+    """Return the fingerprint that all ranks have; a rank other than 0 may pass with None. Collective.
+
+    Raises:
+        UserError: on every rank, where one has another fingerprint than rank 0.
+    """
+    found = world.allgather(fingerprint)
+    for rank, one in enumerate(found):
+        if one is not None and one != found[0]:
+            raise UserError(
+                f"{what}: rank {rank} holds another {what} than rank 0 "
+                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files, or the same arguments, "
+                "everywhere."
+            )
+    return str(found[0])
 
 
 def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict[str, Split]:
@@ -112,8 +239,15 @@ def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict
         return [prepared(open_split(name), loss) for name in names]
 
     splits = {split.name: split for split in share_splits(together(world, opened), world)}
-    if "accuracy" in job.metrics:
-        _check_classes(splits)
+    wrong = [split for split in splits.values() if "accuracy" in job.metrics and not is_classes(split.targets)]
+    if wrong:
+        name, targets = wrong[0].name, wrong[0].targets
+        column = isinstance(targets, Tensor) and targets.dim() == 2 and targets.shape[1] == 1
+        remedy = ", or return targets[:, 0] from data.build" if column else ""
+        raise UserError(
+            f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has {describe(targets)}; "
+            f"write metrics: [loss]{remedy}."
+        )
     return splits
 
 
@@ -186,43 +320,33 @@ def build_task(
     )
 
 
-def _parameters(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in network.named_parameters() if can_move(tensor)}
+@dataclass(frozen=True)
+class _Form:
+    """Makes rows of bytes: the name, dtype and shape of each of their tensors; `single`: they are one tensor."""
+
+    single: bool
+    parts: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
+
+    @staticmethod
+    def of(rows: Rows) -> "_Form":
+        parts = tuple((name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors(rows).items())
+        return _Form(isinstance(rows, Tensor), parts)
+
+    def rows(self, raw: Iterator[NDArray[np.uint8]]) -> Rows:
+        """Return the rows, having taken as many arrays of bytes as there are tensors."""
+        made = {name: torch.from_numpy(next(raw)).view(dtype).reshape(shape) for name, dtype, shape in self.parts}
+        return made[""] if self.single else made
 
 
-def _buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the tensors of a state dict that are neither running statistics nor parameters that can move."""
-    others = {*_parameters(network), *statistics_of(network)}
-    state = network.state_dict().items()
-    return {name: value.clone() for name, value in state if isinstance(value, Tensor) and name not in others}
+def share_splits(made: list[Split], world: World) -> list[Split]:
+    """Return the splits that local rank 0 of each node made, held once in the node's memory; collective."""
 
+    def raw(tensor: Tensor) -> NDArray[np.uint8]:  # numpy lacks some of torch's dtypes, and a window knows none
+        found: NDArray[np.uint8] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        return found
 
-def plain_arrays(network: nn.Module) -> nn.Module:
-    """Return the network.
-
-    Raises:
-        UserError: a tensor of it is no plain array.
-    """
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
-            raise UserError(
-                f"model: the network holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; "
-                "expected plain arrays of numbers."
-            )
-    return network
-
-
-def _check_classes(splits: Mapping[str, Split]) -> None:
-    for name, split in splits.items():
-        if not is_classes(split.targets):
-            raise UserError(
-                f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has "
-                f"{describe(split.targets)}; write metrics: [loss]{_column(split)}."
-            )
-
-
-def _column(split: Split) -> str:
-    """Say how classes in a column become classes."""
-    targets = split.targets
-    column = isinstance(targets, torch.Tensor) and targets.dim() == 2 and targets.shape[1] == 1
-    return ", or return targets[:, 0] from data.build" if column else ""
+    rows = [(split.inputs, split.targets) for split in made]
+    shared = iter(world.share([raw(tensor) for pair in rows for one in pair for tensor in tensors(one).values()]))
+    forms = [(split.name, split.notes, tuple(map(_Form.of, pair))) for split, pair in zip(made, rows, strict=True)]
+    known = next(found for found in world.allgather(forms) if found)
+    return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]

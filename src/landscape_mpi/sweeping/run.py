@@ -35,11 +35,10 @@ from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, visits
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
-from landscape_mpi.sweeping.experiment import Experiment, load_experiment
+from landscape_mpi.sweeping.load import Experiment, Named, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, list_makers
 from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
-from landscape_mpi.sweeping.sources import Named, Source
 
 
 def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:

@@ -14,10 +14,9 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
-from landscape_mpi.sweeping.experiment import load_experiment
+from landscape_mpi.sweeping.load import Named, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
 from landscape_mpi.sweeping.planes.trajectory import in_order
-from landscape_mpi.sweeping.sources import Named
 from support import tiny
 from support.jobs import done, results, tiny_job
 from support.launch import launch

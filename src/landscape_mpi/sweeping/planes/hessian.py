@@ -16,7 +16,7 @@ from landscape_mpi.plane import Parameters, Plane, RandomDirections, moved, scal
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.check_network import CENTRE, Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.request import Built, Request
 
 

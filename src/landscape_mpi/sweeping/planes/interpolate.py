@@ -10,8 +10,8 @@ from landscape_mpi.mpi.world import together
 from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
 from landscape_mpi.plane.directions import UNUSED
 from landscape_mpi.plane.plane import can_move
-from landscape_mpi.sweeping.load import Theta, load_end
 from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.theta import Theta, load_end
 
 EndOf = Callable[[str, str], Parameters]
 """A job's key and the name that it gives -> parameters and buffers of that checkpoint, on the CPU."""

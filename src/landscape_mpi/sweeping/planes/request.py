@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.experiment import Experiment
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.trajectory import Run
 
 

@@ -14,10 +14,10 @@ from landscape_mpi.plane import Parameters, Plane, fit_direction
 from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.shards import recorded_shard
-from landscape_mpi.sweeping.experiment import Experiment
-from landscape_mpi.sweeping.load import Theta
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.request import Built, Request
 from landscape_mpi.sweeping.resume import Identity, find_surface
+from landscape_mpi.sweeping.theta import Theta
 
 
 def build(plane: FilePlane, request: Request) -> Built:

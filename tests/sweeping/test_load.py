@@ -11,7 +11,7 @@ DISAGREE = """
 import json
 from landscape_mpi.errors import UserError
 from landscape_mpi.mpi.communicator import open_world
-from landscape_mpi.sweeping.experiment import agreed
+from landscape_mpi.sweeping.load import agreed
 
 world = open_world()
 same = agreed(world, "data", "abc" if world.rank != 1 else None)

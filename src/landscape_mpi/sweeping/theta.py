@@ -1,0 +1,167 @@
+"""Holds theta*, the trained network, and loads other checkpoints of it; evaluates the network as torch's users do."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import Batch, Task, statistics_of
+from landscape_mpi.job.schema import Evaluate
+from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.mpi.world import World
+from landscape_mpi.networks import load_checkpoint
+from landscape_mpi.networks.copies import cast, duplicate, own_dtype
+from landscape_mpi.plane import Parameters
+from landscape_mpi.plane.plane import can_move
+from landscape_mpi.plugin import own_code
+from landscape_mpi.sweeping.precision import PRECISIONS
+
+FIRST_EXAMPLES = 32
+"""Examples of each split by whose losses networks are compared."""
+Losses = Mapping[str, NDArray[np.float64]]
+"""The losses of the first examples of each split, by its name."""
+
+
+@dataclass(frozen=True)
+class Theta:
+    """The trained network on its device and in the job's dtype, and where it came from.
+
+    Attributes:
+        network: in eval mode, on the device, in the dtype.
+        origin: the network as it was made and its checkpoint loaded, in train mode and its own dtype, on the CPU.
+            Nothing changes it; `parameters` are its own tensors.
+        parameters: real and complex ones; whole numbers are none that can move.
+        statistics: the running ones of batch norm, as stored.
+        buffers: what else its state dict holds, as stored.
+        checkpoint_sha256: a fingerprint.
+    """
+
+    network: nn.Module
+    origin: nn.Module
+    parameters: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    checkpoint_sha256: str
+    note: Callable[[str], None] = lambda _: None
+
+
+def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
+    """Return theta* of a network on the CPU, in the mode in which it was made; it is the origin from here on.
+
+    What it computes from its weights in eval mode is made after they were loaded; its parameters are those of train
+    mode, where a network keeps what can be trained apart.
+
+    Raises:
+        UserError: the network has no batch norm to treat as asked.
+    """
+    with own_code("model.build", "eval() of the network"):
+        copied = duplicate(network).eval()
+    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
+        network.train()
+    parameters, statistics = _parameters(network), statistics_of(network)
+    if evaluate.batchnorm != "keep" and not statistics:
+        raise UserError(
+            f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
+            "statistics; leave the key out."
+        )
+    copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
+    return Theta(copied, network, parameters, statistics, _buffers(network), fingerprint)
+
+
+def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
+    """Return parameters and buffers of another checkpoint of the same network, on the CPU.
+
+    `entry`: `model.entry`, which counts here where the file has it.
+
+    Raises:
+        UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
+    """
+
+    def load(network: nn.Module) -> None:
+        for text in load_checkpoint(network, path, key, entry, own_dtype(theta.network)):
+            theta.note(text)
+
+    return end_of(theta, load)
+
+
+def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]:
+    """Return parameters and buffers that `load` puts into a copy of the network, on the CPU."""
+    network = duplicate(theta.origin)
+    load(network)
+    return {**_parameters(network), **statistics_of(network), **_buffers(network)}
+
+
+def _parameters(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in network.named_parameters() if can_move(tensor)}
+
+
+def _buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the tensors of a state dict that are neither running statistics nor parameters that can move."""
+    others = {*_parameters(network), *statistics_of(network)}
+    state = network.state_dict().items()
+    return {name: value.clone() for name, value in state if isinstance(value, Tensor) and name not in others}
+
+
+def plain_arrays(network: nn.Module) -> nn.Module:
+    """Return the network.
+
+    Raises:
+        UserError: a tensor of it is no plain array.
+    """
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+            raise UserError(
+                f"model: the network holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; "
+                "expected plain arrays of numbers."
+            )
+    return network
+
+
+def eval_copy(network: nn.Module, build: str) -> nn.Module:
+    """Return a copy of a network in eval mode; `build`: the callable that made it.
+
+    Raises:
+        UserError: a tensor of it is no plain array, or the network refuses.
+    """
+    plain = plain_arrays(network)
+    with own_code("model.build", f"eval() of {build}"):
+        return duplicate(plain).eval()
+
+
+def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
+    """Return a network on the task's device in its own dtype, or in float32 where that is less, and the task in it.
+
+    A copy where something has to be changed, else the network itself.
+    """
+    low = any(p.is_floating_point() and torch.finfo(p.dtype).bits < 32 for p in network.parameters())
+    dtype = torch.float32 if low else own_dtype(network)
+    if low:
+        network = cast(duplicate(network), task.device, dtype)
+    elif task.device.type != "cpu":
+        network = duplicate(network).to(task.device)
+    return network, replace(task, dtype=dtype)
+
+
+def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -> Losses:
+    """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time."""
+    held = Batch(FIRST_EXAMPLES if batch == "auto" else min(batch, FIRST_EXAMPLES))
+    losses = {}
+    for split in task.splits:
+
+        def evaluate(images: int, split: str = split) -> PerExample:
+            return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), images)
+
+        losses[split] = held.attempt(evaluate).losses
+    return losses
+
+
+def share_parameters(mine: Parameters | None, names: Sequence[str], world: World) -> Parameters:
+    """Return the parameters that rank 0 holds, on every rank, one at a time: a message has at most 2 GB; collective."""
+    return {name: world.bcast(mine[name] if mine else torch.empty(0)) for name in names}
