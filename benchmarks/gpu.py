@@ -25,6 +25,7 @@ from gpu_ways import Scale, Subject, Way, ceilings, dtypes, precision, seconds
 from landscape_mpi.assemble import use_device
 from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import Point
+from landscape_mpi.log import console
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
 from landscape_mpi.sweeping.context import Options
@@ -114,8 +115,8 @@ def real_sweeps(scale: Scale) -> list[dict[str, Any]]:
         for run, dtype, device in runs:
             (folder / f"{run}.yaml").write_text(JOB.format(images=max(64, scale.exact), dtype=dtype, name=run))
             said = StringIO()
-            with redirect_stderr(said):
-                sweep(folder / f"{run}.yaml", Options(device=device, quiet=True), Solo())
+            with redirect_stderr(said), console(progress=False):
+                sweep(folder / f"{run}.yaml", Options(device=device), Solo())
             found.append(_surface(folder, run, said.getvalue()))
     return found
 

@@ -3,11 +3,13 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from landscape_mpi.log import console
 from support.parts import PARTS, required_here
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -33,6 +35,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if part in required_here():
             pytest.fail(f"{part} is required here, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture
+def lines_on_stderr() -> Iterator[None]:
+    """What is logged goes to standard error, as in a command."""
+    with console():
+        yield
 
 
 @pytest.fixture(scope="session")

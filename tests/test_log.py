@@ -1,5 +1,7 @@
 """Standard output and standard error that are closed, full or left: the work is done, and its exit code says so."""
 
+import logging
+import logging.config
 import os
 import signal
 import subprocess
@@ -177,3 +179,83 @@ def test_an_interrupted_drawing_is_one_sentence(swept):
     assert found.returncode == 75
     assert found.stderr == "landscape-plot: interrupted; run the same command again to draw.\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Rank:
+    """As much of a world as a line depends on."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+
+@pytest.fixture
+def caught():
+    """A handler of the user's own on our logger, and the records it was given."""
+
+    class Caught(logging.Handler):
+        def __init__(self):
+            super().__init__()
+            self.records = []
+
+        def emit(self, record):
+            self.records.append((record.name, record.levelname, record.rank, record.getMessage()))
+
+    handler = Caught()
+    log.LOGGER.addHandler(handler)
+    yield handler.records
+    log.LOGGER.removeHandler(handler)
+
+
+def test_rank_0_alone_says_a_line_unless_it_is_a_ranks_own(caught, capsys):
+    with log.console():
+        for rank in (1, 0):
+            log.log(Rank(rank), f"said by {rank}")
+            log.note(Rank(rank), "known to all")
+            log.say(f"error: rank {rank} failed", logging.ERROR, rank)
+        log.ProgressLine(lambda: 0.0).show(lambda _: "1 of 2", last=True)
+    assert caught == [
+        ("landscape_mpi", "ERROR", 1, "error: rank 1 failed"),
+        ("landscape_mpi", "INFO", 0, "said by 0"),
+        ("landscape_mpi", "WARNING", 0, "note: known to all"),
+        ("landscape_mpi", "ERROR", 0, "error: rank 0 failed"),
+        ("landscape_mpi.progress", "INFO", 0, "1 of 2"),
+    ]
+    assert capsys.readouterr().err == ""  # who catches the lines has them alone
+
+
+def test_a_note_is_said_once(capsys):
+    with log.console():
+        note = log.noter(Rank(0))
+        for text in ("one", "two", "one"):
+            note(text)
+    assert capsys.readouterr().err == "note: one\nnote: two\n"
+
+
+def test_the_logger_is_left_as_it_was(capsys, caplog):
+    with log.console(logging.ERROR, progress=False):
+        log.log(Rank(0), "hidden")
+        log.say("error: shown", logging.ERROR)
+    assert capsys.readouterr().err == "error: shown\n"
+    assert not caplog.records  # no handler of the root says it again
+    assert (log.LOGGER.level, log.PROGRESS.level, log.LOGGER.propagate) == (logging.NOTSET, logging.NOTSET, True)
+    assert not log.LOGGER.handlers
+
+
+@pytest.mark.parametrize("of_command", [True, False])
+def test_code_of_the_users_own_does_not_silence_a_command(capsys, of_command):
+    try:
+        with log.console(of_command=of_command):
+            logging.config.dictConfig({"version": 1})  # disables the loggers that are there
+            logging.disable(logging.CRITICAL)
+            log.log(Rank(0), "a line")
+        assert capsys.readouterr().err == ("a line\n" if of_command else "")
+    finally:
+        logging.disable(logging.NOTSET)
+        log.LOGGER.disabled = log.PROGRESS.disabled = False
+
+
+def test_a_line_names_files_from_the_working_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with log.console():
+        log.log(Rank(0), f"{tmp_path / 's.h5'}: complete.")
+    assert capsys.readouterr().err == "s.h5: complete.\n"

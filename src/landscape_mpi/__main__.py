@@ -1,11 +1,12 @@
 """`python -m landscape_mpi`: turns whatever a command raised into a message and an exit code."""
 
+import logging
 import os
 import sys
 import traceback
 
 from landscape_mpi.errors import Exit, UserError, out_of_memory
-from landscape_mpi.log import say, shield
+from landscape_mpi.log import console, say, shield
 from landscape_mpi.mpi.failures import Parent, fork_rank
 from landscape_mpi.mpi.launcher import launcher_of
 
@@ -16,6 +17,11 @@ def main() -> int:
     A command that runs code of the user's does so in a child of this process, which sees how that ends.
     """
     shield()
+    with console(of_command=True):
+        return _run()
+
+
+def _run() -> int:
     verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
     options, parent, text = None, None, ""
     try:
@@ -35,7 +41,7 @@ def main() -> int:
             raise
         text, code = traceback.format_exc(), Exit.INTERNAL
     if text:
-        say(text)
+        say(text, logging.INFO if code == Exit.RUN_AGAIN else logging.ERROR)
     if parent:
         parent.leave(code)
     return code

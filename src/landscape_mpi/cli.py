@@ -5,6 +5,7 @@ Each command imports what it needs: `info` starts without torch, `fetch` without
 
 import argparse
 import gc
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.log import answer, check_answered, report, say
+from landscape_mpi.log import answer, check_answered, console, report, say
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.shutdown import Stop
 
@@ -37,7 +38,8 @@ def execute(options: argparse.Namespace, parent: Parent | None = None) -> int:
     Raises:
         UserError: the command found a mistake of the user's.
     """
-    return int(options.command(options, parent) if options.own_code else options.command(options))
+    with console(progress=not getattr(options, "quiet", False), of_command=True):
+        return int(options.command(options, parent) if options.own_code else options.command(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -176,7 +178,6 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
         flags = Options(
             device=options.device,
             overwrite=options.overwrite,
-            quiet=options.quiet,
             shard=options.shard,
             time_limit=options.time_limit,
             tolerant=options.on_failure == "continue",
@@ -215,7 +216,7 @@ def train(options: argparse.Namespace, parent: Parent | None) -> int:
         from landscape_mpi.mpi.communicator import open_world
         from landscape_mpi.train import Options, train_jobs
 
-    flags = Options(options.device, options.overwrite, options.quiet, options.time_limit, options.verbose)
+    flags = Options(options.device, options.overwrite, options.time_limit, options.verbose)
     return train_jobs(options.jobs, flags, open_world(parent))
 
 
@@ -228,7 +229,7 @@ def merge(options: argparse.Namespace) -> int:
     lines = [f"{options.surface}: {state(merged.surface)}; {merged.new} of them new"]
     lines += [f"to go on: {command}" for command in remedies(merged.surface)]
     for note in merged.notes:
-        say(f"note: {note}.")
+        say(f"note: {note}.", logging.WARNING)
     report("\n".join(lines))
     return Exit.COMPLETE if merged.surface.complete else Exit.RUN_AGAIN
 

@@ -1,17 +1,151 @@
-"""Writes what a run says: rank 0 alone, to standard error and standard output, which may be full or closed."""
+"""Says what a run does, from rank 0 alone, by Python's `logging`; standard output and error may be full or closed.
+
+Lines go to the logger `landscape_mpi`, those of progress to its child `landscape_mpi.progress`. Nothing is set up at
+import: a command, and a sweep called from Python, write them to standard error while they run.
+"""
 
 import errno
 import io
+import logging
 import os
 import select
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
-from landscape_mpi.errors import Text, UserError, from_here, render
+from landscape_mpi.errors import Calls, Text, UserError, from_here, render
 
+LOGGER = logging.getLogger("landscape_mpi")
+PROGRESS = logging.getLogger("landscape_mpi.progress")
 NUMBERS = {1: "stdout", 2: "stderr"}
+EVERY = 60.0
+"""Seconds between two lines of progress in a file; the first comes sooner."""
+
+
+class Ranked(Protocol):
+    """What a line is said by."""
+
+    rank: int
+
+
+class Line:
+    """The message of a record: words that are rendered where they are read, files named from the working folder."""
+
+    def __init__(self, text: Text, called: Calls = str) -> None:
+        """Take the words, and what to call their terms."""
+        self.text, self.called = text, called
+
+    def __str__(self) -> str:
+        """Return the line."""
+        return from_here(render(self.text, self.called))
+
+
+def log(world: Ranked, text: Text, level: int = logging.INFO) -> None:
+    """Log a line, from rank 0 alone."""
+    if world.rank == 0:
+        say(Line(text), level)
+
+
+def note(world: Ranked, text: Text) -> None:
+    """Log what a user should know of, from rank 0 alone."""
+    log(world, ("note: ", text), logging.WARNING)
+
+
+def noter(world: Ranked) -> Callable[[Text], None]:
+    """Return what logs a note, from rank 0 alone and each text once."""
+    told: set[Text] = set()
+
+    def once(text: Text) -> None:
+        if text not in told:
+            told.add(text)
+            note(world, text)
+
+    return once
+
+
+def say(line: Line | str, level: int = logging.INFO, rank: int = 0) -> None:
+    """Log a line from this rank, which the line has to name where there may be others."""
+    _emit(LOGGER, level, line, rank=rank)
+
+
+def show_progress(line: Line | str, rank: int = 0, *, last: bool = True) -> None:
+    """Log how far the work of this rank is; `last`: whether the next one is not to be written over it."""
+    _emit(PROGRESS, logging.INFO, line, rank=rank, last=last)
+
+
+class ProgressLine:
+    """A line that is logged over and over: ten times a second on a terminal, once a minute elsewhere."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the clock, in seconds."""
+        self._clock, self._next = clock, clock() + EVERY / 10
+        self.terminal = any(isinstance(handler, Console) and handler.terminal for handler in LOGGER.handlers)
+
+    def show(self, text: Callable[[float], str], last: bool = False) -> None:
+        """Log what `text` says at this time of the clock where it is time to, or where it is the last of its kind."""
+        now = self._clock()
+        if last or now >= self._next:
+            self._next = now + (0.1 if self.terminal else EVERY)
+            show_progress(text(now), last=last)
+
+
+def _emit(logger: logging.Logger, level: int, line: Line | str, **extra: object) -> None:
+    """Hand a record to the handlers; what a command says stays, whatever the user's own code does to logging."""
+    if any(isinstance(handler, Console) and handler.of_command for handler in LOGGER.handlers):
+        logger.disabled = False  # as logging.config does to loggers that are there before it
+        enabled = level >= logger.getEffectiveLevel()
+    else:
+        enabled = logger.isEnabledFor(level)
+    if enabled:
+        logger.handle(logger.makeRecord(logger.name, level, __file__, 0, line, (), None, extra=extra))
+
+
+class Console(logging.Handler):
+    """Writes lines to standard error if anything can be; progress on a terminal is written over."""
+
+    def __init__(self, of_command: bool) -> None:
+        """Look what standard error is; `of_command`: whether the process is ours."""
+        super().__init__()
+        self.of_command = of_command
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        text = record.getMessage()
+        if self.terminal and record.name == PROGRESS.name:
+            write(sys.stderr, f"\r{text}\033[K{chr(10) if getattr(record, 'last', False) else ''}")
+        else:
+            write(sys.stderr, f"{text}\n")
+
+
+@contextmanager
+def console(level: int | None = None, *, progress: bool = True, of_command: bool = False) -> Iterator[None]:
+    """Write what is logged to standard error while the block runs, unless the logger has a handler already.
+
+    Args:
+        level: the least level, such as `logging.ERROR`; None for the logger's own, or INFO where it has none.
+        progress: whether progress is shown.
+        of_command: whether the process is ours, so that nothing may silence it.
+    """
+    before = [(logger, logger.level, logger.propagate) for logger in (LOGGER, PROGRESS)]
+    handler = None if LOGGER.handlers else Console(of_command)
+    if handler:
+        LOGGER.addHandler(handler)
+        LOGGER.propagate = False  # handlers of the root would say it twice
+    if level or LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(level or logging.INFO)
+    if not progress:
+        PROGRESS.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        if handler:
+            LOGGER.removeHandler(handler)
+        for logger, least, propagate in before:
+            logger.setLevel(least)
+            logger.propagate = propagate
 
 
 class _Shielded(io.FileIO):
@@ -66,11 +200,6 @@ def _opened(number: int) -> bool:
     return False
 
 
-def say(text: str) -> None:
-    """Write lines to standard error if anything can be."""
-    write(sys.stderr, f"{text}\n")
-
-
 def report(text: str) -> None:
     """Write lines that say what was done to standard output if anything can be: the work is done without them too."""
     write(sys.stdout, from_here(f"{text}\n"))
@@ -101,33 +230,3 @@ def check_answered() -> None:
     if refused is not None and refused.errno != errno.EPIPE:
         found = f"cannot be written ({refused.strerror})"
         raise UserError("standard output", found, expected="something that takes it")
-
-
-class Ranked(Protocol):
-    """What a line is said by."""
-
-    rank: int
-    hear: Callable[[Text], None]
-
-
-def log(world: Ranked, text: Text) -> None:
-    """Write a line, from rank 0 alone: on standard error unless somebody else listens."""
-    if world.rank == 0:
-        world.hear(text)
-
-
-def noter(world: Ranked) -> Callable[[Text], None]:
-    """Return what writes a note, from rank 0 alone and each text once."""
-    told: set[Text] = set()
-
-    def note(text: Text) -> None:
-        if text not in told:
-            told.add(text)
-            log(world, ("note: ", text))
-
-    return note
-
-
-def to_stderr(text: Text) -> None:
-    """Write a line on standard error."""
-    say(from_here(render(text)))

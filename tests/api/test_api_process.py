@@ -1,6 +1,8 @@
 """What a sweep leaves behind in the process that called it: nothing; how it is stopped and gone on with; ranks."""
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -104,6 +106,21 @@ def test_a_few_lines_on_standard_error_and_none_of_a_file_that_is_not_kept(netwo
     assert err.count("\n") == 3
     sweep(network, output=tmp_path / "s.h5")
     assert f"{tmp_path / 's.h5'}: complete." in capsys.readouterr().err
+
+
+def test_a_handler_and_a_level_of_the_users_own_have_the_lines(network, capsys, tmp_path):
+    logger, lines = logging.getLogger("landscape_mpi"), io.StringIO()
+    handler = logging.StreamHandler(lines)
+    logger.addHandler(handler)
+    try:
+        sweep(network)
+        logger.setLevel(logging.WARNING)
+        sweep(network)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert [line.partition(" ")[0] for line in lines.getvalue().splitlines()] == ["engine", "f(0,", "25"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_threads_other_than_the_main_one_may_sweep(network):

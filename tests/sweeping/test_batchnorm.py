@@ -20,6 +20,8 @@ from support.jobs import done, results, tiny_job
 from support.launch import kill_session, launch, start
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("lines_on_stderr")
+
 NORMED = {"model__options": {"batchnorm": True}}
 ENDS = {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}
 LINE = {"plane": {"kind": "interpolate", "to": "to.pt"}, "grid": {"alpha": [-0.5, 1.5, 5]}, **NORMED}
@@ -40,7 +42,7 @@ def in_folder(tmp_path, monkeypatch):
 
 
 def run(job, name="surface.h5", **options):
-    assert sweep(job, Options(device="cpu", quiet=True, **options), Solo()) == Exit.COMPLETE
+    assert sweep(job, Options(device="cpu", **options), Solo()) == Exit.COMPLETE
     with h5py.File(job.parent / name) as file:
         return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
 

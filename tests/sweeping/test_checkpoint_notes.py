@@ -13,6 +13,8 @@ from support import tiny
 from support.jobs import tiny_job
 from support.launch import launch
 
+pytestmark = pytest.mark.usefixtures("lines_on_stderr")
+
 PREFIX = "its names begin with `module._orig_mod.` and those of the network do not."
 
 
@@ -40,7 +42,7 @@ def test_a_trajectory_of_many_checkpoints_is_one_line(tmp_path, capsys):
     job = trajectory(tmp_path)
     check(job, "cpu")
     checked = told(capsys)
-    sweep(job, Options(device="cpu", quiet=True), Solo())
+    sweep(job, Options(device="cpu"), Solo())
     assert checked == told(capsys)
     assert [note.partition(" ")[0] for note in checked] == ["model.checkpoint:", "plane.trajectory:"]
     assert all(note.endswith(PREFIX) for note in checked)
@@ -52,7 +54,7 @@ def test_the_entry_counts_at_every_end_that_has_it(tmp_path, capsys):
     torch.save(weights(4, ""), tmp_path / "via.pt")
     plane = {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}
     job = tiny_job(tmp_path, plane=plane, model__entry="ema", grid={"alpha": [0, 1, 2], "beta": [0, 1, 2]})
-    sweep(job, Options(device="cpu", quiet=True), Solo())
+    sweep(job, Options(device="cpu"), Solo())
     notes = told(capsys)
     assert len(notes) == 1, notes
     (note,) = notes
@@ -76,7 +78,7 @@ def test_float64_files_keep_their_digits_at_both_ends_of_a_line(tmp_path):
     grid = {"alpha": [0, 1e12, 2]}
     plane = {"kind": "interpolate", "to": "to.safetensors"}
     job = tiny_job(tmp_path, plane=plane, grid=grid, evaluate={"dtype": "float64"})
-    sweep(job, Options(device="cpu", quiet=True), Solo())
+    sweep(job, Options(device="cpu"), Solo())
     inputs, targets = tiny.data(None, "train")
     network = tiny.network().double()
     network.load_state_dict({name: state[name] + 1e12 * (other[name] - state[name]) for name in state})
@@ -96,7 +98,7 @@ def test_two_ranks_say_it_once(tmp_path):
 
 def test_other_weights_of_the_same_file_are_another_sweep(tmp_path, capsys):
     torch.save({"model": weights(0), "ema": weights(1)}, tmp_path / "net.pt")
-    sweep(tiny_job(tmp_path), Options(device="cpu", quiet=True), Solo())
+    sweep(tiny_job(tmp_path), Options(device="cpu"), Solo())
     run = launch("sweep", tiny_job(tmp_path, model__entry="ema"), "--device", "cpu")
     assert run.returncode == 2
     assert "model.entry: the file has None and the job says ema" in run.stderr

@@ -18,6 +18,8 @@ from landscape_mpi.sweeping.load import Named, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
 from support.jobs import tiny_job
 
+pytestmark = pytest.mark.usefixtures("lines_on_stderr")
+
 NOISE = """
 import torch
 

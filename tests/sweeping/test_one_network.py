@@ -40,7 +40,7 @@ def job(tmp_path, monkeypatch):
 
 
 def run(job, **options):
-    return sweep(job, Options(device="cpu", quiet=True, **options), Solo())
+    return sweep(job, Options(device="cpu", **options), Solo())
 
 
 def test_a_later_run_with_another_network_is_refused(job, monkeypatch):

@@ -218,7 +218,7 @@ def test_a_checkpoint_is_loaded_before_eval_mode(tmp_path, monkeypatch):
     job = tiny_job(
         tmp_path, model={"build": "merging:build", "checkpoint": "tuned.pt"}, grid=GRID, loss="cross_entropy"
     )
-    assert sweep(job, Options(device="cpu", quiet=True), Solo()) == Exit.COMPLETE
+    assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
     with h5py.File("surface.h5") as file:
         assert file["train_loss"][2] == pytest.approx(at(tuned, {}, 0), rel=1e-6)
 

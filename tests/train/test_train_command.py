@@ -14,6 +14,8 @@ from support.jobs import tiny_job
 from support.launch import finish, kill_session, launch, start
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.usefixtures("lines_on_stderr")
+
 TRAIN = {"epochs": 4, "batch": 8, "lr": 0.05, "augment": False, "drops": [2]}
 SLOW = {"TINY_SLEEP": "0.2"}
 """Five batches an epoch: 1 s."""

@@ -1,5 +1,6 @@
 """Sweeps a network, data and a loss that a program holds, and leaves nothing but the surface."""
 
+import logging
 import os
 import shutil
 import sys
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from landscape_mpi.api.call import Call, argument, in_arguments, in_words_of_arguments
 from landscape_mpi.api.surface import Surface
-from landscape_mpi.errors import Exit, Text, UserError, render
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.files.paths import absolute
-from landscape_mpi.log import log, to_stderr
+from landscape_mpi.log import LOGGER, Line, console, log
 from landscape_mpi.mpi.communicator import world_if_started
 from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
@@ -90,13 +91,13 @@ def sweep(
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
     kept = None if output is None else str(output)
     call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
-    return _run(call, Options(device=device, overwrite=overwrite, quiet=quiet, through_root=output is None), _world())
+    return _run(call, Options(device=device, overwrite=overwrite, through_root=output is None), quiet, _world())
 
 
-def _run(call: Call, options: Options, world: World) -> Surface:
+def _run(call: Call, options: Options, quiet: bool, world: World) -> Surface:
     """Sweep, and leave this process as it was; collective."""
     stop = Stop()
-    with listening(stop), undisturbed(), _place(world, call) as file, _heard(world, options.quiet, call, file):
+    with listening(stop), undisturbed(), _place(world, call) as file, _logged(quiet, call, file):
         try:
             made = together(world, call.given).shared(world)
             job = on_root(world, call.job, made, file)
@@ -140,20 +141,21 @@ def _place(world: World, call: Call) -> Iterator[Path]:
 
 
 @contextmanager
-def _heard(world: World, quiet: bool, call: Call, file: Path) -> Iterator[None]:
-    """Say in the words of the arguments what a sweep says; nothing of a file that is not kept."""
+def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
+    """Log what a sweep says in the words of the arguments, and nothing of a file that is not kept."""
 
-    def hear(words: Text) -> None:
-        text = in_words_of_arguments(render(words, argument))
+    def in_words(record: logging.LogRecord) -> bool:
+        words = record.msg.text if isinstance(record.msg, Line) else str(record.msg)
+        record.msg = text = in_words_of_arguments(str(Line(words, argument)))
         hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
-        if text.startswith("error: ") or not (quiet or hidden):
-            to_stderr(text)
+        return record.levelno >= logging.ERROR or not hidden
 
-    world.hear = hear
+    LOGGER.addFilter(in_words)
     try:
-        yield
+        with console(logging.ERROR if quiet else None):
+            yield
     finally:
-        world.hear = to_stderr
+        LOGGER.removeFilter(in_words)
 
 
 def _surface(world: World, file: Path, output: str | None) -> Surface:

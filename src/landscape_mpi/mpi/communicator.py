@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import gettempdir
@@ -16,8 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import Text
-from landscape_mpi.log import log, to_stderr
+from landscape_mpi.log import note
 from landscape_mpi.mpi import node
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import check_launcher, launcher_of
@@ -50,7 +48,7 @@ def open_world(parent: Parent | None = None) -> World:
             alone = Solo(parent)
             if launcher.size > 1 and parent:
                 tasks = f"this is the shell of a step of {launcher.size} tasks"
-                log(alone, f"note: {tasks}: one process; mpirun starts ranks in it.")
+                note(alone, f"{tasks}: one process; mpirun starts ranks in it.")
             return alone
         if launcher.mute and not _starts():
             check_launcher(1, os.environ)
@@ -104,7 +102,6 @@ class MpiWorld:
         """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
         self._mpi = mpi
         self.communicator, self.parent = communicator, parent
-        self.hear: Callable[[Text], None] = to_stderr
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
@@ -137,9 +134,9 @@ class MpiWorld:
         """Return the arrays of local rank 0, held once in this node's memory; once a rank where no place has room."""
         self._sleep_until_all(self._node)
         forms: list[Form] = self._node.bcast([(array.shape, array.dtype) for array in arrays])
-        shared, note = self._hold(forms)
-        for text in dict.fromkeys(filter(None, self.allgather(note))):
-            log(self, f"note: {text}.")
+        shared, words = self._hold(forms)
+        for text in dict.fromkeys(filter(None, self.allgather(words))):
+            note(self, f"{text}.")
         if shared is None:
             return [self._copy(form, *source) for form, *source in zip_longest(forms, arrays)]
         if self._node.rank == 0:
@@ -163,8 +160,8 @@ class MpiWorld:
             Path(file).unlink(missing_ok=True)
         place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
         short = f"{node.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
-        note = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
-        return found if everywhere else None, note if self._node.rank == 0 else ""
+        words = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
+        return found if everywhere else None, words if self._node.rank == 0 else ""
 
     def _copy(self, form: Form, source: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return this rank's own copy of an array of local rank 0; a message has at most 2 GB."""

@@ -4,6 +4,7 @@ A rank asks for its next piece before it does the one in hand, so that no answer
 thread where MPI lets it, else it does no pieces itself. No rank spins while it waits.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -293,7 +294,7 @@ class _Ending:
 
     def __call__(self, failure: Failure) -> None:
         if self._first.acquire(blocking=False):
-            log(self._world, ("error: ", failure.text))
+            log(self._world, ("error: ", failure.text), logging.ERROR)
             time.sleep(HEARD)
             self._world.abort(failure.code)
         time.sleep(GRACE)

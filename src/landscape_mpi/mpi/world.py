@@ -9,8 +9,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import Text, UserError, out_of_memory
-from landscape_mpi.log import to_stderr
+from landscape_mpi.errors import UserError, out_of_memory
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import local_rank_from
 from landscape_mpi.mpi.shutdown import Interrupted
@@ -38,8 +37,6 @@ class World(Protocol):
     """The process above this one, which sees it die; None in a program of somebody else."""
     threads: bool
     """Whether rank 0 may send and receive in a thread while it computes."""
-    hear: Callable[[Text], None]
-    """Where rank 0's lines go; standard error unless somebody else listens."""
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -75,7 +72,6 @@ class Solo:
         self.host = socket.gethostname()
         self.communicator: Any = None
         self.parent = parent
-        self.hear: Callable[[Text], None] = to_stderr
 
     def barrier(self) -> None:
         """Return: there is nobody to wait for."""

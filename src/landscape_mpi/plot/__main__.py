@@ -1,6 +1,7 @@
 """The command landscape-plot: surfaces or training histories in, figures out; never imports torch or MPI."""
 
 import argparse
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import NoReturn
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Exit, UserError, out_of_memory
-from landscape_mpi.log import check_answered, report, say, shield
+from landscape_mpi.log import check_answered, console, report, say, shield
 from landscape_mpi.plot.options import HISTORY_KINDS, KINDS
 
 
@@ -23,6 +24,11 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run landscape-plot; return its exit code."""
     shield()
+    with console(of_command=True):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         parsed = _parsed(arguments)
         from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
@@ -30,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in draw(parsed):
             report(str(path))
     except (UserError, MemoryError) as error:
-        say(f"landscape-plot: {out_of_memory(error) if isinstance(error, MemoryError) else error}")
+        say(f"landscape-plot: {out_of_memory(error) if isinstance(error, MemoryError) else error}", logging.ERROR)
         return Exit.USER
     except KeyboardInterrupt:
         say("landscape-plot: interrupted; run the same command again to draw.")

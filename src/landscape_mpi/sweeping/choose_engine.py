@@ -11,7 +11,7 @@ import torch
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, summarise
-from landscape_mpi.log import log
+from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
@@ -73,9 +73,9 @@ def choose_engine(
     comparison = together(world, Comparison.of, experiment, plane, batch)
     afresh = needs_afresh(world, experiment, comparison)
     if afresh:
-        log(world, f"note: {AFRESH}: with weights set in place, {afresh}.")
+        note(world, f"{AFRESH}: with weights set in place, {afresh}.")
     if comparison.flat:
-        log(world, f"note: {FLAT}")
+        note(world, FLAT)
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
     trials = _Trials(world, experiment, plane, batch, comparison, bool(afresh))
     plain = trials.plain()
@@ -91,7 +91,7 @@ def choose_engine(
                 "Go on where it was begun, or start afresh with --overwrite."
             )
         if name != "eager":
-            log(world, f"note: not the engine {name}: {found}.")
+            note(world, f"not the engine {name}: {found}.")
     raise CentreMismatchError(
         f"f(0, 0) does not match: {found}; expected them equal to {experiment.precision.tolerance.relative:.0e}. A "
         "network that draws random numbers in eval mode, or changes its own state, does this."

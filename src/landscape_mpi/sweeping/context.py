@@ -1,13 +1,11 @@
 """Holds what the sweep of one plane is made of: ranks, flags, job, plane, engine and surface file."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from landscape_mpi.job import SweepJob
-from landscape_mpi.log import log
+from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import DONE, Shard, Surface, coarse_to_fine
@@ -27,7 +25,6 @@ class Options:
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:K`.
         overwrite: Whether another sweep's file is replaced.
-        quiet: Whether no progress is shown.
         shard: `I/N`, the share of the points that this run computes; None for all.
         time_limit: Seconds after which the sweep stops by itself.
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
@@ -37,7 +34,6 @@ class Options:
 
     device: str = "auto"
     overwrite: bool = False
-    quiet: bool = False
     shard: str | None = None
     time_limit: float | None = None
     tolerant: bool = False
@@ -85,11 +81,6 @@ class SweepContext:
         return self.experiment.job.values
 
     @property
-    def stream(self) -> TextIO | None:
-        """Where progress is shown; None for nowhere."""
-        return None if self.options.quiet else sys.stderr
-
-    @property
     def visits(self) -> list[Index]:
         """The grid indices of this run, all or those of its shard, coarse to fine."""
         return visits(self.job, self.identity.shard)
@@ -101,7 +92,7 @@ class SweepContext:
 
     def log_all_images(self, split: str, why: str) -> None:
         """Say why all images of a split are evaluated at every point of a sampled sweep."""
-        log(self.world, f"note: {split}: all images at every point: {why}.")
+        note(self.world, f"{split}: all images at every point: {why}.")
 
 
 def visits(job: SweepJob, shard: Shard | None) -> list[Index]:

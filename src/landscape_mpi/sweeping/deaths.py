@@ -10,7 +10,7 @@ from pathlib import Path
 
 from landscape_mpi.errors import printable
 from landscape_mpi.files.atomic import atomic_write
-from landscape_mpi.log import log
+from landscape_mpi.log import note
 from landscape_mpi.mpi.failures import LARGEST
 from landscape_mpi.mpi.world import World
 from landscape_mpi.sweeping.context import Index
@@ -48,7 +48,7 @@ class Deaths:
         parts = [f"{once} come last, one at a time"] if once else []
         parts += [f"{twice} are marked failed after two deaths"] if twice else []
         if parts:
-            log(world, f"note: of the points at which a rank died before, {' and '.join(parts)}.")
+            note(world, f"of the points at which a rank died before, {' and '.join(parts)}.")
 
     def end(self, failed: Iterable[Index]) -> None:
         """Remember, of a run that came to its end, one death at each point that failed of it; forget all others."""

@@ -1,5 +1,6 @@
 """Ends a sweep on many ranks with one message and one exit code, and leaves no rank waiting for another."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import ParamSpec
@@ -28,7 +29,7 @@ def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.arg
         world.barrier()  # a launcher kills the other ranks as soon as one has exited with an error
         return code
     except Interrupted as reason:
-        return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN)
+        return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN, logging.INFO)
     except UserError as error:
         return _leave(world, error.told(verbose), Exit.USER)
     except (CentreMismatchError, RankError) as error:
@@ -74,14 +75,14 @@ def some_failed(context: SweepContext, texts: list[str]) -> Exit:
     return Exit.FAILED_POINTS
 
 
-def _leave(world: World, text: str, code: Exit) -> Exit:
-    log(world, text)
+def _leave(world: World, text: str, code: Exit, level: int = logging.ERROR) -> Exit:
+    log(world, text, level)
     world.barrier()
     return code
 
 
 def _end(world: World, text: str, code: int = Exit.INTERNAL) -> Exit:
-    say(text)
+    say(text, logging.ERROR, world.rank)
     if world.size > 1:
         time.sleep(HEARD)
         world.abort(code)

@@ -26,7 +26,7 @@ def fill(context: SweepContext) -> Exit:
     done = context.found.done if context.found else 0
     plan = f"{done} points are there, {len(missing)} to do" if done else f"{len(missing)} points"
     log(world, f"{path}: {plan}, on {ranks(world.size)}.")
-    progress = Progress(done + len(missing), done, context.stream)
+    progress = Progress(done + len(missing), done)
     failed: list[Record] = []
 
     def arrived(record: Record) -> None:

@@ -29,7 +29,7 @@ from landscape_mpi.evaluate import (
 from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
-from landscape_mpi.log import log, noter
+from landscape_mpi.log import note, noter
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.node import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
@@ -150,13 +150,12 @@ def load_experiment(
     loss = together(world, source.loss)
     splits = load_data(values, source.split, loss, world)
     if isinstance(values.plane, InterpolatedPlane) and values.evaluate.batchnorm == "keep" and theta.statistics:
-        log(
+        note(
             world,
-            "note: evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes "
-            "its own.",
+            "evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes its own.",
         )
-    for note in (note for split in splits.values() for note in split.notes):
-        log(world, f"note: {note}")
+    for text in (text for split in splits.values() for text in split.notes):
+        note(world, text)
     calibration = load_calibration(values, source.split, world, splits)
     task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
     task = in_its_mode(world, task, theta.network, values)
@@ -189,9 +188,9 @@ def _layout(world: World, theta: Theta, task: Task) -> torch.memory_format:
     layout = together(world, choose_layout, theta.network, task)
     if all(world.allgather(layout == torch.channels_last)):
         return torch.channels_last
-    log(
+    note(
         world,
-        "note: the network is evaluated with contiguous weights; laid out channels last it computes something else.",
+        "the network is evaluated with contiguous weights; laid out channels last it computes something else.",
     )
     return torch.contiguous_format
 
@@ -206,7 +205,7 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
     known = on_ranks(world, world.rank == 0, first_batch, task, network, batch, "accuracy" in job.metrics)
     task = replace(task, gradients=world.bcast(known.gradients if known else ""))
     if text := mode_note(task):
-        log(world, f"note: {text}")
+        note(world, f"{text}")
     return task
 
 

@@ -1,5 +1,6 @@
 """Evaluates one point of the grid on this rank; an error names the rank, the host and the point."""
 
+import logging
 import time
 import traceback
 from collections.abc import Callable
@@ -75,7 +76,8 @@ class PointRunner:
                 parent.release()
         if self.evaluator.batch < self._logged:
             self._logged = self.evaluator.batch
-            say(f"note: rank {world.rank} on {world.host} evaluates {self._smaller_batch}.")
+            text = f"note: rank {world.rank} on {world.host} evaluates {self._smaller_batch}."
+            say(text, logging.WARNING, world.rank)
         return found
 
     @property

@@ -2,41 +2,21 @@
 
 import time
 from collections.abc import Callable
-from typing import TextIO
 
-from landscape_mpi.log import write
+from landscape_mpi.log import ProgressLine
 
 WIDTH = 30
-EVERY = 60.0
-"""Seconds between two lines in a file; the first comes sooner."""
 Clock = Callable[[], float]
-
-
-class Line:
-    """Where progress is shown, and when; nowhere where the stream is None."""
-
-    def __init__(self, stream: TextIO | None, clock: Clock = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
-        self._next = clock() + EVERY / 10
-        self.terminal = stream is not None and stream.isatty()
-
-    def show(self, text: Callable[[float], str], last: bool = False) -> None:
-        """Show what `text` says at this time of the clock where it is time to, or where it is the last of its kind."""
-        now = self._clock()
-        if self._stream is None or not (last or now >= self._next):
-            return
-        self._next = now + (0.1 if self.terminal else EVERY)
-        write(self._stream, f"\r{text(now)}\033[K{chr(10) if last else ''}" if self.terminal else f"{text(now)}\n")
 
 
 class Progress:
     """Counts points done and says at what rate and how much longer."""
 
-    def __init__(self, total: int, done: int, stream: TextIO | None, clock: Clock = time.monotonic) -> None:
-        """Start at `done` of `total` points; nothing is shown where the stream is None."""
+    def __init__(self, total: int, done: int, clock: Clock = time.monotonic) -> None:
+        """Start at `done` of `total` points."""
         self._total, self._done, self._before = total, done, done
         self._start = clock()
-        self._line = Line(stream, clock)
+        self._line = ProgressLine(clock)
 
     def step(self) -> None:
         """Count one more point and show it where it is time to."""

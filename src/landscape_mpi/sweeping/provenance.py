@@ -13,7 +13,7 @@ import torch
 
 from landscape_mpi import __version__
 from landscape_mpi.engines import kernel_version
-from landscape_mpi.log import log
+from landscape_mpi.log import note
 from landscape_mpi.mpi.communicator import is_started, library_version
 from landscape_mpi.mpi.world import on_root, together
 from landscape_mpi.plane import Plane
@@ -94,7 +94,7 @@ def list_makers(context: SweepContext) -> tuple[list[int], str]:
     earlier = known_makers(found) if found else []
     differing = differences([*earlier, *map(parse, dict.fromkeys(texts))])
     if differing:
-        log(world, f"note: {path}: not all points are computed alike ({differing}): {LAST_DIGITS}.")
+        note(world, f"{path}: not all points are computed alike ({differing}): {LAST_DIGITS}.")
     numbers = on_root(world, enlist, path, texts)
     return numbers, "" if numbers or not differing else f"computed otherwise than points before: {mine}"
 

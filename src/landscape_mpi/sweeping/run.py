@@ -10,7 +10,7 @@ from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.job import JobFile, SweepJob, load_job
-from landscape_mpi.log import log, noter
+from landscape_mpi.log import log, note, noter
 from landscape_mpi.metrics.names import SIZE, STDERR
 from landscape_mpi.mpi.shutdown import Stop, job_end, stop_time
 from landscape_mpi.mpi.world import World, on_root, together
@@ -120,7 +120,7 @@ def _prepare(
     if mode in MODES:  # another version of torch may have chosen another
         experiment = replace(experiment, task=replace(experiment.task, gradients=mode))
     if found and found.unsound:
-        log(world, f"note: {path}: {without_numbers(found.unsound)}, and computed again.")
+        note(world, f"{path}: {without_numbers(found.unsound)}, and computed again.")
         on_root(world, forget, path, found.status)
     batch = int(str(recorded["batch"])) if found else choose_batch(world, experiment)
     name = str(recorded["engine"]) if found else None

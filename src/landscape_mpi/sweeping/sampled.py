@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling, experiment
-from landscape_mpi.log import log
+from landscape_mpi.log import log, note
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
@@ -170,7 +170,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     plan = begin_plan(folder, identity, origins)
     _check_plan(context, plan, sampling)
     if plan.repeated:
-        log(context.world, f"note: {folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
+        note(context.world, f"{folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
     points, splits = math.prod(shape), []
     for number, (name, split) in enumerate(context.experiment.splits.items()):
         origin = plan.origins[number]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
-from landscape_mpi.log import log
+from landscape_mpi.log import ProgressLine, log
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
@@ -25,7 +25,7 @@ from landscape_mpi.surface import Audit as AuditResult
 from landscape_mpi.surface.makers import BY
 from landscape_mpi.sweeping.context import SweepContext
 from landscape_mpi.sweeping.exit import some_failed
-from landscape_mpi.sweeping.progress import Line, Pace
+from landscape_mpi.sweeping.progress import Pace
 
 BATCHES = 8
 """Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""
@@ -266,7 +266,7 @@ class Coordinator:
         self._begun = False
         self._worst, self._waiting, self._later = 0.0, 0, 0
         self._next_write = time.monotonic() + OFTEN
-        self._line, self._pace = Line(context.stream), Pace()
+        self._line, self._pace = ProgressLine(), Pace()
         self._explained: set[str] = set()
         self._failures: dict[int, str] = {}
 

@@ -1,5 +1,6 @@
 """Trains the networks of jobs, each whole on one rank, into folders of checkpoints; goes on where it was stopped."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +12,11 @@ import torch
 
 from landscape_mpi.assemble import build_model, keep_memory, normalisation, open_split, use_device
 from landscape_mpi.data import Split
-from landscape_mpi.errors import Exit, UserError, from_here
+from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.files.paths import check_folder
 from landscape_mpi.job import JobFile, TrainJob, load_job
-from landscape_mpi.log import log, report, say
+from landscape_mpi.log import Line, log, note, report, say, show_progress
 from landscape_mpi.mpi.node import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop, job_end, stop_time
 from landscape_mpi.mpi.world import World, failure_text, on_root
@@ -63,8 +64,8 @@ def train_job(
     folder = job.resolve(job.values.train.output)
     check_folder(folder, "train.output")
     lesson = prepare(job, device, stop)
-    for note in lesson.notes:
-        report(f"note: {note}")
+    for text in lesson.notes:
+        report(f"note: {text}")
     train_into(folder, lesson, report, overwrite=overwrite)
     return checkpoint_path(folder, job.values.train.epochs)
 
@@ -141,7 +142,6 @@ class Options:
 
     device: str = "auto"
     overwrite: bool = False
-    quiet: bool = False
     time_limit: float | None = None
     verbose: bool = False
 
@@ -157,11 +157,11 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
         try:
             jobs = on_root(world, _load, paths)
         except UserError as error:
-            log(world, f"error: {error}")
+            log(world, ("error: ", error), logging.ERROR)
             world.barrier()
             return Exit.USER
         if world.size > len(jobs):
-            log(world, f"note: {len(jobs)} jobs for {world.size} ranks: a job is trained by one rank, the rest wait.")
+            note(world, f"{len(jobs)} jobs for {world.size} ranks: a job is trained by one rank, the rest wait.")
         codes = [_train_one(job, options, world, stop, len(jobs) > 1) for job in jobs[world.rank :: world.size]]
         everyone = [code for found in world.allgather(codes) for code in found]
     return next(code for code in WORST if code in everyone)
@@ -211,23 +211,24 @@ def _train_one(job: JobFile[TrainJob], options: Options, world: World, stop: Sto
     `named`: whether what is printed says which job it is about.
     """
 
-    def note(text: str) -> None:
-        # in one piece: other ranks write too
-        say(from_here(f"{job.path}: {text}" if named else text))
+    def line(text: str) -> Line:
+        return Line(f"{job.path}: {text}" if named else text)
+
+    def show(text: str) -> None:
+        show_progress(line(text), world.rank)
 
     try:
         stop.check()
         device = choose_device(options.device, world.local_rank, torch.cuda.device_count())
-        tell = (lambda _: None) if options.quiet else note
-        place = train_job(job, device, tell, stop=stop, overwrite=options.overwrite)
+        place = train_job(job, device, show, stop=stop, overwrite=options.overwrite)
     except Interrupted as reason:
-        note(f"stopped by {reason}; {GO_ON}")
+        say(line(f"stopped by {reason}; {GO_ON}"), logging.INFO, world.rank)
         return Exit.RUN_AGAIN
     except UserError as error:
-        note(error.told(options.verbose))
+        say(line(error.told(options.verbose)), logging.ERROR, world.rank)
         return Exit.USER
     except BaseException:
-        note(f"error: {failure_text(world)}")
+        say(line(f"error: {failure_text(world)}"), logging.ERROR, world.rank)
         return Exit.INTERNAL
     report(str(place))
     return Exit.COMPLETE

@@ -33,7 +33,7 @@ def save(folder, build, **names):
 
 
 def run(job, **options):
-    assert sweep(job, Options(device="cpu", quiet=True, **options), Solo()) == Exit.COMPLETE
+    assert sweep(job, Options(device="cpu", **options), Solo()) == Exit.COMPLETE
     with h5py.File(job.parent / "surface.h5") as file:
         return {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
 

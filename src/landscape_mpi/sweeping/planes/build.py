@@ -8,7 +8,7 @@ from msgspec import structs
 
 from landscape_mpi.job import FilePlane, HessianPlane, InterpolatedPlane, JobFile, PcaPlane, RandomPlane, SweepJob
 from landscape_mpi.job import Plane as Section
-from landscape_mpi.log import log
+from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.centre import centre_text
@@ -82,7 +82,7 @@ def build_plane(
     along = plane.statistics.theta if plane.statistics else {}
     if others := [name for name in along if name not in theta.statistics]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        log(world, f"note: the buffers {', '.join(others[:3])}{more} move along with the parameters.")
+        note(world, f"the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
     metrics = experiment.task.metrics
     return plane, Identity(job, seed, fingerprints, None, trajectory, built.facts, centre, metrics)
