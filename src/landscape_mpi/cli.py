@@ -204,7 +204,7 @@ def init(options: argparse.Namespace) -> int:
             stream.write(TEMPLATE)
     except OSError as error:
         raise UserError(
-            f"{options.job}: cannot be written ({error.strerror}); expected the name of a new file."
+            options.job, f"cannot be written ({error.strerror})", expected="the name of a new file"
         ) from None
     report(str(options.job))
     return Exit.COMPLETE

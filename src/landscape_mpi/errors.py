@@ -138,7 +138,7 @@ class UserError(Exception):
             sentence += f"; expected {expected}"
         if remedy:
             sentence += (". " if remedy[:1].isupper() else ": " if expected else "; ") + remedy
-        return f"{sentence}."
+        return sentence if sentence.endswith(".") else f"{sentence}."
 
 
 Text: TypeAlias = str | Term | UserError | tuple["Text", ...]

@@ -134,7 +134,7 @@ def test_how_it_ended_is_said(way, surface, fate, words):
 def test_a_lower_limit_that_may_not_be_raised_is_kept_and_said(monkeypatch, surface):
     monkeypatch.setattr("resource.getrlimit", lambda _: (4, 4))
     assert module._cpu_limits(20) == (3, 4)
-    words = module._ending("s.h5", -signal.SIGXCPU, 20)
+    words = str(module._ending("s.h5", -signal.SIGXCPU, 20))
     assert (
         words == "s.h5: reading it took all of the 3 s that ulimit -t allows; the file may be sound: raise that limit."
     )

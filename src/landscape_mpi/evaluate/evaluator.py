@@ -233,8 +233,9 @@ class Task:
         if not isinstance(losses, Tensor) or losses.shape != (examples,):
             what = f"the shape {list(losses.shape)}" if isinstance(losses, Tensor) else found(losses)
             raise UserError(
-                f"loss: it returned {what} for {examples} examples; expected one loss per "
-                f"example, [{examples}] (reduction='none')."
+                "loss",
+                f"it returned {what} for {examples} examples",
+                expected=f"one loss per example, [{examples}] (reduction='none')",
             )
         return losses
 

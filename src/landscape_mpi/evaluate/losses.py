@@ -61,7 +61,7 @@ def build_loss(name: str, folder: Path, options: Mapping[str, Any] | None = None
         return with_loss_options(name, load_plugin("loss", name, folder), options or {})
     if name in OURS:
         return with_loss_options(name, OURS[name], options or {})
-    raise UserError(f"loss: found {name!r}; expected {', '.join(OURS)} or `package.module:callable`.")
+    raise UserError("loss", f"found {name!r}", expected=f"{', '.join(OURS)} or `package.module:callable`")
 
 
 def with_loss_options(name: str, loss: Loss, options: Mapping[str, Any]) -> Loss:
@@ -76,10 +76,10 @@ def with_loss_options(name: str, loss: Loss, options: Mapping[str, Any]) -> Loss
     known = {"cross_entropy": ["ignore_index"]}.get(name, [])
     if set(options) - set(known):
         what = f"no other than {', '.join(known)}" if known else "none"
-        raise UserError(f"loss_options: found {', '.join(map(str, options))} for {name}; expected {what}.")
+        raise UserError("loss_options", f"found {', '.join(map(str, options))} for {name}", expected=what)
     index = options.get("ignore_index", IGNORED)
     if type(index) is not int:
-        raise UserError(f"loss_options.ignore_index: found {index!r}; expected the whole number of what is ignored.")
+        raise UserError("loss_options.ignore_index", f"found {index!r}", expected="the whole number of what is ignored")
     return partial(loss, **options) if options else loss
 
 

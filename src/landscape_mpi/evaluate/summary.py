@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate.evaluator import Evaluator, Point
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample
@@ -28,7 +28,9 @@ def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dic
         for metric, result in asked:
             if metric.needs == "classes" and result.name not in per_example.others:
                 raise UserError(
-                    f"metrics: {metric.key} needs class targets [n] and outputs [n, classes]; write metrics: [loss]."
+                    "metrics",
+                    f"{metric.key} needs class targets [n] and outputs [n, classes]",
+                    remedy=("write ", Key("metrics", ("loss",))),
                 )
             name = f"{split}_{result.name}"
             results[name], results[name + STDERR] = mean_and_error(per_example.numbers(result))

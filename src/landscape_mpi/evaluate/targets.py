@@ -7,10 +7,10 @@ from torch import Tensor
 
 from landscape_mpi.data import Rows, Split
 from landscape_mpi.data.split import each, found
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate.losses import IGNORED, Loss, ignored, ours
 
-FROM_DATA = "data.build"
+FROM_DATA = Key("data.build")
 
 
 def prepared(split: Split, loss: Loss) -> Split:
@@ -32,8 +32,9 @@ def prepared(split: Split, loss: Loss) -> Split:
     counts = (targets != index).reshape(len(targets), -1).any(1)
     if not counts.any():
         raise UserError(
-            f"data: every target of the {split.name} split is {index}, which cross_entropy ignores; expected at least "
-            "one that counts, or another loss_options.ignore_index."
+            "data",
+            f"every target of the {split.name} split is {index}, which cross_entropy ignores",
+            expected="at least one that counts, or another loss_options.ignore_index",
         )
     if counts.all():
         return replace(split, targets=targets, notes=tuple(notes))
@@ -83,9 +84,13 @@ def check_fit(split: Split, loss: Loss, outputs: object, accuracy: bool) -> None
     name = ours(loss)
     if name and not isinstance(outputs, Tensor):
         raise UserError(
-            f"loss: {name} takes one tensor, and the network returned {found(outputs)}; expected a loss of your own, "
-            f"`loss: module:callable`, that picks its part of the outputs, such as outputs['logits'] or outputs[0], "
-            "and returns one number an example, or a network that returns that tensor alone."
+            "loss",
+            f"{name} takes one tensor, and the network returned {found(outputs)}",
+            expected=(
+                "a loss of your own, `loss: module:callable`, that picks its part of the outputs, such as "
+                "outputs['logits'] or outputs[0], and returns one number an example, or a network that returns that "
+                "tensor alone"
+            ),
         )
     if isinstance(outputs, Tensor) and isinstance(split.targets, Tensor):
         if name == "cross_entropy":
@@ -94,9 +99,12 @@ def check_fit(split: Split, loss: Loss, outputs: object, accuracy: bool) -> None
             _check_squares(split, split.targets, outputs)
     if accuracy and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] == 1:
         raise UserError(
-            "metrics: accuracy takes the largest of several outputs [n, classes], and the network has one column, "
-            f"{found(outputs)}, that may be a logit or a probability; write metrics: [loss], or a network with one "
-            "output for each class."
+            "metrics",
+            (
+                "accuracy takes the largest of several outputs [n, classes], and the network has one column, "
+                f"{found(outputs)}, that may be a logit or a probability"
+            ),
+            remedy=("write ", Key("metrics", ("loss",)), ", or a network with one output for each class"),
         )
 
 
@@ -104,36 +112,49 @@ def _check_classes(split: Split, targets: Tensor, outputs: Tensor, index: int | 
     where = f"the {split.name} split has targets {found(targets)} and outputs {found(outputs)}"
     if outputs.dim() < 2 or outputs.shape[1] == 1:
         raise UserError(
-            f"loss: cross_entropy takes logits [n, classes] of at least two classes, and {where}; for one logit an "
-            "example write a loss of your own with binary_cross_entropy_with_logits(outputs.reshape(-1), "
-            "targets.reshape(-1).float(), reduction='none')."
+            "loss",
+            f"cross_entropy takes logits [n, classes] of at least two classes, and {where}",
+            remedy=(
+                "for one logit an example write a loss of your own with "
+                "binary_cross_entropy_with_logits(outputs.reshape(-1), targets.reshape(-1).float(), reduction='none')"
+            ),
         )
     classes = outputs.shape[1]
     if targets.shape[1:] == outputs.shape[1:] and targets.dim() == outputs.dim():
         if not targets.is_floating_point():
             raise UserError(
-                f"loss: cross_entropy takes classes [n], or probabilities as floating point, and {where}; return "
-                f"targets.argmax(1) from {FROM_DATA} where they are one-hot vectors."
+                "loss",
+                f"cross_entropy takes classes [n], or probabilities as floating point, and {where}",
+                remedy=("return targets.argmax(1) from ", FROM_DATA, " where they are one-hot vectors"),
             )
         return
     if not _is_whole(targets):
         raise UserError(
-            f"loss: cross_entropy takes whole numbers as classes, and {where}; return targets.long() from {FROM_DATA}, "
-            "or write loss: mse for numbers to be met."
+            "loss",
+            f"cross_entropy takes whole numbers as classes, and {where}",
+            remedy=("return targets.long() from ", FROM_DATA, ", or write loss: mse for numbers to be met"),
         )
     if targets.shape[1:] != outputs.shape[2:]:
-        last = " Their last dimension comes second: [n, classes, ...]." if _classes_last(targets, outputs) else ""
+        last = "Their last dimension comes second: [n, classes, ...]" if _classes_last(targets, outputs) else ""
         raise UserError(
-            f"loss: cross_entropy takes one class for each of the places of [n, classes, ...], and {where}; expected "
-            f"targets of shape {[len(targets), *outputs.shape[2:]]}.{last}"
+            "loss",
+            f"cross_entropy takes one class for each of the places of [n, classes, ...], and {where}",
+            expected=f"targets of shape {[len(targets), *outputs.shape[2:]]}",
+            remedy=last,
         )
     counted = targets[targets != index]
     outside = counted[(counted < 0) | (counted >= classes)]
     if len(outside):
         raise UserError(
-            f"loss: the {split.name} split has the class {int(outside[0])}, and the network has {classes} outputs, "
-            f"classes 0 to {classes - 1}; expected a network with more, targets that begin at 0, or loss_options: "
-            f"{{ignore_index: {int(outside[0])}}} for places that do not count."
+            "loss",
+            (
+                f"the {split.name} split has the class {int(outside[0])}, and the network has {classes} outputs, "
+                f"classes 0 to {classes - 1}"
+            ),
+            expected=(
+                f"a network with more, targets that begin at 0, or loss_options: {{ignore_index: {int(outside[0])}}} "
+                "for places that do not count"
+            ),
         )
 
 
@@ -144,15 +165,19 @@ def _check_squares(split: Split, targets: Tensor, outputs: Tensor) -> None:
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= outputs.shape[1]:
             raise UserError(
-                f"loss: mse takes whole numbers [n] as classes of {outputs.shape[1]} outputs, and {where}, with the "
-                f"classes {low} to {high}; return floating-point targets of the outputs' shape for numbers to be met."
+                "loss",
+                (
+                    f"mse takes whole numbers [n] as classes of {outputs.shape[1]} outputs, and {where}, with the "
+                    f"classes {low} to {high}"
+                ),
+                remedy="return floating-point targets of the outputs' shape for numbers to be met",
             )
         return
     one, other = targets[:1], outputs[:1]
     same = [n for n in one.shape if n != 1] == [n for n in other.shape if n != 1]
     flat = one.numel() == other.numel() and 2 in (one.dim(), other.dim())
     if targets.is_complex() != outputs.is_complex() or not (same or flat):
-        raise UserError(f"loss: mse takes targets of the outputs' shape, and {where}; change one of them.")
+        raise UserError("loss", f"mse takes targets of the outputs' shape, and {where}", remedy="change one of them")
 
 
 def _classes_last(targets: Tensor, outputs: Tensor) -> bool:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Text, UserError
 
 EVERY = 30.0
 """Seconds between two times that a rank hands over to the disk: a power cut costs it no more work than that."""
@@ -159,7 +159,7 @@ class Disk:
 
 
 @contextmanager
-def in_words(path: Path, advice: str = GO_ON) -> Iterator[None]:
+def in_words(path: Path, advice: Text = GO_ON) -> Iterator[None]:
     """Turn what the system says against writing into a sentence.
 
     Args:
@@ -172,7 +172,7 @@ def in_words(path: Path, advice: str = GO_ON) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be written ({reason(error)}); {advice}.") from error
+        raise UserError(path, f"cannot be written ({reason(error)})", remedy=advice) from error
 
 
 def reason(error: Exception) -> str:
@@ -216,18 +216,21 @@ class HeldFile:
         if not self.name_lost or self._file is None:
             return
         file, self._file = self._file, None
-        lost = f"{self._path}: was removed, moved or replaced while it was written"
+        lost = "was removed, moved or replaced while it was written"
         try:
             saved = self._save(file)
         except OSError as error:
             raise UserError(
-                f"{lost}, and what it holds could not be saved ({reason(error)}); leave the file alone until a sweep "
-                "has ended, and run the same command again."
+                self._path,
+                f"{lost}, and what it holds could not be saved ({reason(error)})",
+                remedy="leave the file alone until a sweep has ended, and run the same command again",
             ) from error
         finally:
             os.close(file)
         first = "" if saved == self._path else f"give it the name {self._path.name} and "
-        raise UserError(f"{lost}; what it holds was saved as {saved}: {first}run the same command again to go on.")
+        raise UserError(
+            self._path, lost, remedy=f"what it holds was saved as {saved}: {first}run the same command again to go on"
+        )
 
     def _save(self, file: int) -> Path:
         """Copy an open file to its own name, or to the next one that is free, and return that."""

@@ -68,12 +68,12 @@ def isolated(files: Sequence[Path], read: Callable[..., T], *arguments: object) 
         if answer and not code:
             value, error = pickle.loads(answer)  # noqa: S301 - from a process of our own
         elif code != errno.ENOMEM:
-            error = UserError(_ending(names, code, seconds))
+            error = _ending(names, code, seconds)
     except (MemoryError, OSError) as refusal:
         what = "not enough memory" if isinstance(refusal, MemoryError) else refusal.strerror
-        raise UserError(f"{names}: cannot be read by a process of its own ({what}); {SOUND}.") from refusal
+        raise UserError(names, f"cannot be read by a process of its own ({what})", remedy=SOUND) from refusal
     if isinstance(error, MemoryError) or code == errno.ENOMEM:
-        raise UserError(f"{names}: there is not enough memory to read it; {SOUND}: raise the limit (ulimit -v).")
+        raise UserError(names, "there is not enough memory to read it", remedy=f"{SOUND}: raise the limit (ulimit -v)")
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]
@@ -252,22 +252,20 @@ def _cpu_limits(seconds: int) -> tuple[int, int]:
     return max(most - 1, 1), most
 
 
-def _ending(names: str, code: int, seconds: int) -> str:
-    """Return what to say of a process that ended without an answer: only HDF5's crashes speak against the file."""
+def _ending(names: str, code: int, seconds: int) -> UserError:
+    """Return the error about a process that ended without an answer: only HDF5's crashes speak against the file."""
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     if code == -signal.SIGXCPU:
         allowed, _ = _cpu_limits(seconds)
         if allowed < seconds:
-            return f"{names}: reading it took all of the {allowed} s that ulimit -t allows; {SOUND}: raise that limit."
-        return (
-            f"{names}: reading it found no end within {allowed} s of processor time; the file is damaged, or this "
-            "machine very slow."
-        )
+            found = f"reading it took all of the {allowed} s that ulimit -t allows"
+            return UserError(names, found, remedy=f"{SOUND}: raise that limit")
+        found = f"reading it found no end within {allowed} s of processor time"
+        return UserError(names, f"{found}; the file is damaged, or this machine very slow")
     if code >= 0 or -code not in CRASHES:
-        return (
-            f"{names}: the process that read it was ended from outside ({name}), as where memory is short; {SOUND}: "
-            "try again."
-        )
+        found = f"the process that read it was ended from outside ({name}), as where memory is short"
+        return UserError(names, found, remedy=f"{SOUND}: try again")
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        return f"{names}: reading it crashed HDF5 ({name}); memory is limited here (ulimit -v), or the file is damaged."
-    return f"{names}: the file is damaged: reading it crashed HDF5 ({name}); expected a sound file."
+        found = f"reading it crashed HDF5 ({name})"
+        return UserError(names, f"{found}; memory is limited here (ulimit -v), or the file is damaged")
+    return UserError(names, f"the file is damaged: reading it crashed HDF5 ({name})", expected="a sound file")

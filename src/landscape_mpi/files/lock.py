@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, Text, UserError
 from landscape_mpi.files.atomic import in_words
 
 PATIENCE = 20.0
@@ -20,11 +20,13 @@ OURS = re.compile(rb"(process \d+ on \S+\n)?")
 """What a lock holds: nothing yet, or who holds it or held it last."""
 LONGEST = 400
 """Bytes; more than any of them has."""
-SWEEPING = "is sweeping into it; wait for its end, or name another output.file."
+Busy = tuple[str, Text]
+"""What the holder of a lock is doing, and what to do about that."""
+SWEEPING: Busy = ("is sweeping into it", ("wait for its end, or name another ", Key("output.file")))
 
 
 @contextmanager
-def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -> Iterator[None]:
+def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) -> Iterator[None]:
     """Hold `PATH.lock` for as long as the block runs.
 
     Host and process id in the file are for the message alone; a lock file without a living holder is free.
@@ -32,7 +34,7 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: str = SWEEPING) -
     Args:
         path: a surface, or another file that only one process may write.
         patience: seconds to wait for another holder's end.
-        busy: what the message says of that holder.
+        busy: what that holder does, and the remedy.
 
     Raises:
         UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
@@ -61,8 +63,9 @@ def _opened(place: Path) -> IO[str]:
     if not (regular and OURS.fullmatch(os.pread(file, LONGEST, 0))):
         os.close(file)
         raise UserError(
-            f"{place}: is no lock of ours, and a sweep writes its lock there; it was left alone: name another "
-            "output, or move that file away."
+            place,
+            "is no lock of ours, and a sweep writes its lock there",
+            remedy="it was left alone: name another output, or move that file away",
         )
     return os.fdopen(file, "a+")
 
@@ -73,7 +76,7 @@ def _close(stream: IO[str]) -> None:
         stream.close()
 
 
-def _acquire(stream: IO[str], path: Path, deadline: float, busy: str) -> None:
+def _acquire(stream: IO[str], path: Path, deadline: float, busy: Busy) -> None:
     while True:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,5 +85,5 @@ def _acquire(stream: IO[str], path: Path, deadline: float, busy: str) -> None:
             if time.monotonic() > deadline:
                 stream.seek(0)
                 holder = stream.read().strip() or "another process"
-                raise UserError(f"{path}: {holder} {busy}") from None
+                raise UserError(path, f"{holder} {busy[0]}", remedy=busy[1]) from None
             time.sleep(0.1)

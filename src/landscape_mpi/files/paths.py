@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Text, UserError
 
 FILE, FOLDER, NOTHING = "a file", "a folder", "no such file"
 KINDS = {
@@ -42,7 +42,7 @@ def absolute(name: str | Path, folder: Path) -> Path:
     try:
         return Path(os.path.realpath(folder / Path(name).expanduser()))
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name}: is no path here ({_words(error)}); expected one that can be reached.") from None
+        raise UserError(name, f"is no path here ({_words(error)})", expected="one that can be reached") from None
 
 
 def found(path: Path) -> str:
@@ -55,7 +55,7 @@ def found(path: Path) -> str:
         return f"a path that leads nowhere ({_words(error)})"
 
 
-def is_there(path: Path, key: str = "") -> bool:
+def is_there(path: Path, key: Text = "") -> bool:
     """Return whether anything lies at a path.
 
     Raises:
@@ -64,10 +64,10 @@ def is_there(path: Path, key: str = "") -> bool:
     what = found(path)
     if what in (NOTHING, *KINDS.values()):
         return what != NOTHING
-    raise UserError(f"{_at(key)}{path}: found {what}; expected one that can be reached.")
+    raise _wrong(key, path, f"found {what}", expected="one that can be reached")
 
 
-def names_in(folder: Path, key: str = "") -> list[str]:
+def names_in(folder: Path, key: Text = "") -> list[str]:
     """Return the names of what lies in a folder.
 
     Raises:
@@ -76,10 +76,10 @@ def names_in(folder: Path, key: str = "") -> list[str]:
     try:
         return [path.name for path in folder.iterdir()]
     except OSError as error:
-        raise UserError(f"{_at(key)}{folder}: cannot be looked into ({_words(error)}).") from None
+        raise _wrong(key, folder, f"cannot be looked into ({_words(error)})") from None
 
 
-def check_input(path: Path, key: str, expected: str) -> None:
+def check_input(path: Path, key: Text, expected: str) -> None:
     """Refuse to read what is no file that this user may read.
 
     Raises:
@@ -87,14 +87,14 @@ def check_input(path: Path, key: str, expected: str) -> None:
     """
     what = found(path)
     if what == NOTHING:
-        raise UserError(f"{_at(key)}no file {path}; expected {expected}.")
+        raise UserError(key, f"no file {path}", expected=expected)
     if what == FILE and not os.access(path, os.R_OK):
         what = "a file that this user may not read"
     if what != FILE:
-        raise UserError(f"{_at(key)}{path}: found {what}; expected {expected}.")
+        raise _wrong(key, path, f"found {what}", expected=expected)
 
 
-def check_place(path: Path, key: str = "") -> None:
+def check_place(path: Path, key: Text = "") -> None:
     """Refuse to write to what is there and no file: a folder, a device, a pipe.
 
     Raises:
@@ -102,10 +102,10 @@ def check_place(path: Path, key: str = "") -> None:
     """
     what = found(path)
     if what not in (FILE, NOTHING):
-        raise UserError(f"{_at(key)}{path}: found {what}; expected the name of a file.")
+        raise _wrong(key, path, f"found {what}", expected="the name of a file")
 
 
-def check_target(path: Path, key: str = "") -> None:
+def check_target(path: Path, key: Text = "") -> None:
     """Refuse to write where no file can be: as `check_place`, and where there is no folder to put it into.
 
     Raises:
@@ -114,12 +114,12 @@ def check_target(path: Path, key: str = "") -> None:
     check_place(path, key)
     folder = found(path.parent)
     if folder == NOTHING:
-        raise UserError(f"{_at(key)}{path}: there is no folder {path.parent}; create it or choose another.")
+        raise _wrong(key, path, f"there is no folder {path.parent}", remedy="create it or choose another")
     if folder != FOLDER:
-        raise UserError(f"{_at(key)}{path}: found {folder} for the folder {path.parent}; choose another.")
+        raise _wrong(key, path, f"found {folder} for the folder {path.parent}", remedy="choose another")
 
 
-def check_folder(path: Path, key: str) -> None:
+def check_folder(path: Path, key: Text) -> None:
     """Refuse to write into what is there and no folder that this user may look into.
 
     Raises:
@@ -127,13 +127,13 @@ def check_folder(path: Path, key: str) -> None:
     """
     what = found(path)
     if what not in (FOLDER, NOTHING):
-        raise UserError(f"{_at(key)}{path}: found {what}; expected the name of a folder.")
+        raise _wrong(key, path, f"found {what}", expected="the name of a folder")
     if what == FOLDER:
         names_in(path, key)
 
 
-def _at(key: str) -> str:
-    return f"{key}: " if key else ""
+def _wrong(key: Text, path: Path, found: str, expected: str = "", remedy: str = "") -> UserError:
+    return UserError(key, f"{path}: {found}", expected, remedy) if key else UserError(path, found, expected, remedy)
 
 
 def _words(error: Exception) -> str:

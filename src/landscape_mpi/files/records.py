@@ -133,6 +133,8 @@ def _records(path: Path, kind: Kind, identity: bytes) -> Iterator[tuple[bytes, i
 
 def _other(path: Path) -> UserError:
     return UserError(
-        f"{path}: holds the losses of another sweep than the surface beside it; expected those of the same "
-        f"job. Move the folder {path.parent} away: the sweep then evaluates its images again."
+        path,
+        "holds the losses of another sweep than the surface beside it",
+        expected="those of the same job",
+        remedy=f"Move the folder {path.parent} away: the sweep then evaluates its images again",
     )

@@ -37,16 +37,16 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         UserError: the file is missing, is no HDF5 file, or is damaged; also for what goes wrong while it is open.
     """
     if (what := found(path)) != FILE:
-        raise UserError(f"{path}: expected a surface file, found {what}.")
+        raise UserError(path, f"expected a surface file, found {what}")
     try:
         if not h5py.is_hdf5(path):
-            raise UserError(f"{path}: expected a surface file, found a file that is not HDF5.")
+            raise UserError(path, "expected a surface file, found a file that is not HDF5")
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise nearly anything
-        raise UserError(f"{path}: the file is damaged or cannot be read ({_one_line(error)}).") from error
+        raise UserError(path, f"the file is damaged or cannot be read ({_one_line(error)})") from error
 
 
 def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
@@ -58,13 +58,13 @@ def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
     path, found = group.file.filename, {}
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise UserError(f"{path}: {name} is a link; only data stored in the file itself is read.")
+            raise UserError(path, f"{name} is a link", remedy="only data stored in the file itself is read")
         member = group[name]
         if isinstance(member, h5py.Dataset):
             found[name] = inside(member)
     total = sum(dataset.size or 0 for dataset in found.values())
     if total > max(MAX_TOTAL, _bytes(group)):
-        raise UserError(f"{path}: {len(found)} datasets claim {total} values; expected at most {MAX_TOTAL}.")
+        raise UserError(path, f"{len(found)} datasets claim {total} values", expected=f"at most {MAX_TOTAL}")
     return found
 
 
@@ -81,9 +81,9 @@ def numbers(dataset: h5py.Dataset) -> NDArray[Any]:
     """
     where = f"{dataset.file.filename}: {dataset.name[1:]}"
     if not is_number(dataset):
-        raise UserError(f"{where} holds {dataset.dtype}, expected numbers.")
+        raise UserError("", f"{where} holds {dataset.dtype}, expected numbers")
     if dataset.size is None:
-        raise UserError(f"{where} holds no values, expected numbers.")
+        raise UserError("", f"{where} holds no values, expected numbers")
     return np.asarray(dataset[()])
 
 
@@ -97,7 +97,7 @@ def text(dataset: h5py.Dataset) -> str | None:
         return None
     if dataset.dtype.itemsize <= MAX_TEXT and len(found := str(dataset.asstr(errors="replace")[()])) <= MAX_TEXT:
         return found
-    raise UserError(f"{dataset.file.filename}: {dataset.name[1:]} is longer than {MAX_TEXT} bytes; expected a page.")
+    raise UserError(dataset.file.filename, f"{dataset.name[1:]} is longer than {MAX_TEXT} bytes", expected="a page")
 
 
 def attributes(file: h5py.File) -> dict[str, str | int | float]:
@@ -109,7 +109,7 @@ def attributes(file: h5py.File) -> dict[str, str | int | float]:
     found = {name: plain(file.attrs[name]) for name in file.attrs}
     for name, value in found.items():
         if isinstance(value, str) and len(value) > MAX_TEXT:
-            raise UserError(f"{file.filename}: the attribute {name} is longer than {MAX_TEXT} bytes; expected a line.")
+            raise UserError(file.filename, f"the attribute {name} is longer than {MAX_TEXT} bytes", expected="a line")
     return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
 
 
@@ -128,19 +128,21 @@ def inside(dataset: h5py.Dataset) -> h5py.Dataset:
     """
     if (dataset.size or 0) > max(MAX_VALUES, _bytes(dataset)):
         raise UserError(
-            f"{dataset.file.filename}: {dataset.name[1:]} claims {dataset.size} values, expected at most {MAX_VALUES}."
+            dataset.file.filename, f"{dataset.name[1:]} claims {dataset.size} values, expected at most {MAX_VALUES}"
         )
     if dataset.is_virtual or dataset.external is not None:
         raise UserError(
-            f"{dataset.file.filename}: {dataset.name[1:]} keeps its values in another file; "
-            "only data stored in the file itself is read."
+            dataset.file.filename,
+            f"{dataset.name[1:]} keeps its values in another file",
+            remedy="only data stored in the file itself is read",
         )
     made = dataset.id.get_create_plist()
     for code in (made.get_filter(i)[0] for i in range(made.get_nfilters())):
         if code not in FILTERS:
             raise UserError(
-                f"{dataset.file.filename}: {dataset.name[1:]} is stored through filter {code}; "
-                f"expected none but {', '.join(FILTERS.values())}."
+                dataset.file.filename,
+                f"{dataset.name[1:]} is stored through filter {code}",
+                expected=f"none but {', '.join(FILTERS.values())}",
             )
     return dataset
 

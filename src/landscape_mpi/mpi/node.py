@@ -15,7 +15,7 @@ from tempfile import mkstemp
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 
 OPEN_MPI = "OMPI_MCA_osc_sm_backing_directory"
 """Where Open MPI is told to keep them somewhere else."""
@@ -41,10 +41,12 @@ def choose_device(requested: str, local_rank: int, cuda_devices: int) -> str:
         return "cpu"
     wanted = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
     if not wanted:
-        raise UserError(f"--device: found {requested!r}; expected auto, cpu, cuda or cuda:K.")
+        raise UserError(Flag("device"), f"found {requested!r}", expected="auto, cpu, cuda or cuda:K")
     index = int(wanted[1]) if wanted[1] else local_rank % max(cuda_devices, 1)
     if index >= cuda_devices:
-        raise UserError(f"--device: found {requested!r}, and this process sees {cuda_devices} CUDA devices; use cpu.")
+        raise UserError(
+            Flag("device"), f"found {requested!r}, and this process sees {cuda_devices} CUDA devices", remedy="use cpu"
+        )
     return f"cuda:{index}"
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plane.counter import standard_normal
 from landscape_mpi.plane.normalise import NORMALISERS
 from landscape_mpi.plane.plane import Parameters, double, real, single
@@ -95,8 +95,9 @@ def moved(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | Non
         for pattern in wanted:
             if not any(fnmatchcase(name, pattern) for name in theta):
                 raise UserError(
-                    f"{key}: the pattern {pattern!r} matches no parameter; the network's {len(theta)} are "
-                    f"{', '.join(list(theta)[:4])}, ..."
+                    key,
+                    f"the pattern {pattern!r} matches no parameter",
+                    remedy=f"the network's {len(theta)} are {', '.join(list(theta)[:4])}, ...",
                 )
     names = tuple(
         name
@@ -106,7 +107,7 @@ def moved(theta: Mapping[str, Tensor], ignore: Ignore, only: Sequence[str] | Non
         and (only is None or any(fnmatchcase(name, pattern) for pattern in only))
     )
     if not names:
-        raise UserError("plane: `ignore` and `only` leave no parameter to perturb; expected at least one.")
+        raise UserError("plane", "`ignore` and `only` leave no parameter to perturb", expected="at least one")
     return names
 
 
@@ -134,23 +135,36 @@ def fit_direction(
     orders = [names for names in (list(theta), list(state), untracked) if len(names) == len(stored)]
     if not orders:
         raise UserError(
-            f"plane.path: {where} holds {len(stored)} tensors and the network has {len(theta)} parameters "
-            f"({len(state)} with its statistics); it belongs to another network."
+            "plane.path",
+            (
+                f"{where} holds {len(stored)} tensors and the network has {len(theta)} parameters ({len(state)} with "
+                "its statistics)"
+            ),
+            remedy="it belongs to another network",
         )
     direction: Parameters = {}
     for (given, array), name in zip(stored, orders[0], strict=True):
         expected = theta[name] if name in theta else state[name]
         if given not in (None, name) or array.size != real(expected).numel():
             raise UserError(
-                f"plane.path: {where} holds `{given or name}` {list(array.shape)} where the network has `{name}` "
-                f"{list(expected.shape)}; it belongs to another network."
+                "plane.path",
+                (
+                    f"{where} holds `{given or name}` {list(array.shape)} where the network has `{name}` "
+                    f"{list(expected.shape)}"
+                ),
+                remedy="it belongs to another network",
             )
         if name in theta or name in statistics:
             numbers = torch.from_numpy(np.array(array, np.float32)).reshape(real(expected).shape)
             direction[name] = torch.view_as_complex(numbers) if expected.is_complex() else numbers
         elif np.any(array) and not name.endswith(UNUSED):
             raise UserError(
-                f"plane.path: {where} moves `{name}`, which evaluate.batchnorm leaves alone: running statistics move "
-                "with batchnorm: move, and other buffers never; use a direction of weights alone."
+                "plane.path",
+                (
+                    f"{where} moves `{name}`, which ",
+                    Key("evaluate.batchnorm"),
+                    " leaves alone: running statistics move with batchnorm: move, and other buffers never",
+                ),
+                remedy="use a direction of weights alone",
             )
     return direction

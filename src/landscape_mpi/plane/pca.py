@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plane.plane import Parameters, Plane, dot
 
 Values = NDArray[np.float64]
@@ -104,12 +104,12 @@ def principal_components(matrix: Matrix, count: int) -> Components:
     """
     rows = len(matrix.rows)
     if rows <= count:
-        raise UserError(_too_few(rows, max(rows - 1, 0), count))
+        raise _too_few(rows, max(rows - 1, 0), count)
     products, square = gram(matrix)
     variances, vectors = (values[..., ::-1] for values in np.linalg.eigh(products))
     found = int((variances[:count] > NOTHING * max(variances[0], NOTHING * square)).sum())
     if found < count:
-        raise UserError(_too_few(rows, found, count))
+        raise _too_few(rows, found, count)
     weights = settled(vectors[:, :count])
     explained = variances[:count] / variances.clip(0).sum()
     return Components(_combined(matrix, weights), tuple(explained.tolist()))
@@ -158,13 +158,12 @@ def _combined(matrix: Matrix, weights: Values) -> tuple[Parameters, ...]:
     return tuple(components)
 
 
-def _too_few(rows: int, found: int, count: int) -> str:
+def _too_few(rows: int, found: int, count: int) -> UserError:
     shape, needed = ("plane", "three checkpoints that do not lie on a line") if count > 1 else ("line", "two of them")
     checkpoints = f"{rows} checkpoint{'' if rows == 1 else 's'}"
-    return (
-        f"plane.trajectory: found {checkpoints} other than model.checkpoint, which span {found} "
-        f"dimension{'' if found == 1 else 's'} around their mean; a {shape} needs {needed}."
-    )
+    span = f", which span {found} dimension{'' if found == 1 else 's'} around their mean"
+    what = (f"found {checkpoints} other than ", Key("model.checkpoint"), span)
+    return UserError("plane.trajectory", what, remedy=f"a {shape} needs {needed}")
 
 
 @dataclass(frozen=True)

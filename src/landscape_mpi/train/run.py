@@ -28,7 +28,7 @@ from landscape_mpi.train.learner import Learner
 from landscape_mpi.train.loop import initialise, train
 from landscape_mpi.train.resume import RESUME, RunState, begin, find_run_state
 
-TRAINING = "is training into it; wait for its end, or name another train.output."
+TRAINING = ("is training into it", "wait for its end, or name another train.output")
 
 
 @dataclass(frozen=True)
