@@ -1,18 +1,17 @@
 """The names of results: what a job writes, and what a name says."""
 
-from typing import get_args
-
 import pytest
 
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import dtype_of, is_mean, is_result, parse, result_names
-from landscape_mpi.metrics.registry import METRICS, USUAL, Key, asked
+from landscape_mpi.metrics.registry import METRICS, USUAL, asked, mistake
 
 
 def test_a_job_may_name_what_the_registry_holds():
-    assert get_args(Key) == tuple(metric.key for metric in METRICS)
-    assert set(USUAL) < set(get_args(Key))
+    assert not any(mistake(metric.key) for metric in METRICS)
+    assert mistake("accurac") == "one of loss, accuracy, hessian (did you mean `accuracy`?)"
+    assert set(USUAL) < {metric.key for metric in METRICS}
 
 
 def test_results_come_in_the_order_of_the_file_whatever_that_of_the_job():

@@ -276,7 +276,8 @@ class Task:
         found: dict[str, Tensor] = {}
         for metric in self.metrics:
             if metric.compute and (fit or metric.needs != "classes"):
-                found |= metric.compute(outputs, targets)
+                with own_code(f"metrics: {metric.key}", metric.key, but=PASSED_ON):
+                    found |= metric.compute(outputs, targets)
         return found
 
 

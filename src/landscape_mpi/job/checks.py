@@ -22,6 +22,7 @@ from landscape_mpi.job.schema import (
     Train,
     TrainJob,
 )
+from landscape_mpi.metrics.registry import mistake as mistake_in_metric
 
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""
@@ -51,17 +52,7 @@ OF_OTHERS = frozenset(
 def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
     """Yield each mistake that the types let through."""
     yield from _data(job.data)
-    if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
-        yield UserError("metrics", f"found {list(job.metrics)}", expected="`loss`, and each metric once")
-    if job.sampling is not None and "hessian" in job.metrics:
-        yield UserError(
-            "metrics",
-            (
-                "found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
-                "eigenvalue is no mean"
-            ),
-            remedy="leave out one of the two",
-        )
+    yield from _metrics(job)
     if job.grid is None and isinstance(job, SweepJob) and not isinstance(job.plane, PcaPlane):
         yield UserError(
             "grid", "the key is missing", remedy="it is required, as only the path of `plane.kind: pca` can choose one"
@@ -113,6 +104,23 @@ def _beyond(value: object, key: str) -> Iterator[UserError]:
         yield UserError(key, f"found {value:g}", expected="a finite number")
     elif isinstance(value, int) and abs(value) > LARGEST:
         yield UserError(key, f"found a whole number of {len(str(abs(value)))} digits", expected="at most 2^62")
+
+
+def _metrics(job: SweepJob | TrainJob) -> Iterator[UserError]:
+    for place, key in enumerate(job.metrics):
+        if expected := mistake_in_metric(key):
+            yield UserError(f"metrics[{place}]", f"found {key!r}", expected=expected)
+    if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
+        yield UserError("metrics", f"found {list(job.metrics)}", expected="`loss`, and each metric once")
+    if job.sampling is not None and "hessian" in job.metrics:
+        yield UserError(
+            "metrics",
+            (
+                "found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
+                "eigenvalue is no mean"
+            ),
+            remedy="leave out one of the two",
+        )
 
 
 def _data(data: Data) -> Iterator[UserError]:

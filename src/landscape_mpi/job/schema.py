@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, field, structs
 from numpy.typing import NDArray
 
 from landscape_mpi.files.paths import absolute
-from landscape_mpi.metrics.registry import USUAL, Key
+from landscape_mpi.metrics.registry import USUAL
 
 Positive = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**62)]
@@ -339,7 +339,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
     loss_options: dict[str, Any] = field(default_factory=dict)
     plane: Plane | None = None
     grid: Grid | None = None
-    metrics: tuple[Key, ...] = USUAL
+    metrics: tuple[str, ...] = USUAL
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
@@ -359,7 +359,7 @@ class SweepJob(Values, frozen=True, kw_only=True):
     grid: Grid | None = None
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
-    metrics: tuple[Key, ...] = USUAL
+    metrics: tuple[str, ...] = USUAL
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None

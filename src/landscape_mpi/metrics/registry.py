@@ -1,18 +1,25 @@
 """Lists the metrics that a job may name, in the order in which a surface holds them."""
 
+import difflib
 from collections.abc import Iterable
-from typing import Literal
 
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.loss import LOSS
 
-Key = Literal["loss", "accuracy", "hessian"]
-"""What a job may name."""
 METRICS = (LOSS, ACCURACY, HESSIAN)
-USUAL: tuple[Key, ...] = ("loss", "accuracy")
+USUAL = (LOSS.key, ACCURACY.key)
 """What a job asks for that names none."""
+
+
+def mistake(key: str) -> str:
+    """Return what was expected instead of a name that no metric has; empty for a metric's."""
+    known = [one.key for one in METRICS]
+    if key in known:
+        return ""
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"one of {', '.join(known)}{f' (did you mean `{near[0]}`?)' if near else ''}"
 
 
 def asked(keys: Iterable[str]) -> tuple[Metric, ...]:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.centre import CENTRE, WHY, other_network
 from landscape_mpi.surface.read import Surface
 
@@ -28,6 +30,11 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
         raise UserError(f"{surface.path} was not written by landscape_mpi; name another file.")
     job = read_job(surface.job, surface.path, SweepJob)
     return job.with_grid(_grid(surface)) if job.values.grid is None else job
+
+
+def metrics_of(surface: Surface) -> tuple[Metric, ...]:
+    """Return the metrics that a surface holds results of. Raises as `job_of`."""
+    return asked(job_of(surface).values.metrics)
 
 
 def _grid(surface: Surface) -> Grid:

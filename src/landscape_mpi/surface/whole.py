@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, SweepJob
 from landscape_mpi.metrics.names import dtype_of, result_names
-from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.read import Kind, Surface
+from landscape_mpi.surface.same import metrics_of
 from landscape_mpi.surface.schema import LONGEST, check_schema
 
 
@@ -22,7 +22,7 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
             schema is another one, or the coordinates are not those of the job, to the bit.
     """
     check_schema(surface.path, surface.attributes.get("schema"))
-    for name, kind in _layout(surface.shape, job).items():
+    for name, kind in _layout(surface, job).items():
         found = surface.kinds.get(name)
         if found != kind:
             raise UserError(
@@ -50,8 +50,9 @@ def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis
     )
 
 
-def _layout(shape: tuple[int, ...], job: SweepJob) -> dict[str, Kind]:
-    results = result_names(job.data.splits, asked(job.metrics), sampled=job.sampling is not None)
+def _layout(surface: Surface, job: SweepJob) -> dict[str, Kind]:
+    shape = surface.shape
+    results = result_names(job.data.splits, metrics_of(surface), sampled=job.sampling is not None)
     books = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     ends = {"complete": "u1", "finished": "f8", "rounds": "i8"}
     return {

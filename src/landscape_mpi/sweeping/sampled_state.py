@@ -234,8 +234,8 @@ class SampledState:
 
 
 def known(results: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
-    """Return which points [G] have an estimate of every mean."""
-    bars = [values for name, values in results.items() if name.endswith(BAR)]
+    """Return which points [G] have an estimate of every mean loss; other metrics have one where that does."""
+    bars = [results[f"{name}{BAR}"] for name in results if is_mean(name, LOSS)]
     return np.all([np.isfinite(values) for values in bars], axis=0)  # type: ignore[no-any-return]
 
 
