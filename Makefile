@@ -1,4 +1,5 @@
-# `make help` says what there is. Variables: VENV, MPI, PYTHON, TORCH_FROM (see tools/setup.sh), ARGS (for pytest; of bench: which ones).
+# `make help` says what there is. Variables: VENV, MPI, PYTHON, TORCH_FROM (see tools/setup.sh), ARGS (for pytest, such as
+# -n 0 for one process; of bench: which ones).
 
 VENV ?= .venv
 MPI ?= auto
@@ -25,10 +26,10 @@ demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no
 	@$(run) bash tools/demo.sh
 
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
-	$(run) python -m pytest $(ARGS)
+	$(run) python -m pytest -n 2 $(ARGS)
 
 test-fast: setup ## the tests that take no more than seconds
-	$(run) python -m pytest -m "not slow" $(ARGS)
+	$(run) python -m pytest -n 2 -m "not slow" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts
 	$(run) ruff check $(python_files)

@@ -49,7 +49,7 @@ def test_init_writes_a_job_and_never_over_another_file(tmp_path):
 
 
 def test_version_names_what_a_bug_report_needs():
-    run = launch("--version")
+    run = launch("--version", fresh=True)
     assert run.returncode == 0
     lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     assert lines["landscape_mpi"] == __version__

@@ -3,7 +3,6 @@
 import copy
 import re
 import shutil
-import sys
 
 import h5py
 import numpy as np
@@ -16,11 +15,6 @@ TRAIN = {"output": "training", "epochs": 4, "batch": 20, "lr": 0.05, "drops": []
 GRID = {"alpha": [-1, 1, 5], "beta": [-1, 1, 5]}
 SMALL_GRID = 5
 SMALL_EPOCHS = 5
-ALL = """
-import sys
-from landscape_mpi.cli import run
-sys.exit(max(run(line.split()) for line in sys.argv[1:]))
-"""
 
 
 def make_ready(folder):
@@ -34,9 +28,9 @@ def make_ready(folder):
     pca = {"kind": "pca", "trajectory": "training/epoch-*.safetensors"}
     tiny_job(folder, "path.yaml", grid=GRID, plane=pca, output__file="path.h5")
     shutil.copy(folder / "net.pt", folder / "theta.pt")
-    lines = ["train job.yaml --quiet", *(f"sweep {name}.yaml --quiet" for name in ("job", "curved", "line", "path"))]
-    run = launch(*lines, program=(sys.executable, "-c", ALL), cwd=folder)
-    assert run.returncode == 0, run.stdout + run.stderr
+    for line in ("train job.yaml", "sweep job.yaml", "sweep curved.yaml", "sweep line.yaml", "sweep path.yaml"):
+        run = launch(*line.split(), "--quiet", cwd=folder)
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 def small(job):

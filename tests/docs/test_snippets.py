@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 from page_folders import PRELUDES, folder_of, make_ready, small
-from page_snippets import Snippet, snippets
+from page_snippets import snippets
 
 from landscape_mpi.cli import build_parser
-from landscape_mpi.errors import UserError
 from landscape_mpi.job import SweepJob, TrainJob, read_job
 from landscape_mpi.plot.__main__ import build_parser as build_plot_parser
-from support.launch import environment, is_open_mpi, mpirun
+from support import forks
+from support.launch import environment, is_open_mpi, mpirun, server
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -49,9 +49,9 @@ def ready(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def variables(tmp_path_factory):
-    """The environment of the pages' commands: the wrappers first, then this Python's own programs; and their server."""
-    launcher, place = mpirun(), tmp_path_factory.mktemp("server") / "socket"
+def variables():
+    """The environment of the pages' commands: the wrappers first, then this Python's own programs; and the server."""
+    launcher = mpirun()
     path = [HERE / "bin", Path(sys.executable).parent, os.environ["PATH"]]
     found = {
         "PATH": os.pathsep.join(map(str, path)),
@@ -59,16 +59,12 @@ def variables(tmp_path_factory):
         "SNIPPETS_PYTHON": sys.executable,
         "SNIPPETS_HERE": str(HERE),
         "SNIPPETS_CHECKOUT": str(CHECKOUT),
-        "SNIPPETS_SOCKET": str(place),
+        "SNIPPETS_FORKS": forks.__file__,
+        "SNIPPETS_SOCKET": server().place,
         "SNIPPETS_MPIRUN": launcher or "",
         "SNIPPETS_BINDING": "--bind-to none" if launcher and is_open_mpi(launcher) else "",
     }
-    line = [sys.executable, str(HERE / "page_server.py"), str(place)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(line, env=environment(found), **pipes) as server:
-        assert server.stdout.readline() == "ready\n"
-        yield environment(found)
-        server.stdin.close()
+    return environment(found)
 
 
 class Folder:
@@ -145,32 +141,6 @@ def test_every_snippet_of_the_page_works(page, page_folder):
 def test_every_page_is_looked_at():
     assert {"README.md", "start.md", "plot.md", "paper.md"} <= {page.name for page in WITH_SNIPPETS}
     assert {key[0] for key in NOT_RUN} <= {page.name for page in PAGES}
-
-
-BROKEN = [
-    ("sh", "landscape-plot surface.h5 --knd contour\n", "unrecognized arguments: --knd"),
-    ("sh", "landscape-plot lost.h5\npython -m landscape_mpi init new.yaml\n", "lost.h5"),
-    ("sh", "mpirun -n 16 python -m landscape_mpi sweep jobs/li2018/laptop/lost.yaml\n", "lost.yaml"),
-    ("sh", "sbatch slurm/lost.sbatch job.yaml\n", "lost.sbatch"),
-    ("sh", "sbatch slurm/sweep.sbatch lost.yaml\n", "lost.yaml"),
-    ("sh", "make lost\n", "lost"),
-    ("sh", "python benchmarks/fuzz.py --input 3\n", "has no --input"),
-    ("python", "import landscape_mpi.lost\n", "ModuleNotFoundError"),
-    ("text", "landscape-plot surface.h5\n", "a command"),
-    ("", "landscape-plot surface.h5\n", "expected one of sh"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.mpi
-def test_a_block_that_does_not_work_is_seen(page_folder):
-    folder = page_folder("formats.md")
-    for language, text, complaint in BROKEN:
-        with pytest.raises(AssertionError, match=complaint):
-            folder.fate(Snippet("formats.md", 1, language, text))
-    with pytest.raises(UserError, match=r"plane\.sed: unknown key"):
-        folder.fate(Snippet("formats.md", 1, "yaml", "plane: {kind: random, sed: 1}\n"))
-    assert not (folder.path / "new.yaml").exists()
 
 
 INLINE = re.compile(r"(?<!`)`((?:python -m landscape_mpi|landscape-plot) [^`]+)`(?!`)")

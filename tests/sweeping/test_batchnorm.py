@@ -16,9 +16,7 @@ from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.run import sweep
 from support import tiny
-from support.jobs import done, results, tiny_job
-from support.launch import kill_session, launch, start
-from support.waiting import wait_for
+from support.jobs import results, tiny_job
 
 pytestmark = pytest.mark.usefixtures("lines_on_stderr")
 
@@ -213,19 +211,3 @@ def test_check_says_what_becomes_of_batch_norm(tmp_path):
     ]:
         told = check(tiny_job(tmp_path, **LINE, evaluate={"batchnorm": policy}), "cpu")
         assert f"batch norm       {words}\n" in told
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("policy", ["move", "recompute"])
-def test_killed_and_on_other_ranks_no_bit_changes(tmp_path, policy):
-    changes = {**SQUARE, "grid": {"alpha": [-0.5, 1.5, 5], "beta": [0, 1, 4]}, "evaluate": {"batchnorm": policy}}
-    alone = run(tiny_job(tmp_path, **changes, output__file="alone.h5"), "alone.h5")
-    assert alone["status"].all()
-    job, surface = tiny_job(tmp_path, **changes), tmp_path / "surface.h5"
-    process = start("sweep", job, ranks=3, env={"TINY_SLEEP": "0.2"})
-    wait_for(lambda: done(surface) >= 3 or process.poll() is not None)
-    kill_session(process)
-    assert 0 < done(surface) < 20
-    again = launch("sweep", job, ranks=2)
-    assert again.returncode == 0, again.stderr
-    assert results(surface) == results(tmp_path / "alone.h5")

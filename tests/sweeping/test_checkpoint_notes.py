@@ -87,15 +87,6 @@ def test_float64_files_keep_their_digits_at_both_ends_of_a_line(tmp_path):
         assert file["train_loss"][1] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.mpi
-def test_two_ranks_say_it_once(tmp_path):
-    torch.save({"model": weights(0), "ema": weights(1)}, tmp_path / "net.pt")
-    run = launch("sweep", tiny_job(tmp_path), "--device", "cpu", ranks=2)
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("`model.module._orig_mod` is taken, not `ema.module._orig_mod`; model.entry names") == 1
-    assert run.stderr.count("its names begin with") == 1
-
-
 def test_other_weights_of_the_same_file_are_another_sweep(tmp_path, capsys):
     torch.save({"model": weights(0), "ema": weights(1)}, tmp_path / "net.pt")
     sweep(tiny_job(tmp_path), Options(device="cpu"), Solo())

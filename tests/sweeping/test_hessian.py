@@ -87,7 +87,7 @@ def test_two_ranks_and_a_kill_change_no_bit(tmp_path):
         folder.mkdir()
     assert launch("sweep", tiny_job(alone, **changes)).returncode == 0
     job, surface = tiny_job(several, **changes), several / "surface.h5"
-    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.002"})
+    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.002"}, fresh=True)
     wait_for(lambda: done(surface) >= 2 or process.poll() is not None)
     kill_session(process)
     before = done(surface)

@@ -94,12 +94,11 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("ranks", [2, 5])
-def test_ranks_change_no_bit(tmp_path, undisturbed, ranks):
-    run = launch("sweep", sampled_job(tmp_path), ranks=ranks)
+def test_five_ranks_change_no_bit(tmp_path, undisturbed):
+    run = launch("sweep", sampled_job(tmp_path), ranks=5)
     assert run.returncode == 0, run.stderr
     assert results(tmp_path / "surface.h5") == results(undisturbed[0] / "surface.h5")
-    assert len(list((tmp_path / "surface.h5.images").glob("rank-*.journal"))) == ranks
+    assert len(list((tmp_path / "surface.h5.images").glob("rank-*.journal"))) == 5
 
 
 @pytest.mark.mpi

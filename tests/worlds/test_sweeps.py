@@ -1,0 +1,142 @@
+"""Sweeps on a world of ranks: the bits of a sweep by one process, and mistakes that all ranks see."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping.load import agreed
+from landscape_mpi.sweeping.run import Options, sweep
+from support import tiny
+from support.jobs import done, results
+
+OPTIONS = Options(device="cpu", quiet=True)
+SAMPLED = {
+    "data__options": {"images": 4000},
+    "loss": "tiny:cross_entropy",
+    "grid": {"alpha": [-3, 3, 9], "beta": [-2, 2, 5]},
+    "sampling": {"error": 0.02, "audit": 6},
+}
+SQUARE = {"plane": {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}, "model__options": {"batchnorm": True}}
+
+
+def by_all_and_by_one(world, folder, job, **changes):
+    """Sweep a job by all ranks and by rank 0 alone; return the results of both files on every rank."""
+    assert sweep(job(output__file="all.h5", **changes), OPTIONS, world) == Exit.COMPLETE
+    alone = job("alone.yaml", output__file="alone.h5", **changes)
+    if world.rank == 0:
+        assert sweep(alone, OPTIONS, Solo()) == Exit.COMPLETE
+    world.barrier()
+    return results(folder / "all.h5"), results(folder / "alone.h5")
+
+
+def gone_on_with(world, folder, job, **changes):
+    """Undo every other point of what rank 0 has swept alone and have all ranks go on; return the results."""
+    if world.rank == 0:
+        shutil.copy(folder / "alone.h5", folder / "half.h5")
+        with h5py.File(folder / "half.h5", "r+") as file:
+            file["complete"][()] = 0
+            for row, column in zip(*np.nonzero(np.indices(file["status"].shape).sum(0) % 2), strict=True):
+                file["status"][row, column] = 0
+                file["train_loss"][row, column] = np.nan
+    world.barrier()
+    assert sweep(job("half.yaml", output__file="half.h5", **changes), OPTIONS, world) == Exit.COMPLETE
+    return results(folder / "half.h5")
+
+
+@pytest.mark.parametrize("writer", ["parallel", "root"])
+def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, monkeypatch):
+    if writer == "root":
+        monkeypatch.setenv("LANDSCAPE_WRITER", "root")
+    ours, alone = by_all_and_by_one(world, folder, job)
+    assert ours == alone
+    assert gone_on_with(world, folder, job) == alone
+    with h5py.File(folder / "all.h5", locking=False) as file:
+        assert set(file["rank"][()].ravel()) <= set(range(world.size))
+
+
+def test_ranks_change_no_bit_of_a_sampled_sweep(world, folder, job):
+    ours, alone = by_all_and_by_one(world, folder, job, **SAMPLED)
+    assert ours == alone
+    assert len(list((folder / "all.h5.images").glob("rank-*.journal"))) == world.size
+
+
+def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world, folder, job):
+    changes = {"metrics": ["loss", "hessian"], "plane": {"kind": "hessian"}, "evaluate": {"batch": 8}}
+    changes["grid"] = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    assert gone_on_with(world, folder, job, **changes) == alone
+
+
+@pytest.mark.parametrize("policy", ["move", "recompute"])
+def test_ranks_change_no_bit_of_the_statistics_of_batch_norm(world, folder, job, policy):
+    if world.rank == 0:
+        for seed, name in enumerate(("net.pt", "to.pt", "via.pt")):
+            torch.manual_seed(seed)
+            network = tiny.network(batchnorm=True)
+            network(torch.randn(50, 4))
+            torch.save(network.state_dict(), folder / name)
+    world.barrier()
+    changes = {"grid": {"alpha": [-0.5, 1.5, 5], "beta": [0, 1, 4]}, "evaluate": {"batchnorm": policy}}
+    ours, alone = by_all_and_by_one(world, folder, job, **SQUARE, **changes)
+    assert ours == alone
+    assert gone_on_with(world, folder, job, **SQUARE, **changes) == alone
+    assert np.unpackbits(np.frombuffer(ours["status"][1], np.uint8)).sum() == 20
+
+
+def test_a_rank_without_a_point_is_no_harm(world, folder, job):
+    assert sweep(job(grid={"alpha": [0, 1, 2]}), OPTIONS, world) == Exit.COMPLETE
+    assert done(folder / "surface.h5") == 2
+
+
+def test_ranks_that_hold_different_planes_all_say_so(world):
+    last = world.size - 1
+    assert agreed(world, "data", "abc" if world.rank != last else None) == "abc"
+    with pytest.raises(UserError, match=f"plane: rank {last} holds another plane than rank 0") as caught:
+        agreed(world, "plane", str(world.rank == last))
+    assert len(set(world.allgather(str(caught.value)))) == 1
+
+
+DRAWN = """
+import os
+import torch
+from torch import nn
+
+class Drawn(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        rank = os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]
+        self.which = torch.randperm(4, generator=torch.Generator().manual_seed(int(rank)))
+
+    def forward(self, x):
+        return super().forward(x[:, self.which])
+"""
+
+
+def test_ranks_with_different_networks_are_refused(world, folder, job):
+    (folder / "drawn.py").write_text(DRAWN) if world.rank == 0 else None
+    drawn = job(model__build="drawn:Drawn", loss="cross_entropy")
+    with pytest.raises(UserError, match=r"on rank 0 and .* by the same checkpoint; expected one network"):
+        sweep(drawn, OPTIONS, world)
+    world.barrier()
+    assert not (folder / "surface.h5").exists()
+
+
+def test_what_is_said_of_a_checkpoint_is_said_once(world, folder, job, capfd):
+    path = job()
+    if world.rank == 0:
+        states = {}
+        for seed, name in enumerate(("model", "ema")):
+            torch.manual_seed(seed)
+            states[name] = {f"module._orig_mod.{key}": value for key, value in tiny.network().state_dict().items()}
+        torch.save(states, folder / "net.pt")
+    world.barrier()
+    assert sweep(path, OPTIONS, world) == Exit.COMPLETE
+    said = capfd.readouterr().err
+    taken = "`model.module._orig_mod` is taken, not `ema.module._orig_mod`; model.entry names"
+    assert (said.count(taken), said.count("its names begin with")) == ((1, 1) if world.rank == 0 else (0, 0))
