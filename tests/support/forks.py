@@ -11,7 +11,9 @@ does, so they see of their launcher what they would see of mpirun.
 
 import contextlib
 import gc
+import importlib
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -164,15 +166,12 @@ def import_everything() -> None:
     import PIL.Image
     import torch.utils.serialization.config  # noqa: F401
 
-    import landscape_mpi.api
-    import landscape_mpi.cli
-    import landscape_mpi.plot.run
-    import landscape_mpi.surface.export
-    import landscape_mpi.surface.info
-    import landscape_mpi.surface.merge
-    import landscape_mpi.sweeping.check
-    import landscape_mpi.train  # noqa: F401
+    import landscape_mpi
 
+    for module in pkgutil.walk_packages(landscape_mpi.__path__, f"{landscape_mpi.__name__}."):
+        if not module.name.endswith(".__main__"):
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
     PIL.Image.preinit()
     gc.freeze()
     if "mpi4py.MPI" in sys.modules:
