@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, Key, UserError
 from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
@@ -35,8 +35,9 @@ def create_surface(path: Path, new: NewSurface) -> None:
             _fill(file, new)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"output.file: {path} cannot be created ({reason(error)}); expected a folder that can be written "
-            "and space for the whole surface."
+            "output.file",
+            f"{path} cannot be created ({reason(error)})",
+            expected="a folder that can be written and space for the whole surface",
         ) from error
 
 
@@ -47,7 +48,7 @@ def check_writable(path: Path) -> None:
         UserError: the file or the nearest folder that exists cannot be written.
     """
     if (what := found(path)) not in (FILE, NOTHING):
-        raise UserError(f"output.file: {path} is {what}; expected the name of a file.")
+        raise UserError("output.file", f"{path} is {what}", expected="the name of a file")
     nearest = path if what == FILE else next(folder for folder in path.absolute().parents if found(folder) != NOTHING)
     try:
         # asked of the file system itself: root passes every question about permissions
@@ -55,8 +56,9 @@ def check_writable(path: Path) -> None:
             return
     except OSError as error:
         raise UserError(
-            f"output.file: {path} cannot be written, because {nearest} does not allow it ({error.strerror}); name "
-            "another place."
+            "output.file",
+            f"{path} cannot be written, because {nearest} does not allow it ({error.strerror})",
+            remedy="name another place",
         ) from None
 
 
@@ -68,8 +70,13 @@ def check_replaceable(path: Path) -> None:
     """
     if path.exists() and path.stat().st_size and not isolated([path], _is_ours, path):
         raise UserError(
-            f"output.file: {path} is no surface of landscape_mpi, and nothing else is replaced, with --overwrite "
-            "either; it was left alone: name another output.file, or move that file away."
+            "output.file",
+            (
+                f"{path} is no surface of landscape_mpi, and nothing else is replaced, with ",
+                Flag("overwrite"),
+                " either",
+            ),
+            remedy=("it was left alone: name another ", Key("output.file"), ", or move that file away"),
         )
 
 

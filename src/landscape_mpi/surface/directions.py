@@ -77,8 +77,9 @@ def _check_sound(file: h5py.File) -> None:
         return
     if recorded != directions_sha256({group: _direction(file, group) for group in GROUPS if group in file}):
         raise UserError(
-            f"plane.path: {path} is damaged: its directions are not those that it was written with "
-            "(directions_sha256 differs); expected a sound file."
+            "plane.path",
+            f"{path} is damaged: its directions are not those that it was written with (directions_sha256 differs)",
+            expected="a sound file",
         )
 
 
@@ -98,11 +99,13 @@ def _read(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | No
 def _direction(file: h5py.File, group: str) -> StoredDirection:
     members = file.get(group)
     if not isinstance(members, h5py.Group) or not isinstance(file.get(group, getlink=True), h5py.HardLink):
-        raise UserError(f"plane.path: {file.filename} has no group `{group}`; expected a direction or surface file.")
+        raise UserError("plane.path", f"{file.filename} has no group `{group}`", expected="a direction or surface file")
     datasets = untrusted.datasets(members)
     names = [str(i) for i in range(len(datasets))]
     if not datasets or set(names) != set(datasets):
-        raise UserError(f"plane.path: {file.filename}: `{group}` holds {sorted(datasets)[:3]}; expected `0`, `1`, ...")
+        raise UserError(
+            "plane.path", f"{file.filename}: `{group}` holds {sorted(datasets)[:3]}", expected="`0`, `1`, ..."
+        )
     return [_member(datasets[name]) for name in names]
 
 

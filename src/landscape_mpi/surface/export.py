@@ -32,7 +32,7 @@ def export(source: Path, target: Path) -> None:
     write = _writer(target)
     surface = read_surface(source)
     if target.exists() and target.samefile(source):
-        raise UserError(f"{target}: is the file to read as well; expected the name of another file.")
+        raise UserError(target, "is the file to read as well", expected="the name of another file")
     with in_words(target, ADVICE), atomic_write(target) as aside:
         write(surface, aside)
 
@@ -40,7 +40,7 @@ def export(source: Path, target: Path) -> None:
 def _writer(target: Path) -> Callable[[Surface, Path], None]:
     if target.suffix.lower() not in WRITERS:
         found = f"the ending {target.suffix!r}" if target.suffix else "no ending"
-        raise UserError(f"{target}: found {found}; expected one of {', '.join(WRITERS)}.")
+        raise UserError(target, f"found {found}", expected=f"one of {', '.join(WRITERS)}")
     check_target(target)
     return WRITERS[target.suffix.lower()]
 

@@ -59,8 +59,8 @@ def _values(dataset: h5py.Dataset, shape: tuple[int, ...]) -> tuple[NDArray[np.f
     stored: NDArray[Any] = untrusted.numbers(dataset)
     if stored.size != np.prod(shape):
         raise UserError(
-            f"{dataset.file.filename}: {dataset.name[1:]} has shape {stored.shape}, "
-            f"which does not fit the coordinates (expected {shape})."
+            dataset.file.filename,
+            f"{dataset.name[1:]} has shape {stored.shape}, which does not fit the coordinates (expected {shape})",
         )
     values = stored.ravel().reshape(shape).astype(np.float64)
     not_yet = values == _NOT_YET.get(dataset.name[1:], -1.0)

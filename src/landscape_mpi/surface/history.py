@@ -73,7 +73,7 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
             _write_histograms(file, [record.weight_histogram for record in records])
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"train.output: {path} cannot be written ({reason(error)}); expected a folder with space."
+            "train.output", f"{path} cannot be written ({reason(error)})", expected="a folder with space"
         ) from error
 
 
@@ -104,7 +104,7 @@ def read_history(path: Path) -> list[EpochRecord]:
         return isolated([path], _rows, path)
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: cannot be read as a training history ({error}); expected history.h5 of `train`."
+            path, f"cannot be read as a training history ({error})", expected="history.h5 of `train`"
         ) from None
 
 

@@ -84,8 +84,9 @@ def _check_target(path: Path) -> None:
 
 def _is_shard(path: Path) -> UserError:
     return UserError(
-        f"merge: {path} is a shard, and the first name is that of the surface to put shards into; expected e.g. "
-        f"merge {SLUG.sub('', path.name) or 's.h5'} SHARD...; nothing was touched."
+        "merge",
+        f"{path} is a shard, and the first name is that of the surface to put shards into",
+        expected=f"e.g. merge {SLUG.sub('', path.name) or 's.h5'} SHARD...; nothing was touched",
     )
 
 
@@ -93,8 +94,10 @@ def _check_same(first: Surface, other: Surface) -> None:
     reason = first_difference(first, job_of(other).values, other.attributes)
     if reason or first.shape != other.shape:
         raise UserError(
-            f"{other.path}: belongs to another sweep than {first.path}: {reason or 'the grid differs'}; expected "
-            "shards of one job. Nothing was touched."
+            other.path,
+            f"belongs to another sweep than {first.path}: {reason or 'the grid differs'}",
+            expected="shards of one job",
+            remedy="Nothing was touched",
         )
 
 

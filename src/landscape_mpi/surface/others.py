@@ -47,11 +47,14 @@ def read_losscape(datasets: Mapping[str, h5py.Dataset]) -> Losses:
     columns, rows, losses = (untrusted.numbers(datasets[name]) for name in _MESH)
     if losses.ndim != 2 or not losses.size or not columns.shape == rows.shape == losses.shape:
         raise UserError(
-            f"{datasets['X'].file.filename}: X {columns.shape}, Y {rows.shape} and losses {losses.shape} do not fit "
-            "together; expected a mesh of rows and columns, as losscape writes."
+            f"{datasets['X'].file.filename}",
+            f"X {columns.shape}, Y {rows.shape} and losses {losses.shape} do not fit together",
+            expected="a mesh of rows and columns, as losscape writes",
         )
     if (columns != columns[:1]).any() or (rows != rows[:, :1]).any():
-        raise UserError(f"{datasets['X'].file.filename}: X and Y are no mesh; expected equal rows and equal columns.")
+        raise UserError(
+            f"{datasets['X'].file.filename}", "X and Y are no mesh", expected="equal rows and equal columns"
+        )
     return Losses(columns[0], rows[:, 0], {"train_loss": losses.astype(np.float64)})
 
 
@@ -62,18 +65,19 @@ def read_landscaper(path: Path) -> Losses:
         UserError: there is no such file, it is damaged, or holds something else.
     """
     if (what := found(path)) != FILE:
-        raise UserError(f"{path}: expected a surface file, found {what}.")
+        raise UserError(path, f"expected a surface file, found {what}")
     try:
         with zipfile.ZipFile(path) as archive:
             loss, coordinates = (_array(archive, name, path) for name in _MEMBERS)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise UserError(f"{path}: the file is damaged or cannot be read ({' '.join(str(error).split())}).") from error
+        raise UserError(path, f"the file is damaged or cannot be read ({' '.join(str(error).split())})") from error
     if coordinates.ndim != 2 or loss.shape != (coordinates.shape[1],) * len(coordinates) or loss.ndim not in (1, 2):
         raise UserError(
-            f"{path}: loss {loss.shape} and coordinates {coordinates.shape}; expected [n, n] and [2, n], a plane "
-            "(landscaper's `dim=2`), or [n] and [1, n], a line."
+            path,
+            f"loss {loss.shape} and coordinates {coordinates.shape}",
+            expected="[n, n] and [2, n], a plane (landscaper's `dim=2`), or [n] and [1, n], a line",
         )
     return Losses(coordinates[0], coordinates[1] if loss.ndim == 2 else None, {"loss": loss.T.astype(np.float64)})
 
@@ -82,13 +86,13 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:
     names = [member.removesuffix(".npy") for member in archive.namelist()]
     if name not in names:
         raise UserError(
-            f"{path}: found {', '.join(names[:5]) or 'nothing'}; expected `loss` and `coordinates`, as landscaper has."
+            path, f"found {', '.join(names[:5]) or 'nothing'}", expected="`loss` and `coordinates`, as landscaper has"
         )
     member = archive.getinfo(f"{name}.npy")
     if member.file_size > LARGEST:
-        raise UserError(f"{path}: {name} claims {member.file_size} bytes; expected at most {LARGEST}.")
+        raise UserError(path, f"{name} claims {member.file_size} bytes", expected=f"at most {LARGEST}")
     with archive.open(member) as stream:
         values: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     if values.dtype.kind not in "fiu":
-        raise UserError(f"{path}: {name} holds {values.dtype}, expected numbers.")
+        raise UserError(path, f"{name} holds {values.dtype}, expected numbers")
     return values

@@ -85,7 +85,9 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
         if payload.startswith(ROUND):
             content = json.loads(payload[1:])
             if content["split"] >= len(rounds):
-                raise UserError(f"{folder / NAME}: speaks of split {content['split']}; expected {len(rounds)} splits.")
+                raise UserError(
+                    f"{folder / NAME}", f"speaks of split {content['split']}", expected=f"{len(rounds)} splits"
+                )
             rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
     once = tuple(map(_once, rounds))
     repeated = sum(map(len, rounds)) - sum(map(len, once))

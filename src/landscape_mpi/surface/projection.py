@@ -28,14 +28,16 @@ def _read(path: Path) -> Trajectory:
         found = untrusted.datasets(file)
         if not set(_COORDINATES) <= set(found):
             raise UserError(
-                f"{path}: found {', '.join(sorted(found)[:5]) or 'no datasets'}; expected "
-                f"{' and '.join(_COORDINATES)}, as plot_trajectory.py of tomgoldstein/loss-landscape writes."
+                path,
+                f"found {', '.join(sorted(found)[:5]) or 'no datasets'}",
+                expected=f"{' and '.join(_COORDINATES)}, as plot_trajectory.py of tomgoldstein/loss-landscape writes",
             )
         alpha, beta = (untrusted.numbers(found[name]).astype(np.float64) for name in _COORDINATES)
     if alpha.ndim != 1 or not alpha.size or alpha.shape != beta.shape or not np.isfinite([alpha, beta]).all():
         raise UserError(
-            f"{path}: {_COORDINATES[0]} {alpha.shape} and {_COORDINATES[1]} {beta.shape}; expected two rows of finite "
-            "numbers, of one length."
+            path,
+            f"{_COORDINATES[0]} {alpha.shape} and {_COORDINATES[1]} {beta.shape}",
+            expected="two rows of finite numbers, of one length",
         )
     unknown = np.full(alpha.shape, np.nan)
     return Trajectory(alpha, beta, unknown, np.arange(alpha.size), unknown, unknown)

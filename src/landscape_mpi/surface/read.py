@@ -131,7 +131,7 @@ def _read(path: Path) -> Surface:
         beta = _coordinates(datasets, "ycoordinates", path) if "ycoordinates" in datasets else None
         shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
         if math.prod(shape) > untrusted.MAX_VALUES:
-            raise UserError(f"{path}: a grid of {shape} points; expected at most {untrusted.MAX_VALUES} of them.")
+            raise UserError(path, f"a grid of {shape} points", expected=f"at most {untrusted.MAX_VALUES} of them")
         attributes = untrusted.attributes(file)
         if "schema" in attributes:
             check_schema(path, attributes["schema"])
@@ -140,7 +140,7 @@ def _read(path: Path) -> Surface:
         else:
             metrics, status, unsound = results(datasets, shape)
         if not metrics:
-            raise UserError(f"{path}: expected a surface, found no losses, accuracies or eigenvalues in it.")
+            raise UserError(path, "expected a surface, found no losses, accuracies or eigenvalues in it")
         job = untrusted.text(datasets["job"]) if "job" in datasets else None
         sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
         audit = _audit(datasets["audit"]) if "audit" in datasets else None
@@ -161,7 +161,7 @@ def _of_losses(path: Path, found: others.Losses) -> Surface:
 
 def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:
     if name not in datasets:
-        raise UserError(f"{path}: expected a surface, found no {name} in it.")
+        raise UserError(path, f"expected a surface, found no {name} in it")
     return _axis(untrusted.numbers(datasets[name]), name, path)
 
 
@@ -169,7 +169,7 @@ def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
     axis = values.astype(np.float64)
     steps = np.diff(axis) if axis.ndim == 1 else np.zeros(1)
     if axis.size == 0 or not np.isfinite(axis).all() or not ((steps > 0).all() or (steps < 0).all()):
-        raise UserError(f"{path}: {name} is not a row of finite numbers in ascending or descending order.")
+        raise UserError(path, f"{name} is not a row of finite numbers in ascending or descending order")
     return axis
 
 
@@ -210,14 +210,14 @@ def _without_numbers(
 
 def _status(datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if "status" not in datasets:
-        raise UserError(f"{datasets['xcoordinates'].file.filename}: expected a surface, found no status in it.")
+        raise UserError(f"{datasets['xcoordinates'].file.filename}", "expected a surface, found no status in it")
     return _fitting(datasets["status"], shape).astype(np.uint8)
 
 
 def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:
     values = untrusted.numbers(dataset)
     if values.size != count:
-        raise UserError(f"{dataset.file.filename}: {dataset.name[1:]} has {values.size} values; expected {count}.")
+        raise UserError(dataset.file.filename, f"{dataset.name[1:]} has {values.size} values", expected=str(count))
     return values.ravel()
 
 
@@ -238,7 +238,7 @@ def _fitting(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
     values = untrusted.numbers(dataset)
     if values.shape != shape:
         raise UserError(
-            f"{dataset.file.filename}: {dataset.name[1:]} has shape {values.shape}, "
-            f"which does not fit the coordinates (expected {shape})."
+            dataset.file.filename,
+            f"{dataset.name[1:]} has shape {values.shape}, which does not fit the coordinates (expected {shape})",
         )
     return values

@@ -27,7 +27,7 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
         UserError: it holds no job, or none that this version reads.
     """
     if surface.job is None:
-        raise UserError(f"{surface.path} was not written by landscape_mpi; name another file.")
+        raise UserError("", f"{surface.path} was not written by landscape_mpi", remedy="name another file")
     job = read_job(surface.job, surface.path, SweepJob)
     return job.with_grid(_grid(surface)) if job.values.grid is None else job
 

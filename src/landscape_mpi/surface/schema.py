@@ -99,6 +99,8 @@ def check_schema(path: Path, found: object) -> None:
     """
     if not isinstance(found, int) or not 1 <= found <= SCHEMA:
         raise UserError(
-            f"{path}: is of schema {found}, and this version of landscape_mpi reads 1 to {SCHEMA}; expected a file of "
-            "this version or an older one: install the version that wrote it, or the file is damaged."
+            path,
+            f"is of schema {found}, and this version of landscape_mpi reads 1 to {SCHEMA}",
+            expected="a file of this version or an older one",
+            remedy="install the version that wrote it, or the file is damaged",
         )

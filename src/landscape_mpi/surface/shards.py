@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 
 T = TypeVar("T")
 TASK_VARIABLES = ("SLURM_ARRAY_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID", "SGE_TASK_ID", "LSB_JOBINDEX")
@@ -57,7 +57,7 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     found = NAME.fullmatch(wanted) if len(wanted) < LONGEST else None
     if not found or not _is_share(found):
         shown = text if wanted == text.strip() else f"{text}, which is {wanted} here"
-        raise UserError(f"--shard: found {shown}; expected I/N with I from 0 to N - 1, such as 3/8, or auto/N.")
+        raise UserError(Flag("shard"), f"found {shown}", expected="I/N with I from 0 to N - 1, such as 3/8, or auto/N")
     return Shard(int(found["index"]), int(found["count"]))
 
 
@@ -76,6 +76,8 @@ def _task(environment: Mapping[str, str]) -> str:
         if environment.get(name, "").isdecimal():
             return environment[name]
     raise UserError(
-        f"--shard: found auto, and none of {', '.join(TASK_VARIABLES)} is set to a number; expected to run as a task "
-        "of an array: write I/N otherwise."
+        Flag("shard"),
+        f"found auto, and none of {', '.join(TASK_VARIABLES)} is set to a number",
+        expected="to run as a task of an array",
+        remedy="write I/N otherwise",
     )

@@ -107,7 +107,7 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
         return None
     group = file.get(GROUP)
     if not isinstance(group, h5py.Group) or not isinstance(file.get(GROUP, getlink=True), h5py.HardLink):
-        raise UserError(f"{file.filename}: `{GROUP}` is no group of its own; expected the columns of a path in it.")
+        raise UserError(file.filename, f"`{GROUP}` is no group of its own", expected="the columns of a path in it")
     found = untrusted.datasets(group)
     columns = _columns(found, file.filename)
     return Trajectory(
@@ -135,8 +135,9 @@ def _runs(group: h5py.Group, found: Mapping[str, h5py.Dataset], size: int) -> di
     run = untrusted.numbers(found[RUN])
     if run.dtype.kind not in "iu" or run.shape != (size,) or not set(run.tolist()) == set(range(len(names))):
         raise UserError(
-            f"{group.file.filename}: `{GROUP}/{RUN}` does not number {len(names)} runs of {size} checkpoints; expected "
-            "each of them, from 0."
+            group.file.filename,
+            f"`{GROUP}/{RUN}` does not number {len(names)} runs of {size} checkpoints",
+            expected="each of them, from 0",
         )
     return {"run": run.astype(np.int64), "names": tuple(names)}
 
@@ -146,7 +147,7 @@ def _columns(found: Mapping[str, h5py.Dataset], path: str) -> dict[str, Values]:
     missing = set(_COLUMNS) - {"beta"} - set(columns)
     shapes = {values.shape for values in columns.values()}
     if missing or len(shapes) != 1 or len(shapes.pop()) != 1:
-        raise UserError(f"{path}: `{GROUP}` does not hold columns of one length; expected {', '.join(_COLUMNS)}.")
+        raise UserError(path, f"`{GROUP}` does not hold columns of one length", expected=f"{', '.join(_COLUMNS)}")
     return columns
 
 

@@ -26,8 +26,10 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
         found = surface.kinds.get(name)
         if found != kind:
             raise UserError(
-                f"{surface.path}: `{name}` is {_words(found)}; expected {_words(kind)}, as in every surface "
-                "that a sweep has begun: the file is damaged or not one of ours."
+                surface.path,
+                f"`{name}` is {_words(found)}",
+                expected=f"{_words(kind)}, as in every surface that a sweep has begun",
+                remedy="the file is damaged or not one of ours",
             )
     for name, axis, there in (("x", job.chosen_grid.alpha, surface.alpha), ("y", job.chosen_grid.beta, surface.beta)):
         _check_coordinates(f"{surface.path}: `{name}coordinates`", there, axis)
@@ -45,8 +47,9 @@ def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis
         place = int(np.flatnonzero(there != expected)[0])
         words = f"found {there[place]:.17g} at place {place}, expected {expected[place]:.17g}"
     raise UserError(
-        f"{where} are not those of its job: {words}; the file is damaged, and its points may lie "
-        "elsewhere than it says."
+        "",
+        f"{where} are not those of its job: {words}",
+        remedy="the file is damaged, and its points may lie elsewhere than it says",
     )
 
 
