@@ -43,7 +43,7 @@ def prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = load_job(tiny_job(tmp_path), SweepJob)
     experiment = load_experiment(job, Named(job), "cpu", Solo())
-    return experiment, build_plane(Solo(), experiment, 0, None)[0]
+    return experiment, build_plane(Solo(), experiment, 0, None)[1]
 
 
 def choose(prepared, recorded=None):
@@ -102,7 +102,7 @@ def test_an_engine_has_to_agree_with_the_plain_network_to_1e_5(tmp_path, monkeyp
         return Scaled(EagerEvaluator(copy.deepcopy(network).double(), plane, exact, batch), factor)
 
     monkeypatch.setattr(engine, "build_engine", build)
-    found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[0], 64, None)
+    found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[1], 64, None)
     assert found.name == chosen
 
 
@@ -118,7 +118,7 @@ def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, m
     job = load_job(tiny_job(tmp_path, model=model, data__build="noise:images", evaluate__engine="eager"), SweepJob)
     (tmp_path / "noise.py").write_text(NOISE)
     experiment = load_experiment(job, Named(job), "cpu", Solo())
-    found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[0], 8, None)
+    found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[1], 8, None)
     assert summarise(found.images, experiment.task.metrics) == found.centre
 
 
@@ -191,7 +191,7 @@ def chosen(tmp_path, monkeypatch, clock):
     monkeypatch.setattr(engine, "build_engine", timed)
 
     def choose(recorded=None, **options):
-        plane = build_plane(Solo(), experiment, 0, None)[0]
+        plane = build_plane(Solo(), experiment, 0, None)[1]
         return engine.choose_engine(Solo(), experiment, plane, 64, recorded, **options).name, built
 
     return choose

@@ -27,8 +27,10 @@ output: {file: s.h5}
 
 
 @pytest.fixture
-def identity(tmp_path):
-    return Identity(read_job(JOB, tmp_path / "job.yaml", SweepJob), 0, {})
+def found(tmp_path, path):
+    """Returns the surface that the job goes on with."""
+    job = read_job(JOB, tmp_path / "job.yaml", SweepJob).values
+    return lambda: find_surface(path, job, Identity(0, {}))
 
 
 @pytest.fixture
@@ -39,8 +41,8 @@ def path(tmp_path):
     return tmp_path / "s.h5"
 
 
-def test_a_sound_surface_is_found(path, identity):
-    assert find_surface(path, identity).points == 8
+def test_a_sound_surface_is_found(path, found):
+    assert found().points == 8
 
 
 HOSTILE = {
@@ -54,24 +56,24 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_surface_that_could_not_be_written_into_is_refused(path, identity, name):
+def test_a_surface_that_could_not_be_written_into_is_refused(path, found, name):
     value, words = HOSTILE[name]
     with h5py.File(path, "r+") as file:
         del file[name]
         if value is not None:
             file[name] = value
     with pytest.raises(UserError, match=re.escape(words)):
-        find_surface(path, identity)
+        found()
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch", -1), ("batch", "x"), ("engine", "os:system"), ("engine", None)])
-def test_a_surface_that_does_not_say_how_it_goes_on_is_refused(path, identity, name, value):
+def test_a_surface_that_does_not_say_how_it_goes_on_is_refused(path, found, name, value):
     with h5py.File(path, "r+") as file:
         del file.attrs[name]
         if value is not None:
             file.attrs[name] = value
     with pytest.raises(UserError, match=r"expected a whole number >= 1 and one of .*eager"):
-        find_surface(path, identity)
+        found()
 
 
 def flipped(values):
@@ -82,23 +84,23 @@ def flipped(values):
 @pytest.mark.parametrize(
     ("change", "place"), [(flipped, 5), (lambda values: values[::-1], 0), (lambda values: values + 0.5, 0)]
 )
-def test_coordinates_that_are_not_those_of_the_job_to_the_bit_are_refused(path, identity, change, place):
+def test_coordinates_that_are_not_those_of_the_job_to_the_bit_are_refused(path, found, change, place):
     with h5py.File(path, "r+") as file:
         file["xcoordinates"][...] = change(file["xcoordinates"][()])
     with pytest.raises(
         UserError, match=rf"`xcoordinates` are not those of its job: found \S+ at place {place}, expected"
     ):
-        find_surface(path, identity)
+        found()
 
 
 @pytest.mark.parametrize("schema", [99, 0, -1, "1", 1.0, None])
-def test_a_schema_that_this_version_does_not_know_is_refused(path, identity, schema):
+def test_a_schema_that_this_version_does_not_know_is_refused(path, found, schema):
     with h5py.File(path, "r+") as file:
         del file.attrs["schema"]
         if schema is not None:
             file.attrs["schema"] = schema
     with pytest.raises(UserError, match=f"is of schema {schema}, and this version of landscape_mpi reads 1 to 1"):
-        find_surface(path, identity)
+        found()
 
 
 ROUNDS = {

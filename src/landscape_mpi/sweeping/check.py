@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.assemble import keep_memory
@@ -45,14 +44,13 @@ def check(path: Path, device: str) -> str:
     experiment = load_experiment(job, Named(job, noter(world)), device, world)
     lines = []
     for repeat, output in enumerate(outputs):
-        plane, identity = build_plane(world, experiment, repeat, output, search=False)
-        surface = find_surface(output, identity)
+        there, plane, identity = build_plane(world, experiment, repeat, output, search=False)
+        surface = find_surface(output, there.job.values, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(("output", f"{output}, {state}"))
-    experiment = replace(experiment, job=identity.job)
     to_find = isinstance(job.values.plane, HessianPlane) and surface is None
-    lines += _describe(experiment, plane, identity.trajectory, to_find)
-    lines += _estimate(experiment, plane, to_find)
+    lines += _describe(there, plane, identity.trajectory, to_find)
+    lines += _estimate(there, plane, to_find)
     text = "".join(f"  {label:16} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
 

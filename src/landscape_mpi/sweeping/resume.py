@@ -6,8 +6,7 @@ from pathlib import Path
 
 from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import JobFile, SweepJob
-from landscape_mpi.metrics.base import Metric
+from landscape_mpi.job import SweepJob
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.plane import real, single
@@ -18,25 +17,28 @@ from landscape_mpi.surface.schema import Direction, NewSurface
 from landscape_mpi.surface.shards import Shard, recorded_shard
 from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.whole import check_whole
+from landscape_mpi.sweeping.load import Experiment
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What fixes every number of a surface: the job's keys and the fingerprints of what they point at.
+    """What fixes every number of a surface beside the keys of its job: the fingerprints of what these point at.
 
-    `shard`: which share of the points the file is for; None for all. `trajectory`: the path of a run on the plane.
-    `facts` are recorded of how the plane was found. `centre`: what theta* gives of the first examples, as text.
-    `metrics` are those of the job.
+    Attributes:
+        seed: By which the plane's directions are drawn; -1 where nothing is drawn.
+        fingerprints: Of checkpoint, data, plane and trajectory, by the names of the surface's attributes.
+        shard: Which share of the points the file is for; None for all.
+        trajectory: The path of a training run on the plane.
+        facts: Numbers that are recorded of how the plane was found.
+        centre: What theta* gives of the first examples, as text.
     """
 
-    job: JobFile[SweepJob]
     seed: int
     fingerprints: Mapping[str, str]
     shard: Shard | None = None
     trajectory: Trajectory | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
     centre: str = ""
-    metrics: tuple[Metric, ...] = ()
 
     @property
     def recorded(self) -> Mapping[str, str]:
@@ -44,7 +46,7 @@ class Identity:
         return {**self.fingerprints, CENTRE: self.centre} if self.centre else self.fingerprints
 
 
-def find_surface(path: Path, identity: Identity) -> Surface | None:
+def find_surface(path: Path, job: SweepJob, identity: Identity) -> Surface | None:
     """Return the surface to go on with; None where there is no file yet.
 
     Raises:
@@ -55,7 +57,7 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
     surface = read_surface(path)
     if surface.job is None:
         raise UserError(f"output.file: {path} was not written by landscape_mpi; name another file.")
-    reason = first_difference(surface, identity.job.values, identity.recorded)
+    reason = first_difference(surface, job, identity.recorded)
     if not reason and (shard := recorded_shard(surface.attributes.get("shard"))) != identity.shard:
         theirs, ours = (f"shard {share}" if share else "all points" for share in (shard, identity.shard))
         reason = f"--shard: it is for {theirs}, and this run is for {ours}"
@@ -64,7 +66,7 @@ def find_surface(path: Path, identity: Identity) -> Surface | None:
             f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
             "--overwrite. Nothing was touched."
         )
-    check_whole(surface, identity.job.values)
+    check_whole(surface, job)
     _check_recorded(surface)
     return surface
 
@@ -84,24 +86,26 @@ def _check_recorded(surface: Surface) -> None:
         )
 
 
-def new_surface(identity: Identity, plane: Plane, attributes: Mapping[str, str | int | float]) -> NewSurface:
+def new_surface(
+    experiment: Experiment, plane: Plane, identity: Identity, attributes: Mapping[str, str | int | float]
+) -> NewSurface:
     """Return all that a new surface file holds before its first result; `attributes`: what is recorded of the run."""
-    job, statistics = identity.job.values, plane.statistics
-    recorded: dict[str, str | int | float] = {"seed": identity.seed}  # -1 where nothing is drawn
+    job, statistics = experiment.job.values, plane.statistics
+    recorded: dict[str, str | int | float] = {"seed": identity.seed}
     if identity.seed >= 0:
         recorded["generator"] = GENERATOR
-    recorded |= {**identity.recorded, **identity.facts, **attributes, "job_name": identity.job.path.name}
+    recorded |= {**identity.recorded, **identity.facts, **attributes, "job_name": experiment.job.path.name}
     if identity.shard:
         recorded["shard"] = str(identity.shard)
     return NewSurface(
         alpha=job.chosen_grid.alpha.coordinates(),
         beta=None if job.chosen_grid.beta is None else job.chosen_grid.beta.coordinates(),
-        results=result_names(job.data.splits, identity.metrics, sampled=job.sampling is not None),
+        results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
         delta=_stored(plane.delta),
         eta=None if plane.eta is None else _stored(plane.eta),
         xbuffers=None if statistics is None else _stored(statistics.delta),
         ybuffers=None if statistics is None or statistics.eta is None else _stored(statistics.eta),
-        job=identity.job.text,
+        job=experiment.job.text,
         attributes=recorded,
         trajectory=identity.trajectory,
     )

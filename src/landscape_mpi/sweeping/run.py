@@ -68,9 +68,8 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
     for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
-        plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
+        there, plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
         identity = replace(identity, shard=shard)
-        there = replace(experiment, job=identity.job)
         codes.append(_sweep_plane(world, options, there, plane, identity, path, journal_folder(output)))
         if codes[-1] == Exit.RUN_AGAIN:
             break
@@ -83,7 +82,7 @@ def _sweep_plane(
     """Compute what the surface file of one plane lacks; collective."""
 
     def find() -> Surface | None:
-        return None if options.overwrite else on_root(world, find_surface, path, identity)
+        return None if options.overwrite else on_root(world, find_surface, path, experiment.job.values, identity)
 
     find()  # another sweep's file is refused before a lock lies beside it
     with ExitStack() as held:
@@ -187,6 +186,6 @@ def _create_surface(context: SweepContext) -> None:
 
     def create() -> None:
         provenance = attributes(plane, experiment.device, experiment.job.path.parent)
-        create_surface(context.path, new_surface(context.identity, plane, {**fixed, **provenance}))
+        create_surface(context.path, new_surface(experiment, plane, context.identity, {**fixed, **provenance}))
 
     on_root(world, create)

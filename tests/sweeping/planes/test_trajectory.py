@@ -86,7 +86,7 @@ def built(job):
     """The plane of a job and its identity with the path on it, as one process finds them, without a sweep."""
     loaded = load_job(job, SweepJob)
     experiment = load_experiment(loaded, Named(loaded), "cpu", Solo())
-    return build_plane(Solo(), experiment, 0, None)
+    return build_plane(Solo(), experiment, 0, None)[1:]
 
 
 def sweep_share(folder, ranks=None):

@@ -1,6 +1,7 @@
 """Builds the plane of each repeat of a job by its kind, and says what identifies the surface on it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
 
 def build_plane(
     world: World, experiment: Experiment, repeat: int, known: Path | None, *, search: bool = True
-) -> tuple[Plane, Identity]:
-    """Return the plane of a repeat and what identifies its surface, with the job's grid chosen; collective.
+) -> tuple[Experiment, Plane, Identity]:
+    """Return the experiment with the job's grid chosen, the plane of a repeat and what identifies its surface.
 
-    The plane is the same on every rank. Rank 0 alone reads the checkpoints of a trajectory.
+    Collective; the plane is the same on every rank. Rank 0 alone reads the checkpoints of a trajectory.
 
     Args:
         world: The ranks.
@@ -78,11 +79,12 @@ def build_plane(
     trajectory = on_root(world, place, run, plane, built.explained)
     if trajectory is not None:
         fingerprints["trajectory_sha256"] = world.bcast(run.sha256 if run else "")
-        job = job.with_grid(holding(trajectory)) if job.values.grid is None else job
+        if job.values.grid is None:
+            experiment = replace(experiment, job=job.with_grid(holding(trajectory)))
     along = plane.statistics.theta if plane.statistics else {}
     if others := [name for name in along if name not in theta.statistics]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         note(world, f"the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
-    metrics = experiment.task.metrics
-    return plane, Identity(job, seed, fingerprints, None, trajectory, built.facts, centre, metrics)
+    identity = Identity(seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)
+    return experiment, plane, identity

@@ -112,7 +112,7 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
         "data_sha256": experiment.data_sha256,
         "plane_sha256": str(attributes.get("plane_sha256")),
     }
-    find_surface(known, Identity(experiment.job, -1, same, recorded_shard(attributes.get("shard"))))
+    find_surface(known, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
     delta, eta = read_directions(known, line=experiment.job.values.axes == 1)
     return [delta] if eta is None else [delta, eta]
 
