@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from landscape_mpi.cli import build_parser
-from landscape_mpi.job import SweepJob, TrainJob, load_job, planes, values
+from landscape_mpi.job import SweepJob, TrainJob, load_job, schema
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
@@ -53,18 +53,18 @@ def test_every_example_job_is_sound(path):
 def test_the_reference_job_holds_every_key_and_the_defaults():
     path = CHECKOUT / "jobs" / "reference.yaml"
     job = load_job(path, SweepJob).values
-    sections = {"model": values.Model, "data": values.Data, "plane": planes.RandomPlane, "grid": values.Grid}
-    sections |= {"evaluate": values.Evaluate, "sampling": values.Sampling, "output": values.Output}
-    sections |= {"hessian": values.Hessian, "train": values.Train}
+    sections = {"model": schema.Model, "data": schema.Data, "plane": schema.RandomPlane, "grid": schema.Grid}
+    sections |= {"evaluate": schema.Evaluate, "sampling": schema.Sampling, "output": schema.Output}
+    sections |= {"hessian": schema.Hessian, "train": schema.Train}
     written = yaml.safe_load(path.read_text())
     for name, section in sections.items():
         assert set(written[name]) - {"kind"} == set(section.__struct_fields__), name
     assert set(written) == set(SweepJob.__struct_fields__)
-    assert job.evaluate == values.Evaluate()
-    assert job.hessian == values.Hessian()
-    assert job.plane == planes.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
-    assert job.sampling == values.Sampling(error=0.02)
-    assert job.train == values.Train(output="nets/resnet56")
+    assert job.evaluate == schema.Evaluate()
+    assert job.hessian == schema.Hessian()
+    assert job.plane == schema.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
+    assert job.sampling == schema.Sampling(error=0.02)
+    assert job.train == schema.Train(output="nets/resnet56")
 
 
 def test_every_key_of_a_job_is_documented():
@@ -73,9 +73,9 @@ def test_every_key_of_a_job_is_documented():
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    kinds = (planes.RandomPlane, planes.InterpolatedPlane, planes.PcaPlane, planes.HessianPlane, planes.FilePlane)
-    sections = (values.Model, values.Data, *kinds, values.Grid, values.Evaluate, values.Hessian)
-    for section in (*sections, values.Sampling, values.Output, values.Train):
+    kinds = (schema.RandomPlane, schema.InterpolatedPlane, schema.PcaPlane, schema.HessianPlane, schema.FilePlane)
+    sections = (schema.Model, schema.Data, *kinds, schema.Grid, schema.Evaluate, schema.Hessian)
+    for section in (*sections, schema.Sampling, schema.Output, schema.Train):
         assert set(section.__struct_fields__) <= keys, section
 
 
