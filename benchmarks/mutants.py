@@ -190,7 +190,7 @@ def _projection(folder: Path) -> None:
 
 
 def _read_path(folder: Path) -> object:
-    from landscape_mpi.surface.projection import read_projection
+    from landscape_mpi.surface.foreign.loss_landscape import read_projection
 
     return read_projection(folder / "proj_cos.h5")
 

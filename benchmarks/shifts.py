@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.surface.bars import share_used
+from landscape_mpi.surface.info import share_used
 from landscape_mpi.surface.read import Surface, read_surface
 
 Values = NDArray[np.float64]

@@ -9,8 +9,7 @@ from landscape_mpi.plot import labels
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.options import Options
-from landscape_mpi.surface.bars import share_used
-from landscape_mpi.surface.info import describe
+from landscape_mpi.surface.info import describe, share_used
 from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import bowl, write

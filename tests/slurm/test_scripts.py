@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from landscape_mpi.surface.got import got
+from landscape_mpi.surface.status import progress
 from support import tiny
 from support.jobs import tiny_job
 from support.launch import launch
@@ -85,7 +85,7 @@ def test_exit_code_1_of_another_reason_queues_nothing(script, tmp_path):
 
 def test_how_far_a_job_has_got_grows_with_its_points(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [0, 1, 3]})
-    assert got(["sweep", str(job)]) == 0
+    assert progress(["sweep", str(job)]) == 0
     assert launch("sweep", job, "--quiet").returncode == 0
-    assert got(["sweep", str(job)]) == 3
-    assert got(["sweep", str(job), "--shard", "0/2"]) == 0
+    assert progress(["sweep", str(job)]) == 3
+    assert progress(["sweep", str(job), "--shard", "0/2"]) == 0

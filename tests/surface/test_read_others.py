@@ -13,8 +13,8 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.surface import others
 from landscape_mpi.surface.export import export
+from landscape_mpi.surface.foreign import landscaper as module
 from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import bowl, write_landscaper, write_losscape
@@ -162,13 +162,13 @@ def test_no_archive_of_landscaper(tmp_path, members, sentence):
 
 
 def test_an_archive_that_unfolds_without_an_end(tmp_path, monkeypatch):
-    assert others.LARGEST == 8 * 4096**2 + 4096
-    monkeypatch.setattr(others, "LARGEST", 1 << 16)
+    assert module.LARGEST == 8 * 4096**2 + 4096
+    monkeypatch.setattr(module, "LARGEST", 1 << 16)
     bomb = archive(tmp_path / "s.npz", loss=bytes(1 << 24), coordinates=np.zeros((2, 9)))
     assert bomb.stat().st_size < 1 << 16
     # in this process: the one that reads files apart may have begun before the limit was lowered
     with pytest.raises(UserError, match="loss claims 16777216 bytes; expected at most 65536"):
-        others.read_landscaper(bomb)
+        module.read_landscaper(bomb)
 
 
 def test_an_archive_that_is_none(tmp_path):

@@ -25,13 +25,13 @@ def test_it_is_told_and_kept_by_point(tmp_path, ranks):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
     first = launch("sweep", job, ranks=ranks)
     assert "computed alike" not in first.stderr
-    (text,) = read_surface(surface).makers
+    (text,) = read_surface(surface).platforms
     assert "settings=none" in text
     stopped(surface, (0, 0), (4, 6))
     again = launch("sweep", job, ranks=ranks, env=ELSEWHERE)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count(DIFFER) == 1
-    assert sorted(read_surface(surface).makers.values()) == [2, 33]
+    assert sorted(read_surface(surface).platforms.values()) == [2, 33]
     with h5py.File(surface) as file:
         assert file["made/by"][0, 0] == file["made/by"][4, 6] == 1
         assert not file["made/by"][1].any()
@@ -59,11 +59,11 @@ def test_a_surface_begun_by_an_older_version_is_known_by_its_attributes(tmp_path
 def test_a_sampled_surface_says_who_was_last_at_a_point(tmp_path):
     job, surface = tiny_job(tmp_path, **SAMPLED), tmp_path / "surface.h5"
     assert launch("sweep", job).returncode == 0
-    assert list(read_surface(surface).makers.values()) == [35]
+    assert list(read_surface(surface).platforms.values()) == [35]
     stopped(surface)
     journal = tmp_path / "surface.h5.images" / "rank-00000.journal"
     journal.write_bytes(journal.read_bytes()[:-40])  # the last slice is evaluated again
     again = launch("sweep", job, env=ELSEWHERE)
     assert again.returncode == 0, again.stderr
     assert DIFFER in again.stderr
-    assert sorted(read_surface(surface).makers.values()) == [1, 34]
+    assert sorted(read_surface(surface).platforms.values()) == [1, 34]

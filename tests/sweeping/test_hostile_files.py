@@ -9,7 +9,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis, SweepJob, read_job
 from landscape_mpi.surface import NewSurface, create_surface
-from landscape_mpi.surface.planlog import MAGIC, PlanLog
+from landscape_mpi.surface.journal import PLAN, PlanLog
 from landscape_mpi.sweeping.resume import Identity, find_surface
 from landscape_mpi.sweeping.sampled import climbs
 from support.jobs import tiny_job
@@ -126,7 +126,7 @@ def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
     process = start("sweep", job, env={"TINY_SLEEP": "0.02"})
     wait_for(lambda: (folder / "plan.journal").exists() or process.poll() is not None)
     kill_session(process)
-    identity = (folder / "plan.journal").read_bytes()[len(MAGIC) :][:32]
+    identity = (folder / "plan.journal").read_bytes()[len(PLAN.magic) :][:32]
     with PlanLog(folder, identity) as log:
         log.add(0, [(10**6, 1)])
     before = (folder / "plan.journal").read_bytes()

@@ -8,7 +8,7 @@ import pytest
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.surface.centre import centre_text, other_network
+from landscape_mpi.surface.identity import centre_text, other_network
 from landscape_mpi.surface.merge import merge
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.run import sweep

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.surface.journal import MAGIC, read_journals
+from landscape_mpi.surface.journal import JOURNAL, read_journals
 from landscape_mpi.surface.journal import journals as journal_files
 from support.jobs import done, results, tiny_job
 from support.launch import kill_session, launch, start
@@ -30,7 +30,7 @@ def sampled_job(folder, **changes):
 def slices(surface):
     """Point, split and first image of each record that the ranks' journals hold."""
     folder = surface.with_name(surface.name + ".images")
-    identity = journal_files(folder)[0].read_bytes()[len(MAGIC) :][:32]
+    identity = journal_files(folder)[0].read_bytes()[len(JOURNAL.magic) :][:32]
     return [(slice_.point, slice_.split, slice_.start) for slice_ in read_journals(folder, identity)]
 
 

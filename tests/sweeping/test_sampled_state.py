@@ -16,7 +16,7 @@ from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling import Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
-from landscape_mpi.surface.planlog import KIND, ROUND, THETA
+from landscape_mpi.surface.journal import PLAN, ROUND, THETA
 from landscape_mpi.sweeping.sampled import climbs, frame_of
 from landscape_mpi.sweeping.sampled_state import SampledState, SplitState
 
@@ -63,7 +63,7 @@ def written(folder):
     """The rounds in the plan's log as they stand there, split by split."""
     payloads = [
         json.loads(record[1:])
-        for record in read_records(folder / "plan.journal", KIND, IDENTITY)
+        for record in read_records(folder / "plan.journal", PLAN, IDENTITY)
         if record[:1] == ROUND
     ]
     return [[one["promotions"] for one in payloads if one["split"] == split] for split in (0, 1)]

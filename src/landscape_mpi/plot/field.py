@@ -14,7 +14,7 @@ from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean
 from landscape_mpi.plot.curvature import has_ratio, ratio
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.plot.quantity import RATIO, Quantity, quantity
-from landscape_mpi.surface.bars import has_bars, relative, widest
+from landscape_mpi.surface.info import has_bars, relative, widest
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.projection import read_projection
+from landscape_mpi.surface.foreign.loss_landscape import read_projection
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.trajectory import joined
 

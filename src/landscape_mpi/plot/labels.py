@@ -13,7 +13,7 @@ from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.quantity import CURVATURE
 from landscape_mpi.plot.scale import Scale
-from landscape_mpi.surface.bars import in_points
+from landscape_mpi.surface.info import in_points
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.trajectory import Trajectory
 

@@ -3,9 +3,19 @@
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface
 from landscape_mpi.surface.directions import read_directions, read_statistics
-from landscape_mpi.surface.journal import Evaluated, Journal, journal_folder, read_journals
+from landscape_mpi.surface.journal import (
+    THETA,
+    Evaluated,
+    Journal,
+    Plan,
+    PlanLog,
+    begin_plan,
+    discard,
+    journal_folder,
+    read_journals,
+    read_plan,
+)
 from landscape_mpi.surface.order import coarse_to_fine
-from landscape_mpi.surface.planlog import THETA, Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record
 from landscape_mpi.surface.shards import Shard, parse_shard

@@ -14,8 +14,8 @@ from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import FILE, NOTHING, found
 from landscape_mpi.metrics.names import dtype_of
-from landscape_mpi.surface import makers
 from landscape_mpi.surface.directions import directions_sha256
+from landscape_mpi.surface.platforms import create_platforms
 from landscape_mpi.surface.schema import LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
 from landscape_mpi.surface.trajectory import write_trajectory
 
@@ -103,7 +103,7 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
         dataset = file.create_dataset(name, data=values)
         for axis, scale in enumerate(axes):
             dataset.dims[axis].attach_scale(scale)
-    makers.begin(file, shape)
+    create_platforms(file, shape)
     _scalars(file, new.job)
     given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
     directions = {group: direction for group, direction in given.items() if direction is not None}

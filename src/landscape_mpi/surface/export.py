@@ -1,4 +1,4 @@
-"""A surface in the formats of other programs: .npz, .csv, .nc; computes nothing.
+"""Writes a surface in the formats of other programs: .npz for numpy, .csv, and .nc (netCDF-4) for xarray.
 
 What is written are the coordinates, the status and every result under the names they have in the surface file, with NaN
 where a point is not done.
@@ -11,16 +11,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.paths import check_target
-from landscape_mpi.surface.netcdf import write_netcdf
 from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
 
 ADVICE = "expected a place that can be written, with space for the whole file"
+LONGEST = 60_000
+"""Bytes of an attribute of .nc; HDF5 takes no more than 64 KiB."""
+LONG_NAMES = {"xcoordinates": "alpha: how far along delta", "ycoordinates": "beta: how far along eta"}
 
 
 def export(source: Path, target: Path) -> None:
@@ -29,30 +34,26 @@ def export(source: Path, target: Path) -> None:
     Raises:
         UserError: the source is no surface, the ending names no format, or the target cannot be written.
     """
-    write = _writer(target)
+    ending = target.suffix.lower()
+    if ending not in WRITERS:
+        found = f"the ending {target.suffix!r}" if target.suffix else "no ending"
+        raise UserError(target, f"found {found}", expected=f"one of {', '.join(WRITERS)}")
+    check_target(target)
     surface = read_surface(source)
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read as well", expected="the name of another file")
     with in_words(target, ADVICE), atomic_write(target) as aside:
-        write(surface, aside)
+        WRITERS[ending](surface, aside)
 
 
-def _writer(target: Path) -> Callable[[Surface, Path], None]:
-    if target.suffix.lower() not in WRITERS:
-        found = f"the ending {target.suffix!r}" if target.suffix else "no ending"
-        raise UserError(target, f"found {found}", expected=f"one of {', '.join(WRITERS)}")
-    check_target(target)
-    return WRITERS[target.suffix.lower()]
-
-
-def _write_npz(surface: Surface, path: Path) -> None:
+def write_npz(surface: Surface, path: Path) -> None:
     """Write arrays; the job and the attributes (JSON) as texts, which need no pickle."""
-    axes = {"xcoordinates": surface.alpha} | ({} if surface.beta is None else {"ycoordinates": surface.beta})
-    texts = {"attributes": json.dumps(dict(surface.attributes))} | ({} if surface.job is None else {"job": surface.job})
-    _write_arrays(path, {**surface.metrics, **axes, "status": surface.status, **texts})
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    arrays: dict[str, Any] = {**surface.metrics, "xcoordinates": surface.alpha}
+    if surface.beta is not None:
+        arrays["ycoordinates"] = surface.beta
+    arrays |= {"status": surface.status, "attributes": json.dumps(dict(surface.attributes))}
+    if surface.job is not None:
+        arrays["job"] = surface.job
     # as np.savez does, which takes names for arguments and so has some that no array can have
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in arrays.items():
@@ -60,26 +61,49 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
                 np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
 
 
-def _write_csv(surface: Surface, path: Path) -> None:
+def write_csv(surface: Surface, path: Path) -> None:
     """Write a row a point, beta by beta, with every digit of every number."""
-    columns: dict[str, NDArray[Any]] = {**_coordinates(surface), "status": surface.status, **surface.metrics}
+    columns: dict[str, NDArray[Any]] = {"alpha": surface.alpha}
+    if surface.beta is not None:
+        columns["alpha"], columns["beta"] = np.meshgrid(surface.alpha, surface.beta)
+    columns |= {"status": surface.status, **surface.metrics}
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(map(printable, columns))
         rows.writerows(zip(*(values.ravel().tolist() for values in columns.values()), strict=True))
 
 
-def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
-    """Return alpha and, on a plane, beta of every point."""
-    if surface.beta is None:
-        return {"alpha": surface.alpha}
-    alpha, beta = np.meshgrid(surface.alpha, surface.beta)
-    return {"alpha": alpha, "beta": beta}
+def write_netcdf(surface: Surface, path: Path) -> None:
+    """Write HDF5 with named axes: coordinates, status, results, the job (a text) and the attributes of the root.
+
+    Raises:
+        OSError: the system refused.
+    """
+    with OwnFile(path, "w") as file:
+        axes = [_axis(file, "xcoordinates", surface.alpha)]
+        if surface.beta is not None:
+            axes.insert(0, _axis(file, "ycoordinates", surface.beta))
+        for name, values in {"status": surface.status, **surface.metrics}.items():
+            dataset = file.create_dataset(name, data=values)
+            for index, axis in enumerate(axes):
+                dataset.dims[index].attach_scale(axis)
+        # what the numbers mean, as the CF conventions say it (section 3.5)
+        file["status"].attrs["flag_values"] = np.array([NOT_YET, DONE, FAILED], np.uint8)
+        file["status"].attrs["flag_meanings"] = "not_yet done failed"
+        if surface.job is not None:
+            file.create_dataset("job", data=printable(surface.job), dtype=h5py.string_dtype())
+        for name, value in surface.attributes.items():
+            if isinstance(value, str):
+                value = printable(value).encode()[:LONGEST].decode(errors="ignore")
+            file.attrs[name] = value
 
 
-WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {
-    ".npz": _write_npz,
-    ".csv": _write_csv,
-    ".nc": write_netcdf,
-}
+def _axis(file: h5py.File, name: str, coordinates: NDArray[np.float64]) -> h5py.Dataset:
+    scale = file.create_dataset(name, data=coordinates)
+    scale.make_scale(name)
+    scale.attrs["long_name"] = LONG_NAMES[name]
+    return scale
+
+
+WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {".npz": write_npz, ".csv": write_csv, ".nc": write_netcdf}
 """How to write a surface, by the ending of the file's name."""

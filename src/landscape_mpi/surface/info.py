@@ -1,12 +1,10 @@
-"""A surface file in words: contents, completeness, sharpness, provenance and the job; computes no result of its own."""
+"""Describes a surface file in words: contents, completeness, error bars, sharpness, provenance and the job."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,12 +12,14 @@ from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import is_mean
-from landscape_mpi.surface import bars
+from landscape_mpi.metrics.names import BAR, IMAGES, SIZE, is_mean, parse
+from landscape_mpi.sampling import relative_bars
+from landscape_mpi.surface.platforms import recorded_versions
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
 from landscape_mpi.surface.status import remedies, state, without_numbers
+from landscape_mpi.surface.trajectory import Trajectory
 
 UNSEEDED = ("seed", -1)
 """What a file says where nothing was drawn."""
@@ -66,26 +66,23 @@ def describe(path: Path) -> str:
         UserError: the file is missing or is no surface.
     """
     surface = read_surface(path)
-    lines = [
-        str(path),
-        *_grid(surface),
-        *_trajectory(surface),
-        *_sampling(surface),
-        "",
-        *_results(surface),
-        *_sharpness(surface),
-        *_work(surface),
-        *_provenance(surface),
-    ]
-    return printable("\n".join(lines) + "\n" + _job(surface))
+    lines = [str(path), *_grid(surface)]
+    lines += _trajectory(surface.trajectory) if surface.trajectory is not None else ()
+    lines += _sampling(surface) if surface.sampled else ()
+    lines += ["", *_results(surface), *_sharpness(surface), *_work(surface), ""]
+    lines += [_line(label, value) for label, value in provenance(surface.attributes)]
+    if surface.job is not None:
+        lines += ["", "  job", *(f"  | {line}" for line in surface.job.splitlines())]
+    return printable("\n".join(lines) + "\n")
 
 
 def _grid(surface: Surface) -> Iterator[str]:
+    """Yield the grid, how much of it is done, and what to do about the rest."""
     kind = "line" if surface.beta is None else "plane"
     yield _line("kind", f"{kind} of {' x '.join(str(n) for n in surface.shape)} points")
-    yield _line("alpha", f"{surface.alpha[0]:g} to {surface.alpha[-1]:g}, {len(surface.alpha)} points")
-    if surface.beta is not None:
-        yield _line("beta", f"{surface.beta[0]:g} to {surface.beta[-1]:g}, {len(surface.beta)} points")
+    for name, axis in (("alpha", surface.alpha), ("beta", surface.beta)):
+        if axis is not None:
+            yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points")
     yield _line("points", state(surface))
     if surface.unsound:
         yield _line("damaged", without_numbers(surface.unsound))
@@ -93,28 +90,23 @@ def _grid(surface: Surface) -> Iterator[str]:
         yield _line("to go on", command)
 
 
-def _trajectory(surface: Surface) -> Iterator[str]:
-    """Say of the path of a training run how long it is and how much of it the plane shows."""
-    path = surface.trajectory
-    if path is None or not path.epoch.size:
-        return
-    for run in path.runs:
+def _trajectory(path: Trajectory) -> Iterator[str]:
+    """Yield how long the path of a training run is, and how much of it the plane shows."""
+    for run in path.runs if path.epoch.size else ():
         whose = f"{printable(run.names[0])}: " if run.names else ""
         yield _line("trajectory", f"{whose}{run.epoch.size} checkpoints, epochs {run.epoch.min()} to {run.epoch.max()}")
         yield _line("off the plane", f"{np.median(run.residual):.4g} (median), {run.residual.max():.4g} (farthest)")
-    if path.explained:
+    if path.explained and path.epoch.size:
         yield _line("variance", ", ".join(f"{share:.2%}" for share in path.explained) + " by component")
 
 
 def _sampling(surface: Surface) -> Iterator[str]:
-    """Say of a sampled surface how wide its bars are, what they saved, and what the audit found."""
-    if not surface.sampled:
-        return
+    """Yield of a sampled surface how wide its bars are, what they saved, and what the audit found."""
     for name in surface.metrics:
-        if bars.has_bars(surface, name):
-            unit = "points" if bars.in_points(name) else "% of it"
-            yield _line("95 % error bars", f"{name}: at most {bars.widest(surface, name):.3g} {unit}")
-    if share := bars.share_used(surface):
+        if has_bars(surface, name):
+            unit = "points" if in_points(name) else "% of it"
+            yield _line("95 % error bars", f"{name}: at most {widest(surface, name):.3g} {unit}")
+    if share := share_used(surface):
         yield _line("images", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
     if surface.audit:
         yield _line("audit", surface.audit.words)
@@ -134,7 +126,7 @@ def _results(surface: Surface) -> Iterator[str]:
 
 
 def _sharpness(surface: Surface) -> Iterator[str]:
-    """Say how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
+    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
     losses = [name for name in surface.metrics if is_mean(name, LOSS)]
     done = surface.status == DONE
     found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
@@ -161,71 +153,82 @@ def _number(found: Sharpness, attribute: str) -> str:
 
 
 def _work(surface: Surface) -> Iterator[str]:
-    """Say how long the points took, how many each rank computed, and what was noted of some."""
+    """Yield how long the points took, how many each rank and each machine computed, and what was noted of some."""
     if not {"seconds", "rank"} <= set(surface.kinds):
         return
     seconds, ranks, notes = isolated([surface.path], _read_work, surface.path)
     timed = seconds[np.isfinite(seconds)]
     if timed.size:
+        names, counts = np.unique(ranks[ranks >= 0], return_counts=True)
+        shares = [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
+        more = f", ... ({len(shares)} ranks)" if len(shares) > 16 else ""
         yield ""
         yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
-        yield _line("points by rank", _shares(ranks))
-    for text, count in surface.makers.items():
-        yield _line("points by maker", f"{count}: {text}")
+        yield _line("points by rank", ", ".join(shares[:16]) + more)
+    for text, count in surface.platforms.items():
+        yield _line("points by platform", f"{count}: {text}")
     if notes:
         yield _line("notes", f"of {len(notes)} point{'s' if len(notes) > 1 else ''}, such as: {notes[0]}")
 
 
 def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """Return seconds and rank of every point, and the notes of those that have one, point by point."""
     with untrusted.open_file(path) as file:
         found = untrusted.datasets(file)
-        notes = _notes(found["error"]) if "error" in found else []
+        errors, notes = found.get("error"), []
+        if errors is not None and errors.dtype == np.dtype(f"S{LONGEST}") and errors.size is not None:
+            notes = [note.decode(errors="replace") for note in np.ravel(errors[()]) if note]
         return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"]), notes
-
-
-def _notes(errors: h5py.Dataset) -> list[str]:
-    """Return what was noted of points, point by point; nothing of a dataset that is not ours."""
-    if errors.dtype != np.dtype(f"S{LONGEST}") or errors.size is None:
-        return []
-    return [note.decode(errors="replace") for note in np.ravel(errors[()]) if note]
-
-
-def _shares(ranks: NDArray[Any]) -> str:
-    names, counts = np.unique(ranks[ranks >= 0], return_counts=True)
-    shares = [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
-    return ", ".join(shares[:16]) + (f", ... ({len(shares)} ranks)" if len(shares) > 16 else "")
 
 
 def provenance(attributes: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield what is known of where a surface came from: labels and values, as far as its attributes say."""
     for name, label in PROVENANCE:
-        if attributes.get(name) not in (None, "") and (name, attributes[name]) != UNSEEDED:
-            value = attributes[name]
+        value = attributes.get(name)
+        if value not in (None, "") and (name, value) != UNSEEDED:
             yield label, f"{value:.6g}" if isinstance(value, float) else str(value)
-    versions = _versions(attributes.get("versions"))
-    if versions:
+    if versions := recorded_versions(attributes):
         yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _provenance(surface: Surface) -> Iterator[str]:
-    yield ""
-    yield from (_line(label, value) for label, value in provenance(surface.attributes))
-
-
-def _versions(text: object) -> dict[str, str]:
-    try:
-        versions = json.loads(str(text))
-    except (ValueError, RecursionError):
-        return {}
-    return versions if isinstance(versions, dict) else {}
-
-
-def _job(surface: Surface) -> str:
-    if surface.job is None:
-        return ""
-    body = "".join(f"  | {line}\n" for line in surface.job.splitlines())
-    return f"\n  job\n{body}"
 
 
 def _line(label: str, text: str) -> str:
     return f"  {label:18} {text}"
+
+
+def has_bars(surface: Surface, metric: str) -> bool:
+    """Return whether a metric has error bars."""
+    return metric + BAR in surface.metrics and metric in surface.metrics
+
+
+def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
+    """Return a metric's 95 % error bars in percent of its values [ny, nx] or [nx]; NaN where there is no such share.
+
+    A bar of 0, on all images, is 0 % of any value.
+    """
+    means, bars = surface.metrics[metric], surface.metrics[metric + BAR]
+    shares = relative_bars(means.ravel(), bars.ravel()).reshape(means.shape)
+    return np.where(bars == 0, 0.0, np.where(np.isfinite(shares), 100.0 * shares, np.nan))
+
+
+def in_points(metric: str) -> bool:
+    """Return whether a metric is in percent, so that its error bars are in points."""
+    name = parse(metric)
+    return name is not None and not name.spread and name.result.unit == "%"
+
+
+def widest(surface: Surface, metric: str) -> float:
+    """Return a metric's largest bar: in points of what is in percent, else in percent of the value; NaN without any."""
+    bars = surface.metrics[metric + BAR] if in_points(metric) else relative(surface, metric)
+    finite = bars[np.isfinite(bars)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def share_used(surface: Surface) -> float | None:
+    """Return how many image evaluations the points stand on, relative to a full sweep; None where that is unknown."""
+    used, full = 0.0, 0.0
+    for name, images in surface.metrics.items():
+        size = surface.attributes.get(name.replace(IMAGES, SIZE))
+        if name.endswith(IMAGES) and isinstance(size, int):
+            used += float(images[surface.status == DONE].sum())
+            full += float(size * surface.points)
+    return used / full if full else None

@@ -18,13 +18,12 @@ from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
 from landscape_mpi.metrics.names import IMAGES
-from landscape_mpi.surface.makers import BY, NOBODY, differences, number, read_made
-from landscape_mpi.surface.read import Surface, read_surface, results
-from landscape_mpi.surface.same import first_difference, job_of
+from landscape_mpi.surface.identity import check_whole, first_difference, job_of
+from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
+from landscape_mpi.surface.read import Surface, read_results, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
 from landscape_mpi.surface.shards import SLUG, recorded_shard
-from landscape_mpi.surface.status import LAST_DIGITS, known_makers, without_numbers
-from landscape_mpi.surface.whole import check_whole
+from landscape_mpi.surface.status import LAST_DIGITS, known_platforms, without_numbers
 from landscape_mpi.surface.write import write_end
 
 SHARED = {"xcoordinates", "ycoordinates", "audit"}
@@ -71,7 +70,7 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
                 isolated([first.path, *others_of], _fill, aside, first.path, others_of)
         surface = read_surface(path)
     notes = [f"{part.path}: {without_numbers(part.unsound)}" for part in (first, *others) if part.unsound]
-    if found := differences(maker for part in (first, *others) for maker in known_makers(part)):
+    if found := differences(one for part in (first, *others) for one in known_platforms(part)):
         notes.append(f"{path}: its points were not computed alike ({found}): {LAST_DIGITS}")
     return Merged(surface, surface.done - before, tuple(notes))
 
@@ -108,30 +107,30 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
         for name, values in _arrays(base)[0].items():
             file[name][...] = values
         for other in others:
-            arrays, who = _arrays(other)
+            arrays, texts = _arrays(other)
             if BY in arrays and BY in file:
                 numbers = np.full(256, NOBODY, np.uint8)
-                numbers[: len(who)] = number(file, who)
+                numbers[: len(texts)] = numbers_of(file, texts)
                 arrays[BY] = numbers[arrays[BY]]
             _copy(file, arrays)
         _settle(file)
 
 
 def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the arrays of a shard over the points of the grid, which its sweep may be writing, and its makers.
+    """Return the arrays of a shard over the points of the grid, which its sweep may be writing, and its platforms.
 
     A point has values where it was done before any of them was read, and no trace of values elsewhere.
     """
     with untrusted.open_file(path) as source:
         found = untrusted.datasets(source)
         shape = found["status"].shape
-        _, status, _ = results(found, shape)
+        _, status, _ = read_results(found, shape)
         arrays = {name: one[()] for name, one in found.items() if one.shape == shape and name not in SHARED}
-        if made := read_made(source, shape):
-            arrays[BY] = made.by
+        if platforms := read_platforms(source, shape):
+            arrays[BY] = platforms.numbers
     for name, values in arrays.items():
         values[status == NOT_YET if name == "error" else status != DONE] = _blank(name, values.dtype)
-    return {**arrays, "status": status}, made.who if made else []
+    return {**arrays, "status": status}, platforms.texts if platforms else []
 
 
 def _blank(name: str, dtype: np.dtype[Any]) -> float | bytes:

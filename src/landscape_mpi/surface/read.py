@@ -1,4 +1,4 @@
-"""A surface, finished or not, as plain arrays; knows nothing of how it was computed, of torch or of MPI."""
+"""Reads a surface file, finished or not, as plain arrays: ours, or one of another tool."""
 
 import math
 from collections.abc import Mapping
@@ -14,8 +14,10 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.names import IMAGES, is_result, parse
-from landscape_mpi.surface import foreign, others
-from landscape_mpi.surface.makers import read_made
+from landscape_mpi.surface.foreign import loss_landscape
+from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
+from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
+from landscape_mpi.surface.platforms import read_platforms
 from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
@@ -41,11 +43,11 @@ class Surface:
         status: uint8 of the same shape: 0 not yet, 1 done, 2 failed.
         attributes: the attributes of the file's root; empty in files of other tools.
         job: the job file, verbatim; None in files of other tools.
-        sealed: whether the sweep has come to its end; where images are sampled, estimates move until then.
+        sealed: whether the sweep has come to its end; where examples are sampled, estimates move until then.
         audit: what an audit of the error bars found; None where there was none.
         kinds: dtype and shape of every dataset at the root, by name.
         trajectory: the path of a training run on the plane; None where the file has none.
-        makers: how many of the points that are done each machine, with its libraries, has computed, by its text.
+        platforms: how many of the points that are done each platform has computed, by its text.
         unsound: how many points the file says are done that nobody can have computed; they count as not done.
     """
 
@@ -61,7 +63,7 @@ class Surface:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     trajectory: Trajectory | None = None
     unsound: int = 0
-    makers: Mapping[str, int] = field(default_factory=dict)
+    platforms: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,7 +92,7 @@ class Surface:
 
     @property
     def sampled(self) -> bool:
-        """Whether points stand on some of the images, with error bars."""
+        """Whether points stand on some of the examples, with error bars."""
         return any(name.endswith(IMAGES) for name in self.metrics)
 
     @property
@@ -110,59 +112,65 @@ def read_surface(path: Path) -> Surface:
     Raises:
         UserError: the file is missing, no HDF5 file, no surface, contradicts itself, or points at other files.
     """
-    return isolated([path], _read_archive if path.suffix.lower() == others.ARCHIVE else _read, path)
+    return isolated([path], read_own, path)
 
 
 def read_own(path: Path) -> Surface:
-    """Read a surface that this process has just written, in this process. Raises as `read_surface`."""
-    return _read(path)
-
-
-def _read_archive(path: Path) -> Surface:
-    return _of_losses(path, others.read_landscaper(path))
-
-
-def _read(path: Path) -> Surface:
+    """Read a surface in this process, which has just written it. Raises as `read_surface`."""
+    if path.suffix.lower() == ARCHIVE:
+        alpha, beta, losses = read_landscaper(path)
+        return _of_losses(path, alpha, beta, {"loss": losses})
     with untrusted.open_file(path) as file:
         datasets = untrusted.datasets(file)
-        if others.is_losscape(datasets):
-            return _of_losses(path, others.read_losscape(datasets))
-        alpha = _coordinates(datasets, "xcoordinates", path)
-        beta = _coordinates(datasets, "ycoordinates", path) if "ycoordinates" in datasets else None
-        shape = (alpha.size,) if beta is None else (beta.size, alpha.size)
+        if is_losscape(datasets):
+            alpha, beta, losses = read_losscape(datasets)
+            return _of_losses(path, alpha, beta, {"train_loss": losses})
+        if "xcoordinates" not in datasets:
+            raise UserError(path, "expected a surface, found no xcoordinates in it")
+        alpha, *axes = (
+            _axis(untrusted.numbers(datasets[name]), name, path)
+            for name in ("xcoordinates", "ycoordinates")
+            if name in datasets
+        )
+        shape = (*(axis.size for axis in axes), alpha.size)
         if math.prod(shape) > untrusted.MAX_VALUES:
             raise UserError(path, f"a grid of {shape} points", expected=f"at most {untrusted.MAX_VALUES} of them")
         attributes = untrusted.attributes(file)
         if "schema" in attributes:
             check_schema(path, attributes["schema"])
-        if foreign.is_foreign(file):
-            (metrics, status), unsound = foreign.results(datasets, shape), 0
+        unsound = 0
+        if loss_landscape.is_loss_landscape(file):
+            metrics, status = loss_landscape.read_results(datasets, shape)
         else:
-            metrics, status, unsound = results(datasets, shape)
+            metrics, status, unsound = read_results(datasets, shape)
         if not metrics:
             raise UserError(path, "expected a surface, found no losses, accuracies or eigenvalues in it")
-        job = untrusted.text(datasets["job"]) if "job" in datasets else None
-        sealed = "complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0])
-        audit = _audit(datasets["audit"]) if "audit" in datasets else None
-        kinds = {name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()}
-        made = read_made(file, shape)
-        makers = made.counts(status == DONE) if made else {}
-        run = read_trajectory(file)
-        return Surface(path, alpha, beta, metrics, status, attributes, job, sealed, audit, kinds, run, unsound, makers)
+        platforms = read_platforms(file, shape)
+        return Surface(
+            path=path,
+            alpha=alpha,
+            beta=axes[0] if axes else None,
+            metrics=metrics,
+            status=status,
+            attributes=attributes,
+            job=untrusted.text(datasets["job"]) if "job" in datasets else None,
+            sealed="complete" not in datasets or bool(_scalars(datasets["complete"], 1)[0]),
+            audit=_audit(datasets["audit"]) if "audit" in datasets else None,
+            kinds={name: (np.dtype(dataset.dtype), dataset.shape) for name, dataset in datasets.items()},
+            trajectory=read_trajectory(file),
+            unsound=unsound,
+            platforms=platforms.counts(status == DONE) if platforms else {},
+        )
 
 
-def _of_losses(path: Path, found: others.Losses) -> Surface:
+def _of_losses(
+    path: Path, alpha: NDArray[np.float64], beta: NDArray[np.float64] | None, metrics: dict[str, NDArray[np.float64]]
+) -> Surface:
     """Return the surface of a file without a status: every point is done."""
-    alpha = _axis(found.alpha, "the first coordinate", path)
-    beta = None if found.beta is None else _axis(found.beta, "the second coordinate", path)
-    (losses,) = found.metrics.values()
-    return Surface(path, alpha, beta, found.metrics, np.full(losses.shape, DONE, np.uint8), {}, None)
-
-
-def _coordinates(datasets: Mapping[str, h5py.Dataset], name: str, path: Path) -> NDArray[np.float64]:
-    if name not in datasets:
-        raise UserError(path, f"expected a surface, found no {name} in it")
-    return _axis(untrusted.numbers(datasets[name]), name, path)
+    alpha = _axis(alpha, "the first coordinate", path)
+    beta = None if beta is None else _axis(beta, "the second coordinate", path)
+    (losses,) = metrics.values()
+    return Surface(path, alpha, beta, metrics, np.full(losses.shape, DONE, np.uint8), {}, None)
 
 
 def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
@@ -173,13 +181,23 @@ def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
     return axis
 
 
-def results(
+def read_results(
     datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8], int]:
-    """Read metrics and status of a file of our own schema, and how many points only claim to be done."""
+    """Read metrics and status of a file of our own schema, and how many points only claim to be done.
+
+    Raises:
+        UserError: there is no status, or a dataset does not have the shape of the grid.
+    """
+    if "status" not in datasets:
+        raise UserError(datasets["xcoordinates"].file.filename, "expected a surface, found no status in it")
     # A rank writes its values first and its status last: read the other way round, "done" is never too early.
-    status = _status(datasets, shape)
-    found = {name: _fitting(one, shape) for name, one in datasets.items() if _is_metric(name, one, shape)}
+    status = _fitting(datasets["status"], shape).astype(np.uint8)
+    found = {
+        name: _fitting(dataset, shape)
+        for name, dataset in datasets.items()
+        if name not in _BOOKKEEPING and untrusted.is_number(dataset) and (dataset.shape == shape or is_result(name))
+    }
     unsound = (status == DONE) & _without_numbers(datasets, found, shape)
     status[unsound] = NOT_YET
     metrics = {name: np.where(status == DONE, values, np.nan) for name, values in found.items()}
@@ -191,14 +209,14 @@ def _without_numbers(
 ) -> NDArray[np.bool_]:
     """Return where no rank can have computed a point, as after a power cut, in a torn copy or by a flipped bit.
 
-    Losses may be NaN where a point was computed; the seconds it took, its rank, accuracies and numbers of images are
-    not. Where images are sampled, seconds and ranks are those of the last run alone.
+    Losses may be NaN where a point was computed; the seconds it took, its rank, accuracies and numbers of examples are
+    not. Where examples are sampled, seconds and ranks are those of the last run alone.
     """
     found = np.zeros(shape, np.bool_)
-    images = [values for name, values in metrics.items() if name.endswith(IMAGES)]
-    for values in images:
+    counts = [values for name, values in metrics.items() if name.endswith(IMAGES)]
+    for values in counts:
         found |= values <= 0
-    for name in () if images else ("seconds", "rank"):
+    for name in () if counts else ("seconds", "rank"):
         if name in datasets and untrusted.is_number(datasets[name]) and datasets[name].shape == shape:
             values = untrusted.numbers(datasets[name])
             found |= ~(np.isfinite(values) & (values >= 0))
@@ -208,19 +226,6 @@ def _without_numbers(
     return found
 
 
-def _status(datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if "status" not in datasets:
-        raise UserError(f"{datasets['xcoordinates'].file.filename}", "expected a surface, found no status in it")
-    return _fitting(datasets["status"], shape).astype(np.uint8)
-
-
-def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:
-    values = untrusted.numbers(dataset)
-    if values.size != count:
-        raise UserError(dataset.file.filename, f"{dataset.name[1:]} has {values.size} values", expected=str(count))
-    return values.ravel()
-
-
 def _audit(dataset: h5py.Dataset) -> Audit | None:
     points, misses, worst, passed = _scalars(dataset, 4).tolist()
     if not (math.isfinite(points) and math.isfinite(misses)):
@@ -228,10 +233,11 @@ def _audit(dataset: h5py.Dataset) -> Audit | None:
     return Audit(int(points), int(misses), float(worst), passed == 1)
 
 
-def _is_metric(name: str, dataset: h5py.Dataset, shape: tuple[int, ...]) -> bool:
-    if name in _BOOKKEEPING or not untrusted.is_number(dataset):
-        return False
-    return dataset.shape == shape or is_result(name)
+def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:
+    values = untrusted.numbers(dataset)
+    if values.size != count:
+        raise UserError(dataset.file.filename, f"{dataset.name[1:]} has {values.size} values", expected=str(count))
+    return values.ravel()
 
 
 def _fitting(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -1,14 +1,27 @@
-"""How complete a surface is, and the commands that fill what it lacks; reads no file."""
+"""Says how complete a surface is, which commands fill what it lacks, and how far a run has got by now.
 
+For scripts that start a run again after a death, one number that grows with everything that is done:
+
+python -m landscape_mpi.surface.status sweep job.yaml --shard 3/8
+"""
+
+import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from landscape_mpi.job import FROM_PYTHON
-from landscape_mpi.surface.makers import of_attributes, parse
+import h5py
+import numpy as np
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import FROM_PYTHON, SweepJob, TrainJob, load_job
+from landscape_mpi.surface.journal import journal_folder
 from landscape_mpi.surface.order import coarse_to_fine
+from landscape_mpi.surface.platforms import parse_platform, platform_of
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
-from landscape_mpi.surface.shards import Shard, recorded_shard
+from landscape_mpi.surface.shards import Shard, parse_shard, recorded_shard
 
 
 def state(surface: Surface) -> str:
@@ -24,11 +37,6 @@ def state(surface: Surface) -> str:
     return f"{surface.done} of {surface.points} done{failed} ({verdict})"
 
 
-def _all_shards(count: object, points: int) -> list[Shard]:
-    """Return the shards that may have points: no attribute of a file can ask for more of them than there are points."""
-    return [Shard(i, count) for i in range(min(count, points))] if isinstance(count, int) else []
-
-
 def without_numbers(count: int) -> str:
     """Return what to say of points that their file says are done and that nobody can have computed."""
     points = "1 point is" if count == 1 else f"{count} points are"
@@ -42,11 +50,11 @@ LAST_DIGITS = "their last digits may differ by that; `info` says how many are wh
 """What it means that points were computed on different machines, or with different libraries."""
 
 
-def known_makers(surface: Surface) -> list[dict[str, str]]:
+def known_platforms(surface: Surface) -> list[dict[str, str]]:
     """Return who computed the points of a surface that are done, as far as its file says."""
     if not surface.done:
         return []
-    return [parse(text) for text in surface.makers] or [of_attributes(surface.attributes)]
+    return [parse_platform(text) for text in surface.platforms] or [platform_of(surface.attributes)]
 
 
 def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:
@@ -65,10 +73,52 @@ def remedies(surface: Surface) -> Iterator[str]:
     if name == FROM_PYTHON:
         yield f"{FROM_PYTHON}(..., output={str(surface.path)!r}) with the arguments that it was begun with"
         return
-    shards = [own] if own else _all_shards(count, surface.points)
+    # no attribute of a file can ask for more shards than there are points
+    all_shards = [Shard(i, count) for i in range(min(count, surface.points))] if isinstance(count, int) else []
+    shards = [own] if own else all_shards
     if surface.filled or not shards:
         yield command
         return
     for shard, todo in zip(shards, lacking(surface, shards), strict=True):
         if todo:
             yield f"{command} --shard {shard}    # {todo} points"
+
+
+def progress(arguments: Sequence[str]) -> int:
+    """Return a number that grows with every point, slice of examples or epoch that is done.
+
+    Args:
+        arguments: of `python -m landscape_mpi`: sweep JOB [--shard I/N], or train JOB...
+
+    Raises:
+        UserError: a job cannot be read.
+    """
+    command, *rest = arguments
+    if command == "train":
+        jobs = [load_job(Path(name), TrainJob) for name in rest]
+        folders = [job.resolve(job.values.train.output) for job in jobs]
+        return sum(file.name.startswith("epoch-") for folder in folders if folder.is_dir() for file in folder.iterdir())
+    shard = parse_shard(rest[rest.index("--shard") + 1], os.environ) if "--shard" in rest else None
+    job = load_job(Path(rest[0]), SweepJob)
+    output, repeats = job.resolve(job.values.output.file), getattr(job.values.plane, "repeats", 1)
+    names = [output]
+    if repeats > 1:
+        names = [output.with_name(f"{output.stem}.r{n}{output.suffix}") for n in range(repeats)]
+    return sum(_points_and_bytes(shard.path(name) if shard else name) for name in names)
+
+
+def _points_and_bytes(surface: Path) -> int:
+    """Return how many points are done, and how many bytes the journals of a sampled sweep hold beside them."""
+    folder = journal_folder(surface)
+    journals = sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+    if not surface.exists():
+        return journals
+    with h5py.File(surface, "r", locking=False) as file:
+        return journals + int((np.asarray(file["status"]) == DONE).sum())
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"{progress(sys.argv[1:])}\n")
+    except (UserError, OSError, KeyError) as error:
+        sys.exit(f"error: {error}")

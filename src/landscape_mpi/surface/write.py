@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.files.atomic import Disk, HeldFile, in_words
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.surface.makers import BY
+from landscape_mpi.surface.platforms import BY
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
 
@@ -45,17 +45,17 @@ class Writer(Protocol):
         """
 
 
-def open_writer(path: Path, communicator: Any, root: bool, makers: Sequence[int] = ()) -> Writer:
+def open_writer(path: Path, communicator: Any, root: bool, platforms: Sequence[int] = ()) -> Writer:
     """Open an existing surface to write into; collective on the communicator.
 
     Through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The environment
-    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work. `makers`: of
-    each rank its number in the file's list of makers.
+    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work. `platforms`: of
+    each rank its number in the file's list of platforms.
     """
     parallel = h5py.get_config().mpi and communicator is not None
     if parallel and os.environ.get("LANDSCAPE_WRITER") != "root":
-        return ParallelWriter(path, communicator, root, makers)
-    return RootWriter(path, root, makers)
+        return ParallelWriter(path, communicator, root, platforms)
+    return RootWriter(path, root, platforms)
 
 
 def hdf5_version() -> str:
@@ -66,7 +66,7 @@ def hdf5_version() -> str:
 class ParallelWriter:
     """Every rank writes its own results into the shared file: raw, independent, values first, status last."""
 
-    def __init__(self, path: Path, communicator: Any, root: bool, makers: Sequence[int] = ()) -> None:
+    def __init__(self, path: Path, communicator: Any, root: bool, platforms: Sequence[int] = ()) -> None:
         """Open the file collectively on an mpi4py communicator; `root`: whether this is rank 0 of the sweep."""
         self._root = root
         self._path = path
@@ -74,7 +74,7 @@ class ParallelWriter:
             self._file = h5py.File(path, "r+", driver="mpio", comm=communicator)
             self._disk = Disk(path)
             self._held = HeldFile(path) if root else None
-        self._cells, self._rest = Cells(self._file, makers), Cells(self._file, makers)
+        self._cells, self._rest = Cells(self._file, platforms), Cells(self._file, platforms)
         if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
             weakref.finalize(self, self._file.close)
 
@@ -123,13 +123,13 @@ class ParallelWriter:
 class RootWriter:
     """Rank 0 writes for all ranks, where h5py has no MPI; the file is the same."""
 
-    def __init__(self, path: Path, root: bool, makers: Sequence[int] = ()) -> None:
+    def __init__(self, path: Path, root: bool, platforms: Sequence[int] = ()) -> None:
         """Open the file on rank 0; the other ranks hold nothing."""
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+") if root else None
             self._held = HeldFile(path) if root else None
-        self._cells = Cells(self._file.hdf5, makers) if self._file else None
+        self._cells = Cells(self._file.hdf5, platforms) if self._file else None
 
     def at_source(self, record: Record) -> None:
         """Leave it to rank 0."""
@@ -227,20 +227,20 @@ class WholeWriter:
 class Cells:
     """The datasets of an open surface, written one point at a time."""
 
-    def __init__(self, file: h5py.File, makers: Sequence[int]) -> None:
-        self._file, self._makers = file, makers
+    def __init__(self, file: h5py.File, platforms: Sequence[int]) -> None:
+        self._file, self._platforms = file, platforms
         self._cells: dict[str, Cell] = {}
 
     def write(self, record: Record) -> None:
-        """Write values, rank, seconds and maker of a point, and last its status."""
+        """Write values, rank, seconds and platform of a point, and last its status."""
         cells: dict[str, float | bytes] = {
             **record.values,
             "rank": record.rank,
             "seconds": record.seconds,
             "error": fitting(record.note),
         }
-        if 0 <= record.rank < len(self._makers):
-            cells[BY] = self._makers[record.rank]
+        if 0 <= record.rank < len(self._platforms):
+            cells[BY] = self._platforms[record.rank]
         for name, value in (cells | {"status": record.status}).items():
             if name not in self._cells:
                 self._cells[name] = Cell(self._file[name])

@@ -37,7 +37,7 @@ from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
-from landscape_mpi.surface.centre import WHY, centre_text, other_network
+from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 

@@ -18,8 +18,8 @@ from landscape_mpi.mpi.communicator import is_started, library_version
 from landscape_mpi.mpi.world import on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import hdf5_version
-from landscape_mpi.surface.makers import PLAIN, differences, enlist, parse, text_of
-from landscape_mpi.surface.status import LAST_DIGITS, known_makers
+from landscape_mpi.surface.platforms import PLAIN, differences, parse_platform, platform_text, register
+from landscape_mpi.surface.status import LAST_DIGITS, known_platforms
 from landscape_mpi.sweeping.context import SweepContext
 
 SETTINGS = (
@@ -89,13 +89,13 @@ def list_makers(context: SweepContext) -> tuple[list[int], str]:
         The number of each rank's maker; in an old file that has no list none, and what to note at its points.
     """
     world, path, found = context.world, context.path, context.found
-    mine = text_of(together(world, maker, context.experiment.device, context.engine.name, context.batch))
+    mine = platform_text(together(world, maker, context.experiment.device, context.engine.name, context.batch))
     texts = world.allgather(mine)
-    earlier = known_makers(found) if found else []
-    differing = differences([*earlier, *map(parse, dict.fromkeys(texts))])
+    earlier = known_platforms(found) if found else []
+    differing = differences([*earlier, *map(parse_platform, dict.fromkeys(texts))])
     if differing:
         note(world, f"{path}: not all points are computed alike ({differing}): {LAST_DIGITS}.")
-    numbers = on_root(world, enlist, path, texts)
+    numbers = on_root(world, register, path, texts)
     return numbers, "" if numbers or not differing else f"computed otherwise than points before: {mine}"
 
 

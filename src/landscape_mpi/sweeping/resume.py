@@ -10,13 +10,11 @@ from landscape_mpi.job import SweepJob
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.plane import real, single
-from landscape_mpi.surface.centre import CENTRE
+from landscape_mpi.surface.identity import CENTRE, check_whole, first_difference
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.same import first_difference
 from landscape_mpi.surface.schema import Direction, NewSurface
 from landscape_mpi.surface.shards import Shard, recorded_shard
 from landscape_mpi.surface.trajectory import Trajectory
-from landscape_mpi.surface.whole import check_whole
 from landscape_mpi.sweeping.load import Experiment
 
 

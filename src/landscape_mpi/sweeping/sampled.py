@@ -34,7 +34,7 @@ from landscape_mpi.surface import (
     read_journals,
     read_plan,
 )
-from landscape_mpi.surface.planlog import Round
+from landscape_mpi.surface.journal import Round
 from landscape_mpi.sweeping.context import Index, SweepContext
 from landscape_mpi.sweeping.deaths import Deaths
 from landscape_mpi.sweeping.exit import stopped

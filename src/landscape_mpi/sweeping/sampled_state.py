@@ -22,7 +22,7 @@ from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, r
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface import Audit as AuditResult
-from landscape_mpi.surface.makers import BY
+from landscape_mpi.surface.platforms import BY
 from landscape_mpi.sweeping.context import SweepContext
 from landscape_mpi.sweeping.exit import some_failed
 from landscape_mpi.sweeping.progress import Pace

@@ -16,8 +16,7 @@ from landscape_mpi.plot.origin import origin_of
 from landscape_mpi.plot.page.packed import numbers
 from landscape_mpi.plot.quantity import Quantity, is_shown
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.surface.bars import has_bars
-from landscape_mpi.surface.info import PROVENANCE, provenance
+from landscape_mpi.surface.info import PROVENANCE, has_bars, provenance
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.status import state
 

@@ -9,7 +9,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.inputs import read_given
 from landscape_mpi.plot.options import Options
-from landscape_mpi.surface.projection import read_projection
+from landscape_mpi.surface.foreign.loss_landscape import read_projection
 
 X, Y = np.array([-0.4, 0.3, 0.1, 0.0]), np.array([-0.9, -0.4, 0.2, 0.0])
 

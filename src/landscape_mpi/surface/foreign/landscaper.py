@@ -1,16 +1,12 @@
-"""Losses in the files of losscape and landscaper; knows nothing of other schemas, and judges no axis.
+"""Reads the files of landscaper (Vis4SciML/Landscaper): .npz with `coordinates` [dimensions, n] and `loss`.
 
-losscape (alxndrTL/losscape) writes HDF5: `X`, `Y`, `losses` [ny, nx], the first two as numpy's meshgrid gives them.
-landscaper (Vis4SciML/Landscaper) writes .npz: `coordinates` [dimensions, n] and `loss`, whose FIRST index runs along
-the first coordinate. Neither knows points that are not done.
+The FIRST index of `loss` runs along the first coordinate. They know no points that are not done.
 """
 
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,47 +15,16 @@ from landscape_mpi.files import untrusted
 from landscape_mpi.files.paths import FILE, found
 
 ARCHIVE = ".npz"
-_MESH = ("X", "Y", "losses")
 _MEMBERS = ("loss", "coordinates")
 LARGEST = 8 * untrusted.MAX_VALUES + (1 << 12)
 """Bytes of an array in an archive, its header included."""
 
 
-class Losses(NamedTuple):
-    """alpha [nx], beta [ny] (None on a line), and the losses [ny, nx] or [nx] by name."""
-
-    alpha: NDArray[Any]
-    beta: NDArray[Any] | None
-    metrics: Mapping[str, NDArray[np.float64]]
-
-
-def is_losscape(datasets: Mapping[str, h5py.Dataset]) -> bool:
-    """Return whether a file holds what losscape writes."""
-    return set(_MESH) <= set(datasets)
-
-
-def read_losscape(datasets: Mapping[str, h5py.Dataset]) -> Losses:
-    """Read a plane; its losses are those of the loader of training images, and so `train_loss`.
-
-    Raises:
-        UserError: X and Y are no mesh of the losses' shape.
-    """
-    columns, rows, losses = (untrusted.numbers(datasets[name]) for name in _MESH)
-    if losses.ndim != 2 or not losses.size or not columns.shape == rows.shape == losses.shape:
-        raise UserError(
-            f"{datasets['X'].file.filename}",
-            f"X {columns.shape}, Y {rows.shape} and losses {losses.shape} do not fit together",
-            expected="a mesh of rows and columns, as losscape writes",
-        )
-    if (columns != columns[:1]).any() or (rows != rows[:, :1]).any():
-        raise UserError(
-            f"{datasets['X'].file.filename}", "X and Y are no mesh", expected="equal rows and equal columns"
-        )
-    return Losses(columns[0], rows[:, 0], {"train_loss": losses.astype(np.float64)})
-
-
-def read_landscaper(path: Path) -> Losses:
+def read_landscaper(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
     """Read a plane or a line out of an archive; nothing in it is executed. Only ever within `isolated`.
+
+    Returns:
+        alpha [nx], beta [ny] (None on a line) and the losses [ny, nx] or [nx], float64.
 
     Raises:
         UserError: there is no such file, it is damaged, or holds something else.
@@ -79,7 +44,8 @@ def read_landscaper(path: Path) -> Losses:
             f"loss {loss.shape} and coordinates {coordinates.shape}",
             expected="[n, n] and [2, n], a plane (landscaper's `dim=2`), or [n] and [1, n], a line",
         )
-    return Losses(coordinates[0], coordinates[1] if loss.ndim == 2 else None, {"loss": loss.T.astype(np.float64)})
+    coordinates = coordinates.astype(np.float64)
+    return coordinates[0], coordinates[1] if loss.ndim == 2 else None, loss.T.astype(np.float64)
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> NDArray[Any]:

@@ -1,0 +1,160 @@
+"""Decides whether a surface belongs to the same sweep as a job or as another surface, and has all its datasets.
+
+Compared are the keys of the job that fix the numbers, fingerprints of the files they point at, and the losses of the
+first examples at theta*, which also tell networks apart that are drawn at random.
+"""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.names import dtype_of, result_names
+from landscape_mpi.metrics.registry import asked
+from landscape_mpi.surface.read import Kind, Surface
+from landscape_mpi.surface.schema import LONGEST, check_schema
+
+FINGERPRINTS = {
+    "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
+    "data_sha256": ("data", "other images or targets"),
+    "plane_sha256": ("plane", "other directions"),
+    "trajectory_sha256": ("plane.trajectory", "other checkpoints, or none"),
+}
+CENTRE = "centre_losses"
+"""The attribute of the root that holds the losses at theta*, as text."""
+EXAMPLES = 8
+"""Of each split."""
+RELATIVE = {"tf32": 4e-2, "bfloat16": 2e-1}
+USUAL = 4e-5
+"""Largest relative difference of one network's losses between processors, by `evaluate.dtype`."""
+WHY = (
+    "where a callable draws random numbers to make the network, each process has another one: seed them there, or save "
+    "what is drawn in the checkpoint"
+)
+
+
+def job_of(surface: Surface) -> JobFile[SweepJob]:
+    """Return the job that a surface was begun with; a grid that was left to the trajectory is the one chosen then.
+
+    Raises:
+        UserError: it holds no job, or none that this version reads.
+    """
+    if surface.job is None:
+        raise UserError("", f"{surface.path} was not written by landscape_mpi", remedy="name another file")
+    job = read_job(surface.job, surface.path, SweepJob)
+    if job.values.grid is not None:
+        return job
+    axes = {"alpha": surface.alpha} if surface.beta is None else {"alpha": surface.alpha, "beta": surface.beta}
+    return job.with_grid(Grid(**{name: Axis(float(at[0]), float(at[-1]), len(at)) for name, at in axes.items()}))
+
+
+def metrics_of(surface: Surface) -> tuple[Metric, ...]:
+    """Return the metrics that a surface holds results of. Raises as `job_of`."""
+    return asked(job_of(surface).values.metrics)
+
+
+def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> str | None:
+    """Return in which key the experiment of a surface differs first; None for the same experiment.
+
+    Args:
+        surface: Whose job and attributes are compared.
+        job: Of the other one.
+        fingerprints: Of the other one, by attribute, with its losses at theta* (`CENTRE`).
+    """
+    if key := difference(job_of(surface).values, job):
+        return key
+    for name, (key, what) in FINGERPRINTS.items():
+        if surface.attributes.get(name) != fingerprints.get(name):
+            return f"{key}: it was made from {what} ({name} differs)"
+    reason = other_network(surface.attributes.get(CENTRE), fingerprints.get(CENTRE), job.evaluate.dtype)
+    return reason and f"{reason}; {WHY}"
+
+
+def centre_text(losses: Mapping[str, NDArray[np.float64]]) -> str:
+    """Return the losses of the first examples of each split at theta* as JSON, to the last bit."""
+    return json.dumps({split: values[:EXAMPLES].tolist() for split, values in losses.items()})
+
+
+def other_network(theirs: object, ours: object, dtype: str, places: tuple[str, str] = ("there", "here")) -> str | None:
+    """Say how two texts of `centre_text` show different networks; None where they do not, or where one is missing."""
+    if not (isinstance(theirs, str) and isinstance(ours, str)) or theirs == ours:
+        return None
+    try:
+        there, here = ({name: np.array(v, np.float64) for name, v in json.loads(t).items()} for t in (theirs, ours))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return f"model.build: `{CENTRE}` holds no losses"
+    if list(there) != list(here):
+        return f"model.build: `{CENTRE}` is of other splits"
+    for split, values in there.items():
+        if not _near(values, here[split], RELATIVE.get(dtype, USUAL)):
+            shown = [
+                f"{np.array2string(found[:2], precision=6, separator=', ')} {place}"
+                for found, place in zip((values, here[split]), places, strict=True)
+            ]
+            return f"model.build: at theta* the first {split} examples have the losses {' and '.join(shown)}"
+    return None
+
+
+def _near(a: NDArray[np.float64], b: NDArray[np.float64], relative: float) -> bool:
+    """Whether losses are those of one network on two processors: their mean difference is a matter of rounding."""
+    if a.shape != b.shape or a.ndim != 1 or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return False
+    known = np.isfinite(a)
+    a, b = a[known], b[known]
+    return bool(np.abs(a - b).sum() <= relative * np.abs(a).sum() + 1e-7 * len(a))
+
+
+def check_whole(surface: Surface, job: SweepJob) -> None:
+    """Refuse a surface that a sweep of its own job could not be written into.
+
+    A file that only looks like a surface would otherwise fail at its first write, after hours of work.
+
+    Raises:
+        UserError: a dataset is missing, or has another type (also in byte order) or shape than the schema says, the
+            schema is another one, or the coordinates are not those of the job, to the bit.
+    """
+    check_schema(surface.path, surface.attributes.get("schema"))
+    results = result_names(job.data.splits, metrics_of(surface), sampled=job.sampling is not None)
+    of_points = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
+    expected: dict[str, Kind] = {
+        **{name: (np.dtype(dtype_of(name)), surface.shape) for name in results},
+        **{name: (np.dtype(kind), surface.shape) for name, kind in of_points.items()},
+        **{name: (np.dtype(kind), ()) for name, kind in (("complete", "u1"), ("finished", "f8"), ("rounds", "i8"))},
+        "audit": (np.dtype("f8"), (4,)),
+    }
+    for name, kind in expected.items():
+        found = surface.kinds.get(name)
+        if found != kind:
+            raise UserError(
+                surface.path,
+                f"`{name}` is {_words(found)}",
+                expected=f"{_words(kind)}, as in every surface that a sweep has begun",
+                remedy="the file is damaged or not one of ours",
+            )
+    for name, axis, there in (("x", job.chosen_grid.alpha, surface.alpha), ("y", job.chosen_grid.beta, surface.beta)):
+        _check_coordinates(f"{surface.path}: `{name}coordinates`", there, axis)
+
+
+def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis | None) -> None:
+    there = np.empty(0) if found is None else found
+    expected = np.empty(0) if axis is None else axis.coordinates()
+    if there.tobytes() == expected.tobytes():
+        return
+    if there.size != expected.size:
+        words = f"found {there.size} of them, expected {expected.size}"
+    else:
+        place = int(np.flatnonzero(there != expected)[0])
+        words = f"found {there[place]:.17g} at place {place}, expected {expected[place]:.17g}"
+    raise UserError(
+        "",
+        f"{where} are not those of its job: {words}",
+        remedy="the file is damaged, and its points may lie elsewhere than it says",
+    )
+
+
+def _words(kind: Kind | None) -> str:
+    return "missing" if kind is None else f"{kind[0].str} {list(kind[1] or ())}"
