@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from landscape_mpi.data import load_split
 from landscape_mpi.data.split import Choice
+from landscape_mpi.errors import render
 from landscape_mpi.job import SweepJob, difference, read_job
 
 INPUTS = torch.arange(80.0).reshape(20, 4)
@@ -100,5 +101,5 @@ def test_another_order_is_another_experiment(tmp_path):
         )
         return read_job(text, tmp_path / "job.yaml", SweepJob).values
 
-    assert difference(job(""), job(", order: 0")) == "data.order: the file has None and the job says 0"
+    assert render(difference(job(""), job(", order: 0"))) == "data.order: the file has None and the job says 0"
     assert difference(job(", order: 0"), job(", order: 0")) is None

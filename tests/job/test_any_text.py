@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import UserError, render
 from landscape_mpi.files.untrusted import MAX_VALUES
 from landscape_mpi.job import TEMPLATE, SweepJob, TrainJob, difference, read_job
 from landscape_mpi.job.checks import MOST_POINTS
@@ -106,7 +106,7 @@ def test_a_job_with_any_options_is_the_same_experiment_as_itself(options):
 )
 def test_other_options_are_another_experiment(one, other, key):
     jobs = [read(yaml.safe_dump(changed(TINY, {"model.options": each})), SweepJob) for each in (one, other)]
-    assert difference(*jobs).startswith(f"{key}: the file has ")
+    assert render(difference(*jobs)).startswith(f"{key}: the file has ")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, UserError, render
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.identity import centre_text, other_network
 from landscape_mpi.surface.merge import merge
@@ -76,15 +76,15 @@ def test_rounding_makes_no_other_network_and_anything_more_does():
     assert other_network(ours, centre_text(near), "float32") is None
     assert other_network(ours, None, "float32") is None
     far = {**LOSSES, "train": LOSSES["train"] * (1 + 1e-4)}
-    assert "the first train examples" in str(other_network(ours, centre_text(far), "float32"))
+    assert "the first train examples" in render(other_network(ours, centre_text(far), "float32"))
     assert other_network(ours, centre_text(far), "bfloat16") is None
     finite = {**LOSSES, "test": np.ones(3)}
-    assert "the first test examples" in str(other_network(ours, centre_text(finite), "float32"))
-    assert "other splits" in str(other_network(ours, centre_text({"train": LOSSES["train"]}), "float32"))
+    assert "the first test examples" in render(other_network(ours, centre_text(finite), "float32"))
+    assert "other splits" in render(other_network(ours, centre_text({"train": LOSSES["train"]}), "float32"))
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "3", '{"train": "x"}', '{"train": [[1], 2]}', "[" * 10_000, '{"train": {}}']
 )
 def test_text_that_holds_no_losses_is_another_network(text):
-    assert str(other_network(text, centre_text(LOSSES), "float32")).startswith("model.build: ")
+    assert render(other_network(text, centre_text(LOSSES), "float32")).startswith("model.build: ")

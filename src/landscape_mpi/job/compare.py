@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from landscape_mpi.errors import Key, Text
 from landscape_mpi.job.schema import Axis, SweepJob, TrainJob
 
 PLACES = {
@@ -18,24 +19,26 @@ UNTRAINED = {"train.output", "train.epochs", "model.entry"}
 """Keys that no step of a training depends on."""
 
 
-def difference(old: SweepJob, new: SweepJob) -> str | None:
+def difference(old: SweepJob, new: SweepJob) -> Text | None:
     """Return the first key in which two jobs differ, with both values; None for the same experiment."""
     before, after = experiment(old), experiment(new)
     key = _first(before, after)
     if key is None:
         return None
     finer = _finer(old, new) if key.startswith("grid.") else ""
-    return f"{key}: the file has {before.get(key)} and the job says {after.get(key)}{finer}"
+    return Key(key), f": the file has {before.get(key)} and the job says {after.get(key)}{finer}"
 
 
-def training_difference(old: TrainJob, new: TrainJob) -> str | None:
+def training_difference(old: TrainJob, new: TrainJob) -> Text | None:
     """Return the first key in which two jobs train differently, with both values; None where one goes on as the other.
 
     More or fewer epochs are no difference: no epoch depends on how many follow.
     """
     before, after = _training(old), _training(new)
     key = _first(before, after)
-    return None if key is None else f"{key}: it was begun with {before.get(key)} and the job says {after.get(key)}"
+    if key is None:
+        return None
+    return Key(key), f": it was begun with {before.get(key)} and the job says {after.get(key)}"
 
 
 def experiment(job: SweepJob) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, Text, UserError
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.names import dtype_of, result_names
@@ -57,7 +57,7 @@ def metrics_of(surface: Surface) -> tuple[Metric, ...]:
     return asked(job_of(surface).values.metrics)
 
 
-def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> str | None:
+def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> Text | None:
     """Return in which key the experiment of a surface differs first; None for the same experiment.
 
     Args:
@@ -69,9 +69,9 @@ def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str,
         return key
     for name, (key, what) in FINGERPRINTS.items():
         if surface.attributes.get(name) != fingerprints.get(name):
-            return f"{key}: it was made from {what} ({name} differs)"
+            return Key(key), f": it was made from {what} ({name} differs)"
     reason = other_network(surface.attributes.get(CENTRE), fingerprints.get(CENTRE), job.evaluate.dtype)
-    return reason and f"{reason}; {WHY}"
+    return reason and (reason, f"; {WHY}")
 
 
 def centre_text(losses: Mapping[str, NDArray[np.float64]]) -> str:
@@ -79,23 +79,23 @@ def centre_text(losses: Mapping[str, NDArray[np.float64]]) -> str:
     return json.dumps({split: values[:EXAMPLES].tolist() for split, values in losses.items()})
 
 
-def other_network(theirs: object, ours: object, dtype: str, places: tuple[str, str] = ("there", "here")) -> str | None:
+def other_network(theirs: object, ours: object, dtype: str, places: tuple[str, str] = ("there", "here")) -> Text | None:
     """Say how two texts of `centre_text` show different networks; None where they do not, or where one is missing."""
     if not (isinstance(theirs, str) and isinstance(ours, str)) or theirs == ours:
         return None
     try:
         there, here = ({name: np.array(v, np.float64) for name, v in json.loads(t).items()} for t in (theirs, ours))
     except (ValueError, TypeError, AttributeError, RecursionError):
-        return f"model.build: `{CENTRE}` holds no losses"
+        return Key("model.build"), f": `{CENTRE}` holds no losses"
     if list(there) != list(here):
-        return f"model.build: `{CENTRE}` is of other splits"
+        return Key("model.build"), f": `{CENTRE}` is of other splits"
     for split, values in there.items():
         if not _near(values, here[split], RELATIVE.get(dtype, USUAL)):
             shown = [
                 f"{np.array2string(found[:2], precision=6, separator=', ')} {place}"
                 for found, place in zip((values, here[split]), places, strict=True)
             ]
-            return f"model.build: at theta* the first {split} examples have the losses {' and '.join(shown)}"
+            return Key("model.build"), f": at theta* the first {split} examples have the losses {' and '.join(shown)}"
     return None
 
 

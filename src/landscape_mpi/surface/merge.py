@@ -94,7 +94,7 @@ def _check_same(first: Surface, other: Surface) -> None:
     if reason or first.shape != other.shape:
         raise UserError(
             other.path,
-            f"belongs to another sweep than {first.path}: {reason or 'the grid differs'}",
+            (f"belongs to another sweep than {first.path}: ", reason or "the grid differs"),
             expected="shards of one job",
             remedy="Nothing was touched",
         )

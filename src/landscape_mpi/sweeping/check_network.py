@@ -192,17 +192,17 @@ def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -
     failure = comparison.differs(world, afresh)
     if failure is None:
         return reason
-    expected = f"{failure}; expected them equal to {comparison.tolerance.relative:.0e}. A network"
+    expected = f"them equal to {comparison.tolerance.relative:.0e}"
     if failure.point == CENTRE:
         does = "that draws random numbers in eval mode, or changes its own state, does this"
-        raise CentreMismatchError(f"f(0, 0) does not match: {expected} {does}.")
+        raise CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
     if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ENDS:
         does = (
             "with parts that are neither parameters nor in its state dict does this, where they differ at the two ends"
         )
-        raise UserError(f"{ENDS[failure.point]}: {expected} {does}.")
+        raise UserError(ENDS[failure.point], str(failure), expected, f"A network {does}")
     does = "that keeps what it once computed, or depends on its dtype or on its tensors' layout, does this"
-    raise UserError(f"model.build: {expected} {does}.")
+    raise UserError("model.build", str(failure), expected, f"A network {does}")
 
 
 def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bool) -> EagerEvaluator:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
-from landscape_mpi.errors import CentreMismatchError, UserError
+from landscape_mpi.errors import CentreMismatchError, Flag, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, summarise
 from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
@@ -87,8 +87,9 @@ def choose_engine(
             return found
         if recorded and recorded != "eager":
             raise UserError(
-                f"output.file: the surface was begun with the engine {recorded}, which cannot go on here: {found}. "
-                "Go on where it was begun, or start afresh with --overwrite."
+                "output.file",
+                f"the surface was begun with the engine {recorded}, which cannot go on here: {found}",
+                remedy=("Go on where it was begun, or start afresh with ", Flag("overwrite")),
             )
         if name != "eager":
             note(world, f"not the engine {name}: {found}.")

@@ -24,9 +24,15 @@ LARGEST = 256
 PARTS = 16
 """Parts of the images whose sums are added up in the end: the most ranks that can share one product."""
 NO_CURVATURE = (
-    "hessian: the network computes something from its weights once, in eval mode or at its first forward pass, and its "
-    "losses have no derivatives through that; expected one that computes it in every forward pass: leave hessian out."
+    "hessian",
+    (
+        "the network computes something from its weights once, in eval mode or at its first forward pass, and its "
+        "losses have no derivatives through that"
+    ),
+    "one that computes it in every forward pass",
+    "leave hessian out",
 )
+"""The key, what was found, what was expected and the remedy where a network has no derivatives."""
 CENTRE = Point(0.0, 0.0)
 FEW = 2
 """Images that derivatives are compared with differences on."""
@@ -119,9 +125,9 @@ class Curvature:
         named = network.named_parameters()
         leaves = [leaf for name, leaf in named if leaf.requires_grad and (names is None or name in names)]
         if not leaves:
-            raise UserError("hessian: no parameter to differentiate by requires a gradient; expected at least one.")
+            raise UserError("hessian", "no parameter to differentiate by requires a gradient", expected="at least one")
         if odd := next((name for name, leaf in network.named_parameters() if leaf.is_complex()), None):
-            raise UserError(f"hessian: the parameter `{odd}` is complex; expected real ones, so leave hessian out.")
+            raise UserError("hessian", f"the parameter `{odd}` is complex", expected="real ones, so leave hessian out")
         return Hessian(leaves, lambda images: self._loss(network, images))
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
@@ -156,8 +162,12 @@ class Curvature:
             self.part(hessian, start_vector(hessian.size, self.task.device), some)
         except (RuntimeError, TypeError) as error:
             raise UserError(
-                f"hessian: the network or its loss cannot be differentiated twice ({reason(error)}); leave hessian "
-                "out, or use operations that have second derivatives, and use_reentrant=False in torch's checkpoint."
+                "hessian",
+                f"the network or its loss cannot be differentiated twice ({reason(error)})",
+                remedy=(
+                    "leave hessian out, or use operations that have second derivatives, and use_reentrant=False in "
+                    "torch's checkpoint"
+                ),
             ) from error
         self._compare(slice(0, min(FEW, self.count)))
         frozen = [name for name, leaf in self.evaluator.network_at(CENTRE).named_parameters() if not leaf.requires_grad]
@@ -179,13 +189,21 @@ class Curvature:
         if without:
             pronoun = "them" if len(without) > 1 else "it"
             raise UserError(
-                f"hessian: {_several(without)} no gradient although the loss depends on {pronoun}, so that the "
-                f"eigenvalues would be those of another function; {REMEDY}."
+                "hessian",
+                (
+                    f"{_several(without)} no gradient although the loss depends on {pronoun}, so that the eigenvalues "
+                    "would be those of another function"
+                ),
+                remedy=REMEDY,
             )
         if wrong:
             raise UserError(
-                f"hessian: the loss has another derivative than torch gives for {wrong} (a detached tensor, or a "
-                f"backward pass of its own), so that the eigenvalues would be those of another function; {REMEDY}."
+                "hessian",
+                (
+                    f"the loss has another derivative than torch gives for {wrong} (a detached tensor, or a backward "
+                    "pass of its own), so that the eigenvalues would be those of another function"
+                ),
+                remedy=REMEDY,
             )
 
     def _copy(self, dtype: torch.dtype, images: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:

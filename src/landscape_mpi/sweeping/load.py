@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
 from landscape_mpi.data import Rows, Split
 from landscape_mpi.data.split import count, describe, each, tensors, to
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import (
     Loss,
     Names,
@@ -152,7 +152,12 @@ def load_experiment(
     if isinstance(values.plane, InterpolatedPlane) and values.evaluate.batchnorm == "keep" and theta.statistics:
         note(
             world,
-            "evaluate.batchnorm is keep: plane.to gets the running statistics of model.checkpoint; move takes its own.",
+            (
+                Key("evaluate.batchnorm"),
+                " is keep: plane.to gets the running statistics of ",
+                Key("model.checkpoint"),
+                "; move takes its own.",
+            ),
         )
     for text in (text for split in splits.values() for text in split.notes):
         note(world, text)
@@ -180,7 +185,7 @@ def _same_network(world: World, mine: str, dtype: str) -> None:
     found = world.allgather(mine)
     for rank, text in enumerate(found):
         if reason := other_network(found[0], text, dtype, ("on rank 0", f"on rank {rank}")):
-            raise UserError(f"{reason}, by the same checkpoint; expected one network: {WHY}.")
+            raise UserError("", (reason, ", by the same checkpoint"), expected="one network", remedy=WHY)
 
 
 def _layout(world: World, theta: Theta, task: Task) -> torch.memory_format:
@@ -219,9 +224,9 @@ def agreed(world: World, what: str, fingerprint: str | None) -> str:
     for rank, one in enumerate(found):
         if one is not None and one != found[0]:
             raise UserError(
-                f"{what}: rank {rank} holds another {what} than rank 0 "
-                f"(fingerprints {one[:12]} and {str(found[0])[:12]}); expected the same files, or the same arguments, "
-                "everywhere."
+                what,
+                f"rank {rank} holds another {what} than rank 0 (fingerprints {one[:12]} and {str(found[0])[:12]})",
+                expected="the same files, or the same arguments, everywhere",
             )
     return str(found[0])
 
@@ -242,10 +247,11 @@ def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict
     if wrong:
         name, targets = wrong[0].name, wrong[0].targets
         column = isinstance(targets, Tensor) and targets.dim() == 2 and targets.shape[1] == 1
-        remedy = ", or return targets[:, 0] from data.build" if column else ""
+        remedy = (", or return targets[:, 0] from ", Key("data.build")) if column else ""
         raise UserError(
-            f"metrics: accuracy needs class targets, whole numbers [n]; the {name} split has {describe(targets)}; "
-            f"write metrics: [loss]{remedy}."
+            "metrics",
+            f"accuracy needs class targets, whole numbers [n]; the {name} split has {describe(targets)}",
+            remedy=("write ", Key("metrics", ("loss",)), remedy),
         )
     return splits
 
@@ -273,7 +279,9 @@ def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapp
         made = on_ranks(world, world.local_rank == 0, open_split, "train")
         (split,) = share_splits([] if made is None else [_first(made)], world)
     if len(split) < 2:
-        raise UserError("evaluate.batchnorm: found recompute, and there is one training image; expected at least two.")
+        raise UserError(
+            "evaluate.batchnorm", "found recompute, and there is one training image", expected="at least two"
+        )
     return split
 
 

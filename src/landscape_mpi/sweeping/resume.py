@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from landscape_mpi.engines import DELETED, ENGINES
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, Key, UserError
 from landscape_mpi.job import SweepJob
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
@@ -54,15 +54,22 @@ def find_surface(path: Path, job: SweepJob, identity: Identity) -> Surface | Non
         return None
     surface = read_surface(path)
     if surface.job is None:
-        raise UserError(f"output.file: {path} was not written by landscape_mpi; name another file.")
+        raise UserError("output.file", f"{path} was not written by landscape_mpi", remedy="name another file")
     reason = first_difference(surface, job, identity.recorded)
     if not reason and (shard := recorded_shard(surface.attributes.get("shard"))) != identity.shard:
         theirs, ours = (f"shard {share}" if share else "all points" for share in (shard, identity.shard))
-        reason = f"--shard: it is for {theirs}, and this run is for {ours}"
+        reason = Flag("shard"), f": it is for {theirs}, and this run is for {ours}"
     if reason:
         raise UserError(
-            f"output.file: {path} holds another sweep: {reason}; name another output.file, or start afresh with "
-            "--overwrite. Nothing was touched."
+            "output.file",
+            (f"{path} holds another sweep: ", reason),
+            remedy=(
+                "name another ",
+                Key("output.file"),
+                ", or start afresh with ",
+                Flag("overwrite"),
+                ". Nothing was touched",
+            ),
         )
     check_whole(surface, job)
     _check_recorded(surface)
@@ -74,13 +81,17 @@ def _check_recorded(surface: Surface) -> None:
     batch, engine = surface.attributes.get("batch"), surface.attributes.get("engine")
     if engine in DELETED and not surface.complete:
         raise UserError(
-            f"output.file: {surface.path} was begun with the engine {engine}, which this version lacks; expected "
-            f"one of {', '.join(ENGINES)}: finish it with landscape_mpi 0.1.0, or start afresh with --overwrite."
+            "output.file",
+            f"{surface.path} was begun with the engine {engine}, which this version lacks",
+            expected=f"one of {', '.join(ENGINES)}",
+            remedy=("finish it with landscape_mpi 0.1.0, or start afresh with ", Flag("overwrite")),
         )
     if not (isinstance(batch, int) and batch >= 1 and engine in (*ENGINES, *DELETED)):
         raise UserError(
-            f"output.file: {surface.path} was begun with the batch {batch} and the engine {engine}; expected a whole "
-            f"number >= 1 and one of {', '.join(ENGINES)}: the file is damaged or of another version."
+            "output.file",
+            f"{surface.path} was begun with the batch {batch} and the engine {engine}",
+            expected=f"a whole number >= 1 and one of {', '.join(ENGINES)}",
+            remedy="the file is damaged or of another version",
         )
 
 

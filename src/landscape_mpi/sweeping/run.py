@@ -159,7 +159,7 @@ def _curvature(context: SweepContext) -> Curvature | None:
     if "hessian" not in context.job.metrics:
         return None
     if context.engine.afresh:
-        raise UserError(NO_CURVATURE)
+        raise UserError(*NO_CURVATURE)
     curvature = together(context.world, Curvature.of, context.experiment, context.plane, context.batch)
     if text := together(context.world, curvature.rehearse):
         context.experiment.theta.note(text)

@@ -212,8 +212,9 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
         sound = sound and climbs(rounds, points, len(prefixes(sampling.error, size)))
     if not sound:
         raise UserError(
-            f"{context.folder}: its plan is not one of this sweep's {points} points and {sizes} images; it is damaged: "
-            "move the folder away, and the sweep evaluates its images again."
+            context.folder,
+            f"its plan is not one of this sweep's {points} points and {sizes} images",
+            remedy="it is damaged: move the folder away, and the sweep evaluates its images again",
         )
 
 

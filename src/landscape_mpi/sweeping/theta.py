@@ -68,8 +68,9 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
     parameters, statistics = _parameters(network), statistics_of(network)
     if evaluate.batchnorm != "keep" and not statistics:
         raise UserError(
-            f"evaluate.batchnorm: found {evaluate.batchnorm}, and the network has no batch norm with running "
-            "statistics; leave the key out."
+            "evaluate.batchnorm",
+            f"found {evaluate.batchnorm}, and the network has no batch norm with running statistics",
+            remedy="leave the key out",
         )
     copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
     return Theta(copied, network, parameters, statistics, _buffers(network), fingerprint)
@@ -118,8 +119,9 @@ def plain_arrays(network: nn.Module) -> nn.Module:
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
             raise UserError(
-                f"model: the network holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}; "
-                "expected plain arrays of numbers."
+                "model",
+                f"the network holds `{name}` as a {tensor.layout} tensor of {tensor.dtype} on {tensor.device}",
+                expected="plain arrays of numbers",
             )
     return network
 

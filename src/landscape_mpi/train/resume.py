@@ -114,7 +114,7 @@ def _check_same(folder: Path, run_state: RunState, job: JobFile[TrainJob], data:
     begun = read_job(run_state.job, folder / RESUME, TrainJob).values
     reason = training_difference(begun, job.values) or _other_data(run_state.data, data)
     if reason:
-        raise UserError("train.output", f"{folder} holds another run: {reason}", remedy=AFRESH)
+        raise UserError("train.output", (f"{folder} holds another run: ", reason), remedy=AFRESH)
     path = checkpoint_path(folder, run_state.epoch)
     if run_state.epoch >= 0 and not (path.is_file() and sha256(path) == run_state.checkpoint):
         found = f"{path} is not there as the run left it, and it goes on from there"

@@ -59,7 +59,7 @@ def _check_in_place(world: World, experiment: Experiment, batch: int) -> None:
     plane = Plane.along(origin, [drawn.draw(origin, 0)])
     comparison = together(world, Comparison.of, experiment, plane, batch, (Point(0.25, 0.0),))
     if needs_afresh(world, experiment, comparison):
-        raise UserError(NO_CURVATURE)
+        raise UserError(*NO_CURVATURE)
 
 
 def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes:
@@ -81,7 +81,9 @@ def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extr
         together(world, take, product)
     found = world.bcast(search.found if search else None)
     if found is None or math.isnan(found.residual):
-        raise UserError("plane.kind: found hessian, and the Hessian at theta* is not finite; name another kind.")
+        raise UserError(
+            "plane.kind", "found hessian, and the Hessian at theta* is not finite", remedy="name another kind"
+        )
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.job import InterpolatedPlane
 from landscape_mpi.mpi.world import together
 from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
@@ -47,7 +47,9 @@ def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: E
         d = scale_direction(way, theta.parameters, plane.normalize, plane.ignore, plane.only)
         d |= difference(ends[key], buffers)
         if not any(bool(tensor.any()) for tensor in d.values()):
-            raise UserError(f"{key}: {name} holds what model.checkpoint holds; expected another network's weights.")
+            raise UserError(
+                key, (f"{name} holds what ", Key("model.checkpoint"), " holds"), expected="another network's weights"
+            )
         directions.append(d)
     return Plane.along(theta.parameters, directions, buffers)
 
@@ -70,8 +72,12 @@ def _other_buffers(plane: InterpolatedPlane, theta: Theta, ends: Mapping[str, Pa
                     else "the same at both ends, because no weight between them has one of its own"
                 )
                 raise UserError(
-                    f"{key}: the tensor `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of "
-                    f"model.checkpoint; expected {expected}."
+                    key,
+                    (
+                        f"the tensor `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of ",
+                        Key("model.checkpoint"),
+                    ),
+                    expected=expected,
                 )
             found[name] = buffer
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
 from landscape_mpi.mpi.world import World, on_root, together
@@ -50,8 +50,13 @@ def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
             d |= fit_direction(named, held, held, f"{path}: {axis}buffers")
         if any(name not in d for name in statistics):
             raise UserError(
-                f"plane.path: {path} does not say which way the running statistics move, and evaluate.batchnorm is "
-                "move; expected a surface made with move, or keep or recompute."
+                "plane.path",
+                (
+                    f"{path} does not say which way the running statistics move, and ",
+                    Key("evaluate.batchnorm"),
+                    " is move",
+                ),
+                expected="a surface made with move, or keep or recompute",
             )
         directions.append(d)
     plane = Plane.along(theta.parameters, directions, along | statistics)
@@ -77,8 +82,9 @@ def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> No
             plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
     if plane.fingerprint() != recorded["plane_sha256"]:
         raise UserError(
-            f"plane.path: {path} is damaged: its directions are not those that it was written with "
-            "(plane_sha256 differs); expected a sound file."
+            "plane.path",
+            f"{path} is damaged: its directions are not those that it was written with (plane_sha256 differs)",
+            expected="a sound file",
         )
 
 

@@ -64,7 +64,7 @@ def find_run(job: JobFile[SweepJob], theta: Theta, stop: Stop) -> Run | None:
     if pattern is None:
         return None
     if odd := next((name for name, tensor in theta.parameters.items() if tensor.is_complex()), None):
-        raise UserError(f"{KEY}: the parameter `{odd}` is complex; expected a network of real ones.")
+        raise UserError(KEY, f"the parameter `{odd}` is complex", expected="a network of real ones")
     patterns, folder = [pattern] if isinstance(pattern, str) else pattern, job.path.parent
     runs = [in_order(_matches(text, folder)) for text in patterns]
     epochs = [epoch for run in runs for epoch, _ in run]
@@ -85,8 +85,9 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     paths = [folder / name for name in found if found_at(folder / name) == FILE]
     if not paths:
         raise UserError(
-            f"{KEY}: no file matches {pattern!r} in {folder}; expected the checkpoints of a training run, such as "
-            '"nets/vgg9/epoch-*.safetensors".'
+            KEY,
+            f"no file matches {pattern!r} in {folder}",
+            expected='the checkpoints of a training run, such as "nets/vgg9/epoch-*.safetensors"',
         )
     return paths
 
@@ -142,7 +143,7 @@ def _fingerprint(paths: Sequence[Path], epochs: Sequence[int], rows: Sequence[Ro
         for name in names:
             if not bool(torch.isfinite(state[name]).all()):
                 raise UserError(
-                    f"{KEY}: {path} holds NaN or inf in `{name}`; expected checkpoints of a run that did not diverge."
+                    KEY, f"{path} holds NaN or inf in `{name}`", expected="checkpoints of a run that did not diverge"
                 )
             feed(digest, {name: state[name]})
     return digest.hexdigest()
