@@ -6,8 +6,8 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot import labels
-from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.info import describe, share_used
 from landscape_mpi.surface.read import read_surface

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot import panels, style
-from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot import style
+from landscape_mpi.plot.figure import Texts, compose, panels, settle, write
 from landscape_mpi.plot.options import Options
 from plot.made_surfaces import JOB
 
@@ -115,7 +115,7 @@ def test_a_mean_squared_error_has_no_unit(make):
     ("count", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (5, 2, 3), (6, 2, 3), (8, 2, 4), (9, 3, 3)]
 )
 def test_panels_stand_in_rows_of_at_most_four_and_of_one_length(count, rows, columns):
-    figure, axes = panels.panels(count, style.LINE_PANEL, 0, None)
+    figure, axes = panels(count, style.LINE_PANEL, 0, None)
     assert len(axes) == count
     grid = axes[0].get_subplotspec().get_gridspec()
     assert (grid.nrows, grid.ncols) == (rows, columns)
@@ -123,8 +123,8 @@ def test_panels_stand_in_rows_of_at_most_four_and_of_one_length(count, rows, col
 
 
 def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels():
-    figure, axes = panels.panels(2, style.LINE_PANEL, 0, None)
+    figure, axes = panels(2, style.LINE_PANEL, 0, None)
     facts = ["interpolation from vgg9_small_wd0/epoch-0060 to vgg9_large_wd0/epoch-0060"] * 2
-    panels.write(figure, axes, panels.Texts(["left", "right"], [facts[:1], facts[1:]], [], None))
-    panels.settle(figure, [])
+    write(figure, axes, Texts(["left", "right"], [facts[:1], facts[1:]], [], None))
+    settle(figure, [])
     assert all(panel.get_position().width > 0.35 for panel in axes)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from landscape_mpi.plot.compose import compose
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.kinds import PLANES
+from landscape_mpi.plot.figure import PLANES, compose
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import STAR, marked, outside
 from landscape_mpi.surface.read import read_surface

@@ -7,9 +7,16 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.contour import ContourSet
 from PIL import Image
 
+from landscape_mpi.plot import run
 from landscape_mpi.plot.__main__ import main
+from landscape_mpi.plot.figure import compose
+from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.save import save
+from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import bowl, write, write_foreign
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
@@ -59,62 +66,82 @@ def test_neither_torch_nor_mpi_is_ever_imported(plane, tmp_path):
     assert done.stdout.splitlines() == [str(tmp_path / "f.svg"), "0 []"]
 
 
-@pytest.mark.parametrize(
-    ("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("PDF", b"%PDF")]
-)
-def test_the_ending_decides_the_format(plane, tmp_path, ending, magic):
-    target = tmp_path / f"figure.{ending}"
-    assert main([str(plane), "-o", str(target)]) == 0
-    assert target.read_bytes().startswith(magic)
+@pytest.fixture
+def drawn(monkeypatch):
+    """What would be saved, by path: figures whose artists are looked at, in place of files."""
+    figures = {}
+    monkeypatch.setattr(run, "save", lambda figure, path: figures.update({path: figure}))
+    return figures
 
 
-def test_fonts_of_a_pdf_are_embedded(plane, tmp_path):
-    assert main([str(plane), "-o", str(tmp_path / "f.pdf")]) == 0
-    content = (tmp_path / "f.pdf").read_bytes()
-    assert b"/FontFile2" in content
-    assert b"/Type3" not in content
-
-
-@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
-def test_the_same_surface_gives_the_same_file(plane, tmp_path, ending):
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("PDF", b"%PDF")])
+def test_the_ending_decides_the_format_and_the_same_figure_gives_the_same_file(plane, tmp_path, ending, magic):
+    figure = compose([read_surface(plane)], Options(kind="heat", title="$\\theta$"))
     files = [tmp_path / f"{name}.{ending}" for name in ("a", "b")]
+    for file in files:
+        save(figure, file)
+    content = files[0].read_bytes()
+    assert content.startswith(magic)
+    assert content == files[1].read_bytes()
+    if magic == b"%PDF":  # fonts are embedded
+        assert b"/FontFile2" in content
+        assert b"/Type3" not in content
+
+
+def test_the_same_surface_gives_the_same_file(plane, tmp_path):
+    files = [tmp_path / f"{name}.svg" for name in ("a", "b")]
     for file in files:
         assert main([str(plane), "-o", str(file)]) == 0
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes().startswith(b"<?xml")
 
 
 def test_several_outputs_of_several_surfaces(plane, tmp_path, capsys):
     other = write(tmp_path / "other.h5", ALPHA, BETA, {"train_loss": bowl(ALPHA, BETA) * 2})
     targets = [tmp_path / "a.png", tmp_path / "b.svg"]
-    arguments = [plane, other, "--kind", "filled", "-o", targets[0], "-o", targets[1]]
+    arguments = [plane, other, "--kind", "heat", "-o", targets[0], "-o", targets[1]]
     assert main([str(argument) for argument in arguments]) == 0
     assert capsys.readouterr().out.split() == [str(target) for target in targets]
     with Image.open(targets[0]) as image:
         assert image.width > 1000
 
 
-def test_default_names(plane, line, tmp_path, capsys):
+def test_default_names(plane, line, tmp_path, capsys, drawn):
     other = write(tmp_path / "other.h5", ALPHA, BETA, {"test_loss": bowl(ALPHA, BETA) * 2})
     assert main([str(line)]) == 0
     assert main([str(line), "--metric", "train_acc"]) == 0
     assert main([str(plane), str(other), "--metric", "test_loss", "--kind", "heat"]) == 0
     names = ["line_line.png", "line_train_acc_line.png", "s+other_test_loss_heat.png"]
     assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
+    assert list(drawn) == [tmp_path / name for name in names]
 
 
-def test_a_surface_of_the_papers_own_code(tmp_path):
+def test_a_surface_of_the_papers_own_code(tmp_path, drawn):
     path = write_foreign(tmp_path / "g.h5", ALPHA, BETA, {"train_loss": bowl(ALPHA, BETA)})
     assert main([str(path), "--kind", "surface", "--log", "--title", "theirs"]) == 0
-    assert (tmp_path / "g_train_loss_surface.png").stat().st_size > 10_000
+    axes = drawn[tmp_path / "g_train_loss_surface.png"].axes[0]
+    loss = bowl(ALPHA, BETA)
+    assert axes.get_title() == "theirs"
+    np.testing.assert_allclose(axes.get_zlim(), np.log10([loss.min(), loss.max()]))
 
 
-def test_options_reach_the_figure(plane, tmp_path):
-    default, *others = (tmp_path / f"{i}.svg" for i in range(5))
-    assert main([str(plane), "-o", str(default)]) == 0
-    changes = (["--levels", "0.1:10:0.5"], ["--vmin", "1", "--vmax", "3"], ["--title", "mine"], ["--linear"])
-    for target, change in zip(others, changes, strict=True):
-        assert main([str(plane), *change, "-o", str(target)]) == 0
-        assert target.read_bytes() != default.read_bytes()
+def test_options_reach_the_figure(plane, tmp_path, drawn):
+    def figure(*options):
+        assert main([str(plane), *options, "-o", str(tmp_path / "f.svg")]) == 0
+        axes = drawn[tmp_path / "f.svg"].axes[0]
+        (lines,) = [artist for artist in axes.collections if isinstance(artist, ContourSet)]
+        return axes.get_title(), type(lines.norm), (lines.norm.vmin, lines.norm.vmax), lines.levels
+
+    loss = bowl(ALPHA, BETA)
+    title, norm, ends, levels = figure()
+    assert (title, norm) == ("ResNet-56, no shortcuts", LogNorm)
+    assert ends == pytest.approx((loss.min(), loss.max()))
+    np.testing.assert_allclose(figure("--levels", "0.1:10:0.5")[3], np.arange(0.1, 10, 0.5))
+    assert figure("--vmin", "1", "--vmax", "3")[2] == (1, 3)
+    assert figure("--title", "mine")[0] == "mine"
+    linear = figure("--linear")
+    assert linear[1] is Normalize
+    assert len(linear[3]) != len(levels)
 
 
 def test_an_unknown_metric_names_the_nearest_and_all(plane, capsys):
@@ -173,4 +200,4 @@ def test_a_surface_is_drawn_while_it_is_being_written(plane):
     with h5py.File(plane, "r+") as writer:
         writer["status"][0, 0] = 0
         writer.flush()
-        assert plot(plane).returncode == 0
+        assert plot(plane, "--kind", "heat").returncode == 0

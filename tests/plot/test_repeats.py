@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 
-from landscape_mpi.plot import labels, repeats
-from landscape_mpi.plot.compose import compose
+from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.figure import compose
+from landscape_mpi.plot.line import grouped
 from landscape_mpi.plot.options import Options
 from plot.conftest import ALPHA
 from plot.made_surfaces import JOB
@@ -75,13 +76,13 @@ def test_seeds_with_gaps_are_listed(bowls, make):
 )
 def test_what_differs_in_more_than_the_seed_is_a_panel_of_its_own(bowls, make, others):
     other = repeat(make, 7, {"train_loss": ALPHA**2 + 1}, "other.h5", **others)
-    assert [len(group) for group in repeats.grouped([bowls[0], other, bowls[1]])] == [2, 1]
+    assert [len(group) for group in grouped([bowls[0], other, bowls[1]])] == [2, 1]
 
 
 def test_jobs_that_differ_in_seed_places_and_training_are_repeats(bowls, make):
     job = JOB.replace("seed: 3", "seed: 9, repeats: 4").replace("nets/", "elsewhere/").replace("made.h5", "b.h5")
     other = repeat(make, 9, {"train_loss": ALPHA**2 + 1}, job=job + "train: {output: nets}\n")
-    assert [len(group) for group in repeats.grouped([*bowls, other])] == [4]
+    assert [len(group) for group in grouped([*bowls, other])] == [4]
 
 
 def test_two_networks_are_two_bands_on_one_scale(bowls, make):

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.text import Text
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.inputs import read_given
+from landscape_mpi.plot.field import read_given
+from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
 

@@ -13,7 +13,7 @@ from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.metrics.names import STDERR
-from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found
 from landscape_mpi.surface.schema import DONE
@@ -23,7 +23,7 @@ from landscape_mpi.surface.status import state
 if TYPE_CHECKING:
     import xarray
 
-    from landscape_mpi.plot.inline import Figure
+    from landscape_mpi.plot.run import Figure
 
 Values = NDArray[np.float64]
 ADVICE = "expected a place that can be written, with space for the whole file"
@@ -124,13 +124,16 @@ class Surface:
         Raises:
             UserError: the surfaces cannot be drawn like that, or the file cannot be written.
         """
-        from landscape_mpi.plot.inline import draw, levels_of  # matplotlib, for those who draw alone
+        from landscape_mpi.plot.run import draw_inline  # matplotlib, for those who draw alone
 
         kind, panels = _panels(others, kind)
         captions = (caption,) if isinstance(caption, str) else tuple(caption)
         try:
-            options = Options(kind, metric, log, levels_of(levels), vmin, vmax, title, captions)
-            return draw([self.found, *(other.found for other in panels)], options, output if self.writes else None)
+            options = Options(
+                kind, metric, log, None if levels is None else parse_levels(levels), vmin, vmax, title, captions
+            )
+            surfaces = [self.found, *(other.found for other in panels)]
+            return draw_inline(surfaces, options, output if self.writes else None)
         except UserError as error:
             raise in_arguments(error) from error.__cause__
 

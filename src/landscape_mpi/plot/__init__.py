@@ -1,1 +1,1 @@
-"""Figures of surfaces: one module a picture; knows nothing of torch or MPI, nor how a surface was computed."""
+"""Draws surfaces and training histories: landscape-plot; never imports torch or MPI."""

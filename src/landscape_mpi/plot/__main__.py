@@ -1,4 +1,4 @@
-"""The command landscape-plot: surfaces or training histories in, figures out; never imports torch or MPI."""
+"""Runs the command landscape-plot: surfaces or training histories in, figures out; never imports torch or MPI."""
 
 import argparse
 import logging

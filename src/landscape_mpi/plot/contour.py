@@ -1,50 +1,147 @@
-"""Contour lines with labelled levels; knows nothing of files or of other pictures."""
+"""Draws a plane flat: contour lines with their levels, filled contours or a heat map, on labelled axes."""
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import groupby, zip_longest
 from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import ListedColormap
 from matplotlib.contour import ContourSet
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
-from landscape_mpi.plot.axes import grey
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import linear
-from landscape_mpi.plot.levels import Numbers
-from landscape_mpi.plot.scale import Scale
-from landscape_mpi.plot.style import SMALL, line_colours
+from landscape_mpi.plot.interpolate import linear, nearest
+from landscape_mpi.plot.labels import alpha_label, beta_label
+from landscape_mpi.plot.path import STAR
+from landscape_mpi.plot.scale import Numbers, Scale
+from landscape_mpi.plot.style import GAP, SMALL, colours, line_colours
+
+Values = NDArray[np.float64]
 
 _MOST_LABELLED = 20
 """Lines of one level that may be labelled."""
+_MOST_DOTS = 2500
+_CHARACTERS_A_WIDTH = 42
+"""How long a label may be, in widths of the panel."""
 
 
-def draw(axes: Axes, field: Field, scale: Scale) -> ContourSet:
+def draw_contours(axes: Axes, field: Field, scale: Scale) -> ContourSet:
     """Draw the level lines of a plane; squares with a corner that is NaN or inf are grey."""
-    grey_squares(axes, field)
+    _grey_squares(axes, field)
+    values = scale.lift(linear(field))
     return axes.contour(
-        field.alpha,
-        field.beta,
-        scale.lift(linear(field)),
-        levels=scale.levels,
-        norm=scale.norm,
-        cmap=line_colours(),
-        linewidths=0.9,
+        field.alpha, field.beta, values, levels=scale.levels, norm=scale.norm, cmap=line_colours(), linewidths=0.9
     )
 
 
-def grey_squares(axes: Axes, field: Field) -> None:
+def draw_filled(axes: Axes, field: Field, scale: Scale) -> ContourSet:
+    """Fill the bands between the levels of a plane; return the lines between them, to be labelled."""
+    _grey_squares(axes, field)
+    values = scale.lift(linear(field))
+    axes.contourf(
+        field.alpha,
+        field.beta,
+        values,
+        levels=scale.bands,
+        norm=scale.banded(colours()).norm,
+        cmap=colours(),
+        extend=scale.extend,
+    )
+    return axes.contour(
+        field.alpha,
+        field.beta,
+        values,
+        levels=scale.levels,
+        colors="black",
+        linewidths=0.4,
+        linestyles="solid",
+        alpha=0.7,
+    )
+
+
+def draw_heat(axes: Axes, field: Field, scale: Scale) -> QuadMesh:
+    """Draw each point of a plane as a cell around it, grey where it is NaN or inf, nothing smoothed.
+
+    A point that is not done yet shows the nearest one that is.
+    """
+    columns, rows = _edges(field.alpha), _edges(field.beta)
+    _grey(axes, columns, rows, field.done & np.isnan(field.values))
+    values = np.ma.masked_invalid(scale.lift(nearest(field)))
+    return axes.pcolormesh(columns, rows, values, norm=scale.norm, cmap=colours(), rasterized=True)
+
+
+def _edges(centres: Values) -> Values:
+    """Return the n + 1 edges of the cells around n coordinates; a lone coordinate gets a cell of width 1."""
+    if centres.size == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    middles = (centres[:-1] + centres[1:]) / 2
+    first, last = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
+    return np.array([first, *middles, last])
+
+
+def _grey_squares(axes: Axes, field: Field) -> None:
     """Paint the squares of the grid that have no contours, because a corner is NaN or inf."""
     gap = field.done & np.isnan(field.values)
-    squares = gap[:-1, :-1] | gap[:-1, 1:] | gap[1:, :-1] | gap[1:, 1:]
-    grey(axes, field.alpha, field.beta, squares)
+    _grey(axes, field.alpha, field.beta, gap[:-1, :-1] | gap[:-1, 1:] | gap[1:, :-1] | gap[1:, 1:])
 
 
-def label(axes: Axes, lines: ContourSet) -> None:
+def _grey(axes: Axes, columns: Values, rows: Values, cells: NDArray[np.bool_]) -> None:
+    """Paint some cells [ny, nx] between the given edges [nx + 1] and [ny + 1] grey."""
+    if cells.any():
+        painted = np.ma.masked_array(np.zeros(cells.shape), ~cells)
+        axes.pcolormesh(columns, rows, painted, cmap=ListedColormap([GAP]), rasterized=True, gid="gaps")
+
+
+def frame(axes: Axes, field: Field) -> None:
+    """Label the axes, set their limits and aspect, and mark theta* and, on unfinished planes, the done points."""
+    axes.set_xlabel(alpha_label(field.origin))
+    width, height = float(np.ptp(field.alpha)), float(np.ptp(field.beta))
+    equal = alike(width, height)
+    axes.set_ylabel(
+        textwrap.fill(beta_label(field.origin), int(_CHARACTERS_A_WIDTH * (height / width if equal else 1)))
+    )
+    if equal:
+        axes.set_aspect("equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    if not field.surface.filled and field.surface.done <= _MOST_DOTS:
+        rows, columns = np.nonzero(field.done)
+        axes.scatter(field.alpha[columns], field.beta[rows], s=2, color="black", alpha=0.5, linewidths=0, gid="done")
+    (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    if left <= 0 <= right and bottom <= 0 <= top:
+        _mark_trained(axes, alone=field.surface.trajectory is None)
+
+
+def alike(width: float, height: float) -> bool:
+    """Return whether both ranges are near enough for one length to mean the same on both axes."""
+    return min(width, height) > 0 and 0.5 <= width / height <= 2
+
+
+def _mark_trained(axes: Axes, *, alone: bool) -> None:
+    """Mark theta* at (0, 0), with a path of training that may end there or alone."""
+    axes.plot(
+        0, 0, marker="*", color="white", markersize=STAR, mec="black", mew=0.6, clip_on=False, zorder=5, gid="trained"
+    )
+    axes.annotate(
+        "θ*",
+        (0, 0),
+        xytext=(3, 2.5) if alone else (5, 4),  # outside the marks of a path that ends there
+        textcoords="offset points",
+        zorder=6,
+        fontsize=SMALL + 0.5,
+        path_effects=[withStroke(linewidth=1.6, foreground="white")],
+    )
+
+
+def label_levels(axes: Axes, lines: ContourSet) -> None:
     """Write the levels on the longest of their lines wherever there is room, black ones with a light edge.
 
     The layout of the figure must be settled: what touches what depends on it.

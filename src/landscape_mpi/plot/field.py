@@ -1,22 +1,99 @@
-"""One metric of one surface, ready to be drawn; knows nothing of colours or of figures."""
+"""Reads surfaces and takes one metric of one of them, with its name in words, ready to be drawn."""
 
 import difflib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean
-from landscape_mpi.plot.curvature import has_ratio, ratio
+from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
-from landscape_mpi.plot.quantity import RATIO, Quantity, quantity
+from landscape_mpi.surface.foreign.loss_landscape import read_projection
 from landscape_mpi.surface.info import has_bars, relative, widest
-from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.trajectory import joined
+
+_SPLITS = {"train": "training"}
+RATIO = "eig_ratio"
+"""The ratio of the Hessian's extreme eigenvalues, which is in no file."""
+_RATIO_WORDS = r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$"
+CURVATURE = frozenset({RATIO, *(result.name for result in HESSIAN.results)})
+"""Metrics of the Hessian."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A metric in words.
+
+    Attributes:
+        metric: its name in the file.
+        words: such as "training loss".
+        unit: nats, % or nothing.
+        split: train, test, ...; None where it is of no split.
+    """
+
+    metric: str
+    words: str
+    unit: str = ""
+    split: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of an axis: words and unit."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+    @property
+    def split_words(self) -> str | None:
+        """The split in words, such as "training"; None where it is of no split."""
+        return self.split and _SPLITS.get(self.split, self.split)
+
+    @property
+    def general(self) -> str:
+        """What it is in any split, such as "loss"."""
+        return self.words.replace(f"{self.split_words} ", "", 1) if self.split else self.words
+
+
+def quantity(metric: str, *, nats: bool) -> Quantity:
+    """Return what a metric means.
+
+    Args:
+        metric: its name in the file, such as test_acc_stderr.
+        nats: whether the loss is a cross entropy, which has a unit; other losses have none.
+    """
+    name = parse(metric)
+    if name is None:
+        return Quantity(metric, _RATIO_WORDS if metric == RATIO else metric.replace("_", " "))
+    unit = "" if name.result.unit == "nats" and not nats else name.result.unit
+    split = "" if name.split is None else f"{_SPLITS.get(name.split, name.split)} "
+    words = f"{name.spread_words}{split}{name.result.words}"
+    return Quantity(metric, words, "%" if name.spread == RELATIVE else unit, name.split)
+
+
+def is_shown(metric: str) -> bool:
+    """Return whether a metric is drawn along a line and named in captions without being asked for."""
+    name = parse(metric)
+    return name is not None and not name.spread and name.result.shown
+
+
+def has_ratio(surface: Surface) -> bool:
+    """Return whether a surface knows both ends of the Hessian's spectrum."""
+    return "min_eig" in surface.metrics and "max_eig" in surface.metrics
+
+
+def ratio(surface: Surface) -> NDArray[np.float64]:
+    """Return |lambda_min / lambda_max| (Li et al., section 6) at every point, the shape of the surface.
+
+    NaN where nothing is done, inf where lambda_max is 0.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(surface.metrics["min_eig"] / surface.metrics["max_eig"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,23 +150,36 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     Raises:
         UserError: the surface has no such metric, or nothing to draw in it.
     """
-    name = _named(surface, metric) if metric else default_metric(surface)
-    origin = origin_of(surface)
-    results, done = _results(surface, name), surface.status == DONE
-    barred = has_bars(surface, name)
-    values = np.where(np.isfinite(results), results, np.nan)
-    field = Field(
+    name = metric or default_metric(surface)
+    names = [*surface.metrics, *(each + RELATIVE for each in surface.metrics if has_bars(surface, each))]
+    names += [RATIO] if has_ratio(surface) else []
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        raise UserError(f"--metric: {surface.path} has no {name}{hint}; it has {listed}.")
+    if name in surface.metrics:
+        results = surface.metrics[name]
+    else:
+        results = ratio(surface) if name == RATIO else relative(surface, name.removesuffix(RELATIVE))
+    done, origin, barred = surface.status == DONE, origin_of(surface), has_bars(surface, name)
+    if not done.any():
+        raise UserError(f"{surface.path}: nothing to draw yet: 0 of {surface.points} points are done.")
+    if not np.isfinite(results).any():
+        raise UserError(
+            f"{surface.path}: nothing to draw: {name} is NaN or inf at all {surface.done} points that are done."
+        )
+    return Field(
         surface,
         origin,
         quantity(name, nats=origin.loss == "cross_entropy"),
-        values,
+        np.where(np.isfinite(results), results, np.nan),
         done,
         bars=surface.metrics[name + BAR] if barred else None,
         widest=widest(surface, name) if barred else math.nan,
         infinite=int(np.isinf(results).sum()),
         undefined=int((np.isnan(results) & done).sum()),
     )
-    return _drawable(field)
 
 
 def default_metric(surface: Surface) -> str:
@@ -99,34 +189,28 @@ def default_metric(surface: Surface) -> str:
     return "train_loss" if "train_loss" in losses else (losses or names)[0]
 
 
-def _results(surface: Surface, name: str) -> NDArray[np.float64]:
-    if name in surface.metrics:
-        return surface.metrics[name]
-    if name == RATIO:
-        return ratio(surface)
-    return relative(surface, name.removesuffix(RELATIVE))
+def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
+    """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
 
+    One surface takes any number of them, each a run of its own; several take one each.
 
-def _named(surface: Surface, metric: str) -> str:
-    names = [*surface.metrics, *(name + RELATIVE for name in surface.metrics if has_bars(surface, name))]
-    names += [RATIO] if has_ratio(surface) else []
-    if metric in names:
-        return metric
-    near = difflib.get_close_matches(metric, names, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise UserError(f"--metric: {surface.path} has no {metric}{hint}; it has {_listed(names)}.")
-
-
-def _drawable(field: Field) -> Field:
-    surface, metric = field.surface, field.quantity.metric
-    if not field.done.any():
-        raise UserError(f"{surface.path}: nothing to draw yet: 0 of {surface.points} points are done.")
-    if not field.finite.size:
+    Raises:
+        UserError: a file cannot be read, there are not as many projections as surfaces, or a surface is a line.
+    """
+    surfaces = [read_surface(path) for path in paths]
+    if not projections:
+        return surfaces
+    if len(surfaces) > 1 and len(projections) != len(surfaces):
         raise UserError(
-            f"{surface.path}: nothing to draw: {metric} is NaN or inf at all {surface.done} points that are done."
+            f"--trajectory: found {len(projections)} of them for {len(surfaces)} surfaces; expected one each, in the "
+            "same order."
         )
-    return field
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    groups = [projections] if len(surfaces) == 1 else [[projection] for projection in projections]
+    drawn = []
+    for surface, files in zip(surfaces, groups, strict=True):
+        if surface.is_line:
+            raise UserError(f"--trajectory: {surface.path} is a line; expected a plane, on which a path can be drawn.")
+        runs = [read_projection(file) for file in files]
+        run = runs[0] if len(runs) == 1 else joined(runs, [file.stem for file in files])
+        drawn.append(replace(surface, trajectory=run))
+    return drawn

@@ -1,25 +1,44 @@
-"""Surfaces and options -> the frames of a film, on one scale in one layout; knows nothing of files."""
+"""Makes films: a frame a surface, or one surface turning around, on one scale in one layout, and writes their files."""
 
-from collections.abc import Iterator, Sequence
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot import labels, panels, style
-from landscape_mpi.plot.compose import draw_plane, panel_size, plane_texts
+from landscape_mpi.files.atomic import atomic_write
+from landscape_mpi.plot import labels, style
 from landscape_mpi.plot.field import Field, field_of
-from landscape_mpi.plot.kinds import LINE, PLANES, Kind, check_levels, kind_of
-from landscape_mpi.plot.least import above_least
+from landscape_mpi.plot.figure import (
+    LINE,
+    PLANES,
+    Kind,
+    Texts,
+    check_levels,
+    draw_bar,
+    draw_plane,
+    kind_of,
+    plane_panels,
+    plane_texts,
+    settle,
+    write,
+    write_head,
+)
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import plain
-from landscape_mpi.plot.scale import Scale, scale_of
+from landscape_mpi.plot.scale import Scale, above_least, scale_of
 from landscape_mpi.surface.read import Surface
 
 TURN = 36
 """The frames of a film in which one surface turns around."""
+FORMATS: Mapping[str, type[FFMpegWriter | PillowWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
+DEFAULT_FPS = 4
+_DPI = 200
 _TURNING = "surface"
 
 
@@ -41,7 +60,7 @@ class Film:
     fields: Sequence[Field]
     kind: Kind
     scale: Scale
-    texts: panels.Texts
+    texts: Texts
 
     def frames(self) -> Iterator[Figure]:
         """Yield the figure once a frame, each time with other content."""
@@ -50,19 +69,19 @@ class Film:
             picture = self.draw(index)
             if self.kind.label:
                 self.kind.label(self.panel, picture)
-            yield from self._turned() if len(self.fields) == 1 else [self.figure]
+            if len(self.fields) > 1:
+                yield self.figure
+                continue
+            first = self.panel.azim
+            for step in range(TURN):
+                self.panel.view_init(elev=self.panel.elev, azim=first + 360 * step / TURN)
+                yield self.figure
 
     def draw(self, index: int) -> Any:
         """Draw a frame without the labels of contours, for which the layout must be settled; return the picture."""
         picture = draw_plane(self.panel, self.fields[index], self.kind, self.scale)
-        panels.head(self.panel, self.texts.titles[index], self.texts.own[index])
+        write_head(self.panel, self.texts.titles[index], self.texts.own[index])
         return picture
-
-    def _turned(self) -> Iterator[Figure]:
-        first = self.panel.azim
-        for index in range(TURN):
-            self.panel.view_init(elev=self.panel.elev, azim=first + 360 * index / TURN)
-            yield self.figure
 
 
 def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
@@ -77,16 +96,21 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
     texts = plane_texts(fields, replace(options, captions=()), kind, scale)
     titles = labels.captioned(texts.titles, options.captions, "frame")
     titles = [_title(field, title, options) for field, title in zip(fields, titles, strict=True)]
-    texts = panels.Texts(titles, texts.own, texts.shared)
+    texts = Texts(titles, texts.own, texts.shared)
     with mpl.rc_context(style.RC):
-        figure, (panel,) = panels.panels(1, panel_size(fields[0], kind), _spare(kind), kind.projection)
+        figure, (panel,) = plane_panels(fields[:1], kind)
         film = Film(figure, panel, fields, kind, scale, texts)
-        _settle(film)
+        # the layout of all frames is that of the one that has most to say above its panel
+        shown = range(len(fields))
+        picture = film.draw(max(shown, key=lambda index: (len(texts.own[index]), len(titles[index]))))
+        draw_bar(figure, [panel], kind, scale, fields[0].quantity.label)
+        write(figure, [], Texts([], [], texts.shared))
+        settle(figure, [picture])
     return film
 
 
 def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
-    """Return the kind of picture: as asked, else contours of several surfaces, relief of one."""
+    """Return the kind of picture: as asked, else contours of several surfaces, a surface in three dimensions of one."""
     alone = len(surfaces) == 1
     name = kind_of(surfaces, _TURNING if alone and not options.kind and not surfaces[0].is_line else options.kind)
     if name == LINE:
@@ -99,22 +123,6 @@ def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
     return PLANES[name]
 
 
-def _settle(film: Film) -> None:
-    """Lay the figure out for all frames: with the one that has most to say above its panel."""
-    shown = range(len(film.fields))
-    fullest = max(shown, key=lambda index: (len(film.texts.own[index]), len(film.texts.titles[index])))
-    picture = film.draw(fullest)
-    if film.kind.colours:
-        label = film.fields[0].quantity.label
-        panels.bar(film.figure, [film.panel], film.kind.colours(film.scale), film.scale, label)
-    panels.write(film.figure, [], panels.Texts([], [], film.texts.shared))
-    panels.settle(film.figure, [picture])
-
-
-def _spare(kind: Kind) -> float:
-    return style.BAR if kind.colours else 0
-
-
 def _title(field: Field, title: str, options: Options) -> str:
     """Return what stands above a frame: its caption, else whose landscape, and after which epoch or from which file."""
     if options.captions:
@@ -125,3 +133,30 @@ def _title(field: Field, title: str, options: Options) -> str:
     whose = labels.checked(options.title) if options.title else field.origin.network
     which = plain(field.surface.path.stem) if epoch is None else f"epoch {epoch}"
     return f"{whose}, {which}" if whose else which
+
+
+def check_format(path: Path) -> None:
+    """Refuse a format whose program is missing.
+
+    Raises:
+        UserError: it is an MP4 and there is no ffmpeg.
+    """
+    if not FORMATS[path.suffix.lower()].isAvailable():
+        raise UserError(f"--movie: {path}: an .mp4 needs the program ffmpeg, found none; install it or choose a .gif.")
+
+
+def save_film(film: Film, path: Path, fps: int) -> None:
+    """Write a film of so many frames a second; a failed write leaves what was there.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with atomic_write(path) as aside:
+            writer = FORMATS[path.suffix.lower()](fps=fps)
+            with mpl.rc_context(style.RC), writer.saving(film.figure, str(aside), _DPI):
+                for _ in film.frames():
+                    writer.grab_frame()
+    except (OSError, subprocess.CalledProcessError) as error:
+        found = error.strerror if isinstance(error, OSError) else f"ffmpeg ended with code {error.returncode}"
+        raise UserError(f"--movie: {path}: cannot be written ({found}); choose another place.") from error

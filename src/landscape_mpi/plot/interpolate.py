@@ -1,4 +1,4 @@
-"""Values for the points that are not done yet, from those that are; knows nothing of figures.
+"""Interpolates a plane: values for the points that are not done yet, and heights between the points of the grid.
 
 Points are visited coarse to fine, so the done ones are scattered over the plane. They are triangulated on the
 index grid; a point not done yet takes its value from the triangle around it. Nothing is invented outside the
@@ -73,3 +73,23 @@ def _triangulate(field: Field) -> Triangulation:
 def _in_a_row(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
     steps = np.stack([rows - rows[0], columns - columns[0]])
     return bool(np.linalg.matrix_rank(steps) < 2)
+
+
+def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
+    """Interpolate heights [ny, nx] bilinearly at some places; NaN beyond the grid and beside a gap."""
+    column, row = _index(field.alpha, x), _index(field.beta, y)
+    known = np.isfinite(column) & np.isfinite(row)
+    left = np.clip(np.floor(column[known]), 0, field.alpha.size - 2).astype(int)
+    low = np.clip(np.floor(row[known]), 0, field.beta.size - 2).astype(int)
+    across, up = column[known] - left, row[known] - low
+    below = heights[low, left] * (1 - across) + heights[low, left + 1] * across
+    above = heights[low + 1, left] * (1 - across) + heights[low + 1, left + 1] * across
+    found = np.full(x.shape, np.nan)
+    found[known] = below * (1 - up) + above * up
+    return found
+
+
+def _index(axis: Values, values: Values) -> Values:
+    """Return where values lie on an axis, ascending or descending, in steps from its first coordinate; NaN beyond."""
+    sign = 1.0 if axis[-1] > axis[0] else -1.0
+    return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)

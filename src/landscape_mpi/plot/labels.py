@@ -1,4 +1,4 @@
-"""Titles, axis labels and captions that say what is shown; knows nothing of how it is drawn."""
+"""Writes titles, axis labels and captions that say what is shown."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,10 @@ from dataclasses import replace
 from matplotlib.mathtext import MathTextParser
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.levels import number
+from landscape_mpi.plot.field import CURVATURE, Field
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
-from landscape_mpi.plot.quantity import CURVATURE
-from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.scale import Scale, number
 from landscape_mpi.surface.info import in_points
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.trajectory import Trajectory
@@ -109,8 +107,10 @@ def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
     if len(first) == 1:
         return facts([fields[0] for fields in metrics])
     seeds = sorted(field.origin.seed for field in first if field.origin.seed is not None)
+    apart = ", ".join(map(str, seeds))
+    named = f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else apart
     together = replace(first[0].origin, seed=None)
-    directions = f"median and range of {len(first)} {_directions(together)}, {_seeds(seeds)}"
+    directions = f"median and range of {len(first)} {_directions(together)}, seeds {named}"
     return _facts([directions], _progress([field.surface for field in first]), [_pooled(fields) for fields in metrics])
 
 
@@ -130,13 +130,6 @@ def _pooled(fields: Sequence[Field]) -> Field:
         infinite=sum(field.infinite for field in fields),
         undefined=sum(field.undefined for field in fields),
     )
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """Return e.g. `seeds 0 to 9`, or all of them where they have gaps."""
-    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}"
 
 
 def shared(panels: Sequence[Sequence[str]]) -> list[str]:
@@ -200,16 +193,13 @@ def _progress(surfaces: Sequence[Surface]) -> str | None:
 
 def _bars(fields: Sequence[Field]) -> list[str]:
     """Return how wide the error bars are at the most: of losses relative to them, of accuracies in points."""
-    barred = [field for field in fields if field.bars is not None and math.isfinite(field.widest)]
-    return [f"95 % error bars{_of(field, fields)} ≤ {_rounded_up(field.widest)} {_unit(field)}" for field in barred]
-
-
-def _of(field: Field, fields: Sequence[Field]) -> str:
-    return f" of the {field.quantity.words}" if len(fields) > 1 else ""
-
-
-def _unit(field: Field) -> str:
-    return "points" if in_points(field.quantity.metric) else "%"
+    facts = []
+    for field in fields:
+        if field.bars is not None and math.isfinite(field.widest):
+            of = f" of the {field.quantity.words}" if len(fields) > 1 else ""
+            unit = "points" if in_points(field.quantity.metric) else "%"
+            facts.append(f"95 % error bars{of} ≤ {_rounded_up(field.widest)} {unit}")
+    return facts
 
 
 def _rounded_up(value: float) -> str:

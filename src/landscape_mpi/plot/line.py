@@ -1,6 +1,8 @@
-"""Losses and accuracies along a line, as in the paper's Figure 2; knows nothing of files or of other pictures."""
+"""Draws losses and accuracies along lines (the paper's Figure 2), and a band of several random directions."""
 
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,20 +10,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.names import is_mean
-from landscape_mpi.plot import band, path
+from landscape_mpi.plot import path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label
-from landscape_mpi.plot.levels import number
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.scale import Scale, scale_of
+from landscape_mpi.plot.origin import document_of
+from landscape_mpi.plot.scale import Scale, number, scale_of
 from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
+from landscape_mpi.surface.read import Surface
 
 _FEW = 30
 _ROOM = 0.04
+_PLACES = (("output",), ("train",), ("model", "checkpoint"), ("data", "root"), ("plane", "seed"), ("plane", "repeats"))
+"""Keys in which repeats may differ; checkpoint and data are compared by their fingerprints."""
+_FINGERPRINTS = ("checkpoint_sha256", "data_sha256")
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,28 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
     for index, side in enumerate(sides):
         own = axes.twinx() if index else axes
         _dress(own, side)
-        curves += [_curve(own, fields, side) for fields in metrics if fields[0].quantity.metric in side.metrics]
+        curves += [
+            _curve(own, fields[0], side) if len(fields) == 1 else _band(own, fields, side)
+            for fields in metrics
+            if fields[0].quantity.metric in side.metrics
+        ]
+    quantities = [fields[0].quantity for fields in metrics]
+    splits = {each.split: each.words.rpartition(" ")[0] for each in quantities if each.split}
+    dashes = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
+    dashes = dashes if len(dashes) > 1 else []
     marks = path.draw_along(axes, first) if len(metrics[0]) == 1 else []
-    dashes = _dashes(_splits(fields[0] for fields in metrics))
     if marks:
         path.legend(axes, [*dashes, *marks])
     elif dashes:
-        _legend(axes, dashes)
+        axes.legend(
+            handles=dashes,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncol=min(len(dashes), LEGEND_COLUMNS),
+            frameon=False,
+            borderaxespad=0.1,
+            handlelength=2.6,
+        )
     return curves
 
 
@@ -82,17 +102,18 @@ def _side(fields: Sequence[Field], options: Options, colour: str) -> Side:
     return Side(frozenset(metrics), colour, label, scale_of(fields, options))
 
 
-def _curve(axes: Axes, fields: Repeats, side: Side) -> Line2D:
-    """Draw one metric, over points not done yet but not over NaN or inf; a band where it has error bars."""
-    field = fields[0]
-    if len(fields) > 1:
-        return band.draw(axes, fields, side.scale, side.colour, _dash(field.quantity.split))
-    marked = field.surface.points <= _FEW or not field.surface.filled
+def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
+    """Draw one metric, over points not done yet but not over NaN or inf, and shade its error bars if it has any."""
+    alpha, values = field.alpha[field.done], field.values[field.done]
     if field.bars is not None:
-        _band(axes, field, field.bars, side)
+        bars = field.bars[field.done]
+        # on a log scale down to its lower end
+        lower = np.maximum(values - bars, side.scale.low / 10) if side.scale.log else values - bars
+        axes.fill_between(alpha, lower, values + bars, color=side.colour, alpha=0.25, linewidth=0)
+    marked = field.surface.points <= _FEW or not field.surface.filled
     (curve,) = axes.plot(
-        field.alpha[field.done],
-        side.scale.lift(field.values[field.done]),
+        alpha,
+        side.scale.lift(values),
         linestyle=_dash(field.quantity.split),
         color=side.colour,
         marker="o" if marked else None,
@@ -102,11 +123,26 @@ def _curve(axes: Axes, fields: Repeats, side: Side) -> Line2D:
     return curve
 
 
-def _band(axes: Axes, field: Field, bars: NDArray[np.float64], side: Side) -> None:
-    """Shade what lies within the error bars; on a log scale down to its lower end."""
-    values, bars = field.values[field.done], bars[field.done]
-    lower = np.maximum(values - bars, side.scale.low / 10) if side.scale.log else values - bars
-    axes.fill_between(field.alpha[field.done], lower, values + bars, color=side.colour, alpha=0.25, linewidth=0)
+def _band(axes: Axes, fields: Repeats, side: Side) -> Line2D:
+    """Draw one metric along several random directions: its median, its range shaded, and each of them thin.
+
+    Median and range are those of the finite results; where no result is finite there is a gap.
+
+    Returns:
+        The median's curve.
+    """
+    colour, dash = side.colour, _dash(fields[0].quantity.split)
+    alpha, done = fields[0].alpha, np.any([field.done for field in fields], axis=0)
+    values = np.stack([side.scale.lift(field.values) for field in fields])
+    finite = np.isfinite(values).any(axis=0)
+    low, middle, high = (np.full(alpha.shape, np.nan) for _ in range(3))
+    low[finite], high[finite] = np.nanmin(values[:, finite], axis=0), np.nanmax(values[:, finite], axis=0)
+    middle[finite] = np.nanmedian(values[:, finite], axis=0)
+    axes.fill_between(alpha[done], low[done], high[done], color=colour, alpha=0.16, linewidth=0)
+    for field, row in zip(fields, values, strict=True):
+        axes.plot(alpha[field.done], row[field.done], dash, color=colour, linewidth=0.4, alpha=0.45, gid="repeat")
+    (curve,) = axes.plot(alpha[done], middle[done], dash, color=colour, label=fields[0].quantity.words)
+    return curve
 
 
 def _dress(axes: Axes, side: Side) -> None:
@@ -133,26 +169,40 @@ def _dash(split: str | None) -> Literal["-", "--", ":"]:
     return "--" if split == "test" else "-" if split in ("train", None) else ":"
 
 
-def _splits(fields: Iterable[Field]) -> dict[str, str]:
-    """Return the splits shown and what they are called, in the order of the fields."""
-    quantities = (field.quantity for field in fields)
-    return {each.split: each.words.rpartition(" ")[0] for each in quantities if each.split}
+def grouped(surfaces: Sequence[Surface]) -> list[list[Surface]]:
+    """Return the lines in groups that differ in the seed of their random directions alone, in their order.
+
+    A line of anything but random directions is a group of its own, and so is one that another has the seed of.
+    """
+    groups: list[tuple[str | None, list[Surface]]] = []
+    for surface in surfaces:
+        key = _key(surface)
+        for known, group in groups:
+            seeds = [other.attributes["seed"] for other in group] if key is not None and known == key else []
+            if seeds and surface.attributes["seed"] not in seeds:
+                group.append(surface)
+                break
+        else:
+            groups.append((key, [surface]))
+    return [group for _, group in groups]
 
 
-def _dashes(splits: dict[str, str]) -> list[Line2D]:
-    """Return which dashes are which split, where there are several; the colours are those of the axes."""
-    dashed = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
-    return dashed if len(dashed) > 1 else []
+def stem(group: Sequence[Surface]) -> str:
+    """Return the name of a group: that of its first file, without the number of the repeat where there are several."""
+    name = group[0].path.stem
+    return re.sub(r"\.r\d+$", "", name) if len(group) > 1 else name
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """Say above the axes which dashes are which split."""
-    axes.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncol=min(len(handles), LEGEND_COLUMNS),
-        frameon=False,
-        borderaxespad=0.1,
-        handlelength=2.6,
-    )
+def _key(surface: Surface) -> str | None:
+    """Return what repeats have in common; None where a line can have none."""
+    job = document_of(surface)
+    plane = job.get("plane")
+    if not isinstance(plane, dict) or plane.get("kind") != "random" or "seed" not in surface.attributes:
+        return None
+    kept = {name: dict(part) if isinstance(part, dict) else part for name, part in job.items()}
+    for *sections, last in _PLACES:
+        place = kept.get(sections[0]) if sections else kept
+        if isinstance(place, dict):
+            place.pop(last, None)
+    prints = [surface.attributes.get(name) for name in _FINGERPRINTS]
+    return json.dumps([kept, prints, surface.alpha.tolist()], sort_keys=True, default=str)

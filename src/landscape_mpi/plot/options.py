@@ -1,12 +1,22 @@
-"""What the user asked to see, as a value; knows nothing of surfaces or of matplotlib."""
+"""Holds what the user asks of a figure, and reads contour levels from their text."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from landscape_mpi.errors import UserError
 
 KINDS = ("contour", "filled", "heat", "surface", "line")
 """The kinds of picture of a surface."""
 
 HISTORY_KINDS = ("training", "norm", "weights")
 """The kinds of picture of training histories."""
+
+MOST_LEVELS = 200
+"""More levels than this are a mistake: the lines would cover the picture."""
+
+_EXPECTED = "expected FIRST:LAST:STEP (such as 0.1:10:0.5) or numbers in ascending order (such as 0.1,1,10)"
 
 
 @dataclass(frozen=True)
@@ -32,3 +42,34 @@ class Options:
     high: float | None = None
     title: str | None = None
     captions: tuple[str, ...] = ()
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a logarithm, levels or an end of the scale is asked for."""
+        return bool(self.log or self.levels or self.low is not None or self.high is not None)
+
+
+def parse_levels(levels_given: str | Sequence[float]) -> tuple[float, ...]:
+    """Return contour levels: of text such as FIRST:LAST:STEP, both ends included, or a list, or of numbers.
+
+    Raises:
+        UserError: they are neither, or do not ascend.
+    """
+    text = levels_given if isinstance(levels_given, str) else ",".join(repr(float(each)) for each in levels_given)
+    try:
+        if ":" in text:
+            first, last, step = (float(part) for part in text.split(":"))
+            if not step > 0 or not math.isfinite((last - first) / step):
+                raise ValueError(text)
+            count = min(math.floor((last - first) / step + 1e-9), MOST_LEVELS) + 1
+            levels = tuple(float(f"{first + index * step:.12g}") for index in range(count))
+        else:
+            levels = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.") from None
+    ascending = all(low < high for low, high in pairwise(levels))
+    if not levels or not ascending or not all(map(math.isfinite, levels)):
+        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.")
+    if len(levels) > MOST_LEVELS:
+        raise UserError(f"--levels: {text!r} makes {len(levels)} levels; expected at most {MOST_LEVELS}.")
+    return levels

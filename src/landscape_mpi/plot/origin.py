@@ -1,4 +1,4 @@
-"""Where a surface came from, as far as a caption tells it; knows nothing of matplotlib.
+"""Reads from a surface's job and attributes where it came from, as far as a caption tells it.
 
 The job text may be absent or nonsense: it is only a caption, so whatever is not understood is left out.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import GIVEN, Hessian
+from landscape_mpi.job import GIVEN, Hessian, RandomPlane, SweepJob
 from landscape_mpi.job.load import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
@@ -67,24 +67,37 @@ def origin_of(surface: Surface) -> Origin:
     if not job.document:
         return Origin()
     kind = GIVEN if job.word("plane", "path") == GIVEN else job.word("plane", "kind")
-    batchnorm = job.word("evaluate", "batchnorm")
-    ends = (("model", "checkpoint"), ("plane", "to"), ("plane", "via"))
-    start, to, via = _names([job.word(*key) for key in ends]) if kind == "interpolate" else (None, None, None)
+    build, shortcut = job.word("model", "build"), job.word("model", "options", "shortcut")
+    data, limit = job.word("data", "build"), job.whole("data", "limit")
+    batchnorm, checkpoint = job.word("evaluate", "batchnorm"), job.word("model", "checkpoint")
+    ends = [checkpoint, job.word("plane", "to"), job.word("plane", "via")]
+    start, to, via = _names(ends) if kind == "interpolate" else (None, None, None)
+    epoch = re.fullmatch(r"epoch-(\d{1,9})", PurePath(checkpoint or "").stem, re.ASCII)
+    seed, normalise = None, job.word("plane", "normalize")
+    if kind == "random":
+        stored = surface.attributes.get("seed")  # which differs between repeats
+        seed = stored if isinstance(stored, int) else job.whole("plane", "seed") or _default(RandomPlane, "seed")
+        normalise = normalise or _default(RandomPlane, "normalize")
     return Origin(
-        network=_network(job),
-        loss=job.word("loss") or "cross_entropy",
-        data=_data(job),
+        network=None if build is None else _named(build) + _SHORTCUTS.get(shortcut or "", ""),
+        loss=job.word("loss") or _default(SweepJob, "loss"),
+        data=None if data is None else _DATA.get(data, _own(data)) + (f", first {limit} images" if limit else ""),
         kind=kind,
-        normalise=job.word("plane", "normalize") or ("filter" if kind == "random" else None),
-        seed=_seed(surface, job) if kind == "random" else None,
+        normalise=normalise,
+        seed=seed,
         start=start,
         to=to,
         via=via,
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
-        epoch=_epoch(job.word("model", "checkpoint")),
+        epoch=int(epoch[1]) if epoch else None,
         explained=surface.trajectory.explained if surface.trajectory else (),
         hessian=_hessian(job),
     )
+
+
+def _default(section: type[msgspec.Struct], key: str) -> Any:
+    """Return what a key of a job is where it is left out."""
+    return next(field.default for field in msgspec.structs.fields(section) if field.name == key)
 
 
 @dataclass(frozen=True)
@@ -100,10 +113,6 @@ class _Job:
     def whole(self, *keys: str) -> int | None:
         value = self._value(keys)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    def section(self, name: str) -> Mapping[str, Any]:
-        value = self._value((name,))
-        return value if isinstance(value, Mapping) else {}
 
     def _value(self, keys: tuple[str, ...]) -> object:
         value: object = self.document
@@ -129,28 +138,12 @@ def document_of(surface: Surface) -> Mapping[str, Any]:
         return {}
 
 
-def _network(job: _Job) -> str | None:
-    build = job.word("model", "build")
-    if build is None:
-        return None
-    return _named(build) + _SHORTCUTS.get(job.word("model", "options", "shortcut") or "", "")
-
-
 def _named(build: str) -> str:
     """Return e.g. `Wide ResNet-56, k = 4` for `wrn56_4`, and `Tiny` for `my.nets:Tiny`."""
     zoo = re.fullmatch(r"([a-z]+)(\d+)(?:_(\d+))?", build)
     if zoo is None or zoo[1] not in _NETWORKS:
         return _own(build)
     return _NETWORKS[zoo[1]] + zoo[2] + (f", k = {zoo[3]}" if zoo[3] else "")
-
-
-def _data(job: _Job) -> str | None:
-    build = job.word("data", "build")
-    if build is None:
-        return None
-    limit = job.whole("data", "limit")
-    images = f", first {limit} images" if limit else ""
-    return _DATA.get(build, _own(build)) + images
 
 
 def _own(build: str) -> str:
@@ -165,20 +158,13 @@ def _hessian(job: _Job) -> str | None:
     if not isinstance(metrics, list) or "hessian" not in metrics:
         return None
     try:
-        asked = msgspec.convert(dict(job.section("hessian")), Hessian)
+        section = job.document.get("hessian")
+        asked = msgspec.convert(dict(section) if isinstance(section, Mapping) else {}, Hessian)
     except msgspec.ValidationError:
         return None
     most = [count for count in (asked.images, job.whole("data", "limit")) if count]
     images = f"{min(most)} images" if most else "all images"
     return f"Hessian of {images}, tolerance {asked.tolerance:g}"
-
-
-def _seed(surface: Surface, job: _Job) -> int | None:
-    """Return the seed the file names (it differs between repeats), else the job's, else its default."""
-    stored = surface.attributes.get("seed")
-    if isinstance(stored, int):
-        return stored
-    return job.whole("plane", "seed") or 0
 
 
 def _names(files: Sequence[str | None]) -> list[str | None]:
@@ -187,8 +173,3 @@ def _names(files: Sequence[str | None]) -> list[str | None]:
     alike = len({path.stem for path in paths}) < len(paths)
     names = iter(f"{path.parent.name}/{path.stem}".lstrip("/") if alike else path.stem for path in paths)
     return [next(names) if file else None for file in files]
-
-
-def _epoch(checkpoint: str | None) -> int | None:
-    match = re.fullmatch(r"epoch-(\d{1,9})", PurePath(checkpoint or "").stem, re.ASCII)
-    return int(match[1]) if match else None

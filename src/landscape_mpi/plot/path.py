@@ -1,4 +1,4 @@
-"""The path of a training run over the picture of a plane or a line; knows nothing of files or of what lies below it."""
+"""Draws the path of training runs over the picture of a plane or a line: their checkpoints, marks and legend."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mpl_toolkits.mplot3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.interpolate import between, linear
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL, series_colours
@@ -212,20 +212,6 @@ def reach(field: Field, path: Trajectory) -> float | None:
     return float(np.sqrt(np.max(x * x + y * y + 2 * cosine * x * y)))  # type: ignore[operator]
 
 
-def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
-    """Interpolate heights [ny, nx] bilinearly at some places; NaN beyond the grid and beside a gap."""
-    column, row = _index(field.alpha, x), _index(field.beta, y)
-    known = np.isfinite(column) & np.isfinite(row)
-    left = np.clip(np.floor(column[known]), 0, field.alpha.size - 2).astype(int)
-    low = np.clip(np.floor(row[known]), 0, field.beta.size - 2).astype(int)
-    across, up = column[known] - left, row[known] - low
-    below = heights[low, left] * (1 - across) + heights[low, left + 1] * across
-    above = heights[low + 1, left] * (1 - across) + heights[low + 1, left + 1] * across
-    found = np.full(x.shape, np.nan)
-    found[known] = below * (1 - up) + above * up
-    return found
-
-
 def _shown(name: str) -> str:
     """Return the name of a run as a legend takes it: one that begins with an underscore would be left out."""
     return f" {plain(name)}" if name.startswith("_") else plain(name)
@@ -234,12 +220,6 @@ def _shown(name: str) -> str:
 def _within(axis: Values, values: Values) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (axis.min() <= values) & (values <= axis.max())
     return inside
-
-
-def _index(axis: Values, values: Values) -> Values:
-    """Return where values lie on an axis, ascending or descending, in steps from its first coordinate; NaN beyond."""
-    sign = 1.0 if axis[-1] > axis[0] else -1.0
-    return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)
 
 
 def _style(mark: Mark, colour: Any = "black") -> dict[str, Any]:

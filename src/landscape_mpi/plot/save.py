@@ -1,4 +1,4 @@
-"""Figures -> image files, and where files may be written; knows nothing of surfaces."""
+"""Writes figures as image files, and refuses places where no file can be written."""
 
 from collections.abc import Iterable, Mapping
 from io import BytesIO

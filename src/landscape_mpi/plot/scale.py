@@ -1,23 +1,77 @@
-"""One colour scale for all panels: its ends, whether it is logarithmic, its levels; knows nothing of axes."""
+"""Chooses the one scale of all panels: its ends, logarithmic or not, its levels, and how numbers are written."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, Colormap, LogNorm, Normalize
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.levels import Numbers, automatic_levels
+from landscape_mpi.plot.field import RATIO, Field, has_ratio, ratio
 from landscape_mpi.plot.options import Options
+from landscape_mpi.surface.read import Surface
 
 Values = NDArray[np.float64]
 Extend = Literal["neither", "min", "max", "both"]
 
 _DECADES_FOR_LOG = 1.5
+_TINY = 1e-5
+"""A range, relative to the values, in which labels of four digits are all the same."""
+_HIGHEST_RATIO = 0.5
+"""The upper end of the paper's colour scale of |lambda_min / lambda_max|."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the numbers of one scale are written, all alike; called with one, it returns its text.
+
+    Attributes:
+        decimals: of each, where they are evenly spaced; None where each has its own.
+        thousands: whether those from 1000 on are powers of ten: others beside them are.
+        hundredths: the same of those below 0.01.
+    """
+
+    decimals: int | None = None
+    thousands: bool = False
+    hundredths: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Return how some numbers are written."""
+        sizes = [abs(value) for value in values if value]
+        thousands, hundredths = any(size >= 9999.5 for size in sizes), any(size < 1e-3 for size in sizes)
+        steps = np.diff(values)
+        even = len(steps) > 1 and bool(np.allclose(steps, steps[0]))
+        decimals = max(len(f"{value:.10g}".partition(".")[2]) for value in values) if even else None
+        return cls(None if thousands or hundredths else decimals, thousands, hundredths)
+
+    def __call__(self, value: float, _position: int | None = None) -> str:
+        """Return the text of a number."""
+        if value and ((self.thousands and abs(value) >= 999.95) or (self.hundredths and abs(value) < 0.0099995)):
+            return _power(value)
+        if self.decimals is None:
+            return number(value)
+        return f"{value:.{self.decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def number(value: float, _position: int | None = None) -> str:
+    """Return a number as a figure shows it: at most four digits, else a power of ten."""
+    short = f"{value:.4g}"
+    if value == 0 or (abs(value) >= 1e-3 and "e" not in short):
+        return short.replace("-", "\N{MINUS SIGN}")
+    return _power(value)
+
+
+def _power(value: float) -> str:
+    mantissa, power = f"{value:.3e}".split("e")
+    digits = mantissa.rstrip("0").rstrip(".")
+    factor = {"1": "", "-1": "-"}.get(digits, rf"{digits}{{\times}}")
+    return rf"${factor}10^{{{int(power)}}}$"
 
 
 @dataclass(frozen=True)
@@ -85,6 +139,34 @@ class Scale:
         return np.log10(inside) if self.log else inside
 
 
+def as_usual(options: Options, surfaces: Sequence[Surface]) -> Options:
+    """Return options that make eig_ratio the paper's filled map (Figure 7), where nothing else is asked for."""
+    if options.metric != RATIO or not all(map(has_ratio, surfaces)):
+        return options
+    every = np.concatenate([ratio(surface).ravel() for surface in surfaces])
+    finite = every[np.isfinite(every)]
+    kind = options.kind or (None if surfaces[0].is_line else "filled")
+    if options.scaled or not finite.size or finite.min() > _HIGHEST_RATIO:
+        return replace(options, kind=kind)
+    return replace(options, kind=kind, log=False, low=0.0, high=_HIGHEST_RATIO)
+
+
+def above_least(fields: Sequence[Field], options: Options) -> tuple[list[Field], Options]:
+    """Return the fields with the least value of all taken off where their range is tiny, and the options for them.
+
+    Nothing is taken off where a logarithm, levels or ends are asked for; what is left is drawn on a linear scale.
+    """
+    low = min(float(field.finite.min()) for field in fields)
+    high = max(float(field.finite.max()) for field in fields)
+    if options.scaled or not 0 < high - low < _TINY * max(abs(low), abs(high)):
+        return list(fields), options
+    shifted = []
+    for field in fields:
+        words = f"{field.quantity.words}\nabove {low:.15g}"
+        shifted.append(replace(field, values=field.values - low, quantity=replace(field.quantity, words=words)))
+    return shifted, replace(options, log=False)
+
+
 def scale_of(fields: Sequence[Field], options: Options) -> Scale:
     """Return the scale that fits the finite values of all fields.
 
@@ -93,47 +175,42 @@ def scale_of(fields: Sequence[Field], options: Options) -> Scale:
     """
     values = np.concatenate([field.finite for field in fields])
     metric = fields[0].quantity.metric
-    log = _suits_log(fields, values, options) if options.log is None else options.log
-    if log:
-        _check_log(values, metric, options)
+    log = _is_log(fields, values, options)
     if options.levels:
         _check_overlap(options.levels, values, metric, "--levels")
     positive = values[values > 0] if log else values
     low, high = _ends(positive, options)
     _check_overlap((low, high), values, metric, "--vmin and --vmax")
     floor = float(positive.min()) if log and values.min() <= 0 else None
-    levels = options.levels or automatic_levels(low, high, log=log)
-    return Scale(low, high, log, levels, floor, _extend(values, low, high, floor))
+    below, above = (values.min() if floor is None else floor) < low, values.max() > high
+    extend: Extend = "both" if below and above else "min" if below else "max" if above else "neither"
+    return Scale(low, high, log, options.levels or automatic_levels(low, high, log=log), floor, extend)
 
 
-def _suits_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
-    """Return whether a linear scale would lose values of more than 1.5 decades, and nothing asks for one."""
-    positive = values[values > 0]
-    asked = any(end is not None and end <= 0 for end in _asked(options).values()) or _evenly(options.levels)
-    if asked or fields[0].quantity.unit == "%" or values.min() < 0 or not positive.size:
-        return False
-    return bool(np.log10(positive.max()) - np.log10(positive.min()) > _DECADES_FOR_LOG)
+def _is_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
+    """Return whether the scale is logarithmic: as asked, else where a linear one would lose values of 1.5 decades.
 
-
-def _asked(options: Options) -> dict[str, float | None]:
-    """Return the values that a log scale could not show, by the flags that ask for them."""
-    return {"--vmin": options.low, "--vmax": options.high, "--levels": options.levels[0] if options.levels else None}
-
-
-def _evenly(levels: Sequence[float] | None) -> bool:
-    """Return whether there are levels, evenly spaced."""
-    steps = np.diff(levels or ())
-    return steps.size > 1 and bool(np.allclose(steps, steps[0]))
-
-
-def _check_log(values: Values, metric: str, options: Options) -> None:
-    below = int((values < 0).sum())
-    if below or not (values > 0).any():
+    Raises:
+        UserError: a log scale is asked for, and cannot show the values or what else is asked for.
+    """
+    positive, below = values[values > 0], int((values < 0).sum())
+    first = options.levels[0] if options.levels else None
+    ends = {"--vmin": options.low, "--vmax": options.high, "--levels": first}
+    impossible = {flag: end for flag, end in ends.items() if end is not None and end <= 0}
+    if options.log is None:
+        steps = np.diff(options.levels or ())
+        even = steps.size > 1 and bool(np.allclose(steps, steps[0]))
+        if even or impossible or fields[0].quantity.unit == "%" or below or not positive.size:
+            return False
+        return bool(np.log10(positive.max()) - np.log10(positive.min()) > _DECADES_FOR_LOG)
+    if options.log and (below or not positive.size):
         found = f"below 0 at {below} points" if below else "0 everywhere"
+        metric = fields[0].quantity.metric
         raise UserError(f"--log: {metric} is {found}; a log scale needs values above 0: use --linear.")
-    for flag, end in _asked(options).items():
-        if end is not None and end <= 0:
-            raise UserError(f"{flag}: found {end:g}; a log scale needs values above 0: use --linear.")
+    if options.log and impossible:
+        flag, end = next(iter(impossible.items()))
+        raise UserError(f"{flag}: found {end:g}; a log scale needs values above 0: use --linear.")
+    return options.log
 
 
 def _ends(values: Values, options: Options) -> tuple[float, float]:
@@ -158,7 +235,22 @@ def _check_overlap(asked: Sequence[float], values: Values, metric: str, flag: st
         )
 
 
-def _extend(values: Values, low: float, high: float, floor: float | None) -> Extend:
-    below = (values.min() if floor is None else floor) < low
-    above = values.max() > high
-    return "both" if below and above else "min" if below else "max" if above else "neither"
+def automatic_levels(low: float, high: float, *, log: bool, most: int = 14) -> tuple[float, ...]:
+    """Return at most `most` round levels between two values.
+
+    On a log scale that spans a decade or more they are powers of ten and as many round numbers between them as may be,
+    else evenly spaced.
+    """
+    if not (log and high >= 10 * low):
+        ticks = MaxNLocator(nbins=most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        digits = 3 - math.floor(math.log10(high - low))  # beyond those of the step: what is left of rounding
+        even = sorted({round(float(level), digits) for level in ticks if low <= level <= high})
+        return tuple(even) or (low,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    strides = (((1,), stride) for stride in range(1, len(powers) + 1))
+    for mantissas, stride in (((1, 1.5, 2, 3, 5, 7), 1), ((1, 2, 5), 1), ((1, 3), 1), *strides):
+        every = (float(f"{mantissa}e{power}") for power in powers[::stride] for mantissa in mantissas)
+        levels = tuple(level for level in every if low <= level <= high)
+        if len(levels) <= most:
+            break
+    return levels

@@ -1,4 +1,4 @@
-"""Fonts, line widths, colours and sizes of every figure; knows nothing of what is drawn."""
+"""Sets fonts, line widths, colours and sizes of every figure."""
 
 from typing import Any
 

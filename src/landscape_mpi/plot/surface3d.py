@@ -1,4 +1,4 @@
-"""The surface in three dimensions, shaded; knows nothing of files or of other pictures."""
+"""Draws the surface in three dimensions, shaded."""
 
 import numpy as np
 from matplotlib.colors import LightSource
@@ -8,11 +8,9 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from numpy.typing import NDArray
 
 from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.interpolate import between, linear
 from landscape_mpi.plot.labels import alpha_label, beta_label
-from landscape_mpi.plot.levels import Numbers
-from landscape_mpi.plot.path import between
-from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.scale import Numbers, Scale
 from landscape_mpi.plot.style import colours
 
 Values = NDArray[np.float64]

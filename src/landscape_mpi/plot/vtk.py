@@ -1,4 +1,4 @@
-"""A plane as a structured grid for ParaView (.vts), a path on it as a line (.vtp), in VTK's XML; knows no figures.
+"""Writes a plane as a structured grid for ParaView (.vts) and a path on it as a line (.vtp), in VTK's XML.
 
 The format: https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html
 """
@@ -17,9 +17,8 @@ from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.interpolate import between, linear
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.path import between
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.trajectory import Trajectory

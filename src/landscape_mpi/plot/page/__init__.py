@@ -1,1 +1,1 @@
-"""One web page of some surfaces that needs no network: data, scripts and plotly; knows nothing of command lines."""
+"""Writes one web page of some surfaces that needs no network: its data, its scripts and plotly."""

@@ -1,4 +1,4 @@
-"""What a page shows -> its HTML, with plotly inside; knows nothing of surfaces.
+"""Writes a page as HTML, with its data, its scripts and plotly inside.
 
 The page loads nothing and sends nothing: its policy allows only the scripts written here, by their hashes. What comes
 from files is one block of JSON, which the scripts put on the page as text.

@@ -1,20 +1,22 @@
-"""Surfaces and options -> what a page shows, as plain values for JSON; knows nothing of HTML."""
+"""Makes what a page shows out of surfaces and options, as plain values for JSON; numbers are base64 of their bytes."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
+from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.metrics.names import RELATIVE, parse
 from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.plot import labels
-from landscape_mpi.plot.field import Field, field_of
+from landscape_mpi.plot.field import Field, field_of, is_shown
+from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.origin import origin_of
-from landscape_mpi.plot.page.packed import numbers
-from landscape_mpi.plot.quantity import Quantity, is_shown
+from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.info import PROVENANCE, has_bars, provenance
 from landscape_mpi.surface.read import Surface
@@ -26,6 +28,7 @@ MOST_VALUES = 4_000_000
 """Values of a page, 43 MB of it: more would be too much for many a browser."""
 
 _SCALES = {None: "automatic", True: "logarithmic", False: "linear"}
+_SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
 
 
 def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
@@ -34,54 +37,38 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
     Raises:
         UserError: the surfaces do not suit each other or a page, or the options do not suit them.
     """
-    _check_kinds(surfaces)
-    first = [field_of(surface, options.metric) for surface in surfaces]
-    scale_of(first, options)
-    names = _metrics(surfaces)
-    _check_size(surfaces)
-    titles = _titles(first, options)
-    return {
-        "program": f"landscape_mpi {__version__}",
-        "title": printable(options.title) if options.title else " \N{MIDDLE DOT} ".join(titles),
-        "start": _start(first[0].quantity.metric, options),
-        "metrics": [_metric(field_of(surfaces[0], name).quantity) for name in names],
-        "surfaces": [
-            _surface(surface, title, number)
-            for number, (surface, title) in enumerate(zip(surfaces, titles, strict=True))
-        ],
-    }
-
-
-def _titles(fields: Sequence[Field], options: Options) -> list[str]:
-    """Return what stands above each surface: as asked, and as it was typed, else its network or file."""
-    return [_readable(title) for title in labels.captioned(labels.panel_titles(fields), options.captions, "surface")]
-
-
-def _check_kinds(surfaces: Sequence[Surface]) -> None:
-    first = surfaces[0]
     if len(surfaces) > MOST_SURFACES:
         raise UserError(f"--html: found {len(surfaces)} surfaces; expected at most {MOST_SURFACES} on a page.")
     for surface in surfaces:
-        if surface.is_line != first.is_line:
+        if surface.is_line != surfaces[0].is_line:
             raise UserError(f"{surface.path}: lines and planes do not mix on a page; expected one or the other.")
         if min(surface.shape) < 2:
             found = " x ".join(map(str, reversed(surface.shape)))
             raise UserError(f"{surface.path}: {found} points have no extent; expected 2 or more along each axis.")
-
-
-def _check_size(surfaces: Sequence[Surface]) -> None:
-    values = sum(surface.points * len(_drawable(surface)) * (1 if surface.filled else 2) for surface in surfaces)
+    first = [field_of(surface, options.metric) for surface in surfaces]
+    scale_of(first, options)
+    every = [_drawable(surface) for surface in surfaces]
+    pairs = zip(surfaces, every, strict=True)
+    values = sum(surface.points * len(names) * (1 if surface.filled else 2) for surface, names in pairs)
     if values > MOST_VALUES:
         raise UserError(
             f"--html: the surfaces hold {values} values, too many for a browser; expected at most {MOST_VALUES}: "
             "take fewer of them, or draw figures with -o."
         )
-
-
-def _metrics(surfaces: Sequence[Surface]) -> list[str]:
-    """Return the results that every surface can show, losses and accuracies first."""
-    every = [_drawable(surface) for surface in surfaces]
-    return sorted((name for name in every[0] if all(name in names for names in every)), key=_rank)
+    metrics = sorted((name for name in every[0] if all(name in names for names in every)), key=_rank)
+    captions = labels.captioned(labels.panel_titles(first), options.captions, "surface")
+    titles = [_readable(title) for title in captions]
+    low, high = ("" if end is None else repr(end) for end in (options.low, options.high))
+    return {
+        "program": f"landscape_mpi {__version__}",
+        "title": printable(options.title) if options.title else " \N{MIDDLE DOT} ".join(titles),
+        "start": {"metric": first[0].quantity.metric, "scale": _SCALES[options.log], "low": low, "high": high},
+        "metrics": [_metric(surfaces[0], name) for name in metrics],
+        "surfaces": [
+            {"number": number, "title": title, **_surface(surface)}
+            for number, (surface, title) in enumerate(zip(surfaces, titles, strict=True))
+        ],
+    }
 
 
 def _drawable(surface: Surface) -> list[str]:
@@ -97,12 +84,8 @@ def _rank(name: str) -> tuple[int, bool]:
     return shown.index(parts.result) if parts else len(shown), not name.startswith("train")
 
 
-def _start(metric: str, options: Options) -> dict[str, str]:
-    low, high = ("" if end is None else repr(end) for end in (options.low, options.high))
-    return {"metric": metric, "scale": _SCALES[options.log], "low": low, "high": high}
-
-
-def _metric(quantity: Quantity) -> dict[str, str | None]:
+def _metric(surface: Surface, name: str) -> dict[str, str | None]:
+    quantity = field_of(surface, name).quantity
     return {
         "name": quantity.metric,
         "words": printable(quantity.words),
@@ -113,27 +96,84 @@ def _metric(quantity: Quantity) -> dict[str, str | None]:
     }
 
 
-def _surface(surface: Surface, title: str, number: int) -> dict[str, Any]:
-    origin = origin_of(surface)
+def _surface(surface: Surface) -> dict[str, Any]:
+    """Return coordinates, status (a byte a point), results, training runs and texts of a surface.
+
+    `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
+    every point is done, or where too few are.
+    """
+    fields = [field_of(surface, name) for name in _drawable(surface)]
+    origin = fields[0].origin
+    ranked = sorted(fields, key=lambda field: _rank(field.quantity.metric))
+    shown = [field for field in ranked if is_shown(field.quantity.metric)]
     return {
-        "number": number,
-        "title": title,
-        "facts": _facts(surface),
+        "facts": [_readable(fact) for fact in [*labels.facts(shown or fields[:1]), *_stops(surface)]],
         "isLine": surface.is_line,
         "alphaLabel": _readable(labels.alpha_label(origin)),
         "betaLabel": _readable(labels.beta_label(origin)),
-        **numbers(surface, _drawable(surface)),
+        "alpha": packed(surface.alpha),
+        "beta": None if surface.beta is None else packed(surface.beta),
+        "status": base64.b64encode(np.ascontiguousarray(surface.status, np.uint8).tobytes()).decode(),
+        # what the file holds, inf included, or what was calculated from it
+        "values": {
+            (name := field.quantity.metric): packed(surface.metrics.get(name, field.values)) for field in fields
+        },
+        "filled": None if surface.filled else _filled(fields),
+        "runs": _runs(fields[0]),
         "file": printable(surface.path.name),
         "provenance": _provenance(surface),
         "job": None if surface.job is None else printable(surface.job),
     }
 
 
-def _facts(surface: Surface) -> list[str]:
-    """Return what a caption says of the losses and accuracies, gaps and bars included."""
-    names = sorted((name for name in _drawable(surface) if is_shown(name)), key=_rank)
-    fields = [field_of(surface, name) for name in names or _drawable(surface)[:1]]
-    return [_readable(fact) for fact in [*labels.facts(fields), *_stops(surface)]]
+def packed(values: ArrayLike) -> str:
+    """Return numbers as base64 of little-endian float64, row by row."""
+    return base64.b64encode(np.ascontiguousarray(values, "<f8").tobytes()).decode()
+
+
+def _filled(fields: Sequence[Field]) -> Mapping[str, str] | None:
+    fill = _along if fields[0].surface.is_line else linear
+    try:
+        return {field.quantity.metric: packed(fill(field)) for field in fields}
+    except UserError:  # too few points to span an area
+        return None
+
+
+def _along(field: Field) -> NDArray[np.float64]:
+    """Return the values [nx] of a line, straight between the points that are done; NaN beyond them."""
+    places = np.arange(field.alpha.size)
+    straight = np.interp(places, places[field.done], field.values[field.done], left=np.nan, right=np.nan)
+    return np.where(field.done, field.values, straight)
+
+
+def _runs(field: Field) -> list[dict[str, Any]]:
+    """Return the training runs on a plane: columns, name (where there are several), colour, and marks."""
+    path = field.surface.trajectory
+    if path is None or path.beta is None or not path.epoch.size:
+        return []
+    found = []
+    for run, colour, marks in marked(field, path):
+        columns = {"alpha": run.alpha, "beta": np.asarray(run.beta), "residual": run.residual, "epoch": run.epoch}
+        stops = [
+            {
+                "at": int(mark.where[0]),
+                "symbol": _SYMBOLS[mark.marker],
+                "radius": mark.radius,
+                "face": to_hex(mark.face),
+                "below": mark.below,
+            }
+            for mark in marks
+            if mark.name
+        ]
+        found.append(
+            {
+                "name": printable(run.names[0]) if run.names else "",
+                "colour": to_hex(colour),
+                "columns": {name: packed(values) for name, values in {**columns, "loss": run.train_loss}.items()},
+                "stops": stops,
+            }
+        )
+    return found
 
 
 def _stops(surface: Surface) -> list[str]:

@@ -13,11 +13,9 @@ from matplotlib.colors import to_rgba
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.plot.histories import compose_histories
-from landscape_mpi.plot.history import read_histories
+from landscape_mpi.plot.history import MOST_BARS, TAIL, bars_of, compose_histories, read_histories
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.style import GREY
-from landscape_mpi.plot.weights import MOST_BARS, TAIL, bars_of
 from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
 from plot.made_surfaces import bowl, write
 

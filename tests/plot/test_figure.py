@@ -11,8 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.kinds import LINE, PLANES
+from landscape_mpi.plot.figure import LINE, PLANES, compose
 from landscape_mpi.plot.options import KINDS, Options
 from landscape_mpi.plot.save import save
 from plot.conftest import ALPHA, BETA
@@ -202,16 +201,30 @@ def test_a_chaotic_plane_loses_no_line_to_its_labels(make):
     assert count >= expected > 100
 
 
-@pytest.mark.parametrize("kind", PLANES)
-@pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
-def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, folder, kind, panels, size):
+def wide(make, panels, size):
+    """Planes with a long title, and with long numbers where they are of a large size."""
     axis = np.linspace(-1, 1, 9)
     job = JOB.replace("resnet56", "package:a_callable_with_quite_a_long_name")
-    surfaces = [
+    return [
         make({"train_loss": size * chaos(axis, axis)}, alpha=axis, beta=axis, name=f"{i}.h5", job=job)
         for i in range(panels)
     ]
-    save(compose(surfaces, Options(kind=kind)), folder / "figure.png")
+
+
+@pytest.mark.parametrize("kind", PLANES)
+@pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
+def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size):
+    figure = compose(wide(make, panels, size), Options(kind=kind))
+    figure.set_dpi(200)  # that of a file, to which the sizes of letters are rounded
+    content, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert content.xmin > 0
+    assert content.ymin > 0
+    assert content.xmax < width
+    assert content.ymax < height
+
+
+def test_the_edges_of_a_picture_are_white(make, folder):
+    save(compose(wide(make, 1, 1e6), Options(kind="surface")), folder / "figure.png")
     with Image.open(folder / "figure.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.min() < 50
@@ -255,8 +268,9 @@ def test_a_surface_that_has_just_begun(make):
         compose([make({"train_loss": np.full((7, 9), np.nan)}, status=np.zeros((7, 9), np.uint8))], Options())
 
 
-@pytest.mark.parametrize("kind", KINDS[:4])
-@pytest.mark.parametrize("width", [1e-6, 1e-9, 2e-13, 2.3e-16])
+@pytest.mark.parametrize(
+    ("kind", "width"), [*((kind, 2.3e-16) for kind in PLANES), ("contour", 1e-6), ("contour", 1e-9), ("filled", 2e-13)]
+)
 def test_a_tiny_range_is_drawn_above_the_least_value(make, kind, width):
     values = 0.9952572840633093 + width * bowl(ALPHA, BETA)
     figure = compose([make({"train_loss": values})], Options(kind=kind))

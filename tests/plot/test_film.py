@@ -10,8 +10,7 @@ from PIL import Image, ImageSequence
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.plot.film import TURN, compose_film
-from landscape_mpi.plot.movie import save_film
+from landscape_mpi.plot.film import TURN, compose_film, save_film
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.read import read_surface
@@ -68,7 +67,7 @@ def test_there_is_a_frame_for_each_surface(epochs, tmp_path, capsys, kind):
 
 
 def test_frames_a_second(epochs, tmp_path, capsys):
-    assert run(capsys, *epochs[:2], "--movie", tmp_path / "f.gif", "--fps", 10)[0] == 0
+    assert run(capsys, *epochs[:2], "--kind", "heat", "--movie", tmp_path / "f.gif", "--fps", 10)[0] == 0
     with Image.open(tmp_path / "f.gif") as image:
         assert image.info["duration"] == 100
 

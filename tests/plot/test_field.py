@@ -1,4 +1,4 @@
-"""Maps of the ratio of the Hessian's extreme eigenvalues, as in Figure 7 of the paper."""
+"""Metrics in words and units, and the ratio of the Hessian's extreme eigenvalues, as in Figure 7 of the paper."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,10 @@ from matplotlib.text import Text
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.plot.compose import compose
-from landscape_mpi.plot.curvature import as_usual, ratio
+from landscape_mpi.plot.field import quantity, ratio
+from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.scale import as_usual
 from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, write_foreign
@@ -77,3 +78,27 @@ def test_files_of_another_tool(tmp_path):
 def test_a_surface_without_eigenvalues_has_no_ratio(rectangle):
     with pytest.raises(UserError, match=r"has no eig_ratio"):
         compose([rectangle], as_usual(Options(metric="eig_ratio"), [rectangle]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("train_loss", "training loss (nats)"),
+        ("test_acc", "test accuracy (%)"),
+        ("train_loss_stderr", "standard error of the training loss (nats)"),
+        ("test_acc_bar", "95 % error bar of the test accuracy (%)"),
+        ("train_images", "training images used"),
+        ("test_loss_relbar", "relative 95 % error bar of the test loss (%)"),
+        ("min_eig", "smallest Hessian eigenvalue"),
+        ("hessian_iterations", "products for the Hessian eigenvalues"),
+        ("hold_out_loss", "hold_out loss (nats)"),
+        ("something_new", "something new"),
+    ],
+)
+def test_labels_of_metrics(metric, label):
+    assert quantity(metric, nats=True).label == label
+
+
+def test_a_loss_other_than_the_cross_entropy_has_no_unit():
+    assert quantity("test_loss", nats=False).label == "test loss"
+    assert quantity("test_acc", nats=False).label == "test accuracy (%)"
