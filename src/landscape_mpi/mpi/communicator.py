@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections import deque
-from itertools import zip_longest
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, TypeVar
@@ -28,7 +27,7 @@ RECOVERS = "OMPI_MCA_orte_enable_recovery"
 PATIENCE = 60.0
 """Seconds for MPI to start where it may not."""
 MESSAGE = 1 << 30
-"""Bytes of a message, at the most."""
+"""Bytes of a message, at the most: MPI counts them in 32 bits."""
 KEPT = 32
 """Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
 
@@ -138,7 +137,12 @@ class MpiWorld:
         for text in dict.fromkeys(filter(None, self.allgather(words))):
             note(self, f"{text}.")
         if shared is None:
-            return [self._copy(form, *source) for form, *source in zip_longest(forms, arrays)]
+            copies = [np.empty(*form) for form in forms] if self._node.rank else list(map(np.ascontiguousarray, arrays))
+            for copy in copies:
+                raw = copy.reshape(-1).view(np.uint8)
+                for begin in range(0, raw.size, MESSAGE):
+                    self._node.Bcast(raw[begin : begin + MESSAGE])
+            return copies
         if self._node.rank == 0:
             for target, source in zip(shared, arrays, strict=True):
                 target[...] = source
@@ -162,14 +166,6 @@ class MpiWorld:
         short = f"{node.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
         words = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
         return found if everywhere else None, words if self._node.rank == 0 else ""
-
-    def _copy(self, form: Form, source: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return this rank's own copy of an array of local rank 0; a message has at most 2 GB."""
-        copy = np.empty(*form) if source is None else np.ascontiguousarray(source)
-        raw = copy.reshape(-1).view(np.uint8)
-        for begin in range(0, raw.size, MESSAGE):
-            self._node.Bcast(raw[begin : begin + MESSAGE])
-        return copy
 
     def release(self) -> None:
         """Let go of all that was shared: no rank may look at it any more; collective."""

@@ -78,7 +78,9 @@ class Dispenser(Generic[Piece, Result]):
             if (piece := self._next()) is not None:
                 self._out[rank].append(piece)
                 return piece
-            return LATER if self._pending else None
+            # a piece that is out may come back, or more may come
+            pending = not self._over or bool(self._suspects) or (self._handlers.tolerant and self._unfinished)
+            return LATER if pending else None
 
     def refill(self) -> None:
         """Ask for more pieces where all are done; runs on rank 0 where it computes."""
@@ -126,8 +128,3 @@ class Dispenser(Generic[Piece, Result]):
     @property
     def _unfinished(self) -> bool:
         return bool(self._todo or self._again or self._suspects or any(self._out.values()))
-
-    @property
-    def _pending(self) -> bool:
-        """Whether a piece that is out may come back, or more may come."""
-        return not self._over or bool(self._suspects) or (self._handlers.tolerant and self._unfinished)

@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -188,30 +188,31 @@ class _Watch:
             os._exit(Exit.RUN_AGAIN)
         who = f"rank {self._rank} on {socket.gethostname()}"
         how = _how(status)
-        _note(held, who, how)
+        if held:
+            line = {"index": held["index"], "place": held["place"], "who": who, "how": how}
+            _add(str(held["note"]), json.dumps(line) + "\n")
         where = f" at {held['place']}" if held else ""
         self._die(f"{who} died{where} ({how})")
 
     def _die(self, text: str) -> None:
-        """Say what happened and end all ranks of this node; those of others the launcher ends."""
-        if self._first():
+        """Say what happened, where no other parent of this node has begun to, and end all its ranks.
+
+        Those of other nodes the launcher ends.
+        """
+        first = True
+        if self._launched:
+            voice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                voice.bind(f"\0landscape_mpi-{os.getuid()}-{self._launcher}")
+            except OSError:  # another has taken the name
+                first = False
+        if first:
             _say(f"error: {text}; what is done is kept: run the same command again to go on.")
             if os.environ.get(HEARS):
                 _add(os.environ[HEARS], f"{text}\n")
         self._tell()
         self._kill_all()
         os._exit(Exit.INTERNAL)
-
-    def _first(self) -> bool:
-        """Whether no other parent of this node has begun to speak."""
-        if not self._launched:
-            return True
-        self._voice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._voice.bind(f"\0landscape_mpi-{os.getuid()}-{self._launcher}")
-        except OSError:
-            return False
-        return True
 
     def _end_quietly(self) -> None:
         if self._said()[0] & ~_OPEN == _WORKING:
@@ -250,13 +251,6 @@ class _Watch:
         state, code, size = _HEAD.unpack(self._page[: _HEAD.size])
         held = self._page[_HEAD.size : _HEAD.size + size]
         return state, code, json.loads(held) if held else None
-
-
-def _note(held: Mapping[str, object] | None, who: str, how: str) -> None:
-    """Add a line to the note of deaths."""
-    if held is None:
-        return
-    _add(str(held["note"]), json.dumps({"index": held["index"], "place": held["place"], "who": who, "how": how}) + "\n")
 
 
 def _add(path: str, line: str) -> None:

@@ -240,12 +240,17 @@ class Server(Generic[Piece, Result]):
             wait_for(self._step)
 
     def _step(self) -> bool | None:
-        """Do one thing; None where there is nothing to do."""
+        """Take a message, and hand out what there is for those that wait; None where there is nothing to do."""
         if found := self.world.poll():
             self._hear(*found)
         elif self._refills:
             self._dispenser.refill()
-        return self._answer() or bool(found) or None
+        answers = [(rank, self._dispenser.next(rank)) for rank in self._waiting]
+        for rank, piece in answers:
+            if piece is not LATER:
+                self._waiting.remove(rank)
+                self.world.send(piece, rank)
+        return bool(found) or any(piece is not LATER for _, piece in answers) or None
 
     def _hear(self, rank: int, message: Any) -> None:
         if isinstance(message, Ask):
@@ -260,15 +265,6 @@ class Server(Generic[Piece, Result]):
             self._present.discard(rank)
             if message.stopped:
                 self._dispenser.halt()
-
-    def _answer(self) -> bool:
-        """Hand out what there is for those that wait; return whether anybody got something."""
-        answers = [(rank, self._dispenser.next(rank)) for rank in self._waiting]
-        for rank, piece in answers:
-            if piece is not LATER:
-                self._waiting.remove(rank)
-                self.world.send(piece, rank)
-        return any(piece is not LATER for _, piece in answers)
 
 
 def _serve(server: Server[Any, Any]) -> None:
