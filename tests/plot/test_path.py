@@ -215,3 +215,14 @@ def test_a_line_has_its_runs_one_above_the_other(make):
     axes = compose([replace(surface, trajectory=joined([run, run], ["a", "b"]))], Options()).axes[0]
     heights = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "path"]
     assert 0 < heights[0] < heights[1] < 0.2
+
+
+def test_a_path_of_very_many_drops_is_drawn_at_once(make):
+    """Its marks, which nobody can tell apart, keep their sizes: each is compared with every other one."""
+    count = 20_000
+    surface = with_path(make)
+    rates = 0.5 ** np.arange(count)
+    steps = np.linspace(1, 0, count)
+    many = Trajectory(steps, -steps, steps, np.arange(count), steps, np.where(rates > 0, rates, 0.0))
+    ((_, _, found),) = marked(field_of(surface), many)
+    assert {mark.gid: mark.size for mark in found} == {"epochs": 1.8, "start": 4.2, "end": 7.5, "drops": 4.2}

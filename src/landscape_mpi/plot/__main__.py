@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        parsed = _parsed(arguments)
+        try:
+            parsed = build_parser().parse_args(arguments)
+        except SystemExit:  # of --help and --version
+            check_answered()
+            raise
         from landscape_mpi.plot.run import draw  # not before: a page of help needs no matplotlib
 
         for path in draw(parsed):
@@ -42,14 +46,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         say("landscape-plot: interrupted; run the same command again to draw.")
         return Exit.RUN_AGAIN
     return Exit.COMPLETE
-
-
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    try:
-        return build_parser().parse_args(arguments)
-    except SystemExit:  # of --help and --version
-        check_answered()
-        raise
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -150,7 +150,17 @@ def label_levels(axes: Axes, lines: ContourSet) -> None:
     paths = cast("list[Path]", lines.get_paths())
     parts = [_parted(path) for path in paths]
     paths[:] = [longest for longest, _ in parts]
-    _write(axes, lines)
+    number = Numbers.of([float(level) for level in lines.levels])
+    taken = [artist.get_window_extent() for artist in (*axes.texts, *axes.lines)]
+    candidates = axes.clabel(lines, fmt=number, fontsize=SMALL, inline=False)
+    chosen = sorted(_apart(candidates, taken, axes.get_window_extent()), key=Text.get_text)
+    for text in candidates:
+        text.remove()
+    lines.labelTexts.clear()
+    for words, same in groupby(chosen, Text.get_text):
+        levels = [level for level in lines.levels if number(level) == words]
+        places = [text.get_position() for text in same]
+        axes.clabel(lines, levels, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
     if lines.colors is not None:  # of one colour, on bands of any
         for text in lines.labelTexts:
             text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
@@ -172,34 +182,13 @@ def _parted(path: Path) -> tuple[Path, Path]:
     return Path(vertices[chosen], codes[chosen]), Path(vertices[~chosen], codes[~chosen])
 
 
-def _write(axes: Axes, lines: ContourSet) -> None:
-    """Write the levels on all lines wherever there is room."""
-    number = Numbers.of([float(level) for level in lines.levels])
-    taken = [artist.get_window_extent() for artist in (*axes.texts, *axes.lines)]
-    candidates = axes.clabel(lines, fmt=number, fontsize=SMALL, inline=False)
-    chosen = sorted(_apart(candidates, taken, axes.get_window_extent()), key=Text.get_text)
-    for text in candidates:
-        text.remove()
-    lines.labelTexts.clear()
-    for words, same in groupby(chosen, Text.get_text):
-        levels = [level for level in lines.levels if number(level) == words]
-        places = [text.get_position() for text in same]
-        axes.clabel(lines, levels, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
-
-
 def _apart(texts: Iterable[Text], taken: list[Bbox], inside: Bbox) -> Iterator[Text]:
-    """Yield the texts within the axes that touch neither what is taken nor each other."""
-    for text in _level_by_level(texts):
+    """Yield the texts within the axes that touch neither what is taken nor each other, one of each level in turn."""
+    levels = [list(same) for _, same in groupby(texts, Text.get_text)]
+    for text in (text for row in zip_longest(*levels) for text in row if text is not None):
         box = text.get_window_extent()
         fits = inside.fully_containsx(box.x0) and inside.fully_containsx(box.x1)
         fits &= inside.fully_containsy(box.y0) and inside.fully_containsy(box.y1)
         if fits and not box.padded(1).count_overlaps(taken):
             taken.append(box)
             yield text
-
-
-def _level_by_level(texts: Iterable[Text]) -> Iterator[Text]:
-    """Yield one text of each level, then a second one of each, and so on."""
-    levels = [list(same) for _, same in groupby(texts, Text.get_text)]
-    for row in zip_longest(*levels):
-        yield from (text for text in row if text is not None)

@@ -257,7 +257,14 @@ class Bars:
 
 def draw_weights(axes: Sequence[Axes], histories: Sequence[History], options: Options) -> list[str]:
     """Draw the weights of the last checkpoints, as in the paper's Figure 2; return the facts of the caption."""
-    bars = bars_of([_counts(history) for history in histories])
+    counts = []
+    for history in histories:
+        if history.counts is None:
+            raise UserError(f"{history.path}: holds no histograms of weights: an older version wrote it; train again.")
+        if (history.counts < 0).any() or not history.counts.any():
+            raise UserError(f"{history.path}: its last histogram counts no weights; expected history.h5 of `train`.")
+        counts.append(history.counts)
+    bars = bars_of(counts)
     colours, (panel,) = style.series_colours(len(histories)), axes
     for share, colour in zip(bars.shares, colours, strict=True):
         panel.stairs(share, bars.edges, fill=True, color=colour, alpha=0.25)
@@ -287,8 +294,10 @@ def bars_of(counts: Sequence[NDArray[np.int64]]) -> Bars:
     Args:
         counts: int64 [len(EDGES) - 1] each, none of them empty.
     """
-    ends = [_ends(each) for each in counts]
-    first, last = min(low for low, _ in ends), max(high for _, high in ends)
+    below = [np.cumsum(each) / each.sum() for each in counts]
+    first = min(int(np.searchsorted(each, TAIL, "right")) for each in below) - 1
+    last = max(int(np.searchsorted(each, 1 - TAIL)) for each in below) - 1
+    first, last = max(0, min(first, _INSIDE - 1)), max(0, min(last, _INSIDE - 1))
     width = 1
     while last // width - first // width + 1 > MOST_BARS:
         width *= 2
@@ -296,21 +305,6 @@ def bars_of(counts: Sequence[NDArray[np.int64]]) -> Bars:
     inner = [each[1 + start : 1 + stop].reshape(-1, width).sum(axis=1) for each in counts]
     shares = [100 * bars / each.sum() for bars, each in zip(inner, counts, strict=True)]
     return Bars(EDGES[1 + start : 2 + stop : width], width, shares)
-
-
-def _ends(counts: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the first and the last bin of finite width that the axis has to show."""
-    below = np.cumsum(counts) / counts.sum()
-    first, last = np.searchsorted(below, TAIL, "right") - 1, np.searchsorted(below, 1 - TAIL) - 1
-    return int(np.clip(first, 0, _INSIDE - 1)), int(np.clip(last, 0, _INSIDE - 1))
-
-
-def _counts(history: History) -> NDArray[np.int64]:
-    if history.counts is None:
-        raise UserError(f"{history.path}: holds no histograms of weights: an older version wrote it; train again.")
-    if (history.counts < 0).any() or not history.counts.any():
-        raise UserError(f"{history.path}: its last histogram counts no weights; expected history.h5 of `train`.")
-    return history.counts
 
 
 PICTURES: Mapping[str, tuple[int, Callable[[Sequence[Axes], Sequence[History], Options], list[str]]]] = {

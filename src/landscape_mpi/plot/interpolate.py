@@ -59,7 +59,8 @@ def _filled(field: Field, missing: Values) -> Values:
 def _triangulate(field: Field) -> Triangulation:
     """Triangulate the done points on the index grid (x: column, y: row), without flat triangles."""
     rows, columns = np.nonzero(field.done)
-    if rows.size < 3 or _in_a_row(rows, columns):
+    # fewer than three, or all in a row
+    if rows.size < 3 or np.linalg.matrix_rank(np.stack([rows - rows[0], columns - columns[0]])) < 2:
         raise UserError(
             f"{field.surface.path}: too early for this picture: the {field.surface.done} of "
             f"{field.surface.points} points that are done span no area yet; --kind heat shows them."
@@ -68,11 +69,6 @@ def _triangulate(field: Field) -> Triangulation:
     x, y = mesh.x[mesh.triangles], mesh.y[mesh.triangles]
     twice_area = np.abs((x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0]))
     return Triangulation(mesh.x, mesh.y, mesh.triangles[twice_area > 0.5])
-
-
-def _in_a_row(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
-    steps = np.stack([rows - rows[0], columns - columns[0]])
-    return bool(np.linalg.matrix_rank(steps) < 2)
 
 
 def between(heights: Values, field: Field, x: Values, y: Values) -> Values:

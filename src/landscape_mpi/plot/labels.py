@@ -118,7 +118,12 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
     origin = fields[0].origin
     curved = origin.hessian if any(field.quantity.metric in CURVATURE for field in fields) else None
     every = [*directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
-    return [fact for fact in [*every, *_bars(fields), *map(_gaps, fields)] if fact]
+    said = [fact for fact in [*every, *_bars(fields)] if fact]
+    for field in fields:  # results that cannot be drawn because they are not finite
+        counts = [("inf", field.infinite), ("NaN", field.undefined)]
+        gaps = [f"{name} at {_points(count)}" for name, count in counts if count]
+        said += [f"{field.quantity.words} {', '.join(gaps)}"] if gaps else []
+    return said
 
 
 def _pooled(fields: Sequence[Field]) -> Field:
@@ -208,13 +213,6 @@ def _rounded_up(value: float) -> str:
         return "0"
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.ceil(value / unit - 1e-9) * unit:.6g}"
-
-
-def _gaps(field: Field) -> str | None:
-    """Return how many results cannot be drawn because they are not finite."""
-    counts = [("inf", field.infinite), ("NaN", field.undefined)]
-    gaps = [f"{name} at {_points(count)}" for name, count in counts if count]
-    return f"{field.quantity.words} {', '.join(gaps)}" if gaps else None
 
 
 def _points(count: int) -> str:

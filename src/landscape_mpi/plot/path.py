@@ -31,6 +31,8 @@ STAR = 6.5
 """The size of the star of theta*, in points."""
 _ACROSS = 150.0
 """About how long either axis of a plane is, in points."""
+_MOST_NESTED = 200
+"""Marks of a picture that are looked at for others on the same spot."""
 _EDGE_OF_MARK = 0.9
 """Points that a mark shows around another one on the same spot."""
 
@@ -85,27 +87,27 @@ def marked(field: Field, path: Trajectory) -> list[tuple[Trajectory, Any, list[M
     """Return the runs of a path, each with its colour and its marks, every drop of the learning rate one of its own.
 
     Where marks lie on one spot of a picture of the field they stand around each other: innermost the star of theta*,
-    then the drops, the start and the end.
+    then the drops, the start and the end. Too many to be looked at keep their sizes.
     """
-    runs = coloured(path)
-    found: list[list[Mark]] = [[] for _ in runs]
+    runs = [(run, colour, marks(run, colour)) for run, colour in coloured(path)]
+    if sum(mark.where.size for _, _, found in runs for mark in found if mark.name) > _MOST_NESTED:
+        return runs
     flat = path.beta is None
     steps = [_ACROSS / (float(np.ptp(axis)) or 1.0) for axis in (field.alpha, field.beta)]
     placed = [] if flat else [(np.zeros(2), Mark("trained", np.arange(0), "*", "white", STAR))]
-    for gid in ("drops", "start", "end", "epochs"):
-        for number, (run, colour) in enumerate(runs):
+    nested: list[list[Mark]] = [[mark for mark in found if not mark.name] for _, _, found in runs]
+    for gid in ("drops", "start", "end"):
+        for number, (run, _, found) in enumerate(runs):
             # on a line the runs stand one above the other
             up = np.full(run.alpha.size, number * 3 * _ACROSS) if flat else np.asarray(run.beta) * steps[1]
             places = np.column_stack([run.alpha * steps[0], up])
-            for mark in marks(run, colour):
-                if gid == mark.gid == "epochs":
-                    found[number].append(replace(mark, below=len(placed)))
-                for where in mark.where if gid == mark.gid != "epochs" else ():
-                    size = max([mark.size, *(_around(mark, other, places[where] - at) for at, other in placed)])
-                    one = replace(mark, where=np.array([where]), size=size, below=len(placed))
-                    placed.append((places[where], one))
-                    found[number].append(one)
-    return [(run, colour, each) for (run, colour), each in zip(runs, found, strict=True)]
+            chosen = [(each, where) for each in found if each.gid == gid for where in each.where]
+            for mark, where in chosen:
+                size = max([mark.size, *(_around(mark, other, places[where] - at) for at, other in placed)])
+                one = replace(mark, where=np.array([where]), size=size, below=len(placed))
+                placed.append((places[where], one))
+                nested[number].append(one)
+    return [(run, colour, each) for (run, colour, _), each in zip(runs, nested, strict=True)]
 
 
 def _around(mark: Mark, above: Mark, distance: Values) -> float:
@@ -127,29 +129,26 @@ def draw(axes: Axes, field: Field) -> None:
         return
     axes.autoscale(enable=False)
     for run, colour, found in marked(field, path):
-        _draw_run(axes, np.column_stack([run.alpha, run.beta]), found, colour)  # type: ignore[list-item]
-    legend(axes, _handles(path))
-
-
-def _draw_run(axes: Axes, points: Values, found: Sequence[Mark], colour: Any) -> None:
-    # no line of the axes: labels of levels keep off the boxes around those, and this one's box is most of the picture
-    axes.add_collection(
-        LineCollection([points], colors=[colour], linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"),
-        autolim=False,
-    )
-    for mark in found:
-        x, y = points[mark.where].T
-        axes.scatter(
-            x,
-            y,
-            s=mark.size**2,
-            marker=mark.marker,
-            c=[mark.face],
-            edgecolors=[colour],
-            linewidths=0.6,
-            zorder=_ABOVE + 0.1 / (1 + mark.below),
-            gid=mark.gid,
+        points = np.column_stack([run.alpha, np.asarray(run.beta)])
+        line = LineCollection(
+            [points], colors=[colour], linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"
         )
+        # no line of the axes: labels of levels keep off the boxes around those, and its box is most of the picture
+        axes.add_collection(line, autolim=False)
+        for mark in found:
+            x, y = points[mark.where].T
+            axes.scatter(
+                x,
+                y,
+                s=mark.size**2,
+                marker=mark.marker,
+                c=[mark.face],
+                edgecolors=[colour],
+                linewidths=0.6,
+                zorder=_ABOVE + 0.1 / (1 + mark.below),
+                gid=mark.gid,
+            )
+    legend(axes, _handles(path))
 
 
 def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
@@ -212,11 +211,6 @@ def reach(field: Field, path: Trajectory) -> float | None:
     return float(np.sqrt(np.max(x * x + y * y + 2 * cosine * x * y)))  # type: ignore[operator]
 
 
-def _shown(name: str) -> str:
-    """Return the name of a run as a legend takes it: one that begins with an underscore would be left out."""
-    return f" {plain(name)}" if name.startswith("_") else plain(name)
-
-
 def _within(axis: Values, values: Values) -> NDArray[np.bool_]:
     inside: NDArray[np.bool_] = (axis.min() <= values) & (values <= axis.max())
     return inside
@@ -252,7 +246,9 @@ def _handles(path: Trajectory) -> list[Line2D]:
     """Return what a legend says: of one run its marks; of several also their names, and start and end for epochs."""
     runs = coloured(path)
     if len(runs) > 1:
-        lines = [Line2D([], [], color=colour, label=_shown(run.names[0])) for run, colour in runs]
+        # a legend would leave out a name that begins with an underscore
+        names = [f" {plain(name)}" if name.startswith("_") else plain(name) for name in path.names]
+        lines = [Line2D([], [], color=colour, label=name) for name, (_, colour) in zip(names, runs, strict=True)]
         kinds = {mark.gid: mark for run, _ in runs for mark in marks(run) if mark.name}
         named = [replace(mark, name=mark.gid if mark.gid != "drops" else mark.name) for mark in kinds.values()]
         return [*lines, *(Line2D([], [], label=mark.name, **_style(mark)) for mark in named)]

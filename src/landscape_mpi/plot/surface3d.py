@@ -106,7 +106,9 @@ def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
     axes.view_init(elev=32, azim=-58)
     axes.patch.set_visible(False)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(field.alpha)))
-    axes.yaxis.set_major_locator(FixedLocator(_ticks(_without_first_tenth(field.beta))))
+    # not in its first tenth: a number there would stand beside the last one of alpha
+    beta = np.array([field.beta[0] + 0.1 * (field.beta[-1] - field.beta[0]), field.beta[-1]])
+    axes.yaxis.set_major_locator(FixedLocator(_ticks(beta)))
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis._axinfo["grid"].update(color="#dddddd", linewidth=0.5)
@@ -118,11 +120,6 @@ def _ticks(axis: Values) -> list[float]:
     slack = 1e-9 * (high - low)
     round_numbers = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in round_numbers if low - slack <= tick <= high + slack]
-
-
-def _without_first_tenth(beta: Values) -> Values:
-    """Return the ends of beta without its beginning: its number there would stand beside the last one of alpha."""
-    return np.array([beta[0] + 0.1 * (beta[-1] - beta[0]), beta[-1]])
 
 
 def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:

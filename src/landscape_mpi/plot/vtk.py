@@ -83,7 +83,14 @@ def _grid(surface: Surface, heights: Values) -> Iterator[str]:
     yield _opening("StructuredGrid")
     yield f"<StructuredGrid WholeExtent={extent}><Piece Extent={extent}>"
     alpha, beta = np.meshgrid(surface.alpha, np.asarray(surface.beta))
-    yield from _points(_point_data(surface, heights), _places(alpha, beta, heights, heights))
+    hidden = np.where(np.isnan(heights), HIDDEN, 0).astype(np.uint8)  # takes gaps out of the picture
+    data: dict[str, NDArray[Any]] = {
+        **surface.metrics,
+        "status": surface.status,
+        "zvalue": heights,
+        "vtkGhostType": hidden,
+    }
+    yield from _points(data, _places(alpha, beta, heights, heights))
     yield "</Piece></StructuredGrid></VTKFile>"
 
 
@@ -111,12 +118,6 @@ def _points(data: Mapping[str, NDArray[Any]], places: Values) -> Iterator[str]:
     yield "</PointData><Points>"
     yield _array("Points", places, components=3)
     yield "</Points>"
-
-
-def _point_data(surface: Surface, heights: Values) -> Mapping[str, NDArray[Any]]:
-    """Return the arrays by name; the last one takes gaps out of the picture."""
-    hidden = np.where(np.isnan(heights), HIDDEN, 0).astype(np.uint8)
-    return {**surface.metrics, "status": surface.status, "zvalue": heights, "vtkGhostType": hidden}
 
 
 def _places(alpha: Values, beta: Values, height: Values, heights: Values) -> Values:

@@ -32,7 +32,8 @@ def html(content: Mapping[str, Any]) -> str:
     return Template(_part("page.html")).substitute(
         policy=_POLICY.format(scripts=f"{_hash(plotly)} {_hash(script)}"),
         style=_part("page.css"),
-        data=_json(content),
+        # ASCII without any `<`: nothing in it can end its element or begin another
+        data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
         plotly=plotly,
         script=script,
     )
@@ -61,8 +62,3 @@ def _closed(script: str) -> str:
 def _hash(script: str) -> str:
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """Return JSON in ASCII without any `<`: nothing in it can end its element or begin another."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")

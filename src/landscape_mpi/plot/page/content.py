@@ -63,7 +63,17 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
         "program": f"landscape_mpi {__version__}",
         "title": printable(options.title) if options.title else " \N{MIDDLE DOT} ".join(titles),
         "start": {"metric": first[0].quantity.metric, "scale": _SCALES[options.log], "low": low, "high": high},
-        "metrics": [_metric(surfaces[0], name) for name in metrics],
+        "metrics": [
+            {
+                "name": quantity.metric,
+                "words": printable(quantity.words),
+                "general": printable(quantity.general),
+                "unit": quantity.unit,
+                "split": quantity.split,
+                "splitWords": quantity.split_words,
+            }
+            for quantity in (field_of(surfaces[0], name).quantity for name in metrics)
+        ],
         "surfaces": [
             {"number": number, "title": title, **_surface(surface)}
             for number, (surface, title) in enumerate(zip(surfaces, titles, strict=True))
@@ -82,18 +92,6 @@ def _rank(name: str) -> tuple[int, bool]:
     shown = [result for metric in METRICS for result in metric.results if result.shown]
     parts = parse(name) if is_shown(name) else None
     return shown.index(parts.result) if parts else len(shown), not name.startswith("train")
-
-
-def _metric(surface: Surface, name: str) -> dict[str, str | None]:
-    quantity = field_of(surface, name).quantity
-    return {
-        "name": quantity.metric,
-        "words": printable(quantity.words),
-        "general": printable(quantity.general),
-        "unit": quantity.unit,
-        "split": quantity.split,
-        "splitWords": quantity.split_words,
-    }
 
 
 def _surface(surface: Surface) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def _runs(field: Field) -> list[dict[str, Any]]:
         columns = {"alpha": run.alpha, "beta": np.asarray(run.beta), "residual": run.residual, "epoch": run.epoch}
         stops = [
             {
-                "at": int(mark.where[0]),
+                "at": int(where),
                 "symbol": _SYMBOLS[mark.marker],
                 "radius": mark.radius,
                 "face": to_hex(mark.face),
@@ -164,6 +162,7 @@ def _runs(field: Field) -> list[dict[str, Any]]:
             }
             for mark in marks
             if mark.name
+            for where in mark.where
         ]
         found.append(
             {

@@ -140,12 +140,15 @@ const SYMBOLS_3D = { circle: ["circle-open", 1.9], square: ["square-open", 1.9],
 
 // Where runs begin and end and the checkpoints at which their learning rates drop, those below others first.
 function stopsOf(surface, symbols) {
-  const stops = surface.runs.flatMap((run) => run.stops.map((stop) => ({ ...stop, run, texts: pathTexts(run) })));
+  const stops = surface.runs.flatMap((run) => {
+    const texts = pathTexts(run);
+    return run.stops.map((stop) => ({ ...stop, run, text: texts[stop.at] }));
+  });
   stops.sort((one, other) => other.below - one.below);
   const among = (key) => stops.map(({ run, at }) => run.columns[key][at]), colours = stops.map(({ run }) => run.colour);
   const shapes = stops.map(({ symbol }) => symbols[symbol]), open = (index) => shapes[index][0].endsWith("-open");
   return {
-    x: among("alpha"), y: among("beta"), texts: stops.map(({ texts, at }) => texts[at]),
+    x: among("alpha"), y: among("beta"), texts: stops.map(({ text }) => text),
     marker: {
       symbol: shapes.map(([name]) => name), size: stops.map(({ radius }, index) => shapes[index][1] * radius), opacity: 1,
       color: stops.map(({ face }, index) => (open(index) ? colours[index] : face)), line: { color: colours, width: 1 },
