@@ -38,6 +38,7 @@ MISTAKES = (
     "data: {build: shapes10, normalize: {mean: [.nan], std: [1.0]}}",
     "data: {build: shapes10, limit: 99999999999999999999}",
     "model: {build: resnet20, checkpoint: net.pt, entry: 3}",
+    "metrics: [loss, acuracy]",
     "metrics: [accuracy]",
     "sampling: {error: 0.02}\nmetrics: [loss, hessian]",
     "sampling: {error: 2}",

@@ -271,14 +271,21 @@ class Task:
         """Return what metrics other than the loss say of some examples, [n], by the names of their results.
 
         What needs classes is left out where targets are none, or where outputs are not [n, classes].
+
+        Raises:
+            UserError: a metric raised.
         """
+
+        def given() -> str:
+            return f", on outputs {found(outputs)} and targets {found(targets)}"
+
         fit = is_classes(targets) and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] >= 2
-        found: dict[str, Tensor] = {}
+        numbers: dict[str, Tensor] = {}
         for metric in self.metrics:
             if metric.compute and (fit or metric.needs != "classes"):
-                with own_code(f"metrics: {metric.key}", metric.key, but=PASSED_ON):
-                    found |= metric.compute(outputs, targets)
-        return found
+                with own_code("metrics", metric.key, given, but=PASSED_ON):
+                    numbers |= metric.compute(outputs, targets)
+        return numbers
 
 
 def call(network: Network, inputs: Rows) -> Any:

@@ -121,6 +121,11 @@ class Experiment:
     centre: Losses
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of what all planes of the job share, by the names of a surface's attributes."""
+        return {"checkpoint_sha256": self.theta.checkpoint_sha256, "data_sha256": self.data_sha256}
+
+    @property
     def precision(self) -> Precision:
         """What `evaluate.dtype` stands for."""
         return PRECISIONS[self.job.values.evaluate.dtype]

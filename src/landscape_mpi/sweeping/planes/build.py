@@ -72,8 +72,7 @@ def build_plane(
     built = Built(known_plane) if known_plane else BUILDERS[type(section)](section, request)
     plane = built.plane
     fingerprints = {
-        "checkpoint_sha256": theta.checkpoint_sha256,
-        "data_sha256": experiment.data_sha256,
+        **experiment.fingerprints,
         "plane_sha256": agreed(world, "plane", together(world, plane.fingerprint)),
     }
     trajectory = on_root(world, place, run, plane, built.explained)

@@ -113,11 +113,7 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
     attributes = read_surface(known).attributes
     if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
         return None
-    same = {
-        "checkpoint_sha256": experiment.theta.checkpoint_sha256,
-        "data_sha256": experiment.data_sha256,
-        "plane_sha256": str(attributes.get("plane_sha256")),
-    }
+    same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
     find_surface(known, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
     delta, eta = read_directions(known, line=experiment.job.values.axes == 1)
     return [delta] if eta is None else [delta, eta]
