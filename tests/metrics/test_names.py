@@ -10,7 +10,8 @@ from landscape_mpi.metrics.registry import METRICS, USUAL, asked, mistake
 
 def test_a_job_may_name_what_the_registry_holds():
     assert not any(mistake(metric.key) for metric in METRICS)
-    assert mistake("accurac") == "one of loss, accuracy, hessian (did you mean `accuracy`?)"
+    expected = "one of loss, accuracy, hessian, or `package.module:callable` (did you mean `accuracy`?)"
+    assert mistake("accurac") == expected
     assert set(USUAL) < {metric.key for metric in METRICS}
 
 

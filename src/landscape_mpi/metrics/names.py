@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric, Result
 from landscape_mpi.metrics.registry import METRICS
 
@@ -16,6 +17,8 @@ _SPREADS = {
     BAR: "95 % error bar of the ",
     RELATIVE: "relative 95 % error bar of the ",
 }
+SPLITS = ("train", "test")
+"""Splits in whose names the results of the user's own metrics are known."""
 USED = Result("images", "images used")
 ERROR = Result("err", "error", "%")
 """What files of other programs hold instead of accuracies."""
@@ -51,7 +54,10 @@ def parse(name: str) -> Name | None:
     spread = next((one for one in _SPREADS if name.endswith(one)), "")
     split, _, what = name.removesuffix(spread).rpartition("_")
     result = {**_OF_SPLITS, USED.name: USED, ERROR.name: ERROR}.get(what)
-    return Name(result, split, spread) if split and result else None
+    if split and result:
+        return Name(result, split, spread)
+    split, _, what = name.removesuffix(spread).partition("_")
+    return Name(own.result(what), split, spread) if split in SPLITS and own.is_name(what) else None
 
 
 def is_mean(name: str, metric: Metric) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import Key, Text, UserError
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.names import dtype_of, result_names
 from landscape_mpi.metrics.registry import asked
@@ -23,6 +24,7 @@ FINGERPRINTS = {
     "data_sha256": ("data", "other images or targets"),
     "plane_sha256": ("plane", "other directions"),
     "trajectory_sha256": ("plane.trajectory", "other checkpoints, or none"),
+    own.RECORD: ("metrics", "a callable that calls its results otherwise"),
 }
 CENTRE = "centre_losses"
 """The attribute of the root that holds the losses at theta*, as text."""
@@ -54,7 +56,7 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
 
 def metrics_of(surface: Surface) -> tuple[Metric, ...]:
     """Return the metrics that a surface holds results of. Raises as `job_of`."""
-    return asked(job_of(surface).values.metrics)
+    return asked(job_of(surface).values.metrics, own.recorded(surface.attributes))
 
 
 def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> Text | None:

@@ -30,6 +30,7 @@ from landscape_mpi.evaluate.batchnorm import IMAGES
 from landscape_mpi.evaluate.gradients import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
+from landscape_mpi.metrics import own
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.node import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
@@ -123,7 +124,8 @@ class Experiment:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Of what all planes of the job share, by the names of a surface's attributes."""
-        return {"checkpoint_sha256": self.theta.checkpoint_sha256, "data_sha256": self.data_sha256}
+        sha256 = {"checkpoint_sha256": self.theta.checkpoint_sha256, "data_sha256": self.data_sha256}
+        return {**sha256, **own.record(self.task.metrics)}
 
     @property
     def precision(self) -> Precision:
@@ -169,6 +171,7 @@ def load_experiment(
     calibration = load_calibration(values, source.split, world, splits)
     task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
     task = in_its_mode(world, task, theta.network, values)
+    task = with_own_metrics(world, task, theta.network, job)
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
     task = replace(task, layout=_layout(world, theta, short))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
@@ -217,6 +220,27 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
     if text := mode_note(task):
         note(world, f"{text}")
     return task
+
+
+def with_own_metrics(world: World, task: Task, network: nn.Module, job: JobFile[SweepJob]) -> Task:
+    """Return the task with the user's own metrics, whose results a first batch names; the same on all ranks.
+
+    Raises:
+        UserError: on every rank, where a callable cannot be imported, raises, or returns something else than numbers.
+    """
+    loaded = together(world, own.load, job.values.metrics, job.path.parent)
+    if not loaded:
+        return task
+
+    def first_names() -> dict[str, list[str]]:
+        split = next(iter(task.splits))
+        with task.mode():
+            outputs, targets = task.outputs_of(duplicate(network), split, slice(0, min(FIRST, len(task.splits[split]))))
+            return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}
+
+    names = world.bcast(on_ranks(world, world.rank == 0, first_names))
+    metrics = together(world, own.named, loaded, names or {})
+    return replace(task, metrics=(*task.metrics, *metrics))
 
 
 def agreed(world: World, what: str, fingerprint: str | None) -> str:
