@@ -141,7 +141,7 @@ def write(path, arrays, names=None, group="xdirection"):
 
 
 def fit(path, network):
-    delta, _ = read_directions(path, line=True)
+    delta = read_directions(path, line=True).delta
     return fit_direction(delta, parameters(network), network.state_dict(), str(path))
 
 

@@ -56,7 +56,7 @@ def test_a_tensor_that_is_really_there_may_be_larger_than_a_grid(path, monkeypat
     monkeypatch.setattr("landscape_mpi.files.untrusted.MAX_TOTAL", 100)
     with h5py.File(path, "r+") as file:
         file["xdirection/2"] = np.ones(500, np.float32)
-    assert [array.size for _, array in read_directions(path, line=False)[0]] == [3, 3, 500]
+    assert [array.size for _, array in read_directions(path, line=False).delta] == [3, 3, 500]
     with h5py.File(path, "r+") as file:
         file.create_dataset("xdirection/3", (1 << 20,), np.float32, chunks=(1024,))
     with pytest.raises(UserError, match="claims 1048576 values, expected at most 100"):
@@ -67,5 +67,5 @@ def test_a_tensor_that_is_really_there_may_be_larger_than_a_grid(path, monkeypat
 def test_a_name_that_is_none(path, name):
     with h5py.File(path, "r+") as file:
         file["xdirection/0"].attrs["name"] = name
-    delta, _ = read_directions(path, line=False)
+    delta = read_directions(path, line=False).delta
     assert len(delta[0][0]) <= 1000

@@ -25,6 +25,12 @@ Busy = tuple[str, Text]
 SWEEPING: Busy = ("is sweeping into it", ("wait for its end, or name another ", Key("output.file")))
 
 
+def lock_path(path: Path) -> Path:
+    """Return where the lock of a file is: one lock, whatever link leads to the file."""
+    real = path.resolve() if path.exists() else path
+    return real.with_name(f"{real.name}.lock")
+
+
 @contextmanager
 def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) -> Iterator[None]:
     """Hold `PATH.lock` for as long as the block runs.
@@ -39,8 +45,7 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) 
     Raises:
         UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
     """
-    real = path.resolve() if path.exists() else path  # one lock, whatever link leads to the file
-    place = real.with_name(f"{real.name}.lock")
+    place = lock_path(path)
     with ExitStack() as held:
         stream = _opened(place)
         held.callback(_close, stream)

@@ -2,7 +2,7 @@
 
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface
-from landscape_mpi.surface.directions import read_directions, read_statistics
+from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.surface.journal import (
     THETA,
     Evaluated,
@@ -55,7 +55,6 @@ __all__ = [
     "read_directions",
     "read_journals",
     "read_plan",
-    "read_statistics",
     "read_surface",
     "seal",
 ]

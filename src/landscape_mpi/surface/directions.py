@@ -1,7 +1,8 @@
-"""Directions out of a direction file or a surface file, ours or tomgoldstein/loss-landscape's; knows no network."""
+"""Reads the directions of a plane out of a direction file or a surface file, ours or tomgoldstein/loss-landscape's."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,32 @@ LONGEST = 1000
 StoredDirection = list[tuple[str | None, NDArray[np.float32]]]
 
 
-def read_directions(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None]:
-    """Return delta and, unless only a line is wanted, eta: names where the file has them, and float32 arrays.
+@dataclass(frozen=True)
+class Directions:
+    """What a direction or surface file holds of a plane.
+
+    Attributes:
+        delta: along alpha, in the order of the file.
+        eta: along beta; None where only a line is wanted.
+        xbuffers: which way delta takes the running statistics; None where the file does not say.
+        ybuffers: the same of eta.
+        fingerprints: the SHA-256 of what a surface of ours was made from, by attribute; nothing in other files.
+    """
+
+    delta: StoredDirection
+    eta: StoredDirection | None
+    xbuffers: StoredDirection | None
+    ybuffers: StoredDirection | None
+    fingerprints: Mapping[str, str]
+
+
+def read_directions(path: Path, line: bool) -> Directions:
+    """Return what a file holds of a plane, or of a line: names where the file has them, and float32 arrays.
 
     Raises:
         UserError: the file is missing, not HDF5 or damaged, a group is missing, or a member is not an array of numbers.
     """
     return isolated([path], _read, path, line)
-
-
-def read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None] | None:
-    """Return which way delta and eta take the running statistics; None where the file does not say.
-
-    Raises:
-        UserError: as `read_directions`.
-    """
-    return isolated([path], _read_statistics, path, line)
-
-
-def read_fingerprints(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of what a surface of ours was made from, by attribute; nothing of other files.
-
-    Raises:
-        UserError: as `read_directions`.
-    """
-    return isolated([path], _read_fingerprints, path)
 
 
 def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
@@ -57,43 +59,29 @@ def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArra
     return digest.hexdigest()
 
 
-def _read_fingerprints(path: Path) -> dict[str, str]:
+def _read(path: Path, line: bool) -> Directions:
     with untrusted.open_file(path) as file:
-        found = untrusted.attributes(file)
-        return {name: str(text) for name, text in found.items() if name.endswith("_sha256")}
-
-
-def _check_sound(file: h5py.File) -> None:
-    """Refuse directions that are not those that the file was written with.
-
-    Raises:
-        UserError: they are not, or the file is of a schema that this version does not know.
-    """
-    path, attributes = Path(file.filename), untrusted.attributes(file)
-    if "schema" in attributes:
-        check_schema(path, attributes["schema"])
-    recorded = attributes.get("directions_sha256")
-    if recorded is None:
-        return
-    if recorded != directions_sha256({group: _direction(file, group) for group in GROUPS if group in file}):
-        raise UserError(
-            "plane.path",
-            f"{path} is damaged: its directions are not those that it was written with (directions_sha256 differs)",
-            expected="a sound file",
+        attributes = untrusted.attributes(file)
+        if "schema" in attributes:
+            check_schema(path, attributes["schema"])
+        recorded = attributes.get("directions_sha256")
+        if recorded is not None:
+            groups = {group: _direction(file, group) for group in GROUPS if group in file}
+            if recorded != directions_sha256(groups):
+                raise UserError(
+                    "plane.path",
+                    f"{path} is damaged: its directions are not those that it was written with "
+                    "(directions_sha256 differs)",
+                    expected="a sound file",
+                )
+        moved = "xbuffers" in file
+        return Directions(
+            delta=_direction(file, "xdirection"),
+            eta=None if line else _direction(file, "ydirection"),
+            xbuffers=_direction(file, "xbuffers") if moved else None,
+            ybuffers=_direction(file, "ybuffers") if moved and not line else None,
+            fingerprints={name: str(text) for name, text in attributes.items() if name.endswith("_sha256")},
         )
-
-
-def _read_statistics(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None] | None:
-    with untrusted.open_file(path) as file:
-        if "xbuffers" not in file:
-            return None
-        return _direction(file, "xbuffers"), None if line else _direction(file, "ybuffers")
-
-
-def _read(path: Path, line: bool) -> tuple[StoredDirection, StoredDirection | None]:
-    with untrusted.open_file(path) as file:
-        _check_sound(file)
-        return _direction(file, "xdirection"), None if line else _direction(file, "ydirection")
 
 
 def _direction(file: h5py.File, group: str) -> StoredDirection:

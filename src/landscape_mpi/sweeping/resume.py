@@ -53,6 +53,17 @@ def find_surface(path: Path, job: SweepJob, identity: Identity) -> Surface | Non
     if not path.exists():
         return None
     surface = read_surface(path)
+    check_same(surface, job, identity)
+    return surface
+
+
+def check_same(surface: Surface, job: SweepJob, identity: Identity) -> None:
+    """Refuse to go on with a surface of another experiment, or with one that lacks what a sweep writes.
+
+    Raises:
+        UserError: as `find_surface`.
+    """
+    path = surface.path
     if surface.job is None:
         raise UserError("output.file", f"{path} was not written by landscape_mpi", remedy="name another file")
     reason = first_difference(surface, job, identity.recorded)
@@ -73,7 +84,6 @@ def find_surface(path: Path, job: SweepJob, identity: Identity) -> Surface | Non
         )
     check_whole(surface, job)
     _check_recorded(surface)
-    return surface
 
 
 def _check_recorded(surface: Surface) -> None:

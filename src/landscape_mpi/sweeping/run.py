@@ -9,6 +9,7 @@ from pathlib import Path
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
+from landscape_mpi.files.lock import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import log, note, noter
 from landscape_mpi.metrics.names import SIZE, STDERR
@@ -84,7 +85,8 @@ def _sweep_plane(
     def find() -> Surface | None:
         return None if options.overwrite else on_root(world, find_surface, path, experiment.job.values, identity)
 
-    find()  # another sweep's file is refused before a lock lies beside it
+    if not on_root(world, lock_path(path).exists):
+        find()  # another sweep's file is refused before a lock lies beside it
     with ExitStack() as held:
         on_root(world, held.enter_context, lock_surface(path))
         found = find()

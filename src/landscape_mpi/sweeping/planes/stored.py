@@ -11,12 +11,12 @@ from landscape_mpi.files.paths import check_input
 from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Parameters, Plane, fit_direction
-from landscape_mpi.surface.directions import StoredDirection, read_directions, read_fingerprints, read_statistics
+from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.request import Built, Request
-from landscape_mpi.sweeping.resume import Identity, find_surface
+from landscape_mpi.sweeping.resume import Identity, check_same
 from landscape_mpi.sweeping.theta import Theta
 
 
@@ -35,19 +35,18 @@ def build(plane: FilePlane, request: Request) -> Built:
 def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
     """Return the plane of a file's directions; `moving`: running statistics go along. Raises as `build`."""
     check_input(path, "plane.path", "a direction file or a surface file")
-    delta, eta = read_directions(path, line)
-    xbuffers, ybuffers = read_statistics(path, line) or (None, None)
+    held = read_directions(path, line)
     statistics = theta.statistics if moving else {}
     known, state = {**statistics, **theta.buffers}, theta.origin.state_dict()
-    along = {name: known[name] for name, _ in xbuffers or [] if name in known}
+    along = {name: known[name] for name, _ in held.xbuffers or [] if name in known}
     directions = []
-    for axis, stored, buffers in (("x", delta, xbuffers), ("y", eta, ybuffers)):
+    for axis, stored, buffers in (("x", held.delta, held.xbuffers), ("y", held.eta, held.ybuffers)):
         if stored is None:
             continue
         d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
         if named := [(name, array) for name, array in buffers or [] if name in along]:
-            held = {name: along[name] for name, _ in named}
-            d |= fit_direction(named, held, held, f"{path}: {axis}buffers")
+            wanted = {name: along[name] for name, _ in named}
+            d |= fit_direction(named, wanted, wanted, f"{path}: {axis}buffers")
         if any(name not in d for name in statistics):
             raise UserError(
                 "plane.path",
@@ -60,24 +59,24 @@ def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
             )
         directions.append(d)
     plane = Plane.along(theta.parameters, directions, along | statistics)
-    _check_fingerprint(path, theta, plane, line)
+    _check_fingerprint(path, held, theta, plane, line)
     return plane
 
 
-def _check_fingerprint(path: Path, theta: Theta, plane: Plane, line: bool) -> None:
+def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane, line: bool) -> None:
     """Refuse damaged directions of a surface that has a fingerprint of its whole plane alone, through this theta*.
 
     Raises:
         UserError: they make another plane.
     """
-    recorded = read_fingerprints(path)
+    recorded = held.fingerprints
     known = recorded.get("checkpoint_sha256") == theta.checkpoint_sha256 and "plane_sha256" in recorded
     exact = all(tensor.dtype == torch.float32 for tensor in theta.parameters.values())
-    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or read_statistics(path, line=True):
+    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or held.xbuffers is not None:
         return
     if line:  # of a plane, perhaps
         with suppress(UserError):
-            _, stored = read_directions(path, line=False)
+            stored = read_directions(path, line=False).eta
             eta = fit_direction(stored or [], theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
             plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
     if plane.fingerprint() != recorded["plane_sha256"]:
@@ -110,13 +109,14 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
     """Return the directions of the surface to go on with, if there is one and they cannot be had from the job."""
     if not known.exists():
         return None
-    attributes = read_surface(known).attributes
+    surface = read_surface(known)
+    attributes = surface.attributes
     if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
         return None
     same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
-    find_surface(known, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
-    delta, eta = read_directions(known, line=experiment.job.values.axes == 1)
-    return [delta] if eta is None else [delta, eta]
+    check_same(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
+    held = read_directions(known, line=experiment.job.values.axes == 1)
+    return [held.delta] if held.eta is None else [held.delta, held.eta]
 
 
 def _fitted(experiment: Experiment, stored: list[StoredDirection]) -> Plane:
