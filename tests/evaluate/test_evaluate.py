@@ -12,7 +12,7 @@ from torch import nn
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss, measure, summarise
-from landscape_mpi.evaluate.images import FEWEST_ROWS, batches, parts
+from landscape_mpi.evaluate.batches import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS

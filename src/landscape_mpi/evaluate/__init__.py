@@ -1,5 +1,6 @@
 """Evaluates a network at points of a plane: losses, other metrics, batch norm; knows no MPI, HDF5 or job file."""
 
+from landscape_mpi.evaluate.batches import Batch, Images, batches, parts
 from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
@@ -14,13 +15,9 @@ from landscape_mpi.evaluate.evaluator import (
     is_classes,
     lay_out,
 )
-from landscape_mpi.evaluate.gradients import first_batch, mode_note
-from landscape_mpi.evaluate.images import Images, batches, parts
-from landscape_mpi.evaluate.layout import choose_layout
-from landscape_mpi.evaluate.losses import OURS, Loss, build_loss, with_loss_options
-from landscape_mpi.evaluate.memory import Batch
+from landscape_mpi.evaluate.first_batch import choose_layout, first_batch, mode_note
+from landscape_mpi.evaluate.losses import OURS, Loss, as_classes, build_loss, prepared, with_loss_options
 from landscape_mpi.evaluate.summary import measure, summarise
-from landscape_mpi.evaluate.targets import as_classes, prepared
 
 __all__ = [
     "MODES",

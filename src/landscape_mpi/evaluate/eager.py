@@ -1,15 +1,14 @@
-"""The plain engine: a network's own forward pass at a point of the plane; knows no grid, no rank and no file."""
+"""Evaluates points by the network's own forward pass, with its parameters set to the point's or in a fresh copy."""
 
 import torch
 from torch import nn
 
 from landscape_mpi.data.split import count
+from landscape_mpi.evaluate.batches import Batch, Images
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point, Task, fast_copy
-from landscape_mpi.evaluate.fresh import fresh
-from landscape_mpi.evaluate.images import Images
-from landscape_mpi.evaluate.memory import Batch
 from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.networks.copies import duplicate, load
 from landscape_mpi.plane import Plane
 
 
@@ -80,18 +79,39 @@ class EagerEvaluator:
         if point == self._at:
             return
         self._at = None  # until all of it is there: what follows can be interrupted
-        if self._origin is None:
-            self._set(self._network, point)
-        else:
+        if self._origin is not None:
             self._network, self._held = fresh(self._origin, self._plane, self._task, point)
+        else:
+            values, statistics = self._plane.at(*point), self._plane.statistics
+            with torch.no_grad():
+                for name, parameter in self._network.named_parameters():
+                    if name in values:
+                        parameter.copy_(values[name])
+            if statistics is not None:
+                self._held = set_statistics(self._network, statistics.at(*point))
+            self._task.calibrate(self._network)
         self._at = point
 
-    def _set(self, network: nn.Module, point: Point) -> None:
-        values, statistics = self._plane.at(*point), self._plane.statistics
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                if name in values:
-                    parameter.copy_(values[name])
-        if statistics is not None:
-            self._held = set_statistics(network, statistics.at(*point))
-        self._task.calibrate(network)
+
+def fresh(origin: nn.Module, plane: Plane, task: Task, point: Point) -> tuple[nn.Module, int]:
+    """Return a copy of a network at a point, in eval mode, and how many running variances are held at 0 there.
+
+    It is made the way users make one: the point's weights loaded, then eval mode. What a network computes from its
+    weights when it enters eval mode, as merged low-rank updates and fused branches are, or at its first forward pass,
+    is that of the point then. Weights that are set in place leave such things as they were.
+
+    Args:
+        origin: The network in train mode, as it was made, on the task's device.
+        plane: Of its parameters.
+        task: Estimates running statistics anew, where it does.
+        point: Where on the plane.
+    """
+    network = duplicate(origin)
+    load(network, plane.at(*point))
+    held = set_statistics(network, plane.statistics.at(*point)) if plane.statistics else 0
+    network.eval()
+    if task.calibration is not None:
+        task.calibrate(network)
+        network.train()
+        network.eval()  # once more: what it computed there may hold the statistics before
+    return network, held

@@ -13,9 +13,8 @@ from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
-from landscape_mpi.evaluate.images import Images, batches, parts, rows
-from landscape_mpi.evaluate.losses import Loss, ours
-from landscape_mpi.evaluate.targets import weights
+from landscape_mpi.evaluate.batches import Images, batches, parts, rows
+from landscape_mpi.evaluate.losses import Loss, ours, weights
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample

@@ -1,20 +1,25 @@
-"""Losses: (outputs, targets) -> one loss per example; cross entropy, mean squared error or the user's own."""
+"""Losses, one number an example: cross entropy, mean squared error or the user's own, and targets as they take them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.data import Rows, Split
+from landscape_mpi.data.split import each, found
+from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plugin import check_options, is_plugin, load_plugin
 
 Loss = Callable[[Any, Any], Tensor]
 """(outputs, targets) -> one loss an example, [n]; outputs as the network gives them, targets as the data do."""
 IGNORED = -100
 """The target of places that do not count, as in torch, unless `loss_options: {ignore_index: ...}` names another."""
+FROM_DATA = Key("data.build")
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) -> Tensor:
@@ -96,3 +101,182 @@ def ignored(loss: Loss) -> int | None:
     if ours(loss) != "cross_entropy":
         return None
     return int(loss.keywords["ignore_index"]) if isinstance(loss, partial) else IGNORED
+
+
+def prepared(split: Split, loss: Loss) -> Split:
+    """Return a split as cross entropy takes it, ours or torch's own; with a note at the most for any other loss.
+
+    Classes [n, 1] and truth values become classes [n], and examples of which no place counts are left out.
+
+    Raises:
+        UserError: no place of any example counts.
+    """
+    index = ignored(loss)
+    if not isinstance(split.targets, Tensor) or not _is_whole(split.targets):
+        return split
+    if index is None:
+        return _left_to_the_loss(split, split.targets)
+    targets, notes = as_classes(split.targets), list(split.notes)
+    if targets.shape != split.targets.shape:
+        notes.append(f"{split.name}: the targets {found(split.targets)} are taken as classes [{len(targets)}].")
+    counts = (targets != index).reshape(len(targets), -1).any(1)
+    if not counts.any():
+        raise UserError(
+            "data",
+            f"every target of the {split.name} split is {index}, which cross_entropy ignores",
+            expected="at least one that counts, or another loss_options.ignore_index",
+        )
+    if counts.all():
+        return replace(split, targets=targets, notes=tuple(notes))
+    notes.append(
+        f"{split.name}: {int((~counts).sum()):,} of {len(counts):,} examples have no target but {index}, which is "
+        "ignored; they are left out."
+    )
+    return replace(split, inputs=_rows(split.inputs, counts), targets=targets[counts], notes=tuple(notes))
+
+
+def _left_to_the_loss(split: Split, targets: Tensor) -> Split:
+    """Say where a loss of which nothing is known meets the target that torch's own losses ignore."""
+    held = int((targets == IGNORED).reshape(len(targets), -1).any(1).sum())
+    if not held:
+        return split
+    note = (
+        f"{split.name}: {held:,} of {len(split):,} examples have targets of {IGNORED}, which a loss of your own has to "
+        "deal with: every example counts in means and in accuracy."
+    )
+    return replace(split, notes=(*split.notes, note))
+
+
+def as_classes(targets: Tensor) -> Tensor:
+    """Return whole numbers [n, 1] as [n], and truth values as 0 and 1."""
+    whole = targets.to(torch.int64) if targets.dtype == torch.bool else targets
+    return whole.squeeze(1) if whole.dim() == 2 and whole.shape[1] == 1 and _is_whole(targets) else whole
+
+
+def weights(split: Split, loss: Loss) -> Tensor | None:
+    """Return how much each example counts, float64 [n] with a mean of 1; None where all count alike.
+
+    The mean of weighted losses is the mean over all places that count, as that of `torch.nn.functional.cross_entropy`.
+    """
+    index = ignored(loss)
+    if index is None or not isinstance(split.targets, Tensor) or not _is_whole(split.targets):
+        return None
+    counts = (split.targets != index).reshape(len(split.targets), -1).sum(1)
+    return None if bool((counts == counts[0]).all()) else counts.double() / counts.double().mean()
+
+
+def check_fit(split: Split, loss: Loss, outputs: object, accuracy: bool) -> None:
+    """Refuse outputs of a first batch that targets, a loss of ours or accuracy cannot take.
+
+    Raises:
+        UserError: with what was found and what to do.
+    """
+    name = ours(loss)
+    if name and not isinstance(outputs, Tensor):
+        raise UserError(
+            "loss",
+            f"{name} takes one tensor, and the network returned {found(outputs)}",
+            expected=(
+                "a loss of your own, `loss: module:callable`, that picks its part of the outputs, such as "
+                "outputs['logits'] or outputs[0], and returns one number an example, or a network that returns that "
+                "tensor alone"
+            ),
+        )
+    if isinstance(outputs, Tensor) and isinstance(split.targets, Tensor):
+        if name == "cross_entropy":
+            _check_classes(split, split.targets, outputs, ignored(loss))
+        elif name == "mse":
+            _check_squares(split, split.targets, outputs)
+    if accuracy and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] == 1:
+        raise UserError(
+            "metrics",
+            (
+                "accuracy takes the largest of several outputs [n, classes], and the network has one column, "
+                f"{found(outputs)}, that may be a logit or a probability"
+            ),
+            remedy=("write ", Key("metrics", ("loss",)), ", or a network with one output for each class"),
+        )
+
+
+def _check_classes(split: Split, targets: Tensor, outputs: Tensor, index: int | None) -> None:
+    where = f"the {split.name} split has targets {found(targets)} and outputs {found(outputs)}"
+    if outputs.dim() < 2 or outputs.shape[1] == 1:
+        raise UserError(
+            "loss",
+            f"cross_entropy takes logits [n, classes] of at least two classes, and {where}",
+            remedy=(
+                "for one logit an example write a loss of your own with "
+                "binary_cross_entropy_with_logits(outputs.reshape(-1), targets.reshape(-1).float(), reduction='none')"
+            ),
+        )
+    classes = outputs.shape[1]
+    if targets.shape[1:] == outputs.shape[1:] and targets.dim() == outputs.dim():
+        if not targets.is_floating_point():
+            raise UserError(
+                "loss",
+                f"cross_entropy takes classes [n], or probabilities as floating point, and {where}",
+                remedy=("return targets.argmax(1) from ", FROM_DATA, " where they are one-hot vectors"),
+            )
+        return
+    if not _is_whole(targets):
+        raise UserError(
+            "loss",
+            f"cross_entropy takes whole numbers as classes, and {where}",
+            remedy=("return targets.long() from ", FROM_DATA, ", or write loss: mse for numbers to be met"),
+        )
+    if targets.shape[1:] != outputs.shape[2:]:
+        last = "Their last dimension comes second: [n, classes, ...]" if _classes_last(targets, outputs) else ""
+        raise UserError(
+            "loss",
+            f"cross_entropy takes one class for each of the places of [n, classes, ...], and {where}",
+            expected=f"targets of shape {[len(targets), *outputs.shape[2:]]}",
+            remedy=last,
+        )
+    counted = targets[targets != index]
+    outside = counted[(counted < 0) | (counted >= classes)]
+    if len(outside):
+        raise UserError(
+            "loss",
+            (
+                f"the {split.name} split has the class {int(outside[0])}, and the network has {classes} outputs, "
+                f"classes 0 to {classes - 1}"
+            ),
+            expected=(
+                f"a network with more, targets that begin at 0, or loss_options: {{ignore_index: {int(outside[0])}}} "
+                "for places that do not count"
+            ),
+        )
+
+
+def _check_squares(split: Split, targets: Tensor, outputs: Tensor) -> None:
+    """Refuse targets that would be put in the outputs' shape with their entries in other places."""
+    where = f"the {split.name} split has targets {found(targets)} and outputs {found(outputs)}"
+    if targets.dim() == 1 and not targets.is_floating_point() and outputs.dim() == 2 and outputs.shape[1] > 1:
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= outputs.shape[1]:
+            raise UserError(
+                "loss",
+                (
+                    f"mse takes whole numbers [n] as classes of {outputs.shape[1]} outputs, and {where}, with the "
+                    f"classes {low} to {high}"
+                ),
+                remedy="return floating-point targets of the outputs' shape for numbers to be met",
+            )
+        return
+    one, other = targets[:1], outputs[:1]
+    same = [n for n in one.shape if n != 1] == [n for n in other.shape if n != 1]
+    flat = one.numel() == other.numel() and 2 in (one.dim(), other.dim())
+    if targets.is_complex() != outputs.is_complex() or not (same or flat):
+        raise UserError("loss", f"mse takes targets of the outputs' shape, and {where}", remedy="change one of them")
+
+
+def _classes_last(targets: Tensor, outputs: Tensor) -> bool:
+    return outputs.dim() > 2 and targets.shape[1:] == outputs.shape[1:-1]
+
+
+def _is_whole(targets: Tensor) -> bool:
+    return not (targets.is_floating_point() or targets.is_complex())
+
+
+def _rows(rows: Rows, which: Tensor) -> Rows:
+    return each(rows, lambda tensor: tensor[which])

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task
 from landscape_mpi.evaluate.batchnorm import set_statistics
+from landscape_mpi.evaluate.eager import fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
-from landscape_mpi.evaluate.fresh import fresh
 from landscape_mpi.job import Grid, InterpolatedPlane
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together

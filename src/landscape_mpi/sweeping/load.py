@@ -27,7 +27,7 @@ from landscape_mpi.evaluate import (
     prepared,
 )
 from landscape_mpi.evaluate.batchnorm import IMAGES
-from landscape_mpi.evaluate.gradients import FIRST
+from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own

@@ -12,8 +12,7 @@ from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.data.split import each, found, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, lay_out
-from landscape_mpi.evaluate.gradients import first_batch
-from landscape_mpi.evaluate.layout import choose_layout
+from landscape_mpi.evaluate.first_batch import choose_layout, first_batch
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.schema import Train
 from landscape_mpi.plugin import own_code

@@ -1,16 +1,20 @@
-"""Which images of a split, and how they are cut into batches; knows no network."""
+"""Cuts examples into batches, and halves a batch that does not fit into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+T = TypeVar("T")
 Images = slice | NDArray[np.int64]
 """Images of a split: consecutive ones, or their numbers [n] in any order."""
 FEWEST_ROWS = 16
 """Fewer rows take other paths through the libraries of matrix products, which round differently."""
+FEWEST = 2
+"""A batch of one takes another path through the convolution library: see `batches`."""
 
 
 def batches(images: int, batch: int) -> Iterator[slice]:
@@ -41,3 +45,28 @@ def parts(images: Images, count: int, batch: int) -> Iterator[Images]:
 def rows(tensor: Tensor, images: Images) -> Tensor:
     """Return the rows of a tensor [n, ...] that belong to some images: a view of consecutive ones, else a copy."""
     return tensor[images if isinstance(images, slice) else torch.from_numpy(images).to(tensor.device)]
+
+
+class Batch:
+    """A number of images, halved for good each time that they do not fit."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+
+    def attempt(self, evaluate: Callable[[int], T]) -> T:
+        """Return evaluate(images), by fewer images where the memory of the device does not suffice.
+
+        Raises:
+            torch.OutOfMemoryError: not even two images fit.
+        """
+        while True:
+            try:
+                return evaluate(self.images)
+            except torch.OutOfMemoryError:
+                if self.images < 2 * FEWEST:
+                    raise
+            # out here the exception is gone, and with it the tensors of the batch that did not fit
+            self.images //= 2
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()
+                torch.cuda.empty_cache()
