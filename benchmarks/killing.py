@@ -13,6 +13,8 @@ from random import Random
 
 from scaling import SETTINGS
 
+from landscape_mpi.mpi.launcher import launcher_of
+
 MARK = "LANDSCAPE_FAULTS_RUN"
 ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 GONE = 60.0
@@ -108,8 +110,6 @@ def kill(processes: "list[int] | dict[int, int | None]") -> None:
 
 
 def _rank(variables: list[bytes]) -> int | None:
-    for variable in variables:
-        name, _, value = variable.partition(b"=")
-        if name in {b"OMPI_COMM_WORLD_RANK", b"PMI_RANK"}:
-            return int(value)
-    return None
+    pairs = (os.fsdecode(variable).partition("=") for variable in variables)
+    launcher = launcher_of({name: value for name, _, value in pairs})
+    return launcher.rank if launcher else None

@@ -9,6 +9,7 @@ import pytest
 
 from support.jobs import done, results, tiny_job
 from support.launch import Run, command_line, environment, finish, is_open_mpi, launch, mpirun
+from support.ranks import rank_of
 from support.waiting import wait_for
 
 SAMPLED = {"data__options": {"images": 2000}, "sampling": {"error": 0.05, "audit": 4}}
@@ -29,8 +30,7 @@ def process_of(run, rank):
     """The process of a rank: the child of what the launcher started."""
     parents = {}
     for pid in run.members():
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        if {f"OMPI_COMM_WORLD_RANK={rank}".encode(), f"PMI_RANK={rank}".encode()} & set(variables):
+        if rank_of(pid) == rank:
             parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return next(pid for pid, parent in parents.items() if parent in parents)
 

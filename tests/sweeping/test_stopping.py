@@ -10,6 +10,7 @@ import pytest
 from landscape_mpi.mpi.shutdown import LEAD, Interrupted, Stop, stop_time
 from support.jobs import done, results, tiny_job
 from support.launch import finish, launch, start
+from support.ranks import rank_of
 from support.waiting import wait_for
 
 SLOW = {"TINY_SLEEP": "0.1"}
@@ -83,11 +84,7 @@ def test_one_rank_that_is_told_to_stop_stops_all(tmp_path, undisturbed, which):
 
 def rank_process(process, rank):
     """The process of a rank, as its environment says."""
-    for pid in process.members():
-        variables = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")  # noqa: SIM115, PTH123
-        if {f"OMPI_COMM_WORLD_RANK={rank}".encode(), f"PMI_RANK={rank}".encode()} & set(variables):
-            return pid
-    raise ProcessLookupError(rank)
+    return next(pid for pid in process.members() if rank_of(pid) == rank)
 
 
 @pytest.mark.mpi
