@@ -17,7 +17,7 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
-from landscape_mpi.sweeping.load import Named, load_experiment
+from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
 from landscape_mpi.sweeping.point import Grid
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     world, job = Solo(), load_job(options.job, SweepJob)
-    experiment = load_experiment(job, Named(job), "auto", world)
+    experiment = load_experiment(job, JobSource(job), "auto", world)
     experiment, plane, _ = build_plane(world, experiment, 0, None)
     engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
     (name, split), *_ = experiment.splits.items()

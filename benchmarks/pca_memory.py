@@ -26,7 +26,7 @@ from torch import nn
 from landscape_mpi.job import PcaPlane, SweepJob, load_job
 from landscape_mpi.mpi.shutdown import NEVER
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.load import Named
+from landscape_mpi.sweeping.load import JobSource
 from landscape_mpi.sweeping.planes.pca import components
 from landscape_mpi.sweeping.planes.trajectory import find_run, place
 from landscape_mpi.sweeping.theta import theta_of
@@ -82,7 +82,7 @@ def measure(job: Path) -> dict[str, float]:
     """Find the plane of a job and the path on it; return what it took, in seconds of CPU and bytes."""
     torch.set_num_threads(1)
     loaded = load_job(job, SweepJob)
-    theta = theta_of(*Named(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
+    theta = theta_of(*JobSource(loaded).network(), loaded.values.evaluate, torch.device("cpu"))
     before, begun = _peak(), time.process_time()
     section, origin, run = loaded.values.plane, theta.parameters, find_run(loaded, theta, NEVER)
     if run is None or not isinstance(section, PcaPlane):

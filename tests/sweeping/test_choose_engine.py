@@ -14,7 +14,7 @@ from landscape_mpi.mpi.world import RankError, Solo
 from landscape_mpi.networks.zoo import resnet
 from landscape_mpi.sweeping import choose_engine as engine
 from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.load import Named, load_experiment
+from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
 from support.jobs import tiny_job
 
@@ -42,7 +42,7 @@ class Failing:
 def prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = load_job(tiny_job(tmp_path), SweepJob)
-    experiment = load_experiment(job, Named(job), "cpu", Solo())
+    experiment = load_experiment(job, JobSource(job), "cpu", Solo())
     return experiment, build_plane(Solo(), experiment, 0, None)[1]
 
 
@@ -93,7 +93,7 @@ class Scaled:
 def test_an_engine_has_to_agree_with_the_plain_network_to_1e_5(tmp_path, monkeypatch, factor, chosen):
     monkeypatch.chdir(tmp_path)
     job = load_job(tiny_job(tmp_path, evaluate={"engine": "fused"}), SweepJob)
-    experiment = load_experiment(job, Named(job), "cpu", Solo())
+    experiment = load_experiment(job, JobSource(job), "cpu", Solo())
 
     def build(name, network, plane, task, batch):
         if name == "eager":
@@ -117,7 +117,7 @@ def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, m
     torch.save(resnet(20, "none", 8).state_dict(), tmp_path / "net.pt")
     job = load_job(tiny_job(tmp_path, model=model, data__build="noise:images", evaluate__engine="eager"), SweepJob)
     (tmp_path / "noise.py").write_text(NOISE)
-    experiment = load_experiment(job, Named(job), "cpu", Solo())
+    experiment = load_experiment(job, JobSource(job), "cpu", Solo())
     found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[1], 8, None)
     assert summarise(found.images, experiment.task.metrics) == found.centre
 
@@ -180,7 +180,7 @@ def chosen(tmp_path, monkeypatch, clock):
     """The engine of a tiny job that has a slow first engine, and which engines were built."""
     monkeypatch.chdir(tmp_path)
     job = load_job(tiny_job(tmp_path), SweepJob)
-    experiment = load_experiment(job, Named(job), "cpu", Solo())
+    experiment = load_experiment(job, JobSource(job), "cpu", Solo())
     built, build = [], engine.build_engine
     monkeypatch.setattr(engine, "candidates", lambda *_: ("slow", "quick", "eager"))
 

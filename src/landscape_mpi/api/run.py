@@ -26,7 +26,7 @@ from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping.context import Options
-from landscape_mpi.sweeping.exit import or_none
+from landscape_mpi.sweeping.exit import guarded_call
 from landscape_mpi.sweeping.run import sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
@@ -101,7 +101,7 @@ def _run(call: Call, options: Options, quiet: bool, world: World) -> Surface:
         try:
             made = together(world, call.given).shared(world)
             job = on_root(world, call.job, made, file)
-            code = or_none(world, sweep_job, job, made, options, world, stop)
+            code = guarded_call(world, sweep_job, job, made, options, world, stop)
         except UserError as error:
             raise in_arguments(error) from error.__cause__
         except Interrupted as reason:

@@ -19,7 +19,7 @@ from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
-from landscape_mpi.sweeping.load import Experiment, Named, load_experiment
+from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.progress import clock_time
 from landscape_mpi.sweeping.resume import find_surface
@@ -41,7 +41,7 @@ def check(path: Path, device: str) -> str:
         check_writable(output)
     world = Solo()
     keep_memory()
-    experiment = load_experiment(job, Named(job, noter(world)), device, world)
+    experiment = load_experiment(job, JobSource(job, noter(world)), device, world)
     lines = []
     for repeat, output in enumerate(outputs):
         there, plane, identity = build_plane(world, experiment, repeat, output, search=False)
@@ -73,14 +73,13 @@ def _describe(
         yield "grid", ", ".join(f"{name} {a.first:g} to {a.last:g} in {a.points} points" for name, a in axes)
     yield "points", f"{math.prod(grid.shape):,} ({' x '.join(map(str, grid.shape))})"
     yield "images a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
-    yield (
-        "batch norm",
-        {
-            "keep": "running statistics of the checkpoint" if experiment.theta.statistics else "no running statistics",
-            "move": "running statistics move along with the parameters",
-            "recompute": f"running statistics estimated at every point, from {experiment.anew:,} training images",
-        }[job.evaluate.batchnorm],
-    )
+    statistics = {
+        "keep": "running statistics of the checkpoint" if experiment.theta.statistics else "no running statistics",
+        "move": "running statistics move along with the parameters",
+        "recompute": "running statistics estimated at every point, "
+        f"from {experiment.calibration_images:,} training images",
+    }
+    yield "batch norm", statistics[job.evaluate.batchnorm]
 
 
 def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[tuple[str, str]]:
@@ -108,13 +107,13 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
     started = time.perf_counter()
     evaluator.per_example(Point(0.0, 0.0), split, some)
     seconds = (time.perf_counter() - started) / some.stop
-    anew = experiment.anew  # more images at every point, for running statistics
-    each = seconds * (sum(images.values()) + anew) + curvature_seconds
+    more = experiment.calibration_images  # at every point, for running statistics
+    each = seconds * (sum(images.values()) + more) + curvature_seconds
     total = clock_time(each * points * planes)
     if job.sampling is None:
         yield "time", f"about {each:.3g} s a point, {total} on one rank like this one"
     else:
-        shortest = clock_time(seconds * (least + anew * points) * planes)
+        shortest = clock_time(seconds * (least + more * points) * planes)
         yield "time", f"{shortest} at the least, {total} at the most, on one rank like this one"
     # theta, delta, eta and the network, and what the engine makes of them
     memory = TORCH_ITSELF + (4 * 4 * _parameters(plane) + evaluator.nbytes) / 1e6 + curvature_megabytes

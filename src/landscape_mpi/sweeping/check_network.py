@@ -119,7 +119,7 @@ class Comparison:
     def of(experiment: Experiment, plane: Plane, batch: int, points: tuple[Point, ...] = ()) -> "Comparison":
         """Return the comparison at theta*, at the ends of an interpolation, and at points, by default around theta*."""
         reference = Reference.of(experiment.theta, plane, experiment.task, batch)
-        known = {CENTRE: reference.at(CENTRE) if experiment.anew else experiment.centre}
+        known = {CENTRE: reference.at(CENTRE) if experiment.calibration_images else experiment.centre}
         for point in points or around_centre(experiment.job.values.chosen_grid):
             if losses := _if_possible(reference.at, point):
                 known[point] = losses

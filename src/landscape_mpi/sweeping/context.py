@@ -52,13 +52,13 @@ class SweepContext:
         plane: The plane.
         identity: What fixes every number of the surface.
         path: The surface file, which exists.
-        folder: Where the journals of sampled sweeps are, those of all shards together.
+        journals: The folder where the journals of sampled sweeps lie, those of all shards together.
         found: The surface as it was found; None where it was created just now.
         engine: What evaluates points.
         batch: Images at a time, fixed with the file.
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
         makers: Of each rank its number in the file's list of who computed points; none in an old file.
-        elsewhere: What to note at points where there is no such list and others were computed otherwise.
+        maker_note: What to note at points where there is no such list and others were computed otherwise.
     """
 
     world: World
@@ -67,13 +67,13 @@ class SweepContext:
     plane: Plane
     identity: Identity
     path: Path
-    folder: Path
+    journals: Path
     found: Surface | None
     engine: Engine
     batch: int
     curvature: Curvature | None = None
     makers: Sequence[int] = ()
-    elsewhere: str = ""
+    maker_note: str = ""
 
     @property
     def job(self) -> SweepJob:
@@ -81,21 +81,21 @@ class SweepContext:
         return self.experiment.job.values
 
     @property
-    def visits(self) -> list[Index]:
+    def points(self) -> list[Index]:
         """The grid indices of this run, all or those of its shard, coarse to fine."""
-        return visits(self.job, self.identity.shard)
+        return points_of(self.job, self.identity.shard)
 
     @property
     def missing(self) -> list[Index]:
         """Those without a result."""
-        return [index for index in self.visits if self.found is None or self.found.status[index] != DONE]
+        return [index for index in self.points if self.found is None or self.found.status[index] != DONE]
 
     def log_all_images(self, split: str, why: str) -> None:
         """Say why all images of a split are evaluated at every point of a sampled sweep."""
         note(self.world, f"{split}: all images at every point: {why}.")
 
 
-def visits(job: SweepJob, shard: Shard | None) -> list[Index]:
+def points_of(job: SweepJob, shard: Shard | None) -> list[Index]:
     """Return the grid indices of a run, all or those of its shard, coarse to fine."""
     every = coarse_to_fine(job.chosen_grid.shape)
     return shard.of(every) if shard else every

@@ -40,8 +40,8 @@ def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.arg
         return _end(world, f"error: {failure_text(world)}")
 
 
-def or_none(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
-    """Run a collective action within a program of somebody else, and return how it ended; that is not told.
+def guarded_call(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
+    """Run a collective action within somebody else's program and return the exit code; nothing is printed.
 
     What every rank raises together is raised; anything else ends all ranks where there are several.
     """

@@ -66,7 +66,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Named:
+class JobSource:
     """The files and modules that a job names; `note` gets what a user should know of how weights were found.
 
     Raises:
@@ -133,7 +133,7 @@ class Experiment:
         return PRECISIONS[self.job.values.evaluate.dtype]
 
     @property
-    def anew(self) -> int:
+    def calibration_images(self) -> int:
         """From how many images running statistics are estimated anew at every point; 0 where they are not."""
         return 0 if self.task.calibration is None else count(self.task.calibration)
 

@@ -33,10 +33,10 @@ from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.collective import precision_error
-from landscape_mpi.sweeping.context import Options, SweepContext, visits
+from landscape_mpi.sweeping.context import Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
-from landscape_mpi.sweeping.load import Experiment, Named, Source, load_experiment
+from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, list_makers
 from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
@@ -51,7 +51,7 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
     """
     keep_memory()
     job = on_root(world, load_job, path, SweepJob)
-    return sweep_job(job, Named(job, noter(world)), options, world, stop or Stop())
+    return sweep_job(job, JobSource(job, noter(world)), options, world, stop or Stop())
 
 
 def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: World, stop: Stop) -> Exit:
@@ -78,7 +78,7 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
 
 
 def _sweep_plane(
-    world: World, options: Options, experiment: Experiment, plane: Plane, identity: Identity, path: Path, folder: Path
+    world: World, options: Options, experiment: Experiment, plane: Plane, identity: Identity, path: Path, journals: Path
 ) -> Exit:
     """Compute what the surface file of one plane lacks; collective."""
 
@@ -90,13 +90,13 @@ def _sweep_plane(
     with ExitStack() as held:
         on_root(world, held.enter_context, lock_surface(path))
         found = find()
-        mine = visits(experiment.job.values, identity.shard)
+        mine = points_of(experiment.job.values, identity.shard)
         if (
             found is None
             or not all(found.status[index] == DONE for index in mine)
             or (found.sampled and not found.sealed)
         ):
-            context = _prepare(world, options, experiment, plane, identity, path, folder, found)
+            context = _prepare(world, options, experiment, plane, identity, path, journals, found)
             return sampled.fill(context) if sampled.can_save(context) else full.fill(context)
         on_root(world, seal, path)
         on_root(world, note_of(path).unlink, missing_ok=True)
@@ -112,7 +112,7 @@ def _prepare(
     plane: Plane,
     identity: Identity,
     path: Path,
-    folder: Path,
+    journals: Path,
     found: Surface | None,
 ) -> SweepContext:
     """Choose batch and engine, or take those of the surface that was found, and create the file where there is none."""
@@ -128,7 +128,7 @@ def _prepare(
     engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None)
     log(world, f"engine {engine.name}: {engine.evaluator.description}.")
     centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith(STDERR))
-    anew = ", running statistics estimated anew in both" if experiment.anew else ""
+    anew = ", running statistics estimated anew in both" if experiment.calibration_images else ""
     log(world, f"f(0, 0): {centre.replace('_', ' ')}; the plane and the checkpoint agree{anew}.")
     context = SweepContext(
         world=world,
@@ -137,7 +137,7 @@ def _prepare(
         plane=plane,
         identity=identity,
         path=path,
-        folder=folder,
+        journals=journals,
         found=found,
         engine=engine,
         batch=batch,
@@ -148,8 +148,8 @@ def _prepare(
     sampled.check_journals(context)
     if found is None:
         _create_surface(context)
-    makers, elsewhere = list_makers(context)
-    return replace(context, makers=makers, elsewhere=elsewhere)
+    makers, maker_note = list_makers(context)
+    return replace(context, makers=makers, maker_note=maker_note)
 
 
 def _curvature(context: SweepContext) -> Curvature | None:
@@ -178,7 +178,7 @@ def _create_surface(context: SweepContext) -> None:
         "batch": context.batch,
         "batchnorm": context.job.evaluate.batchnorm,
         "gradients": experiment.task.gradients,
-        **({"batchnorm_images": experiment.anew} if experiment.anew else {}),
+        **({"batchnorm_images": experiment.calibration_images} if experiment.calibration_images else {}),
         **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
     }
     if experiment.precision.reduced:

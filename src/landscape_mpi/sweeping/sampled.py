@@ -57,18 +57,18 @@ def check_journals(context: SweepContext) -> None:
         UserError: on every rank.
     """
     if can_save(context):
-        on_root(context.world, read_plan, context.folder, journal_identity(context))
+        on_root(context.world, read_plan, context.journals, journal_identity(context))
 
 
 def discard_journals(context: SweepContext) -> None:
     """Remove the journals of an earlier sweep; of a shard's own sweep its own alone, because others may use theirs."""
     shard = context.identity.shard
     try:
-        ours = can_save(context) and read_plan(context.folder, journal_identity(context)) is not None
+        ours = can_save(context) and read_plan(context.journals, journal_identity(context)) is not None
     except UserError:
         ours = False
     if shard is None or can_save(context):
-        discard(context.folder, shard if ours else None)
+        discard(context.journals, shard if ours else None)
 
 
 def exit_of(world: World, surface: Surface) -> Exit:
@@ -113,11 +113,11 @@ def fill(context: SweepContext) -> Exit:
         held.enter_context(threadpool_limits(1, user_api="blas"))
         coordinator = on_ranks(world, world.rank == 0, _open_coordinator, context, held)
         identity, orders = world.bcast((coordinator.identity, coordinator.orders) if coordinator else (b"", {}))
-        journal = together(world, Journal, context.folder, world.rank, identity, context.identity.shard)
+        journal = together(world, Journal, context.journals, world.rank, identity, context.identity.shard)
         held.enter_context(journal)
         compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders)
         deaths = Deaths(context.path)
-        deaths.log(world, context.visits)
+        deaths.log(world, context.points)
 
         def arrived(result: PieceResult) -> None:
             if coordinator:
@@ -159,7 +159,7 @@ def journal_identity(context: SweepContext) -> bytes:
 
 def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     """Return rank 0's coordinator, with all that an earlier run left; its files are closed with `held`."""
-    folder, identity, shard = context.folder, journal_identity(context), context.identity.shard
+    folder, identity, shard = context.journals, journal_identity(context), context.identity.shard
     sampling, shape = context.job.sampling, context.job.chosen_grid.shape
     if sampling is None:
         raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
@@ -180,7 +180,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
         splits.append(SplitState(name, rounds, sampling, context.experiment.task.metrics))
     slices = hashlib.sha256(identity + b"".join(origin.found.losses.tobytes() for origin in plan.origins)).digest()
     stored = list(read_journals(folder, slices, shard))
-    order = [int(np.ravel_multi_index(index, shape)) for index in context.visits]
+    order = [int(np.ravel_multi_index(index, shape)) for index in context.points]
     state = SampledState(splits, context.batch, order, stored)
     plan_log = None if shard else held.enter_context(PlanLog(folder, identity))
     writer = WholeWriter(context.path)
@@ -212,7 +212,7 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
         sound = sound and climbs(rounds, points, len(prefixes(sampling.error, size)))
     if not sound:
         raise UserError(
-            context.folder,
+            context.journals,
             f"its plan is not one of this sweep's {points} points and {sizes} images",
             remedy="it is damaged: move the folder away, and the sweep evaluates its images again",
         )

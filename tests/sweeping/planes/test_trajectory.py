@@ -14,7 +14,7 @@ from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
-from landscape_mpi.sweeping.load import Named, load_experiment
+from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
 from landscape_mpi.sweeping.planes.trajectory import in_order
 from support import tiny
@@ -85,7 +85,7 @@ def rows(folder):
 def built(job):
     """The plane of a job and its identity with the path on it, as one process finds them, without a sweep."""
     loaded = load_job(job, SweepJob)
-    experiment = load_experiment(loaded, Named(loaded), "cpu", Solo())
+    experiment = load_experiment(loaded, JobSource(loaded), "cpu", Solo())
     return build_plane(Solo(), experiment, 0, None)[1:]
 
 
