@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from landscape_mpi.sampling.estimate import Estimates, make_ladder
 from landscape_mpi.sampling.order import make_frame
 from landscape_mpi.sampling.plan import predicted_variances, promotions, relative_bars, stand, unlike
-from landscape_mpi.sampling.staircase import Estimates, make_ladder
 
 ALIKE_LADDER = make_ladder(make_frame(np.ones(1600), None, 0), (100, 200, 400, 800, 1600))
 """Images all of one size: pi = n / N."""

@@ -1,10 +1,8 @@
-"""The same surface from a fraction of the images, with error bars; knows arrays: no network, no ranks, no files."""
+"""Estimates a surface from a fraction of the examples, with error bars; knows arrays only."""
 
-from landscape_mpi.sampling.audit import Verdict, judge, points_to_audit
-from landscape_mpi.sampling.audited import Audit
-from landscape_mpi.sampling.levels import all_images_because, prefixes
+from landscape_mpi.sampling.audit import Audit, Verdict, judge, points_to_audit
 from landscape_mpi.sampling.order import Frame, in_order, make_frame
-from landscape_mpi.sampling.plan import Promotion, relative_bars
+from landscape_mpi.sampling.plan import Promotion, all_images_because, prefixes, relative_bars
 from landscape_mpi.sampling.rounds import Estimated, Request, Rounds, run
 
 __all__ = [

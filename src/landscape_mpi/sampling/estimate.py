@@ -1,19 +1,28 @@
-"""Means over all images from a weighted prefix, by calibration; knows arrays, neither levels nor rounds.
+"""Estimates means over all examples from prefixes: calibrated weights, level by level from the top down.
 
 Deville and Särndal, "Calibration estimators in survey sampling", JASA 87 (1992); Särndal, Swensson and Wretman, "Model
-assisted survey sampling" (1992), chapters 5 to 7. "SSW" below is the latter.
+assisted survey sampling" (1992), chapters 5 to 7. "SSW" below is the latter. Points on higher levels are regressors for
+those below, with the means already estimated there: nested two-phase sampling (chapter 9), once for every step of the
+stairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from landscape_mpi.sampling.order import Floats, Ints
+from landscape_mpi.sampling.order import Floats, Frame, Ints, inclusion
+from landscape_mpi.sums import exact_mean, mean_and_error
 
 LEAST_APART = 1e-6
 """A regressor is dropped if, scaled to length 1, it lies nearer than this to the span of those before it."""
 FEWEST = 5
 """A class with fewer images than this in a prefix shares a stratum with other such classes."""
+PER_REGRESSOR = 5
+"""Images that every regressor needs: with more than n / 5 regressors the bars are too narrow."""
+PER_STRATUM = 10
+"""Images that every class of its own needs, on average."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +103,194 @@ def noise(calibration: Calibration, pi: Floats, residuals: Floats) -> Floats:
     factor = calibration.weights * np.sqrt(1.0 - pi) * (n / (n - p))
     shares: Floats = factor[:, None] * residuals
     return shares
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Of every point: `means` float64 [G] and `variances` [G], NaN and infinite where there is no estimate.
+
+    `noise` float64 [n_0, G]: the share of the images of the first level in the error, for correlations between points
+    and predictions; 0 where a point's mean is exact or unknown.
+    """
+
+    means: Floats
+    variances: Floats
+    noise: Floats
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the points stand: `levels` int64 [G], -1 before the first; `turns` int64 [G], who was promoted when."""
+
+    levels: Ints
+    turns: Ints
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What no evaluation changes: the images in order, and the levels.
+
+    `prefixes`: the number of images of each level, the last being all. `pi`: inclusion probabilities [n] of each
+    level's images in it.
+    """
+
+    frame: Frame
+    prefixes: tuple[int, ...]
+    pi: tuple[Floats, ...]
+
+    @property
+    def top(self) -> int:
+        """The level of all images."""
+        return len(self.prefixes) - 1
+
+
+def make_ladder(frame: Frame, prefixes: tuple[int, ...]) -> Ladder:
+    """Return the ladder of these levels."""
+    return Ladder(frame, prefixes, tuple(inclusion(frame.sizes, n)[:n] for n in prefixes))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What `estimate` gets, see there."""
+
+    ladder: Ladder
+    reference: NDArray[np.floating]
+    values: Sequence[NDArray[np.floating]]
+
+    def columns(self, points: Ints, n: int) -> Floats:
+        """Return the first n values of some points, float64 [n, points]; point -1 is theta*."""
+        return _columns([*self.values, self.reference], points, n)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Points estimated so far, best first: `points` [K] (-1 is theta*), means [K] and their covariances [K, K]."""
+
+    points: Ints
+    means: Floats
+    covariances: Floats
+
+
+def estimate(
+    ladder: Ladder, standing: Standing, reference: NDArray[np.floating], values: Sequence[NDArray[np.floating]]
+) -> Estimates:
+    """Return means over all images, with variances, of every point that has values.
+
+    Level by level from the top down: x_i = [class indicators; values at theta*; values at the points of higher
+    levels], at most n / 5 of them, the highest levels first and in each the earliest promoted; mean = B m; variance =
+    B Cov(m) B' + sum noise^2. theta* has been evaluated on all images and never counts as a point.
+
+    A point with a value that is not finite has no estimate, unless it stands on the top level, and supports no other.
+
+    Args:
+        ladder: the images and the levels.
+        standing: where the G points stand.
+        reference: values at theta* [N], in the frame's order; no regressor where some are not finite.
+        values: of each point, at least as many as its level has images, in the frame's order.
+    """
+    count = len(values)
+    found = Estimates(
+        np.full(count, np.nan), np.full(count, np.inf), np.zeros((ladder.prefixes[0] if ladder.top else 0, count))
+    )
+    given, known = _Given(ladder, reference, values), _origin(exact_mean(reference))
+    for level in range(ladder.top, -1, -1):
+        points = np.flatnonzero(standing.levels == level)
+        points = points[np.argsort(standing.turns[points], kind="stable")]
+        if level == ladder.top:
+            known = _count_out(given, points, known, found)
+        elif len(points):
+            with np.errstate(all="ignore"):  # what overflows has no bar, and so goes to the top
+                known = _step(given, level, points, known, found)
+    return found
+
+
+def standard_errors(
+    ladder: Ladder, standing: Standing, means: Floats, values: Sequence[NDArray[np.floating]]
+) -> Floats:
+    """Return what a full sweep would give as the standard errors of its means [G]: sd (N - 1) / sqrt(N).
+
+    They say how far the mean of N images is from that of all images there might be; how far the estimate is from the
+    mean of the N is what bars say. Below the top the variance among images is estimated from the prefix,
+    n / (n - 1) sum d (y - mean)^2 / sum d (SSW 5.9); NaN where there is no mean.
+    """
+    found = np.full(len(means), np.nan)
+    for level in range(ladder.top):
+        points = np.flatnonzero((standing.levels == level) & np.isfinite(means))
+        n, design = ladder.prefixes[level], 1.0 / ladder.pi[level]
+        with np.errstate(all="ignore"):
+            squares = np.square(_columns(values, points, n) - means[points])
+            found[points] = np.sqrt(design @ squares / design.sum() * (n / (n - 1)) / ladder.frame.images)
+    for point in np.flatnonzero(standing.levels == ladder.top).tolist():
+        found[point] = mean_and_error(np.asarray(values[point], np.float64))[1]
+    return found
+
+
+def _columns(values: Sequence[NDArray[np.floating]], points: Ints, n: int) -> Floats:
+    """Return the first n values of some points, float64 [n, points]."""
+    columns = np.empty((n, len(points)))
+    for column, point in enumerate(points.tolist()):
+        columns[:, column] = values[point][:n]
+    return columns
+
+
+def _origin(mean: float) -> _Known:
+    """Return theta* as known without error; nothing, where its mean is not finite."""
+    points = np.full(int(np.isfinite(mean)), -1)
+    return _Known(points, np.full(len(points), mean), np.zeros((len(points),) * 2))
+
+
+def _count_out(given: _Given, points: Ints, known: _Known, found: Estimates) -> _Known:
+    """Fill in the points whose values are all there, and return the finite ones as known without error."""
+    found.means[points] = [exact_mean(given.values[point]) for point in points]
+    found.variances[points] = 0.0
+    points = points[np.isfinite(found.means[points])]
+    return _extended(
+        known, points, found.means[points], np.zeros((len(known.points), len(points))), np.zeros((len(points),) * 2)
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The regressors of a level: x [n, k] and B's way to it; `used` [j]: which of the known points are the last j."""
+
+    calibration: Calibration
+    regressors: Floats
+    pi: Floats
+    used: Ints
+
+
+def _step(given: _Given, level: int, points: Ints, known: _Known, found: Estimates) -> _Known:
+    """Fill in the points of a level below the top, and return what is known with them."""
+    columns = given.columns(points, given.ladder.prefixes[level])
+    finite = np.isfinite(columns).all(axis=0)
+    points, columns = points[finite], columns[:, finite]
+    step = _support(given, level, known)
+    b = step.calibration.coefficients(columns)
+    errors = noise(step.calibration, step.pi, columns - step.regressors @ b)
+    b_known = b[len(b) - len(step.used) :]
+    with_known = b_known.T @ known.covariances[step.used]
+    through_known = with_known[:, step.used] @ b_known
+    found.means[points] = step.calibration.weights @ columns
+    found.variances[points] = through_known.diagonal() + np.square(errors).sum(axis=0)
+    found.noise[:, points] = errors[: given.ladder.prefixes[0]]
+    if level == 0:
+        return known
+    return _extended(known, points, found.means[points], with_known.T, through_known + errors.T @ errors)
+
+
+def _support(given: _Given, level: int, known: _Known) -> _Step:
+    """Calibrate the prefix n on its strata and on as many of the known points as it can bear."""
+    ladder = given.ladder
+    frame, n, pi = ladder.frame, ladder.prefixes[level], ladder.pi[level]
+    indicators, shares = strata(frame.classes[:n], frame.classes, max(1, n // PER_STRATUM))
+    borne = slice(0, max(0, n // PER_REGRESSOR - len(shares)))
+    regressors = np.hstack([indicators, given.columns(known.points[borne], n)])
+    calibration = calibrate(regressors, 1.0 / pi, np.concatenate([shares, known.means[borne]]))
+    kept = calibration.kept
+    return _Step(calibration, regressors[:, kept], pi, kept[kept >= len(shares)] - len(shares))
+
+
+def _extended(known: _Known, points: Ints, means: Floats, crossed: Floats, covariances: Floats) -> _Known:
+    """Add points with their covariances [P, P] among themselves and `crossed` [K, P] with those known before."""
+    block = np.block([[known.covariances, crossed], [crossed.T, covariances]])
+    return _Known(np.concatenate([known.points, points]), np.concatenate([known.means, means]), block)

@@ -4,7 +4,7 @@
     while requests := rounds.next():
         for request in requests:                     # in any order, on any rank
             rounds.take(request, evaluate(request.point, frame.order[request.start : request.stop]))
-    loss = rounds.loss()
+    loss = rounds.estimates(LOSS)["loss"]
 
 What is asked for depends on the results alone, never on the order in which they arrived.
 """
@@ -17,10 +17,9 @@ import numpy as np
 from landscape_mpi.metrics.base import Bars, Metric, Result
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.sampling.levels import FULLEST, all_images_because, prefixes
+from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
-from landscape_mpi.sampling.plan import Promotion, outlook, promotions, stand
-from landscape_mpi.sampling.staircase import Estimates, Standing, estimate, make_ladder, standard_errors
+from landscape_mpi.sampling.plan import FULLEST, Promotion, all_images_because, outlook, prefixes, promotions, stand
 
 
 @dataclass(frozen=True)

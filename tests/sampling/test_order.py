@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from landscape_mpi.sampling.levels import all_images_because, first_level, prefixes
 from landscape_mpi.sampling.order import image_order, image_sizes, inclusion, make_frame, uniforms
+from landscape_mpi.sampling.plan import all_images_because, first_level, prefixes
 
 SIZES = st.integers(1, 60).flatmap(lambda n: arrays(np.float64, n, elements=st.floats(0.5, 1000)))
 FIRST_HASHES = [104003916602523, 2175681743263001, 1003634882753029]
