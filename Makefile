@@ -26,10 +26,10 @@ demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no
 	@$(run) bash tools/demo.sh
 
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
-	$(run) python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 $(ARGS)
 
-test-fast: setup ## the tests that take no more than seconds
-	$(run) python -m pytest -n 2 -m "not slow" $(ARGS)
+test-fast: setup ## the tests that take no more than two seconds each and start no mpirun, in a minute
+	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts
 	$(run) ruff check $(python_files)

@@ -198,6 +198,7 @@ def test_another_network_is_not_gone_on_with(network, tmp_path):
     assert not np.array_equal(fresh.loss(), sweep(network, quiet=True).loss())
 
 
+@pytest.mark.slow
 def test_importing_the_package_brings_neither_torch_nor_mpi_nor_matplotlib():
     program = (
         "import sys, landscape_mpi, landscape_mpi.plot;"
@@ -210,6 +211,7 @@ def test_importing_the_package_brings_neither_torch_nor_mpi_nor_matplotlib():
     assert run.stdout.strip() == "[] True True landscape_mpi.api.run True"
 
 
+@pytest.mark.slow
 def test_a_sweep_alone_starts_no_mpi(tmp_path):
     program = (
         "import sys, landscape_mpi; from support import tiny; network, data = tiny.network(), tiny.data(None, 'train');"

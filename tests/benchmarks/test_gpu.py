@@ -19,6 +19,7 @@ def run(checkout, *arguments):
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_without_a_device_it_says_so_and_measures_nothing(checkout, tmp_path):
     found = run(checkout, "--json", str(tmp_path / "gpu.json"))
     assert (found.returncode, found.stderr) == (0, "")

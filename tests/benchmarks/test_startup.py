@@ -31,6 +31,7 @@ def test_steps_add_up_to_the_first_point_of_all_ranks(startup):
     assert [step.cpu for step in found[:-1]] == pytest.approx([1.0] * (len(found) - 1))
 
 
+@pytest.mark.slow
 def test_every_step_is_noted_in_a_real_sweep(startup, checkout, tmp_path):
     moments = tmp_path / "moments"
     moments.mkdir()

@@ -18,6 +18,7 @@ from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.save import save
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import bowl, write, write_foreign
+from support.launch import PLOT, launch
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
 
@@ -34,8 +35,7 @@ def line(tmp_path):
 
 def plot(*arguments):
     """Run the real command."""
-    command = [sys.executable, "-m", "landscape_mpi.plot", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return launch(*arguments, program=PLOT)
 
 
 def mistake(capsys, *arguments):

@@ -21,6 +21,7 @@ def outcomes(staircase, emulation):
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "draws", "used"), [(0.1, 12, 0.02), (0.05, 8, 0.03), pytest.param(0.02, 6, 0.1, marks=pytest.mark.slow)]
 )
@@ -56,6 +57,7 @@ def test_an_estimator_with_bars_half_as_wide_fails_its_audit(outcomes, monkeypat
     assert sum(outcome.audit.passed for outcome in outcomes(0.05, 4)) <= 1
 
 
+@pytest.mark.slow
 def test_an_order_that_puts_easy_images_first_fails_the_audit(outcomes, emulation):
     """Easy at a point between the minimum and the edge: losses at theta* are a regressor, and would undo the harm."""
     hardness = np.repeat(emulation.losses[len(emulation.losses) // 2 + 4], emulation.copies)

@@ -76,6 +76,7 @@ def test_a_job_whose_rank_died_queues_itself_again_until_nothing_new_is_done(scr
     assert not list(tmp_path.glob(".landscape-7.deaths"))
 
 
+@pytest.mark.slow
 def test_exit_code_1_of_another_reason_queues_nothing(script, tmp_path):
     job = tiny_job(tmp_path, model__build="tiny:Dropping", model__checkpoint="dropping.pt")
     torch.save(tiny.Dropping().state_dict(), tmp_path / "dropping.pt")
@@ -83,6 +84,7 @@ def test_exit_code_1_of_another_reason_queues_nothing(script, tmp_path):
     assert (code, said) == (1, ""), log
 
 
+@pytest.mark.slow
 def test_how_far_a_job_has_got_grows_with_its_points(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [0, 1, 3]})
     assert progress(["sweep", str(job)]) == 0

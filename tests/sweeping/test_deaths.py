@@ -79,6 +79,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
     assert results(surface) == undisturbed[sampled]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ranks"), CASES)
 def test_a_point_at_which_two_ranks_died_is_marked_failed_and_tried_last_by_the_next_run(tmp_path, name, ranks):
     job = tiny_job(tmp_path, **DEADLY, output__file=name)
@@ -113,6 +114,7 @@ def test_a_sampled_sweep_goes_on_without_such_a_point(tmp_path):
     assert finish(begin(job, ranks=None, TINY_SLEEP="0"), 60).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stop_in_time_and_a_kill_of_everything_note_nothing(tmp_path, number):
     job, surface = tiny_job(tmp_path, **GRID), tmp_path / "surface.h5"

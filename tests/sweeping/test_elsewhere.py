@@ -20,6 +20,7 @@ def stopped(surface, *points):
             file["status"][point] = 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [None, pytest.param(2, marks=[pytest.mark.mpi, pytest.mark.slow])])
 def test_it_is_told_and_kept_by_point(tmp_path, ranks):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
@@ -39,6 +40,7 @@ def test_it_is_told_and_kept_by_point(tmp_path, ranks):
         assert part in launch("info", surface).stdout
 
 
+@pytest.mark.slow
 def test_a_surface_begun_by_an_older_version_is_known_by_its_attributes(tmp_path):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
     launch("sweep", job)
@@ -56,6 +58,7 @@ def test_a_surface_begun_by_an_older_version_is_known_by_its_attributes(tmp_path
     assert notes[0].startswith(b"computed otherwise than points before: device=")
 
 
+@pytest.mark.slow
 def test_a_sampled_surface_says_who_was_last_at_a_point(tmp_path):
     job, surface = tiny_job(tmp_path, **SAMPLED), tmp_path / "surface.h5"
     assert launch("sweep", job).returncode == 0

@@ -69,6 +69,7 @@ def test_a_disk_without_space_shows_when_the_file_is_created(tmp_path, disk, und
     assert results(surface) == results(undisturbed / "surface.h5")
 
 
+@pytest.mark.slow
 def test_a_surface_has_all_its_space_from_the_start(tmp_path, disk, undisturbed):
     surface = shutil.copy(undisturbed / "half.h5", disk.folder / "surface.h5")
     disk.resize(disk.used() + 4)  # for the lock

@@ -163,6 +163,7 @@ def test_repeats_make_a_file_for_each_seed(tmp_path):
     assert second == results(tmp_path / "surface.h5")
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_another_sweep(tmp_path):
     launch("sweep", tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}))
     other = tiny_job(tmp_path, grid={"alpha": [-1, 1, 4]})
@@ -174,6 +175,7 @@ def test_overwrite_replaces_another_sweep(tmp_path):
     assert done(tmp_path / "surface.h5") == 4
 
 
+@pytest.mark.slow
 def test_points_marked_as_done_without_numbers_are_told_and_computed_again(tmp_path, undisturbed):
     """As a power cut leaves them; the last one is taken back in the file before anything else is written."""
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
@@ -191,6 +193,7 @@ def test_points_marked_as_done_without_numbers_are_told_and_computed_again(tmp_p
     assert results(surface) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True])
 def test_damaged_directions_of_a_surface_of_ours_are_refused(tmp_path, older):
     """An older surface has the fingerprint of its whole plane alone."""

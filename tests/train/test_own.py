@@ -16,6 +16,7 @@ from support.launch import launch
 JOBS = Path(__file__).resolve().parents[2] / "jobs" / "own"
 
 
+@pytest.mark.slow
 def test_the_example_learns_and_its_minimum_is_at_the_centre(tmp_path):
     shutil.copytree(JOBS, tmp_path / "jobs" / "own")
     job = tmp_path / "jobs" / "own" / "job.yaml"

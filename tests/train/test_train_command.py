@@ -44,6 +44,7 @@ def undisturbed(tmp_path_factory):
     return bits(folder / "nets" / "job")
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_and_by_a_limit_it_goes_on_with_the_same_bits(tmp_path, undisturbed):
     job, folder = train_job(tmp_path), tmp_path / "nets" / "job"
     process = begun(folder, 1, job, env=SLOW)
