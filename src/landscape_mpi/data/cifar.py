@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -65,8 +65,26 @@ def read_cifar10(root: Path, split: str, limit: int | None = None) -> tuple[Byte
     layout = _find_layout(root, split)
     files = layout.files(root, split)
     wanted = min(limit or BATCH_IMAGES * len(files), BATCH_IMAGES * len(files))
-    images, labels = _gather((_read(layout, path) for path in files), wanted)
-    return images.reshape(-1, 3, 32, 32), labels, _notes(files, split, len(images), wanted)
+    rows, labels, filled = np.empty((wanted, PIXELS), np.uint8), np.empty(wanted, np.uint8), 0
+    for path in files:
+        if filled == wanted:
+            break
+        try:
+            batch = layout.read(path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(path, f"cannot be read ({reason})", expected="a batch of CIFAR-10") from error
+        part = slice(filled, min(wanted, filled + len(batch[0])))
+        filled = part.stop
+        rows[part], labels[part] = (array[: filled - part.start] for array in batch)
+    notes: tuple[str, ...] = ()
+    if filled < wanted:
+        rows, labels = rows[:filled].copy(), labels[:filled].copy()
+    if filled < wanted or len(files) < len(BATCH_NAMES[split]):
+        names = ", ".join(path.name for path in files) + (" alone" if len(files) == 1 else "")
+        total = BATCH_IMAGES * len(BATCH_NAMES[split])
+        notes = (f"{names}: {filled} of {total} {'training' if split == 'train' else 'test'} images",)
+    return rows.reshape(-1, 3, 32, 32), labels, notes
 
 
 def _find_layout(root: Path, split: str) -> Layout:
@@ -86,34 +104,6 @@ def _find_layout(root: Path, split: str) -> Layout:
         f"{root} holds neither cifar-10-batches-py nor cifar-10-batches-bin with a batch in it",
         remedy="name the folder that holds one of them, or get one with `fetch cifar10`",
     )
-
-
-def _read(layout: Layout, path: Path) -> Batch:
-    try:
-        return layout.read(path)
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror or error})", expected="a batch of CIFAR-10") from error
-
-
-def _gather(batches: Iterable[Batch], wanted: int) -> Batch:
-    """Return the first `wanted` rows and labels, or all there are; holds one batch more at a time."""
-    rows, labels = np.empty((wanted, PIXELS), np.uint8), np.empty(wanted, np.uint8)
-    filled = 0
-    for batch_rows, batch_labels in batches:
-        part = slice(filled, min(wanted, filled + len(batch_rows)))
-        filled = part.stop
-        rows[part], labels[part] = (array[: filled - part.start] for array in (batch_rows, batch_labels))
-        if filled == wanted:
-            return rows, labels
-    return rows[:filled].copy(), labels[:filled].copy()
-
-
-def _notes(files: list[Path], split: str, images: int, wanted: int) -> tuple[str, ...]:
-    if len(files) == len(BATCH_NAMES[split]) and images == wanted:
-        return ()
-    names = ", ".join(path.name for path in files) + (" alone" if len(files) == 1 else "")
-    total = BATCH_IMAGES * len(BATCH_NAMES[split])
-    return (f"{names}: {images} of {total} {'training' if split == 'train' else 'test'} images",)
 
 
 def _read_python_batch(path: Path) -> Batch:
@@ -247,26 +237,22 @@ def _scratch_folder(root: Path) -> Iterator[Path]:
 
 
 def _download(url: str, md5: str, path: Path, report: Report) -> None:
+    """Write what a URL gives to a file, with a line for each tenth, and check its md5."""
     digest = hashlib.md5(usedforsecurity=False)
-    with _blaming_network(url), urlopen(url, timeout=TIMEOUT) as response, path.open("wb") as file:
-        total = int(response.headers.get("Content-Length", 0))
-        report(f"downloading {url} ({total / 1e6:.0f} MB)")
-        for chunk in _reported(_chunks(response), total, report):
-            digest.update(chunk)
-            file.write(chunk)
-    if digest.hexdigest() != md5:
-        raise UserError(
-            "fetch",
-            f"{url} gave a file with md5 {digest.hexdigest()}",
-            expected=md5,
-            remedy="nothing was kept, try again or get the archive by other means",
-        )
-
-
-@contextmanager
-def _blaming_network(url: str) -> Iterator[None]:
+    done, tenths = 0, 1
     try:
-        yield
+        with urlopen(url, timeout=TIMEOUT) as response, path.open("wb") as file:
+            total = int(response.headers.get("Content-Length", 0))
+            report(f"downloading {url} ({total / 1e6:.0f} MB)")
+            while chunk := response.read(CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+                done += len(chunk)
+                if total and done * 10 >= total * tenths:
+                    report(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
+                    tenths = done * 10 // total + 1
+        if done < total:
+            raise ConnectionError(f"the transfer broke off after {done:,} of {total:,} bytes")
     except (OSError, HTTPException, ValueError) as error:
         raise UserError(
             "fetch",
@@ -277,24 +263,13 @@ def _blaming_network(url: str) -> Iterator[None]:
                 f" holds {FOLDER}",
             ),
         ) from error
-
-
-def _chunks(response: IO[bytes]) -> Iterator[bytes]:
-    while chunk := response.read(CHUNK):
-        yield chunk
-
-
-def _reported(chunks: Iterator[bytes], total: int, report: Report) -> Iterator[bytes]:
-    """Pass the chunks on with a line for each tenth; raise ConnectionError if they are less than `total`."""
-    done, tenths = 0, 1
-    for chunk in chunks:
-        done += len(chunk)
-        yield chunk
-        if total and done * 10 >= total * tenths:
-            report(f"{done / 1e6:.0f} of {total / 1e6:.0f} MB")
-            tenths = done * 10 // total + 1
-    if done < total:
-        raise ConnectionError(f"the transfer broke off after {done:,} of {total:,} bytes")
+    if digest.hexdigest() != md5:
+        raise UserError(
+            "fetch",
+            f"{url} gave a file with md5 {digest.hexdigest()}",
+            expected=md5,
+            remedy="nothing was kept, try again or get the archive by other means",
+        )
 
 
 def _extract(archive: Path, folder: Path) -> None:

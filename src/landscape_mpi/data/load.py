@@ -108,18 +108,23 @@ def _stack(found: Any, choice: Choice) -> tuple[Rows, Rows, int]:
     numbers = range(which.stop) if isinstance(which, slice) else which.tolist()
     if not numbers:
         raise ValueError("its data set is empty; expected at least one example")
-    stacked = [
-        _each(part, lambda array: _room(len(numbers), _item_tensor(array))) for part in _pair_of(found, numbers[0])
-    ]
+
+    def room(array: object) -> Tensor:
+        first = _item_tensor(array)
+        return torch.empty((len(numbers), *first.shape), dtype=first.dtype)
+
+    stacked = [_each(part, room) for part in _pair_of(found, numbers[0])]
     for place, index in enumerate(numbers):
         for whole, part in zip(stacked, _pair_of(found, index), strict=True):
             for tensor, array in zip(_arrays(whole), _arrays(part), strict=True):
-                _put(tensor, place, index, _item_tensor(array))
+                item = _item_tensor(array)
+                if item.shape != tensor.shape[1:] or item.dtype != tensor.dtype:
+                    raise ValueError(
+                        f"item {index} of its data set has shape {list(item.shape)} and {item.dtype}; expected "
+                        f"{list(tensor.shape[1:])} and {tensor.dtype} as the first has"
+                    )
+                tensor[place] = item
     return stacked[0], stacked[1], len(found)
-
-
-def _room(count: int, first: Tensor) -> Tensor:
-    return torch.empty((count, *first.shape), dtype=first.dtype)
 
 
 def _pair_of(found: Any, index: int) -> tuple[Any, Any]:
@@ -136,15 +141,6 @@ def _item_tensor(part: object) -> Tensor:
             "give the data set a transform that makes them"
         )
     return torch.as_tensor(part).detach()
-
-
-def _put(whole: Tensor, place: int, index: int, part: Tensor) -> None:
-    if part.shape != whole.shape[1:] or part.dtype != whole.dtype:
-        raise ValueError(
-            f"item {index} of its data set has shape {list(part.shape)} and {part.dtype}; expected "
-            f"{list(whole.shape[1:])} and {whole.dtype} as the first has"
-        )
-    whole[place] = part
 
 
 def _as_classes(targets: Tensor) -> Tensor:

@@ -132,7 +132,10 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     Raises:
         UserError: If the file is too large, truncated, names anything it may not, or holds no dictionary.
     """
-    data = _read_at_most(path, MAX_BYTES)
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(path, f"is larger than {MAX_BYTES:,} bytes", expected="one batch of at most 10,000 images")
     try:
         refuse_hostile_pickle(data)
         content = _Unpickler(data, path).load()
@@ -150,14 +153,6 @@ def read_pickled_batch(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise UserError(path, f"holds a {type(content).__name__}", expected="a dictionary with data and labels")
     return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}
-
-
-def _read_at_most(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise UserError(path, f"is larger than {limit:,} bytes", expected="one batch of at most 10,000 images")
-    return data
 
 
 class _Unpickler(pickle.Unpickler):
