@@ -98,7 +98,7 @@ class UserError(Exception):
     def __init__(
         self,
         key: "Text | PurePath",
-        found: "Text" = "",
+        found: "Text",
         expected: "Text" = "",
         remedy: "Text" = "",
         *,
@@ -131,8 +131,6 @@ class UserError(Exception):
     def _joined(self, called: Calls) -> str:
         parts = (self.key, self.found, self.expected, self.remedy)
         key, found, expected, remedy = (render(part, called) for part in parts)
-        if not found:  # a whole sentence
-            return key
         sentence = "".join(f"{part}: " for part in (self.place, key) if part) + found
         if expected:
             sentence += f"; expected {expected}"

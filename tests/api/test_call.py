@@ -37,7 +37,7 @@ def test_the_text_of_the_job_says_what_the_arguments_say(low, width, points, see
     axis = [low, np.float64(low + width), np.int64(points)]
     made = job(
         grid={"alpha": axis, "beta": axis},  # the same list twice: jobs have no aliases
-        plane={"kind": "random", "seed": seed, "trajectory": Path(path.replace("\0", "0"))},
+        plane={"kind": "random", "seed": seed, "trajectory": Path("x" + path.replace("\0", "0"))},
         loss=name,
         sampling={"error": 0.1},
     )

@@ -46,7 +46,7 @@ def silent(*_):
 
 
 def refuses(text):
-    raise UserError(text)
+    raise UserError("", text)
 
 
 def disk_full(*_):

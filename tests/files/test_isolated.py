@@ -153,7 +153,7 @@ def test_a_process_that_cannot_be_had_speaks_for_no_damage(monkeypatch, surface)
 
 
 def test_exceptions_come_back_as_they_are(way):
-    with pytest.raises(UserError, match=r"^what was wrong$"):
+    with pytest.raises(UserError, match=r"^what was wrong\.$"):
         isolated([], refuses, "what was wrong")
     with pytest.raises(OSError, match="No space left") as caught:
         isolated([], disk_full)

@@ -101,7 +101,7 @@ def test_files_below_the_working_directory_are_named_from_there(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert from_here(f"{tmp_path}/a.h5: 3 of {tmp_path}/b/c.h5") == "a.h5: 3 of b/c.h5"
     assert from_here(f"{tmp_path}x/a /other{tmp_path}/a") == f"{tmp_path}x/a /other{tmp_path}/a"
-    assert str(UserError(f"no file {tmp_path}/a.pt")) == "no file a.pt"
+    assert str(UserError("", f"no file {tmp_path}/a.pt")) == "no file a.pt."
 
 
 def test_a_job_keeps_its_paths_wherever_the_working_directory_goes(tmp_path, monkeypatch):

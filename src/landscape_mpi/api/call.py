@@ -1,7 +1,6 @@
 """Turns the arguments of `landscape_mpi.sweep` into what is swept and the job that says the same; runs nothing."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -36,16 +35,6 @@ ARGUMENTS = {
     "output.file": "output",
 }
 """Keys of a job, and the arguments that stand for them where they are not called the same."""
-WORDS = (
-    (re.compile(r"(?<![\w.])evaluate\.batch\b"), "batch_size"),
-    (re.compile(r"(?<![\w.])evaluate\."), ""),
-    (re.compile(r"(?<![\w.])(data|model)\.(build|checkpoint|splits)\b"), r"\1"),
-    (re.compile(r"(?<![\w.])output\.file\b"), "output"),
-    (re.compile(r"--overwrite\b"), "overwrite=True"),
-    (re.compile(r"metrics: \[loss\]"), 'metrics=["loss"]'),
-    (re.compile(r"--(kind|metric) (\w+)"), r'\1="\2"'),
-    (re.compile(r"(?<![\w-])--(\w+)"), r"\1"),
-)
 
 
 @dataclass(frozen=True)
@@ -189,16 +178,7 @@ def in_arguments(error: UserError) -> UserError:
     """Return an error without its traceback whose sentence names arguments where it named keys and flags."""
     found = copy(error)
     found.called = argument
-    if not error.found:
-        return UserError(in_words_of_arguments(str(error)), details=error.details)
     return found
-
-
-def in_words_of_arguments(text: str) -> str:
-    """Return a sentence that has no parts yet with the names of arguments."""
-    for pattern, word in WORDS:
-        text = pattern.sub(word, text)
-    return text
 
 
 def argument(term: Term) -> str:

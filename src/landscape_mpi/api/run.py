@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.api.call import Call, argument, in_arguments, in_words_of_arguments
+from landscape_mpi.api.call import Call, argument, in_arguments
 from landscape_mpi.api.surface import Surface
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.files.paths import absolute
@@ -146,7 +146,7 @@ def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
 
     def in_words(record: logging.LogRecord) -> bool:
         words = record.msg.text if isinstance(record.msg, Line) else str(record.msg)
-        record.msg = text = in_words_of_arguments(str(Line(words, argument)))
+        record.msg = text = str(Line(words, argument))
         hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
         return record.levelno >= logging.ERROR or not hidden
 

@@ -183,9 +183,9 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
     Raises:
         UserError: If the archive cannot be had, is not the expected one, or cannot be written.
     """
-    check_folder(root, "--root")
+    check_folder(root, Flag("root"))
     folder = root / FOLDER
-    if is_there(folder, "--root"):
+    if is_there(folder, Flag("root")):
         _check_present(folder)
         report(f"{folder} is already there: nothing to do")
         return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from landscape_mpi import __version__
-from landscape_mpi.errors import Exit, UserError, out_of_memory
+from landscape_mpi.errors import Exit, Flag, UserError, out_of_memory
 from landscape_mpi.log import check_answered, console, report, say, shield
 from landscape_mpi.plot.options import HISTORY_KINDS, KINDS
 
@@ -18,7 +18,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports a mistake like every other one: a sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help.")
+        raise UserError("", message, remedy=(f"see {self.prog} ", Flag("help")))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

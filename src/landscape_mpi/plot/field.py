@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean, parse
@@ -157,17 +157,17 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        raise UserError(f"--metric: {surface.path} has no {name}{hint}; it has {listed}.")
+        raise UserError(Flag("metric"), f"{surface.path} has no {name}{hint}", remedy=f"it has {listed}")
     if name in surface.metrics:
         results = surface.metrics[name]
     else:
         results = ratio(surface) if name == RATIO else relative(surface, name.removesuffix(RELATIVE))
     done, origin, barred = surface.status == DONE, origin_of(surface), has_bars(surface, name)
     if not done.any():
-        raise UserError(f"{surface.path}: nothing to draw yet: 0 of {surface.points} points are done.")
+        raise UserError(surface.path, f"nothing to draw yet: 0 of {surface.points} points are done")
     if not np.isfinite(results).any():
         raise UserError(
-            f"{surface.path}: nothing to draw: {name} is NaN or inf at all {surface.done} points that are done."
+            surface.path, f"nothing to draw: {name} is NaN or inf at all {surface.done} points that are done"
         )
     return Field(
         surface,
@@ -202,14 +202,17 @@ def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surfa
         return surfaces
     if len(surfaces) > 1 and len(projections) != len(surfaces):
         raise UserError(
-            f"--trajectory: found {len(projections)} of them for {len(surfaces)} surfaces; expected one each, in the "
-            "same order."
+            Flag("trajectory"),
+            f"found {len(projections)} of them for {len(surfaces)} surfaces",
+            expected="one each, in the same order",
         )
     groups = [projections] if len(surfaces) == 1 else [[projection] for projection in projections]
     drawn = []
     for surface, files in zip(surfaces, groups, strict=True):
         if surface.is_line:
-            raise UserError(f"--trajectory: {surface.path} is a line; expected a plane, on which a path can be drawn.")
+            raise UserError(
+                Flag("trajectory"), f"{surface.path} is a line", expected="a plane, on which a path can be drawn"
+            )
         runs = [read_projection(file) for file in files]
         run = runs[0] if len(runs) == 1 else joined(runs, [file.stem for file in files])
         drawn.append(replace(surface, trajectory=run))

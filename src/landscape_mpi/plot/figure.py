@@ -18,7 +18,7 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot import contour, labels, line, path, style, surface3d
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import Options
@@ -93,13 +93,14 @@ def kind_of(surfaces: Sequence[Surface], asked: str | None) -> str:
     for surface in surfaces:
         size = str(surface.points) if surface.is_line else " x ".join(map(str, reversed(surface.shape)))
         if surface.is_line != (name == LINE):
-            found, fitting = ("line", LINE) if surface.is_line else ("plane", " | ".join(PLANES))
+            found, fitting = ("line", (LINE,)) if surface.is_line else ("plane", tuple(PLANES))
             raise UserError(
-                f"{surface.path}: found a {found} of {size} points, which --kind {name} cannot draw; expected --kind "
-                f"{fitting}."
+                surface.path,
+                (f"found a {found} of {size} points, which ", Flag("kind", (name,)), " cannot draw"),
+                expected=Flag("kind", fitting),
             )
         if not surface.is_line and min(surface.shape) < PLANES[name].least:
-            raise UserError(f"{surface.path}: a plane of {size} points has no area; expected --kind heat.")
+            raise UserError(surface.path, f"a plane of {size} points has no area", expected=Flag("kind", ("heat",)))
     return name
 
 
@@ -110,8 +111,12 @@ def check_levels(name: str, levels: Sequence[float] | None) -> None:
         UserError: there are levels.
     """
     if levels and (name == LINE or PLANES[name].label is None):
-        fitting = " or ".join(other for other, kind in PLANES.items() if kind.label)
-        raise UserError(f"--levels: --kind {name} has no contours; expected --kind {fitting}.")
+        first, *rest = (other for other, kind in PLANES.items() if kind.label)
+        raise UserError(
+            Flag("levels"),
+            (Flag("kind", (name,)), " has no contours"),
+            expected=(Flag("kind", (first,)), *(f" or {other}" for other in rest)),
+        )
 
 
 def compose(surfaces: Sequence[Surface], options: Options) -> Figure:

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.plot import labels, style
 from landscape_mpi.plot.field import Field, field_of
@@ -114,10 +114,12 @@ def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
     alone = len(surfaces) == 1
     name = kind_of(surfaces, _TURNING if alone and not options.kind and not surfaces[0].is_line else options.kind)
     if name == LINE:
-        raise UserError(f"--movie: {surfaces[0].path} is a line; expected planes.")
+        raise UserError(Flag("movie"), f"{surfaces[0].path} is a line", expected="planes")
     if alone and name != _TURNING:
         raise UserError(
-            f"--movie: one surface has nothing to move in --kind {name}; expected more surfaces or --kind {_TURNING}."
+            Flag("movie"),
+            ("one surface has nothing to move in ", Flag("kind", (name,))),
+            expected=("more surfaces or ", Flag("kind", (_TURNING,))),
         )
     check_levels(name, options.levels)
     return PLANES[name]
@@ -142,7 +144,9 @@ def check_format(path: Path) -> None:
         UserError: it is an MP4 and there is no ffmpeg.
     """
     if not FORMATS[path.suffix.lower()].isAvailable():
-        raise UserError(f"--movie: {path}: an .mp4 needs the program ffmpeg, found none; install it or choose a .gif.")
+        raise UserError(
+            Flag("movie"), f"{path}: an .mp4 needs the program ffmpeg, found none", remedy="install it or choose a .gif"
+        )
 
 
 def save_film(film: Film, path: Path, fps: int) -> None:
@@ -159,4 +163,4 @@ def save_film(film: Film, path: Path, fps: int) -> None:
                     writer.grab_frame()
     except (OSError, subprocess.CalledProcessError) as error:
         found = error.strerror if isinstance(error, OSError) else f"ffmpeg ended with code {error.returncode}"
-        raise UserError(f"--movie: {path}: cannot be written ({found}); choose another place.") from error
+        raise UserError(Flag("movie"), f"{path}: cannot be written ({found})", remedy="choose another place") from error

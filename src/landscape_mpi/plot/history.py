@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.paths import FILE
 from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.plot import labels, style
@@ -74,12 +74,13 @@ def are_histories(paths: Sequence[Path], kind: str | None) -> bool:
     found = [is_history(path) for path in paths]
     if any(found) and not all(found):
         history, other = paths[found.index(True)], paths[found.index(False)]
-        raise UserError(f"{other}: is no training history, {history} is one; expected one or the other in a figure.")
+        raise UserError(other, f"is no training history, {history} is one", expected="one or the other in a figure")
     what, fitting, others = ("a", HISTORY_KINDS, KINDS) if found[0] else ("no", KINDS, HISTORY_KINDS)
-    if kind in others and (found[0] or found_at(paths[0]) == FILE):
+    if kind and kind in others and (found[0] or found_at(paths[0]) == FILE):
         raise UserError(
-            f"{paths[0]}: found {what} training history, which --kind {kind} cannot draw; expected --kind "
-            f"{' | '.join(fitting)}."
+            paths[0],
+            (f"found {what} training history, which ", Flag("kind", (kind,)), " cannot draw"),
+            expected=Flag("kind", tuple(fitting)),
         )
     return found[0]
 
@@ -106,7 +107,7 @@ def read_histories(paths: Sequence[Path]) -> list[History]:
 def _history(path: Path, label: str) -> History:
     records = read_history(path)
     if not records:
-        raise UserError(f"{path}: nothing to draw: the history has no rows; expected one a checkpoint.")
+        raise UserError(path, "nothing to draw: the history has no rows", expected="one a checkpoint")
     columns = {}
     for name in (column.name for column in COLUMNS):
         try:
@@ -114,7 +115,7 @@ def _history(path: Path, label: str) -> History:
         except (TypeError, ValueError):
             values = np.empty(())
         if values.ndim != 1:
-            raise UserError(f"{path}: {name} is no row of numbers; expected history.h5 of `train`.")
+            raise UserError(path, f"{name} is no row of numbers", expected="history.h5 of `train`")
         columns[name] = np.where(np.isfinite(values), values, np.nan)
     return History(path, label, columns, records[-1].weight_histogram)
 
@@ -125,9 +126,9 @@ def compose_histories(histories: Sequence[History], options: Options) -> Figure:
     Raises:
         UserError: the options do not suit them.
     """
-    for flag, found in (("--metric", options.metric), ("--levels", options.levels), ("--caption", options.captions)):
+    for flag, found in (("metric", options.metric), ("levels", options.levels), ("caption", options.captions)):
         if found:
-            raise UserError(f"{flag}: figures of training histories have none; leave it out.")
+            raise UserError(Flag(flag), "figures of training histories have none", remedy="leave it out")
     count, draw = PICTURES[options.kind or DEFAULT]
     with mpl.rc_context(style.RC):
         figure, axes = panels(count, style.LINE_PANEL, 0, None)
@@ -159,7 +160,7 @@ def draw_norm(axes: Sequence[Axes], histories: Sequence[History], options: Optio
     norms = [history.columns["weight_norm"] for history in histories]
     for history, values in zip(histories, norms, strict=True):
         if np.isnan(values).all():
-            raise UserError(f"{history.path}: holds no norms of weights: an older version wrote it; train again.")
+            raise UserError(history.path, "holds no norms of weights: an older version wrote it", remedy="train again")
     _curves(axes[0], histories, norms, "-")
     _dress(axes[0], "norm of the weights", _finite(histories, norms), options)
     _legend(axes[0], _names(histories))
@@ -204,7 +205,7 @@ def _finite(histories: Sequence[History], columns: Sequence[Values]) -> Values:
     every = np.concatenate([np.empty(0), *columns])
     values: Values = every[np.isfinite(every)]
     if not values.size:
-        raise UserError(f"{histories[0].path}: nothing to draw: no epoch has a finite value.")
+        raise UserError(histories[0].path, "nothing to draw: no epoch has a finite value")
     return values
 
 
@@ -227,16 +228,22 @@ def _scale_vertical(axes: Axes, values: Values, options: Options, *, log: bool) 
     low, high = options.low, options.high
     if log:
         if not (values > 0).any():
-            raise UserError("--log: no value is above 0; use --linear.")
-        for flag, end in (("--vmin", low), ("--vmax", high)):
+            raise UserError(Flag("log"), "no value is above 0", remedy=("use ", Flag("linear")))
+        for flag, end in (("vmin", low), ("vmax", high)):
             if end is not None and end <= 0:
-                raise UserError(f"{flag}: found {end:g}; a log scale needs values above 0: use --linear.")
+                raise UserError(
+                    Flag(flag), f"found {end:g}", remedy=("a log scale needs values above 0: use ", Flag("linear"))
+                )
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(number))
         axes.yaxis.set_minor_formatter(NullFormatter())
     bottom, top = axes.get_ylim()
     if not (bottom if low is None else low) < (top if high is None else high):
-        raise UserError(f"--vmin and --vmax: found {low} to {high}; expected an ascending range around the values.")
+        raise UserError(
+            (Flag("vmin"), " and ", Flag("vmax")),
+            f"found {low} to {high}",
+            expected="an ascending range around the values",
+        )
     axes.set_ylim(low, high)
 
 
@@ -260,9 +267,11 @@ def draw_weights(axes: Sequence[Axes], histories: Sequence[History], options: Op
     counts = []
     for history in histories:
         if history.counts is None:
-            raise UserError(f"{history.path}: holds no histograms of weights: an older version wrote it; train again.")
+            raise UserError(
+                history.path, "holds no histograms of weights: an older version wrote it", remedy="train again"
+            )
         if (history.counts < 0).any() or not history.counts.any():
-            raise UserError(f"{history.path}: its last histogram counts no weights; expected history.h5 of `train`.")
+            raise UserError(history.path, "its last histogram counts no weights", expected="history.h5 of `train`")
         counts.append(history.counts)
     bars = bars_of(counts)
     colours, (panel,) = style.series_colours(len(histories)), axes

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot.field import Field
 
 Values = NDArray[np.float64]
@@ -62,8 +62,12 @@ def _triangulate(field: Field) -> Triangulation:
     # fewer than three, or all in a row
     if rows.size < 3 or np.linalg.matrix_rank(np.stack([rows - rows[0], columns - columns[0]])) < 2:
         raise UserError(
-            f"{field.surface.path}: too early for this picture: the {field.surface.done} of "
-            f"{field.surface.points} points that are done span no area yet; --kind heat shows them."
+            field.surface.path,
+            (
+                f"too early for this picture: the {field.surface.done} of {field.surface.points} points that are done "
+                "span no area yet"
+            ),
+            remedy=(Flag("kind", ("heat",)), " shows them"),
         )
     mesh = Triangulation(columns, rows)
     x, y = mesh.x[mesh.triangles], mesh.y[mesh.triangles]

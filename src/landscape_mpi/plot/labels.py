@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from matplotlib.mathtext import MathTextParser
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot.field import CURVATURE, Field
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
@@ -68,7 +68,7 @@ def panel_titles(fields: Sequence[Field], stems: Sequence[str] = ()) -> list[str
     ]
 
 
-def checked(title: str, flag: str = "--title") -> str:
+def checked(title: str, flag: str = "title") -> str:
     """Return the user's title, which may hold mathematics between dollar signs; `flag` is where it was given.
 
     Raises:
@@ -77,7 +77,9 @@ def checked(title: str, flag: str = "--title") -> str:
     try:
         MathTextParser("path").parse(title)
     except ValueError as error:
-        raise UserError(f"{flag}: found {title!r}, whose mathematics is not readable; write \\$ for a $.") from error
+        raise UserError(
+            Flag(flag), f"found {title!r}, whose mathematics is not readable", remedy="write \\$ for a $"
+        ) from error
     return title
 
 
@@ -89,8 +91,8 @@ def captioned(titles: Sequence[str], captions: Sequence[str], what: str) -> list
     """
     if captions and len(captions) != len(titles):
         count = f"{len(titles)} {what}{'s' if len(titles) > 1 else ''}"
-        raise UserError(f"--caption: found {len(captions)} for {count}; expected one a {what}, in their order.")
-    return [checked(caption, "--caption") for caption in captions] or list(titles)
+        raise UserError(Flag("caption"), f"found {len(captions)} for {count}", expected=f"one a {what}, in their order")
+    return [checked(caption, "caption") for caption in captions] or list(titles)
 
 
 def facts(fields: Sequence[Field]) -> list[str]:

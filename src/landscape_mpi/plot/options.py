@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 
 KINDS = ("contour", "filled", "heat", "surface", "line")
 """The kinds of picture of a surface."""
@@ -66,10 +66,10 @@ def parse_levels(levels_given: str | Sequence[float]) -> tuple[float, ...]:
         else:
             levels = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.") from None
+        raise UserError(Flag("levels"), f"found {text!r}", remedy=_EXPECTED) from None
     ascending = all(low < high for low, high in pairwise(levels))
     if not levels or not ascending or not all(map(math.isfinite, levels)):
-        raise UserError(f"--levels: found {text!r}; {_EXPECTED}.")
+        raise UserError(Flag("levels"), f"found {text!r}", remedy=_EXPECTED)
     if len(levels) > MOST_LEVELS:
-        raise UserError(f"--levels: {text!r} makes {len(levels)} levels; expected at most {MOST_LEVELS}.")
+        raise UserError(Flag("levels"), f"{text!r} makes {len(levels)} levels", expected=f"at most {MOST_LEVELS}")
     return levels

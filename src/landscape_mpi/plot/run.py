@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot.field import default_metric, read_given
 from landscape_mpi.plot.figure import LINE, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
@@ -36,9 +36,9 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
     sorts = {"-o": arguments.output, "--vtk": arguments.vtk, "--movie": arguments.movie, "--html": arguments.html}
     named = [flag for flag, path in sorts.items() if path]
     if len(named) > 1:  # each sort of file takes arguments that the others have no use for
-        raise UserError(f"{', '.join(named)}: expected one of them; run landscape-plot once for each.")
+        raise UserError(", ".join(named), "expected one of them", remedy="run landscape-plot once for each")
     if arguments.fps is not None and not arguments.movie:
-        raise UserError("--fps: is for films; expected --movie as well.")
+        raise UserError(Flag("fps"), "is for films", expected=(Flag("movie"), " as well"))
     if arguments.html:
         return [_page(arguments)]
     if arguments.vtk:
@@ -94,7 +94,7 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
     options = _options(arguments)
     if are_histories(arguments.surface, options.kind):
         if arguments.trajectory:
-            raise UserError(f"--trajectory: {arguments.surface[0]} is a training history; expected surfaces.")
+            raise UserError(Flag("trajectory"), f"{arguments.surface[0]} is a training history", expected="surfaces")
         figure = compose_histories(read_histories(arguments.surface), options)
         default = _beside(arguments.surface, options.kind or DEFAULT)
     else:
@@ -113,29 +113,31 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
 
 def _film(arguments: argparse.Namespace) -> Path:
     """Write a film of the surfaces; return its path."""
-    check_target(arguments.movie, FORMATS, "--movie")
+    check_target(arguments.movie, FORMATS, Flag("movie"))
     check_format(arguments.movie)
     options = _options(arguments)
-    surfaces = _surfaces(arguments, "--movie")
+    surfaces = _surfaces(arguments, Flag("movie"))
     save_film(compose_film(surfaces, as_usual(options, surfaces)), arguments.movie, arguments.fps or DEFAULT_FPS)
     return Path(arguments.movie)
 
 
 def _page(arguments: argparse.Namespace) -> Path:
     """Write one web page with everything that can be chosen on it; return its path."""
-    for flag, value in (("--kind", arguments.kind), ("--levels", arguments.levels)):
+    for flag, value in (("kind", arguments.kind), ("levels", arguments.levels)):
         if value:
-            raise UserError(f"{flag}: --html writes a page, which has no use for it; leave one of the two out.")
-    check_target(arguments.html, PAGE_ENDINGS, "--html")
-    text = html(content(_surfaces(arguments, "--html"), _options(arguments)))
-    write(arguments.html, text.encode(), "--html")
+            raise UserError(
+                Flag(flag), (Flag("html"), " writes a page, which has no use for it"), remedy="leave one of the two out"
+            )
+    check_target(arguments.html, PAGE_ENDINGS, Flag("html"))
+    text = html(content(_surfaces(arguments, Flag("html")), _options(arguments)))
+    write(arguments.html, text.encode(), Flag("html"))
     return Path(arguments.html)
 
 
-def _surfaces(arguments: argparse.Namespace, flag: str) -> list[Surface]:
+def _surfaces(arguments: argparse.Namespace, flag: Flag) -> list[Surface]:
     """Read the surfaces for a flag that has no use for training histories."""
     if are_histories(arguments.surface, arguments.kind):
-        raise UserError(f"{flag}: {arguments.surface[0]} is a training history; expected surfaces.")
+        raise UserError(flag, f"{arguments.surface[0]} is a training history", expected="surfaces")
     return read_given(arguments.surface, arguments.trajectory)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.files import paths
 from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.plot.style import RC
@@ -19,9 +19,10 @@ _FORMATS: Mapping[str, Any] = {
     ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
     ".svg": {"dpi": 300, "metadata": {"Date": None}},
 }
+OUTPUT = Either("-o", python="output")
 
 
-def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: str = "-o") -> None:
+def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: Text = OUTPUT) -> None:
     """Refuse a path that nothing can be written to, before any work is done.
 
     Raises:
@@ -29,7 +30,7 @@ def check_target(path: Path, endings: Iterable[str] = _FORMATS, flag: str = "-o"
     """
     if path.suffix.lower() not in endings:
         found = f"the ending {path.suffix!r}" if path.suffix else "no ending"
-        raise UserError(f"{flag}: {path}: found {found}; expected one of {', '.join(endings)}.")
+        raise UserError(flag, f"{path}: found {found}", expected=f"one of {', '.join(endings)}")
     paths.check_target(path, flag)
 
 
@@ -50,7 +51,7 @@ def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
     return image.getvalue()
 
 
-def write(path: Path, data: bytes, flag: str = "-o") -> None:
+def write(path: Path, data: bytes, flag: Text = OUTPUT) -> None:
     """Write the bytes of a file that a flag asked for; one that is there is replaced whole or stays.
 
     Raises:
@@ -61,5 +62,5 @@ def write(path: Path, data: bytes, flag: str = "-o") -> None:
             aside.write_bytes(data)
     except OSError as error:
         raise UserError(
-            f"{flag}: {path}: cannot be written ({error.strerror}); choose another place with {flag}."
+            flag, f"{path}: cannot be written ({error.strerror})", remedy=("choose another place with ", flag)
         ) from error

@@ -11,7 +11,7 @@ from matplotlib.colors import BoundaryNorm, Colormap, LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, Text, UserError
 from landscape_mpi.plot.field import RATIO, Field, has_ratio, ratio
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.read import Surface
@@ -177,10 +177,10 @@ def scale_of(fields: Sequence[Field], options: Options) -> Scale:
     metric = fields[0].quantity.metric
     log = _is_log(fields, values, options)
     if options.levels:
-        _check_overlap(options.levels, values, metric, "--levels")
+        _check_overlap(options.levels, values, metric, Flag("levels"))
     positive = values[values > 0] if log else values
     low, high = _ends(positive, options)
-    _check_overlap((low, high), values, metric, "--vmin and --vmax")
+    _check_overlap((low, high), values, metric, (Flag("vmin"), " and ", Flag("vmax")))
     floor = float(positive.min()) if log and values.min() <= 0 else None
     below, above = (values.min() if floor is None else floor) < low, values.max() > high
     extend: Extend = "both" if below and above else "min" if below else "max" if above else "neither"
@@ -195,7 +195,7 @@ def _is_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
     """
     positive, below = values[values > 0], int((values < 0).sum())
     first = options.levels[0] if options.levels else None
-    ends = {"--vmin": options.low, "--vmax": options.high, "--levels": first}
+    ends = {"vmin": options.low, "vmax": options.high, "levels": first}
     impossible = {flag: end for flag, end in ends.items() if end is not None and end <= 0}
     if options.log is None:
         steps = np.diff(options.levels or ())
@@ -206,10 +206,12 @@ def _is_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
     if options.log and (below or not positive.size):
         found = f"below 0 at {below} points" if below else "0 everywhere"
         metric = fields[0].quantity.metric
-        raise UserError(f"--log: {metric} is {found}; a log scale needs values above 0: use --linear.")
+        raise UserError(
+            Flag("log"), f"{metric} is {found}", remedy=("a log scale needs values above 0: use ", Flag("linear"))
+        )
     if options.log and impossible:
         flag, end = next(iter(impossible.items()))
-        raise UserError(f"{flag}: found {end:g}; a log scale needs values above 0: use --linear.")
+        raise UserError(Flag(flag), f"found {end:g}", remedy=("a log scale needs values above 0: use ", Flag("linear")))
     return options.log
 
 
@@ -221,17 +223,19 @@ def _ends(values: Values, options: Options) -> tuple[float, float]:
     if low == high and options.low is None and options.high is None:  # a constant surface gets a little room
         low, high = (0.9 * low, 1.1 * high) if low > 0 else (low - 0.5, high + 0.5)
     if not low < high:
-        raise UserError(f"--vmin and --vmax: found {low:g} to {high:g}; expected an ascending range.")
+        raise UserError(
+            (Flag("vmin"), " and ", Flag("vmax")), f"found {low:g} to {high:g}", expected="an ascending range"
+        )
     return low, high
 
 
-def _check_overlap(asked: Sequence[float], values: Values, metric: str, flag: str) -> None:
+def _check_overlap(asked: Sequence[float], values: Values, metric: str, flag: Text) -> None:
     """Refuse levels or ends that would leave an empty picture."""
     low, high = float(values.min()), float(values.max())
     if asked[0] > high or asked[-1] < low:
         raise UserError(
-            f"{flag}: {asked[0]:g} to {asked[-1]:g} lies outside the values of {metric}, "
-            f"which are {low:.3g} to {high:.3g}."
+            flag,
+            f"{asked[0]:g} to {asked[-1]:g} lies outside the values of {metric}, which are {low:.3g} to {high:.3g}",
         )
 
 

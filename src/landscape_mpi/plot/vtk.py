@@ -13,7 +13,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError, printable
+from landscape_mpi.errors import Flag, UserError, printable
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.plot.field import field_of
@@ -41,13 +41,15 @@ def check_vtk(arguments: argparse.Namespace) -> None:
     """
     path: Path = arguments.vtk
     if path.suffix.lower() != ENDING:
-        raise UserError(f"--vtk: {path}: found {path.suffix or 'no ending'}; expected {ENDING}.")
-    check_target(path, "--vtk")
+        raise UserError(Flag("vtk"), f"{path}: found {path.suffix or 'no ending'}", expected=ENDING)
+    check_target(path, Flag("vtk"))
     if len(arguments.surface) > 1:
-        raise UserError(f"--vtk: found {len(arguments.surface)} surfaces; expected one for each file.")
+        raise UserError(Flag("vtk"), f"found {len(arguments.surface)} surfaces", expected="one for each file")
     for flag in OF_FIGURES:
         if getattr(arguments, flag) is not None:
-            raise UserError(f"--vtk: found --{flag} as well, which is for figures; leave one of them out.")
+            raise UserError(
+                Flag("vtk"), ("found ", Flag(flag), " as well, which is for figures"), remedy="leave one of them out"
+            )
 
 
 def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
@@ -63,7 +65,7 @@ def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
     """
     if surface.beta is None or min(surface.shape) < 2:
         found = "a line" if surface.beta is None else f"{surface.shape[1]} x {surface.shape[0]} points"
-        raise UserError(f"--vtk: {surface.path}: found {found}, which has no area; expected a plane.")
+        raise UserError(Flag("vtk"), f"{surface.path}: found {found}, which has no area", expected="a plane")
     field = field_of(surface, options.metric)
     heights = scale_of([field], options).height(linear(field))
     files = {path: _grid(surface, heights)}
@@ -71,7 +73,7 @@ def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
         places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)
         files[path.with_suffix(PATH_ENDING)] = _line(run, places)
     for target, lines in files.items():
-        with in_words(target, "choose another place with --vtk"), atomic_write(target) as aside:
+        with in_words(target, ("choose another place with ", Flag("vtk"))), atomic_write(target) as aside:
             aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [*files]
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 
 PAGE_ENDINGS = (".html", ".htm")
 _SCRIPTS = ("surfaces.js", "scale.js", "figures.js", "curves.js", "page.js", "build.js")
@@ -44,8 +44,9 @@ def _plotly() -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise UserError(
-            "--html: the package plotly is not installed; install it with: pip install 'plotly>=5' "
-            "(it is the extra `html` of this package)."
+            Flag("html"),
+            "the package plotly is not installed",
+            remedy="install it with: pip install 'plotly>=5' (it is the extra `html` of this package)",
         ) from None
     return str(get_plotlyjs())
 

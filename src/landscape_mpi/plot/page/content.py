@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi import __version__
-from landscape_mpi.errors import UserError, printable
+from landscape_mpi.errors import Flag, UserError, printable
 from landscape_mpi.metrics.names import RELATIVE, parse
 from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.plot import labels
@@ -38,13 +38,13 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
         UserError: the surfaces do not suit each other or a page, or the options do not suit them.
     """
     if len(surfaces) > MOST_SURFACES:
-        raise UserError(f"--html: found {len(surfaces)} surfaces; expected at most {MOST_SURFACES} on a page.")
+        raise UserError(Flag("html"), f"found {len(surfaces)} surfaces", expected=f"at most {MOST_SURFACES} on a page")
     for surface in surfaces:
         if surface.is_line != surfaces[0].is_line:
-            raise UserError(f"{surface.path}: lines and planes do not mix on a page; expected one or the other.")
+            raise UserError(surface.path, "lines and planes do not mix on a page", expected="one or the other")
         if min(surface.shape) < 2:
             found = " x ".join(map(str, reversed(surface.shape)))
-            raise UserError(f"{surface.path}: {found} points have no extent; expected 2 or more along each axis.")
+            raise UserError(surface.path, f"{found} points have no extent", expected="2 or more along each axis")
     first = [field_of(surface, options.metric) for surface in surfaces]
     scale_of(first, options)
     every = [_drawable(surface) for surface in surfaces]
@@ -52,8 +52,10 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
     values = sum(surface.points * len(names) * (1 if surface.filled else 2) for surface, names in pairs)
     if values > MOST_VALUES:
         raise UserError(
-            f"--html: the surfaces hold {values} values, too many for a browser; expected at most {MOST_VALUES}: "
-            "take fewer of them, or draw figures with -o."
+            Flag("html"),
+            f"the surfaces hold {values} values, too many for a browser",
+            expected=f"at most {MOST_VALUES}",
+            remedy="take fewer of them, or draw figures with -o",
         )
     metrics = sorted((name for name in every[0] if all(name in names for names in every)), key=_rank)
     captions = labels.captioned(labels.panel_titles(first), options.captions, "surface")
