@@ -1,4 +1,4 @@
-"""An HDF5 file that one process alone writes: a disk that refuses shows as an exception; knows no schema.
+"""Writes an HDF5 file by one process, where a disk that refuses shows as an exception.
 
 A full disk leaves HDF5 with pages that it can neither write nor forget, and the process dies of it at the next chance.
 So HDF5 never hears of a refusal here; it is kept, and raised once HDF5 has done its part.

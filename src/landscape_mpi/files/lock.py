@@ -1,4 +1,4 @@
-"""One writer a file: an fcntl lock that the kernel releases when its holder dies."""
+"""Locks a file for one writer: an fcntl lock that the kernel releases when its holder dies."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Names of files and folders that a job or a command line gives: what is wrong with one, in words; opens nothing."""
+"""Checks the names of files and folders that a job or a command line gives, and says what is wrong with one."""
 
 import os
 import stat

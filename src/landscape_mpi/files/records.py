@@ -1,4 +1,4 @@
-"""Append-only files of checked records; knows nothing of what a record means, and no HDF5.
+"""Appends records with checksums to a file, and reads those that are whole.
 
 A record is its length, a checksum and its bytes. Once `append` returns it survives the death of the process. What a
 killed process left of its last record, the torn tail, is dropped by readers and cut off before anything is appended.

@@ -1,4 +1,4 @@
-"""Reading HDF5 files that somebody else may have written; knows nothing of what they should contain.
+"""Reads datasets, texts and attributes of HDF5 files that somebody else may have written.
 
 HDF5 files can point at other files of the machine (external links, external raw storage, virtual datasets).
 A reader that followed them would show the contents of those files, so every such pointer is refused.
@@ -46,7 +46,8 @@ def open_file(path: Path) -> Iterator[h5py.File]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file can raise nearly anything
-        raise UserError(path, f"the file is damaged or cannot be read ({_one_line(error)})") from error
+        words = " ".join(str(error).split()).rstrip(".")
+        raise UserError(path, f"the file is damaged or cannot be read ({words})") from error
 
 
 def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
@@ -149,7 +150,3 @@ def inside(dataset: h5py.Dataset) -> h5py.Dataset:
 
 def _bytes(member: h5py.Dataset | h5py.Group) -> int:
     return Path(member.file.filename).stat().st_size
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".")

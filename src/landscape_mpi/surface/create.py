@@ -1,12 +1,10 @@
-"""A new surface file, whole or not at all: made aside, really allocated, made durable, then renamed."""
+"""Creates a surface file, whole or not at all: under another name, really allocated, made durable, then renamed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, Key, UserError
 from landscape_mpi.files.atomic import atomic_write, reason
@@ -16,7 +14,7 @@ from landscape_mpi.files.paths import FILE, NOTHING, found
 from landscape_mpi.metrics.names import dtype_of
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.platforms import create_platforms
-from landscape_mpi.surface.schema import LONGEST, NOT_YET, SCHEMA, Direction, NewSurface
+from landscape_mpi.surface.schema import LONGEST, NOT_YET, SCHEMA, NewSurface
 from landscape_mpi.surface.trajectory import write_trajectory
 
 
@@ -90,59 +88,42 @@ def _is_ours(path: Path) -> bool:
 
 
 def _fill(file: h5py.File, new: NewSurface) -> None:
-    shape = new.shape
-    axes = _scales(file, new)
-    results = {name: np.full(shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results}
-    books = {
-        "status": np.full(shape, NOT_YET, np.uint8),
-        "seconds": np.full(shape, np.nan),
-        "rank": np.full(shape, -1, np.int32),
-        "error": np.zeros(shape, f"S{LONGEST}"),
-    }
-    for name, values in (results | books).items():
-        dataset = file.create_dataset(name, data=values)
-        for axis, scale in enumerate(axes):
-            dataset.dims[axis].attach_scale(scale)
-    create_platforms(file, shape)
-    _scalars(file, new.job)
-    given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
-    directions = {group: direction for group, direction in given.items() if direction is not None}
-    for group, direction in directions.items():
-        _direction(file, group, direction)
-    if new.trajectory is not None:
-        write_trajectory(file, new.trajectory)
-    _attributes(file, {"schema": SCHEMA, "directions_sha256": directions_sha256(directions), **new.attributes})
-
-
-def _scales(file: h5py.File, new: NewSurface) -> list[h5py.Dataset]:
-    """Write the coordinates as dimension scales and return them in the order of an array's axes."""
-    x = _scale(file, "xcoordinates", new.alpha)
-    return [x] if new.beta is None else [_scale(file, "ycoordinates", new.beta), x]
-
-
-def _scale(file: h5py.File, name: str, values: NDArray[np.float64]) -> h5py.Dataset:
-    scale = file.create_dataset(name, data=values)
-    scale.make_scale(name)
-    return scale
-
-
-def _scalars(file: h5py.File, job: str) -> None:
-    """Write the job and the place of all that is known only later."""
+    """Write the datasets of the points, the job, the directions and attributes, and the place of what comes later."""
+    _write_points(file, new)
+    create_platforms(file, new.shape)
     file.create_dataset("complete", data=np.uint8(0))
     file.create_dataset("finished", data=np.float64(np.nan))
     file.create_dataset("rounds", data=np.int64(0))
     # a dimension scale of its own, so that netCDF readers find every axis named
     file.create_dataset("audit", data=np.full(4, np.nan)).make_scale("audit")
-    raw = job.encode()
-    file.create_dataset("job", data=raw, dtype=h5py.string_dtype("utf-8", max(len(raw), 1)))
+    job = new.job.encode()
+    file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
+    given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
+    directions = {group: direction for group, direction in given.items() if direction is not None}
+    for group, direction in directions.items():
+        members = file.create_group(group)
+        for i, (name, values) in enumerate(direction):
+            members.create_dataset(str(i), data=np.asarray(values, np.float32)).attrs["name"] = name
+    if new.trajectory is not None:
+        write_trajectory(file, new.trajectory)
+    file.attrs.update({"schema": SCHEMA, "directions_sha256": directions_sha256(directions), **new.attributes})
 
 
-def _direction(file: h5py.File, group: str, direction: Direction) -> None:
-    members = file.create_group(group)
-    for i, (name, values) in enumerate(direction):
-        members.create_dataset(str(i), data=np.asarray(values, np.float32)).attrs["name"] = name
-
-
-def _attributes(file: h5py.File, attributes: Mapping[str, str | int | float]) -> None:
-    for name, value in attributes.items():
-        file.attrs[name] = value
+def _write_points(file: h5py.File, new: NewSurface) -> None:
+    """Write the coordinates as dimension scales, and on them every result as it is before a point is done."""
+    axes: list[h5py.Dataset] = []
+    for name, coordinates in (("xcoordinates", new.alpha), ("ycoordinates", new.beta)):
+        if coordinates is not None:
+            axes.insert(0, file.create_dataset(name, data=coordinates))
+            axes[0].make_scale(name)
+    of_points = {
+        **{name: np.full(new.shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results},
+        "status": np.full(new.shape, NOT_YET, np.uint8),
+        "seconds": np.full(new.shape, np.nan),
+        "rank": np.full(new.shape, -1, np.int32),
+        "error": np.zeros(new.shape, f"S{LONGEST}"),
+    }
+    for name, values in of_points.items():
+        dataset = file.create_dataset(name, data=values)
+        for axis, scale in enumerate(axes):
+            dataset.dims[axis].attach_scale(scale)

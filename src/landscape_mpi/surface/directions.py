@@ -94,9 +94,10 @@ def _direction(file: h5py.File, group: str) -> StoredDirection:
         raise UserError(
             "plane.path", f"{file.filename}: `{group}` holds {sorted(datasets)[:3]}", expected="`0`, `1`, ..."
         )
-    return [_member(datasets[name]) for name in names]
-
-
-def _member(dataset: h5py.Dataset) -> tuple[str | None, NDArray[np.float32]]:
-    name = untrusted.plain(dataset.attrs["name"]) if "name" in dataset.attrs else None
-    return str(name)[:LONGEST] if name is not None else None, untrusted.numbers(dataset).astype(np.float32)
+    found: StoredDirection = []
+    for place in names:
+        attributes = datasets[place].attrs
+        name = untrusted.plain(attributes["name"]) if "name" in attributes else None
+        values = untrusted.numbers(datasets[place]).astype(np.float32)
+        found.append((None if name is None else str(name)[:LONGEST], values))
+    return found

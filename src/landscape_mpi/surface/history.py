@@ -1,4 +1,4 @@
-"""The history of a training run as one HDF5 file, a row a checkpoint; knows nothing of torch."""
+"""Writes and reads the history of a training run: one HDF5 file, a row a checkpoint."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,19 +69,15 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
             for column in COLUMNS:
                 values = [getattr(record, column.name) for record in records]
                 file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))
-            _write_histograms(file, [record.weight_histogram for record in records])
+            counts = [one.weight_histogram for one in records if one.weight_histogram is not None]
+            if len(counts) == len(records):
+                # nearly all of them are 0
+                file.create_dataset(HISTOGRAM, data=np.array(counts, np.int64), compression="gzip", shuffle=True)
+                file.create_dataset("weight_edges", data=EDGES)
     except (OSError, RuntimeError) as error:
         raise UserError(
             "train.output", f"{path} cannot be written ({reason(error)})", expected="a folder with space"
         ) from error
-
-
-def _write_histograms(file: h5py.File, found: Sequence[NDArray[np.int64] | None]) -> None:
-    counts = [one for one in found if one is not None]
-    if len(counts) == len(found):
-        # nearly all of them are 0
-        file.create_dataset(HISTOGRAM, data=np.array(counts, np.int64), compression="gzip", shuffle=True)
-        file.create_dataset("weight_edges", data=EDGES)
 
 
 def is_history(path: Path) -> bool:
@@ -118,14 +113,10 @@ def _rows(path: Path) -> list[EpochRecord]:
         found = untrusted.datasets(file)
         wanted = [column.name for column in COLUMNS if column.name in found or column.default is MISSING]
         columns: dict[str, Sequence[Any]] = {name: untrusted.numbers(found[name]).tolist() for name in wanted}
-        counts = untrusted.numbers(found[HISTOGRAM]) if HISTOGRAM in found else None
-    if counts is not None:
-        columns[HISTOGRAM] = list(_checked(counts))
+        if HISTOGRAM in found:
+            counts = untrusted.numbers(found[HISTOGRAM])
+            if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
+                raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
+            columns[HISTOGRAM] = list(counts)
     rows = zip(*columns.values(), strict=True)
     return [EpochRecord(**dict(zip(columns, row, strict=True))) for row in rows]
-
-
-def _checked(counts: NDArray[Any]) -> NDArray[np.int64]:
-    if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
-        raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
-    return counts

@@ -1,4 +1,4 @@
-"""Shards -> one surface: points that are done are copied, whoever computed them, in any order and any number."""
+"""Merges shards into one surface: points that are done are copied, whoever computed them, in any order and number."""
 
 import shutil
 from collections.abc import Sequence
@@ -48,7 +48,8 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
         UserError: `path` is a shard, a shard is missing, damaged or of another experiment, or the surface cannot be
             written.
     """
-    _check_target(path)
+    if SLUG.search(path.name):  # with the target forgotten, the first shard would be taken for it
+        raise _is_shard(path)
     parts = [read_surface(shard) for shard in shards]
     check_place(path)
     with lock_surface(path):
@@ -73,12 +74,6 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
     if found := differences(one for part in (first, *others) for one in known_platforms(part)):
         notes.append(f"{path}: its points were not computed alike ({found}): {LAST_DIGITS}")
     return Merged(surface, surface.done - before, tuple(notes))
-
-
-def _check_target(path: Path) -> None:
-    """Refuse the name of a shard: with the target forgotten, the first shard would be taken for it."""
-    if SLUG.search(path.name):
-        raise _is_shard(path)
 
 
 def _is_shard(path: Path) -> UserError:
@@ -128,18 +123,11 @@ def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         arrays = {name: one[()] for name, one in found.items() if one.shape == shape and name not in SHARED}
         if platforms := read_platforms(source, shape):
             arrays[BY] = platforms.numbers
+    blank = {"error": b"", "rank": -1, BY: NOBODY}  # and else what a new surface holds of a point
     for name, values in arrays.items():
-        values[status == NOT_YET if name == "error" else status != DONE] = _blank(name, values.dtype)
+        nothing = blank.get(name, np.nan if values.dtype.kind == "f" else values.dtype.type())
+        values[status == NOT_YET if name == "error" else status != DONE] = nothing
     return {**arrays, "status": status}, platforms.texts if platforms else []
-
-
-def _blank(name: str, dtype: np.dtype[Any]) -> float | bytes:
-    """Return what a new surface holds of a point."""
-    if dtype.kind == "S":
-        return b""
-    if name == BY:
-        return NOBODY
-    return -1 if name == "rank" else np.nan if dtype.kind == "f" else 0
 
 
 def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The order in which grid points are visited: coarse to fine; knows only the shape of the grid."""
+"""Orders the points of a grid from coarse to fine, so that an unfinished surface already draws."""
 
 from itertools import product
 

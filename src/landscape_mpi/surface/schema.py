@@ -1,4 +1,4 @@
-"""Names, types and meanings of what a surface file holds; opens no file."""
+"""Defines what a surface file holds: names, types and meanings."""
 
 import math
 from collections.abc import Mapping, Sequence

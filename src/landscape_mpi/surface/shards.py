@@ -1,4 +1,4 @@
-"""A share of a grid's points, for runs that know nothing of each other, such as the tasks of a SLURM array."""
+"""Divides the points of a grid into shards, for runs that know nothing of each other, such as tasks of an array."""
 
 import re
 from collections.abc import Mapping, Sequence

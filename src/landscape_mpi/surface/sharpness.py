@@ -1,4 +1,4 @@
-"""How sharp, wide, lopsided and rough a landscape is, in numbers; knows arrays only, nothing of files.
+"""Measures how sharp, wide, asymmetric and rough a landscape is, from arrays alone.
 
 docs/sharpness.md has the formulas in words. What cannot be known is NaN.
 """

@@ -1,4 +1,4 @@
-"""The path of a training run on a plane, as a surface file holds it: `/trajectory`; knows no checkpoint."""
+"""Holds the path of a training run on a plane, and writes and reads it as `/trajectory` of a surface file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -51,13 +51,12 @@ class Trajectory:
         """Each run as a path of its own, in the order of their names."""
         if self.run is None:
             return [self]
-        return [self._only(np.flatnonzero(self.run == number), name) for number, name in enumerate(self.names)]
-
-    def _only(self, rows: NDArray[np.intp], name: str) -> "Trajectory":
-        columns: dict[str, Any] = {
-            column: values[rows] for column in _COLUMNS if (values := getattr(self, column)) is not None
-        }
-        return replace(self, **columns, run=None, names=(name,))
+        columns = {name: values for name in _COLUMNS if (values := getattr(self, name)) is not None}
+        found = []
+        for number, name in enumerate(self.names):
+            rows: dict[str, Any] = {column: values[self.run == number] for column, values in columns.items()}
+            found.append(replace(self, **rows, run=None, names=(name,)))
+        return found
 
     @property
     def drops(self) -> NDArray[np.intp]:
@@ -109,7 +108,12 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
     if not isinstance(group, h5py.Group) or not isinstance(file.get(GROUP, getlink=True), h5py.HardLink):
         raise UserError(file.filename, f"`{GROUP}` is no group of its own", expected="the columns of a path in it")
     found = untrusted.datasets(group)
-    columns = _columns(found, file.filename)
+    columns = {name: untrusted.numbers(found[name]).astype(np.float64) for name in _COLUMNS if name in found}
+    missing = set(_COLUMNS) - {"beta"} - set(columns)
+    shapes = {values.shape for values in columns.values()}
+    if missing or len(shapes) != 1 or len(shapes.pop()) != 1:
+        raise UserError(file.filename, f"`{GROUP}` does not hold columns of one length", expected=", ".join(_COLUMNS))
+    explained = np.atleast_1d(group.attrs.get(EXPLAINED, ()))
     return Trajectory(
         alpha=columns["alpha"],
         beta=columns.get("beta"),
@@ -117,7 +121,7 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
         epoch=columns["epoch"].astype(np.int64),
         train_loss=columns["train_loss"],
         lr=columns["lr"],
-        explained=_explained(group),
+        explained=tuple(map(float, explained.ravel()[:2])) if explained.dtype.kind == "f" else (),
         **_runs(group, found, columns["alpha"].size),
     )
 
@@ -140,17 +144,3 @@ def _runs(group: h5py.Group, found: Mapping[str, h5py.Dataset], size: int) -> di
             expected="each of them, from 0",
         )
     return {"run": run.astype(np.int64), "names": tuple(names)}
-
-
-def _columns(found: Mapping[str, h5py.Dataset], path: str) -> dict[str, Values]:
-    columns = {name: untrusted.numbers(found[name]).astype(np.float64) for name in _COLUMNS if name in found}
-    missing = set(_COLUMNS) - {"beta"} - set(columns)
-    shapes = {values.shape for values in columns.values()}
-    if missing or len(shapes) != 1 or len(shapes.pop()) != 1:
-        raise UserError(path, f"`{GROUP}` does not hold columns of one length", expected=f"{', '.join(_COLUMNS)}")
-    return columns
-
-
-def _explained(group: h5py.Group) -> tuple[float, ...]:
-    values = np.atleast_1d(group.attrs.get(EXPLAINED, ()))
-    return tuple(map(float, values.ravel()[:2])) if values.dtype.kind == "f" else ()

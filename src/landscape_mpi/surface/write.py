@@ -1,4 +1,4 @@
-"""Results into an existing surface file: by every rank through parallel HDF5, or by rank 0 for all."""
+"""Writes results into an existing surface file: by every rank through parallel HDF5, or by rank 0 for all."""
 
 import os
 import time
