@@ -11,10 +11,17 @@ from msgspec import NODEFAULT, Struct
 
 from landscape_mpi.job import ChannelNormalisation, Model, SweepJob, TrainJob
 from landscape_mpi.job.schema import TrainedModel
+from landscape_mpi.metrics.registry import METRICS
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n      .+)*)", re.MULTILINE)
 OFTEN_REQUIRED = {"grid": "**required**, but of `pca`"}
 """What stands for the defaults of a sweep's sections that only some planes can do without."""
+NEEDS = {
+    "nothing": "outputs and targets",
+    "classes": "targets that are classes",
+    "gradients": "a network and a loss that can be differentiated twice",
+}
+"""What a metric needs, in words."""
 
 
 def tables() -> dict[str, str]:
@@ -27,7 +34,18 @@ def tables() -> dict[str, str]:
     looser = {name: _default(field) for name, field in _section(Model).items()}
     found["model"] = _table(TrainedModel, looser)
     found["data.normalize"] = _table(ChannelNormalisation)
+    found["metrics"] = _metrics()
     return found
+
+
+def _metrics() -> str:
+    """Return what each metric writes, needs and costs, from the registry."""
+    rows = []
+    for metric in METRICS:
+        splits = ("train_", "test_") if metric.of == "examples" else ("",)
+        results = ", ".join(f"`/{split}{result.name}`" for result in metric.results for split in splits)
+        rows.append(f"| `{metric.key}` | {results} | {NEEDS[metric.needs]} | {metric.cost} |")
+    return "\n".join(["| metric | results | needs | costs beside the loss |", "|---|---|---|---|", *rows])
 
 
 def _sections(sweep: dict[str, types.Field], train: dict[str, types.Field]) -> str:

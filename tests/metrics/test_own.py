@@ -102,6 +102,14 @@ def test_a_mapping_gives_each_name_a_result_and_truth_values_are_0_and_1(network
     assert "train_acc" not in surface.metrics
 
 
+def test_a_function_of_the_notebook_is_named_by_main(network, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "largest", lambda outputs, _: outputs.amax(1), raising=False)
+    surface = sweep(network, tiny.data(None, "train"), ["loss", "__main__:largest"])
+    with torch.no_grad():
+        largest = network(tiny.data(None, "train")[0]).amax(1).double().mean().item()
+    assert surface.metrics["train_largest"][1] == pytest.approx(largest, rel=1e-6)
+
+
 def test_a_surface_without_metrics_of_its_own_says_nothing_of_them(tmp_path, network):
     path = sweep(network, tiny.data(None, "train"), ["loss"]).save(tmp_path / "s.h5").path
     with h5py.File(path) as file:

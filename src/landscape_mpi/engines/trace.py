@@ -1,7 +1,7 @@
 """Traces a network on a sample into a graph, with the shape of each node's value and what it writes into."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +77,8 @@ def trace(network: nn.Module, sample: Tensor) -> Trace:
     touched = {id(tensor) for tensor in _tensors(network) if tensor._version != versions.get(id(tensor))}
     if touched & {id(parameter) for parameter in network.parameters()}:
         raise CannotFuseError("its forward pass changes its own parameters")
-    return Trace(module, tracer.written, frozenset(touched), _through_views(tracer.written))
-
-
-def _through_views(written: Mapping[Node, frozenset[Node]]) -> bool:
-    """Whether a write reaches nodes whose tensors are not all of one shape and strides."""
-    forms = ({node.meta[FORM] for node in nodes} for nodes in written.values())
-    return any(len(of_one) > 1 for of_one in forms)
+    forms = ({node.meta[FORM] for node in nodes} for nodes in tracer.written.values())  # of what each write reaches
+    return Trace(module, tracer.written, frozenset(touched), any(len(of_one) > 1 for of_one in forms))
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

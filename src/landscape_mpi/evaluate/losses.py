@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscape_mpi.data import Rows, Split
+from landscape_mpi.data import Split
 from landscape_mpi.data.split import each, found
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plugin import check_options, is_plugin, load_plugin
@@ -132,7 +132,9 @@ def prepared(split: Split, loss: Loss) -> Split:
         f"{split.name}: {int((~counts).sum()):,} of {len(counts):,} examples have no target but {index}, which is "
         "ignored; they are left out."
     )
-    return replace(split, inputs=_rows(split.inputs, counts), targets=targets[counts], notes=tuple(notes))
+    return replace(
+        split, inputs=each(split.inputs, lambda tensor: tensor[counts]), targets=targets[counts], notes=tuple(notes)
+    )
 
 
 def _left_to_the_loss(split: Split, targets: Tensor) -> Split:
@@ -225,7 +227,11 @@ def _check_classes(split: Split, targets: Tensor, outputs: Tensor, index: int | 
             remedy=("return targets.long() from ", FROM_DATA, ", or write loss: mse for numbers to be met"),
         )
     if targets.shape[1:] != outputs.shape[2:]:
-        last = "Their last dimension comes second: [n, classes, ...]" if _classes_last(targets, outputs) else ""
+        last = (
+            "Their last dimension comes second: [n, classes, ...]"
+            if outputs.dim() > 2 and targets.shape[1:] == outputs.shape[1:-1]
+            else ""
+        )
         raise UserError(
             "loss",
             f"cross_entropy takes one class for each of the places of [n, classes, ...], and {where}",
@@ -270,13 +276,5 @@ def _check_squares(split: Split, targets: Tensor, outputs: Tensor) -> None:
         raise UserError("loss", f"mse takes targets of the outputs' shape, and {where}", remedy="change one of them")
 
 
-def _classes_last(targets: Tensor, outputs: Tensor) -> bool:
-    return outputs.dim() > 2 and targets.shape[1:] == outputs.shape[1:-1]
-
-
 def _is_whole(targets: Tensor) -> bool:
     return not (targets.is_floating_point() or targets.is_complex())
-
-
-def _rows(rows: Rows, which: Tensor) -> Rows:
-    return each(rows, lambda tensor: tensor[which])

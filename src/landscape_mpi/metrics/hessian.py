@@ -12,5 +12,5 @@ HESSIAN = Metric(
     ),
     of="point",
     needs="gradients",
-    cost="tens of products of the Hessian with a vector, each two to three evaluations of its images",
+    cost="about 300 evaluations of its images",
 )

@@ -72,7 +72,7 @@ def deviation(exact: Mapping[str, float], ours: Mapping[str, float]) -> float:
     errors = [0.0]
     for name, value in exact.items():
         other = ours[name]
-        if not name.endswith("_loss") or value == other or (math.isnan(value) and math.isnan(other)):
+        if not is_mean(name, LOSS) or value == other or (math.isnan(value) and math.isnan(other)):
             continue
         finite = math.isfinite(value) and math.isfinite(other) and value != 0
         errors.append(abs(other - value) / abs(value) if finite else math.inf)
