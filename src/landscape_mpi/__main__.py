@@ -18,33 +18,29 @@ def main() -> int:
     """
     shield()
     with console(of_command=True):
-        return _run()
+        verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
+        options, parent, text = None, None, ""
+        try:
+            from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
 
-
-def _run() -> int:
-    verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
-    options, parent, text = None, None, ""
-    try:
-        from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
-
-        options = parse(sys.argv[1:])
-        parent = _forked() if options.own_code else None
-        code = execute(options, parent)
-    except UserError as error:
-        text, code = error.told(verbose), Exit.USER
-    except MemoryError as error:
-        text, code = f"error: {out_of_memory(error)}", Exit.USER
-    except KeyboardInterrupt:
-        text, code = "interrupted; run the same command again to go on.", Exit.RUN_AGAIN
-    except BaseException:
-        if options is None:  # --help, or arguments that are none
-            raise
-        text, code = traceback.format_exc(), Exit.INTERNAL
-    if text:
-        say(text, logging.INFO if code == Exit.RUN_AGAIN else logging.ERROR)
-    if parent:
-        parent.leave(code)
-    return code
+            options = parse(sys.argv[1:])
+            parent = _forked() if options.own_code else None
+            code = execute(options, parent)
+        except UserError as error:
+            text, code = error.told(verbose), Exit.USER
+        except MemoryError as error:
+            text, code = f"error: {out_of_memory(error)}", Exit.USER
+        except KeyboardInterrupt:
+            text, code = "interrupted; run the same command again to go on.", Exit.RUN_AGAIN
+        except BaseException:
+            if options is None:  # --help, or arguments that are none
+                raise
+            text, code = traceback.format_exc(), Exit.INTERNAL
+        if text:
+            say(text, logging.INFO if code == Exit.RUN_AGAIN else logging.ERROR)
+        if parent:
+            parent.leave(code)
+        return code
 
 
 def _forked() -> Parent | None:

@@ -11,7 +11,7 @@ from landscape_mpi.sweeping.load import Experiment
 BATCH_CPU = 64
 SMALLEST, LARGEST = 64, 4096
 SAMPLE = 64
-"""Images that the memory of one is measured by."""
+"""Images by which the memory that one takes is measured."""
 SHARE = 0.5
 """Of the free memory; what is left is for the libraries' work space and for gaps that nothing fits into."""
 IN_FLIGHT = LANES + 1

@@ -43,7 +43,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepContext:
-    """One plane of a job on its way into one surface file.
+    """The sweep of one plane of a job into one surface file.
 
     Attributes:
         world: The ranks.
@@ -57,8 +57,8 @@ class SweepContext:
         engine: What evaluates points.
         batch: Images at a time, fixed with the file.
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
-        makers: Of each rank its number in the file's list of who computed points; none in an old file.
-        maker_note: What to note at points where there is no such list and others were computed otherwise.
+        platforms: The number of each rank's platform in the file's list of them; empty where an old file has no list.
+        platform_note: What to record at points where there is no such list and others have another platform.
     """
 
     world: World
@@ -72,8 +72,8 @@ class SweepContext:
     engine: Engine
     batch: int
     curvature: Curvature | None = None
-    makers: Sequence[int] = ()
-    maker_note: str = ""
+    platforms: Sequence[int] = ()
+    platform_note: str = ""
 
     @property
     def job(self) -> SweepJob:

@@ -28,7 +28,7 @@ class Deaths:
     """Who died at which points of a surface, in runs that have not been followed by a complete one."""
 
     def __init__(self, surface: Path) -> None:
-        """Read the note of a surface; what is no line of ours is passed over."""
+        """Read the note of a surface; lines that are not ours are passed over."""
         self._note = note_of(surface)
         self._lines: defaultdict[Index, list[tuple[str, str]]] = defaultdict(list)
         for line in _read(self._note).splitlines():
@@ -51,7 +51,7 @@ class Deaths:
             note(world, f"of the points at which a rank died before, {' and '.join(parts)}.")
 
     def end(self, failed: Iterable[Index]) -> None:
-        """Remember, of a run that came to its end, one death at each point that failed of it; forget all others."""
+        """Keep, at the end of a run, one death of each point that failed because of its deaths; remove all others."""
         kept = [self._lines[index][-1][0] for index in failed if self.at(index)]
         with suppress(OSError):  # a disk that refuses keeps no surface from being complete
             if kept:

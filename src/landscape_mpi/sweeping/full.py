@@ -19,7 +19,7 @@ def fill(context: SweepContext) -> Exit:
     world, job, path, missing = context.world, context.job, context.path, context.missing
     # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
     communicator = None if context.options.through_root or world.size == 1 else world.communicator
-    writer = together(world, open_writer, path, communicator, world.rank == 0, context.makers)
+    writer = together(world, open_writer, path, communicator, world.rank == 0, context.platforms)
     if job.sampling:
         for name, split in context.experiment.splits.items():
             context.log_all_images(name, all_images_because(job.sampling.error, len(split)))

@@ -83,7 +83,7 @@ class PointRunner:
     @property
     def note(self) -> str:
         """What to record of the last point: the evaluator's note, and why its last digits may differ from others'."""
-        return "; ".join(filter(None, [self.evaluator.note, self._smaller_batch, self._context.maker_note]))
+        return "; ".join(filter(None, [self.evaluator.note, self._smaller_batch, self._context.platform_note]))
 
     @property
     def _smaller_batch(self) -> str:

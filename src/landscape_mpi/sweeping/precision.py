@@ -12,7 +12,7 @@ from landscape_mpi.metrics.names import is_mean
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Losses that differ by no more than `relative` of the first and `absolute` are the same."""
+    """The largest difference of two losses that count as equal: `relative` times the first, plus `absolute`."""
 
     relative: float
     absolute: float

@@ -1,4 +1,4 @@
-"""Records who made a surface, with what and from what: the attributes of its root and the makers of its points."""
+"""Records who made a surface, with what and from what: the attributes of its root and the platforms of its points."""
 
 import json
 import os
@@ -66,8 +66,8 @@ def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str,
     }
 
 
-def maker(device: torch.device, engine: str, batch: int) -> dict[str, str]:
-    """Return what the last digits of numbers that this rank computes may depend on."""
+def platform_of(device: torch.device, engine: str, batch: int) -> dict[str, str]:
+    """Return the platform of this rank: what the last digits of its numbers may depend on, by names."""
     settings = " ".join(f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name))
     # what PyTorch's kernels use of the processor, and what else of it its libraries may use
     flags = next((set(value.split()) for name, value in _cpuinfo() if name in ("flags", "Features")), set())
@@ -82,14 +82,14 @@ def maker(device: torch.device, engine: str, batch: int) -> dict[str, str]:
     return {**found, "landscape_mpi": __version__}
 
 
-def list_makers(context: SweepContext) -> tuple[list[int], str]:
+def register_platforms(context: SweepContext) -> tuple[list[int], str]:
     """Record what each rank computes with, and say where not all points are computed alike; collective.
 
     Returns:
-        The number of each rank's maker; in an old file that has no list none, and what to note at its points.
+        The number of each rank's platform, none in an old file without a list; and what to record at points then.
     """
     world, path, found = context.world, context.path, context.found
-    mine = platform_text(together(world, maker, context.experiment.device, context.engine.name, context.batch))
+    mine = platform_text(together(world, platform_of, context.experiment.device, context.engine.name, context.batch))
     texts = world.allgather(mine)
     earlier = known_platforms(found) if found else []
     differing = differences([*earlier, *map(parse_platform, dict.fromkeys(texts))])

@@ -38,7 +38,7 @@ from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
-from landscape_mpi.sweeping.provenance import attributes, list_makers
+from landscape_mpi.sweeping.provenance import attributes, register_platforms
 from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
 
 
@@ -148,8 +148,8 @@ def _prepare(
     sampled.check_journals(context)
     if found is None:
         _create_surface(context)
-    makers, maker_note = list_makers(context)
-    return replace(context, makers=makers, maker_note=maker_note)
+    platforms, platform_note = register_platforms(context)
+    return replace(context, platforms=platforms, platform_note=platform_note)
 
 
 def _curvature(context: SweepContext) -> Curvature | None:

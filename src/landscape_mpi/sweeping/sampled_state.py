@@ -256,7 +256,7 @@ class Coordinator:
         """Take what `sampled` has opened; `identity` is that of the ranks' journals, and a shard has no plan log."""
         self.identity = identity
         self._context, self._state, self._writer, self._plan_log = context, state, writer, plan_log
-        # who computed a point; old files have no makers
+        # who computed a point; old files have no platforms
         self._work = {
             name: writer.read(name).reshape(-1) for name in ("seconds", "rank", "error", BY) if writer.has(name)
         }
@@ -305,8 +305,8 @@ class Coordinator:
         self._state.take(result.evaluated)
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], result.seconds])
         self._work["rank"][point] = result.rank
-        if self._context.makers:
-            self._work[BY][point] = self._context.makers[result.rank]
+        if self._context.platforms:
+            self._work[BY][point] = self._context.platforms[result.rank]
         if result.note:
             self._work["error"][point] = fitting(result.note)
         self._pace.count(images)
