@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape_mpi.assemble import without_tf32
 from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, start_vector
@@ -128,7 +128,12 @@ class Curvature:
             raise UserError("hessian", "no parameter to differentiate by requires a gradient", expected="at least one")
         if odd := next((name for name, leaf in network.named_parameters() if leaf.is_complex()), None):
             raise UserError("hessian", f"the parameter `{odd}` is complex", expected="real ones, so leave hessian out")
-        return Hessian(leaves, lambda images: self._loss(network, images))
+
+        def loss(images: slice) -> Tensor:
+            self.task.pause()
+            return self.task.losses_of(network, self.split, images).sum()
+
+        return Hessian(leaves, loss)
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
         """Return a product with the Hessian of the sum over some of the images, float64 [n]."""
@@ -212,10 +217,6 @@ class Curvature:
         task = replace(self.task, dtype=dtype)
         named: dict[str, Tensor] = {name: leaf for name, leaf in network.named_parameters() if leaf.requires_grad}
         return named, lambda: task.losses_of(network, self.split, images).sum()
-
-    def _loss(self, network: nn.Module, images: slice) -> Tensor:
-        self.task.pause()
-        return self.task.losses_of(network, self.split, images).sum()
 
 
 def _several(names: list[str]) -> str:

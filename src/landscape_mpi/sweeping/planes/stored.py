@@ -102,7 +102,14 @@ def resumed_plane(world: World, experiment: Experiment, known: Path | None) -> P
     if known is None or not isinstance(experiment.job.values.plane, HessianPlane | RandomPlane):
         return None
     stored = on_root(world, _own_directions, experiment, known)
-    return None if stored is None else together(world, _fitted, experiment, stored)
+    if stored is None:
+        return None
+    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
+
+    def fitted() -> list[Parameters]:
+        return [fit_direction(direction, origin, state, "its own surface") for direction in stored]
+
+    return Plane.along(origin, together(world, fitted))
 
 
 def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection] | None:
@@ -117,9 +124,3 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
     check_same(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
     held = read_directions(known, line=experiment.job.values.axes == 1)
     return [held.delta] if held.eta is None else [held.delta, held.eta]
-
-
-def _fitted(experiment: Experiment, stored: list[StoredDirection]) -> Plane:
-    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
-    directions: list[Parameters] = [fit_direction(one, origin, state, "its own surface") for one in stored]
-    return Plane.along(origin, directions)
