@@ -98,5 +98,5 @@ def test_while_bars_narrow_a_full_surface_says_so_and_shows_no_dots(make, folder
 def test_info_says_what_was_saved(sampled):
     assert share_used(sampled) == pytest.approx((62 * 400 + 4000) / (63 * 4000))
     told = describe(sampled.path)
-    assert "train_loss: at most 1.66 % of it" in told
+    assert "train_loss: at most 1.66 % of the mean" in told
     assert "11.43% of a full sweep's evaluations (1/8.75)" in told

@@ -168,7 +168,7 @@ def test_recomputed_statistics_take_the_first_1000_training_images_though_they_a
     network = updated(mixed(net=1), tiny.data(None, "train", 1200)[0][:1000])
     assert found["test_loss"][1] == pytest.approx(loss(network, "test", 1200), rel=1e-6)
     told = describe(tmp_path / "surface.h5")
-    assert "  batch norm         recompute\n    from images      1000\n" in told
+    assert "  batch norm         recompute\n    from examples    1000\n" in told
 
 
 def test_recomputed_statistics_do_not_depend_on_those_of_the_checkpoint_or_the_batch(tmp_path):

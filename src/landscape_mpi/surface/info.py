@@ -30,7 +30,7 @@ PROVENANCE = (
     ("engine", "engine"),
     ("batch", "batch"),
     ("batchnorm", "batch norm"),
-    ("batchnorm_images", "  from images"),
+    ("batchnorm_images", "  from examples"),
     ("device", "device"),
     ("seed", "seed"),
     ("cosine", "cosine"),
@@ -38,13 +38,13 @@ PROVENANCE = (
     ("eta_norm", "||eta||"),
     ("hessian_max_eig", "largest eigenvalue"),
     ("hessian_min_eig", "most negative one"),
-    ("hessian_residual", "their residual"),
+    ("hessian_residual", "Lanczos residual"),
     ("checkpoint_sha256", "checkpoint"),
-    ("train_size", "training images"),
-    ("test_size", "test images"),
+    ("train_size", "training examples"),
+    ("test_size", "test examples"),
     ("data_sha256", "data"),
     ("plane_sha256", "plane"),
-    ("trajectory_sha256", "checkpoints of it"),
+    ("trajectory_sha256", "trajectory"),
     ("git", "git"),
 )
 SHARPNESS = (
@@ -104,10 +104,10 @@ def _sampling(surface: Surface) -> Iterator[str]:
     """Yield of a sampled surface how wide its bars are, what they saved, and what the audit found."""
     for name in surface.metrics:
         if has_bars(surface, name):
-            unit = "points" if in_points(name) else "% of it"
+            unit = "points" if in_points(name) else "% of the mean"
             yield _line("95 % error bars", f"{name}: at most {widest(surface, name):.3g} {unit}")
     if share := share_used(surface):
-        yield _line("images", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
+        yield _line("examples", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
     if surface.audit:
         yield _line("audit", surface.audit.words)
 
