@@ -75,9 +75,12 @@ class Dispenser(Generic[Piece, Result]):
             self.stopped = self.stopped or bool(self._stop.reason)
             if self.stopped:
                 return None
-            if (piece := self._next()) is not None:
-                self._out[rank].append(piece)
-                return piece
+            queue = self._todo or self._again
+            if not queue and not any(self._out.values()):
+                queue = self._suspects
+            if queue:
+                self._out[rank].append(queue[0])
+                return queue.popleft()
             # a piece that is out may come back, or more may come
             pending = not self._over or bool(self._suspects) or (self._handlers.tolerant and self._unfinished)
             return LATER if pending else None
@@ -118,12 +121,6 @@ class Dispenser(Generic[Piece, Result]):
                 self._handlers.failed(piece, "; ".join(deaths))
             else:
                 (self._suspects if deaths else self._todo).append(piece)
-
-    def _next(self) -> Piece | None:
-        for queue in (self._todo, self._again):
-            if queue:
-                return queue.popleft()
-        return self._suspects.popleft() if self._suspects and not any(self._out.values()) else None
 
     @property
     def _unfinished(self) -> bool:

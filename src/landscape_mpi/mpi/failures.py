@@ -274,6 +274,7 @@ def _how(status: int) -> str:
 
 
 def _say(text: str) -> None:
+    """Write a line on standard error by its descriptor: nothing of Python's may keep this process waiting."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode(errors="replace"))
 
