@@ -1,1 +1,1 @@
-"""Sweeps: a job computed by many ranks into its surface file."""
+"""Sweeps a job: many ranks compute its points into its surface file."""

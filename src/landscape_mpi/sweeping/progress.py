@@ -1,4 +1,4 @@
-"""Shows how far a sweep is: a line written over on a terminal, a line now and then in a file."""
+"""Counts what a sweep has done, at what rate, and how much longer it takes; shown as a line of progress."""
 
 import time
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import torch
 from landscape_mpi.job import HessianPlane, Plane, SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import RandomDirections
-from landscape_mpi.sweeping.load import Named, load_experiment
+from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes import hessian
 from landscape_mpi.sweeping.planes.build import BUILDERS, build_plane, output_path, repeats
 from support.jobs import tiny_job
@@ -16,7 +16,7 @@ from support.jobs import tiny_job
 
 def loaded(folder, plane):
     job = load_job(tiny_job(folder, plane=plane), SweepJob)
-    return job, load_experiment(job, Named(job), "cpu", Solo())
+    return job, load_experiment(job, JobSource(job), "cpu", Solo())
 
 
 def test_each_kind_of_plane_has_a_builder():
