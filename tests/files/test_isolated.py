@@ -246,6 +246,36 @@ def test_after_an_interruption_nobody_gets_the_answer_of_another(served):
     assert isolated([], double, 21) == 42
 
 
+RANK = """
+import sys
+from mpi4py import MPI
+sys.path.insert(0, sys.argv[1])
+from fates import killed, who
+from landscape_mpi.errors import UserError
+from landscape_mpi.files.isolated import isolated
+
+(first, server, owner), (second, same, _) = isolated([], who), isolated([], who)
+try:
+    isolated([], killed)
+except UserError as error:
+    assert "SIGSEGV" in str(error)
+assert server == same == isolated([], who)[1] and first != second
+servers = MPI.COMM_WORLD.gather(server)
+if servers:
+    print(*servers, flush=True)
+"""
+
+
+@pytest.mark.mpi
+def test_ranks_keep_a_server_each_that_is_no_rank_and_ends_with_them():
+    run = launch(Path(__file__).parent, program=(sys.executable, "-c", RANK), ranks=2)
+    assert (run.returncode, run.stderr) == (0, "")
+    servers = [Path(f"/proc/{server}") for server in run.stdout.split()]
+    assert len(servers) == 2
+    wait_for(lambda: not any(server.exists() for server in servers))
+    assert not any(server.exists() for server in servers)
+
+
 OWNER = """
 import sys
 sys.modules["mpi4py.MPI"] = sys

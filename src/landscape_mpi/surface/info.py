@@ -203,7 +203,7 @@ def has_bars(surface: Surface, metric: str) -> bool:
 def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
     """Return a metric's 95 % error bars in percent of its values [ny, nx] or [nx]; NaN where there is no such share.
 
-    A bar of 0, on all images, is 0 % of any value.
+    A bar of 0, on all examples, is 0 % of any value.
     """
     means, bars = surface.metrics[metric], surface.metrics[metric + BAR]
     shares = relative_bars(means.ravel(), bars.ravel()).reshape(means.shape)
@@ -226,9 +226,9 @@ def widest(surface: Surface, metric: str) -> float:
 def share_used(surface: Surface) -> float | None:
     """Return how many image evaluations the points stand on, relative to a full sweep; None where that is unknown."""
     used, full = 0.0, 0.0
-    for name, images in surface.metrics.items():
+    for name, counts in surface.metrics.items():
         size = surface.attributes.get(name.replace(IMAGES, SIZE))
         if name.endswith(IMAGES) and isinstance(size, int):
-            used += float(images[surface.status == DONE].sum())
+            used += float(counts[surface.status == DONE].sum())
             full += float(size * surface.points)
     return used / full if full else None

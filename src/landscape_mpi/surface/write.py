@@ -37,8 +37,8 @@ class Writer(Protocol):
     def name_lost(self) -> bool:
         """Whether, on rank 0, the file has lost its name, so that there is no use in going on."""
 
-    def finish(self, meet: Callable[[], None], complete: bool) -> None:
-        """Close the file, marked where it is complete; `meet` waits until every rank is here.
+    def finish(self, barrier: Callable[[], None], complete: bool) -> None:
+        """Close the file, marked where it is complete; `barrier` waits until every rank is here.
 
         Raises:
             UserError: the system refuses, or the file has lost its name and was saved as a copy.
@@ -101,9 +101,9 @@ class ParallelWriter:
         with in_words(self._path):
             self._disk.hand_over()
 
-    def finish(self, meet: Callable[[], None], complete: bool) -> None:
+    def finish(self, barrier: Callable[[], None], complete: bool) -> None:
         """Meet all ranks without spinning, mark a complete file on rank 0, and close it as it was opened."""
-        meet()
+        barrier()
         with in_words(self._path):
             try:
                 if self._root and complete:
@@ -152,9 +152,9 @@ class RootWriter:
         """Write the record."""
         self.at_root(record)
 
-    def finish(self, meet: Callable[[], None], complete: bool) -> None:
+    def finish(self, barrier: Callable[[], None], complete: bool) -> None:
         """Meet the other ranks, then mark a complete file and close it on rank 0."""
-        meet()
+        barrier()
         if self._file:
             with in_words(self._path):
                 if complete:
@@ -170,7 +170,7 @@ class RootWriter:
 
 
 class WholeWriter:
-    """Rank 0 alone, whole datasets at a time: where images are sampled, every round moves every estimate."""
+    """Rank 0 alone, whole datasets at a time: where examples are sampled, every round moves every estimate."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; the other ranks hold nothing."""
