@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from landscape_mpi.plot import figure, film, history
 from landscape_mpi.surface.read import Surface, read_surface
 from plot.made_surfaces import JOB, bowl, coarse, write
 
@@ -57,3 +58,16 @@ def line(make) -> Surface:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path
+
+
+@pytest.fixture
+def layout() -> None:
+    """Asked for by tests of where things stand, which need figures that are laid out."""
+
+
+@pytest.fixture
+def draft(request, monkeypatch) -> None:
+    """Leave figures without a layout, which is most of the time that they take, but for tests that ask for `layout`."""
+    if "layout" not in request.fixturenames:
+        for module in (figure, film, history):
+            monkeypatch.setattr(module, "settle", lambda _figure, _pictures: None)

@@ -14,7 +14,7 @@ from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import bowl, write
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 LOSS = bowl(ALPHA, BETA)
 
 

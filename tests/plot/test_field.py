@@ -15,7 +15,7 @@ from landscape_mpi.surface.read import read_surface
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, write_foreign
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 SMALLEST = -bowl(ALPHA, BETA) / 50 + 0.005
 LARGEST = np.ones((7, 9))
 

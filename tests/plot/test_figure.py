@@ -17,7 +17,7 @@ from landscape_mpi.plot.save import save
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, chaos
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 
 
 def drawn(figure, kind, panel=0):
@@ -104,7 +104,7 @@ def test_a_relief_has_no_facet_with_a_corner_that_is_not_finite(make):
     assert np.isfinite(relief._faces).all()
 
 
-def test_log_heights_are_labelled_with_losses(make):
+def test_log_heights_are_labelled_with_losses(make, layout):
     axis = np.linspace(-1, 1, 9)
     figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Options(kind="surface"))
     figure.draw_without_rendering()
@@ -120,7 +120,7 @@ def test_every_kind_says_what_it_shows(rectangle, kind):
 
 
 @pytest.mark.parametrize("kind", PLANES)
-def test_every_kind_draws_an_unfinished_surface_and_says_how_far_it_is(unfinished, kind):
+def test_every_kind_draws_an_unfinished_surface_and_says_how_far_it_is(unfinished, kind, layout):
     figure = compose([unfinished], Options(kind=kind))
     assert any("20 of 63 points" in text for text in words(figure))
 
@@ -182,7 +182,7 @@ def test_panels_share_one_scale_and_one_colour_bar(make, rectangle, kind):
 
 
 @pytest.mark.parametrize("kind", ["contour", "filled"])
-def test_labels_of_levels_do_not_touch_each_other(make, kind):
+def test_labels_of_levels_do_not_touch_each_other(make, kind, layout):
     axis = np.linspace(-1, 1, 41)
     figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Options(kind=kind))
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
@@ -190,7 +190,7 @@ def test_labels_of_levels_do_not_touch_each_other(make, kind):
     assert not any(box.count_overlaps(boxes[:index]) for index, box in enumerate(boxes))
 
 
-def test_a_chaotic_plane_loses_no_line_to_its_labels(make):
+def test_a_chaotic_plane_loses_no_line_to_its_labels(make, layout):
     axis, level = np.linspace(-1, 1, 61), 1.0
     noise = np.random.default_rng(0).uniform(size=(61, 61)) * 2
     figure = compose([make({"train_loss": noise}, alpha=axis, beta=axis)], Options(levels=(level,), low=0, high=2))
@@ -213,7 +213,7 @@ def wide(make, panels, size):
 
 @pytest.mark.parametrize("kind", PLANES)
 @pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
-def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size):
+def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size, layout):
     figure = compose(wide(make, panels, size), Options(kind=kind))
     figure.set_dpi(200)  # that of a file, to which the sizes of letters are rounded
     content, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
@@ -223,7 +223,7 @@ def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size)
     assert content.ymax < height
 
 
-def test_the_edges_of_a_picture_are_white(make, folder):
+def test_the_edges_of_a_picture_are_white(make, folder, layout):
     save(compose(wide(make, 1, 1e6), Options(kind="surface")), folder / "figure.png")
     with Image.open(folder / "figure.png") as image:
         pixels = np.asarray(image.convert("RGB"))
@@ -233,7 +233,7 @@ def test_the_edges_of_a_picture_are_white(make, folder):
 
 
 @pytest.mark.parametrize("kind", PLANES)
-def test_a_constant_surface_can_be_drawn(make, kind):
+def test_a_constant_surface_can_be_drawn(make, kind, layout):
     compose([make({"train_loss": np.full((7, 9), 2.5)})], Options(kind=kind))
 
 

@@ -75,7 +75,7 @@ def test_frames_a_second(epochs, tmp_path, capsys):
 def test_the_same_surfaces_give_the_same_film(epochs, tmp_path, capsys):
     targets = [tmp_path / "a.gif", tmp_path / "b.gif"]
     for target in targets:
-        assert run(capsys, *epochs[:2], "--kind", "filled", "--movie", target)[0] == 0
+        assert run(capsys, *epochs[:2], "--kind", "heat", "--movie", target)[0] == 0
     assert targets[0].read_bytes() == targets[1].read_bytes()
 
 
@@ -94,18 +94,21 @@ def test_all_frames_are_on_one_colour_scale(tmp_path):
     assert not changed[int(0.85 * changed.size) :].any()
 
 
+@pytest.mark.usefixtures("draft")
 def test_frames_are_named_after_their_epochs(epochs):
     network = "ResNet-56, no shortcuts"
     assert film(epochs).texts.titles == [f"{network}, epoch {epoch}" for epoch in (0, 2, 30)]
     assert film(epochs, title="ours").texts.titles == [f"ours, epoch {epoch}" for epoch in (0, 2, 30)]
 
 
+@pytest.mark.usefixtures("draft")
 def test_frames_of_other_checkpoints_are_named_after_their_files(tmp_path):
     paths = [write(tmp_path / f"{name}.h5", AXIS, AXIS, {"train_loss": bowl(AXIS, AXIS)}) for name in "ab"]
     assert film(paths).texts.titles == ["ResNet-56, no shortcuts (a)", "ResNet-56, no shortcuts (b)"]
     assert film(paths, title="ours").texts.titles == ["ours, a", "ours, b"]
 
 
+@pytest.mark.usefixtures("draft")
 def test_captions_take_the_place_of_the_names_of_frames(epochs):
     assert film(epochs, captions=("a", "b", "c")).texts.titles == ["a", "b", "c"]
     assert film(epochs, captions=("a", "b", "c"), title="ours").texts.titles == ["ours, a", "ours, b", "ours, c"]
@@ -126,6 +129,7 @@ def test_each_frame_shows_its_own_surface_in_the_layout_of_all(epochs):
     assert len(figure.axes) == 2
 
 
+@pytest.mark.usefixtures("draft")
 def test_a_frame_says_what_holds_for_it_alone(epochs, tmp_path):
     late = write(tmp_path / "late.h5", AXIS, AXIS, {"train_loss": bowl(AXIS, AXIS)}, status=coarse((7, 7), 2), job=JOB)
     made = film([*epochs, late])
@@ -134,6 +138,7 @@ def test_a_frame_says_what_holds_for_it_alone(epochs, tmp_path):
     assert ["16 of 49 points" in texts for texts in notes] == [False, False, False, True]
 
 
+@pytest.mark.usefixtures("draft")
 def test_one_surface_turns_around(epochs, tmp_path):
     made = film(epochs[:1])
     angles = [made.panel.azim for _ in made.frames()]

@@ -19,7 +19,7 @@ from landscape_mpi.plot.style import GREY
 from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
 from plot.made_surfaces import bowl, write
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 
 AXIS = np.linspace(-1, 1, 5)
 
@@ -114,7 +114,7 @@ def test_drops_are_grey_where_all_files_share_them_and_of_the_colour_of_their_fi
     assert drops(axes) == [(4, curves(axes)[0].get_color()), (6, curves(axes)[1].get_color())]
 
 
-def test_training_shows_losses_and_errors_solid_and_dashed(pair):
+def test_training_shows_losses_and_errors_solid_and_dashed(pair, layout):
     losses, errors = figure(pair, "training").axes
     for axes, (train, test) in ((losses, ("train_loss", "test_loss")), (errors, ("train_acc", "test_acc"))):
         with h5py.File(pair[1], locking=False) as file:
@@ -154,7 +154,7 @@ def test_the_loss_is_logarithmic_over_decades_or_as_asked(make):
     assert figure([flat], "norm", low=1.0, high=9.0).axes[0].get_ylim() == (1, 9)
 
 
-def test_histograms_are_shares_in_the_bars_of_all_files(pair):
+def test_histograms_are_shares_in_the_bars_of_all_files(pair, layout):
     (axes,) = figure(pair, "weights").axes
     filled, outline = axes.patches[0::2], axes.patches[1::2]
     assert len(filled) == len(outline) == 2
@@ -217,14 +217,14 @@ def test_odd_names_are_shown_as_they_are(make, tmp_path):
     assert legend(axes) == [" _a", r"\$b", "copy"]
 
 
-def test_the_default_kind_and_the_default_names(pair, capsys):
+def test_the_default_kind_and_the_default_names(pair, capsys, layout):
     assert main([str(pair[0])]) == 0
     assert main([*map(str, pair), "--kind", "weights"]) == 0
     names = ["history_training.png", f"{pair[0].parent.name}+{pair[1].parent.name}_weights.png"]
     assert capsys.readouterr().out.split() == [str(pair[0].with_name(name)) for name in names]
 
 
-def test_the_same_histories_give_the_same_file_and_torch_is_never_imported(pair, tmp_path):
+def test_the_same_histories_give_the_same_file_and_torch_is_never_imported(pair, tmp_path, layout):
     program = (
         "import sys; from landscape_mpi.plot.__main__ import main; code = main(sys.argv[1:]);"
         "print(code, sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'mpi4py', 'safetensors'}))"

@@ -10,7 +10,7 @@ from landscape_mpi.plot.figure import Texts, compose, panels, settle, write
 from landscape_mpi.plot.options import Options
 from plot.made_surfaces import JOB
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 
 
 def curves(figure):
@@ -43,7 +43,7 @@ def test_the_ends_of_an_interpolation_are_named_in_the_caption(line, make):
     assert any("running statistics moved along" in text.get_text() for text in compose([moved], Options()).texts)
 
 
-def test_a_caption_of_wide_letters_stays_within_the_figure(make):
+def test_a_caption_of_wide_letters_stays_within_the_figure(make, layout):
     ends = JOB.replace("resnet56.t7", "W0_M0_W0_M0_W0_M0_W0_M0_W0_M0.t7").replace(
         "kind: random, seed: 3", "kind: interpolate, to: WM_WM_WM_WM_WM_WM.pt"
     )
@@ -102,7 +102,7 @@ def test_kinds_of_planes_do_not_draw_lines_and_the_other_way_round(line, rectang
         compose([line, rectangle], Options())
 
 
-def test_a_line_of_one_point(make):
+def test_a_line_of_one_point(make, layout):
     compose([make({"train_loss": np.ones(1)}, alpha=np.zeros(1), beta=None)], Options())
 
 
@@ -122,7 +122,7 @@ def test_panels_stand_in_rows_of_at_most_four_and_of_one_length(count, rows, col
     assert tuple(figure.get_size_inches()) == (columns * style.LINE_PANEL[0], rows * style.LINE_PANEL[1])
 
 
-def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels():
+def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels(layout):
     figure, axes = panels(2, style.LINE_PANEL, 0, None)
     facts = ["interpolation from vgg9_small_wd0/epoch-0060 to vgg9_large_wd0/epoch-0060"] * 2
     write(figure, axes, Texts(["left", "right"], [facts[:1], facts[1:]], [], None))

@@ -16,7 +16,7 @@ from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
 from plot.made_surfaces import JOB, bowl
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 
 PCA = JOB.replace("{kind: random, seed: 3}", '{kind: pca, trajectory: "run/epoch-*"}')
 FLAT = [kind for kind in PLANES if kind != "surface"]
@@ -135,7 +135,7 @@ def test_a_path_that_leaves_a_line_moves_no_limit_and_is_counted(make):
     assert "up to 4.5 off the line, 1 beyond the picture" in words(far)
 
 
-def test_the_title_of_a_line_stands_above_both_rows_of_its_legend(make):
+def test_the_title_of_a_line_stands_above_both_rows_of_its_legend(make, layout):
     figure = on_a_line(make)
     axes = figure.axes[0]
     assert axes.title.get_window_extent().y0 >= axes.get_legend().get_window_extent().y1
@@ -168,7 +168,7 @@ def test_runs_that_start_at_one_spot_show_a_square_each(make):
     assert sizes[-1] < 10
 
 
-def test_labels_of_levels_may_lie_beside_the_path(make):
+def test_labels_of_levels_may_lie_beside_the_path(make, layout):
     """The box around the path is most of the picture: labels keep off the path's points, not off its box."""
     axes = compose([with_path(make)], Options()).axes[0]
     places = np.array([text.get_position() for text in axes.texts if text.get_text() != "θ*"])

@@ -106,6 +106,7 @@ def test_several_outputs_of_several_surfaces(plane, tmp_path, capsys):
         assert image.width > 1000
 
 
+@pytest.mark.usefixtures("draft")
 def test_default_names(plane, line, tmp_path, capsys, drawn):
     other = write(tmp_path / "other.h5", ALPHA, BETA, {"test_loss": bowl(ALPHA, BETA) * 2})
     assert main([str(line)]) == 0
@@ -116,6 +117,7 @@ def test_default_names(plane, line, tmp_path, capsys, drawn):
     assert list(drawn) == [tmp_path / name for name in names]
 
 
+@pytest.mark.usefixtures("draft")
 def test_a_surface_of_the_papers_own_code(tmp_path, drawn):
     path = write_foreign(tmp_path / "g.h5", ALPHA, BETA, {"train_loss": bowl(ALPHA, BETA)})
     assert main([str(path), "--kind", "surface", "--log", "--title", "theirs"]) == 0
@@ -125,6 +127,7 @@ def test_a_surface_of_the_papers_own_code(tmp_path, drawn):
     np.testing.assert_allclose(axes.get_zlim(), np.log10([loss.min(), loss.max()]))
 
 
+@pytest.mark.usefixtures("draft")
 def test_options_reach_the_figure(plane, tmp_path, drawn):
     def figure(*options):
         assert main([str(plane), *options, "-o", str(tmp_path / "f.svg")]) == 0

@@ -12,7 +12,7 @@ from landscape_mpi.plot.options import Options
 from plot.conftest import ALPHA
 from plot.made_surfaces import JOB
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 FINGERPRINTS = {"checkpoint_sha256": "net", "data_sha256": "data"}
 STEEPNESS = (1.0, 5.0, 2.0)
 
@@ -85,7 +85,7 @@ def test_jobs_that_differ_in_seed_places_and_training_are_repeats(bowls, make):
     assert [len(group) for group in grouped([*bowls, other])] == [4]
 
 
-def test_two_networks_are_two_bands_on_one_scale(bowls, make):
+def test_two_networks_are_two_bands_on_one_scale(bowls, make, layout):
     others = [
         repeat(make, seed, {"train_loss": 9 * ALPHA**2 + seed}, f"b.r{seed}.h5", attributes={"checkpoint_sha256": "b"})
         for seed in (1, 2)
