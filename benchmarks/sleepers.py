@@ -103,7 +103,7 @@ def stay(world: World, case: Case, folder: Path) -> Stay:
     order = [(i,) for i in range(len(points))]
     world.barrier()
     begun, cpu, own = time.perf_counter(), time.process_time(), time.thread_time()
-    share_out(world, order, Handlers(sleeper, writer.at_source, writer.at_root, _given_up))
+    share_out(world, order, Handlers(sleeper, writer.at_rank, writer.at_root, _given_up))
     ended, cpu_ended, own = time.perf_counter(), time.process_time(), time.thread_time() - own
     world.barrier()
     idle, idle_cpu = time.perf_counter() - ended, time.process_time() - cpu_ended

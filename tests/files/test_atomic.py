@@ -74,7 +74,7 @@ def of_root(surface):
 def of_parallel(surface):
     world = pytest.importorskip("mpi4py.MPI").COMM_SELF
     writer = open_writer(surface, world, root=True)
-    return surface, lambda: writer.at_source(RECORD), lambda: writer.finish(lambda: None, complete=True)
+    return surface, lambda: writer.at_rank(RECORD), lambda: writer.finish(lambda: None, complete=True)
 
 
 WAYS = [of_journal, of_whole, of_root, pytest.param(of_parallel, marks=[pytest.mark.mpi, pytest.mark.hdf5])]

@@ -58,7 +58,7 @@ def by_root(path):
 
 def by_mpi(path):
     writer, end = finish(path, pytest.importorskip("mpi4py.MPI").COMM_SELF)
-    return writer, lambda: writer.at_source(Record((1,), {"train_loss": 2.0}, 0, 0.1)), end
+    return writer, lambda: writer.at_rank(Record((1,), {"train_loss": 2.0}, 0, 0.1)), end
 
 
 def whole(path):

@@ -81,7 +81,7 @@ def test_a_left_over_of_a_killed_creation_is_replaced(tmp_path):
 def test_a_record_lands_at_its_index_and_nowhere_else(path):
     writer = open_writer(path, None, root=True)
     values = {name: float(i) for i, name in enumerate(NEW.results)}
-    writer.at_source(Record((2, 4), values, rank=7, seconds=0.5))
+    writer.at_rank(Record((2, 4), values, rank=7, seconds=0.5))
     with h5py.File(path, locking=False) as file:
         assert not file["status"][()].any()
     writer.at_root(Record((2, 4), values, rank=7, seconds=0.5))

@@ -7,7 +7,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -46,9 +46,8 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) 
         UserError: another process holds it for longer than `patience` seconds, or there can be no lock here.
     """
     place = lock_path(path)
-    with ExitStack() as held:
-        stream = _opened(place)
-        held.callback(_close, stream)
+    stream = _opened(place)
+    try:
         with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
             _acquire(stream, path, time.monotonic() + patience, busy)
         if os.fstat(stream.fileno()).st_nlink == 1:  # under its other name it may be anything
@@ -56,6 +55,9 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) 
                 stream.truncate(0)
                 os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+    finally:
+        with suppress(OSError):  # what a network file system says against the text in it harms nobody
+            stream.close()
 
 
 def _opened(place: Path) -> IO[str]:
@@ -73,12 +75,6 @@ def _opened(place: Path) -> IO[str]:
             remedy="it was left alone: name another output, or move that file away",
         )
     return os.fdopen(file, "a+")
-
-
-def _close(stream: IO[str]) -> None:
-    """Let go of the lock; what a network file system says against the text in it harms nobody."""
-    with suppress(OSError):
-        stream.close()
 
 
 def _acquire(stream: IO[str], path: Path, deadline: float, busy: Busy) -> None:

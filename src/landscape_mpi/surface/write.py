@@ -19,18 +19,18 @@ from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
 
 class Writer(Protocol):
-    """Where a record goes; which of the two methods writes is what the writers differ in."""
+    """Writes records: either the rank that computed one does it, or rank 0, where all of them arrive."""
 
-    def at_source(self, record: Record) -> None:
+    def at_rank(self, record: Record) -> None:
         """Take a record on the rank that computed it."""
 
     def at_root(self, record: Record) -> None:
         """Take a record that arrived on rank 0."""
 
-    def at_rest(self, record: Record) -> None:
+    def at_failure(self, record: Record) -> None:
         """Take, on rank 0, the record of a point that no rank could compute."""
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Wait until what this rank wrote is on its disk."""
 
     @property
@@ -78,7 +78,7 @@ class ParallelWriter:
         if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
             weakref.finalize(self, self._file.close)
 
-    def at_source(self, record: Record) -> None:
+    def at_rank(self, record: Record) -> None:
         """Write the record; once this returns it survives the death of any process.
 
         Raises:
@@ -91,12 +91,12 @@ class ParallelWriter:
     def at_root(self, record: Record) -> None:
         """Leave a record alone that its own rank has written."""
 
-    def at_rest(self, record: Record) -> None:
+    def at_failure(self, record: Record) -> None:
         """Write the record; in a thread of its own, while this rank may be writing another."""
         with in_words(self._path):
             self._rest.write(record)
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Wait until what this rank wrote is on its disk."""
         with in_words(self._path):
             self._disk.hand_over()
@@ -131,7 +131,7 @@ class RootWriter:
             self._held = HeldFile(path) if root else None
         self._cells = Cells(self._file.hdf5, platforms) if self._file else None
 
-    def at_source(self, record: Record) -> None:
+    def at_rank(self, record: Record) -> None:
         """Leave it to rank 0."""
 
     def at_root(self, record: Record) -> None:
@@ -145,10 +145,10 @@ class RootWriter:
                 self._cells.write(record)
                 self._file.flush()
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Leave it to the end: rank 0 alone has written."""
 
-    def at_rest(self, record: Record) -> None:
+    def at_failure(self, record: Record) -> None:
         """Write the record."""
         self.at_root(record)
 

@@ -37,12 +37,12 @@ def fill(context: SweepContext) -> Exit:
 
     def given_up(index: Index, text: str) -> None:
         failed.append(Record.failure(index, text))
-        writer.at_rest(failed[-1])
+        writer.at_failure(failed[-1])
 
     deaths = Deaths(path)
     deaths.log(world, missing)
     compute = PointComputer(context)
-    handlers = Handlers(compute, writer.at_source, arrived, given_up, context.options.tolerant, deaths.at)
+    handlers = Handlers(compute, writer.at_rank, arrived, given_up, context.options.tolerant, deaths.at)
     complete = share_out(world, missing, handlers, context.experiment.stop)
     return _close(context, writer, complete, failed, deaths)
 
@@ -51,7 +51,7 @@ def _close(context: SweepContext, writer: Writer, complete: bool, failed: list[R
     """Close the file, marked where no point is missing, and say how the sweep ended; collective, as rank 0 has it."""
     world, path = context.world, context.path
     complete, failed = world.bcast((complete, failed))
-    together(world, writer.settle)
+    together(world, writer.sync)
     together(world, writer.finish, world.barrier, complete and not failed)
     if not complete:
         return stopped(context)
