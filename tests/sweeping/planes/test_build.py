@@ -28,7 +28,7 @@ def test_each_repeat_has_the_next_seed_and_a_file_of_its_own(tmp_path):
     assert repeats(job.values) == 2
     assert [output_path(job, repeat).name for repeat in range(2)] == ["surface.r0.h5", "surface.r1.h5"]
     for repeat in range(2):
-        plane, identity = build_plane(Solo(), experiment, repeat, None)
+        _, plane, identity = build_plane(Solo(), experiment, repeat, None)
         assert identity.seed == 5 + repeat
         drawn = RandomDirections(5 + repeat, "filter", "biasbn").draw(plane.theta, 1)
         assert all(torch.equal(tensor, drawn[name]) for name, tensor in plane.eta.items())
@@ -37,10 +37,10 @@ def test_each_repeat_has_the_next_seed_and_a_file_of_its_own(tmp_path):
 def test_eigenvectors_are_not_searched_for_where_random_directions_may_stand_in(tmp_path, monkeypatch):
     _, experiment = loaded(tmp_path, {"kind": "hessian"})
     monkeypatch.setitem(BUILDERS, HessianPlane, lambda *_: pytest.fail("a search began"))
-    plane, identity = build_plane(Solo(), experiment, 0, None, search=False)
+    _, plane, identity = build_plane(Solo(), experiment, 0, None, search=False)
     assert (identity.seed, identity.facts) == (-1, {})
     assert plane.norms[0] > 0
     monkeypatch.undo()
     assert BUILDERS[HessianPlane] is hessian.build
-    _, identity = build_plane(Solo(), experiment, 0, None)
+    _, _, identity = build_plane(Solo(), experiment, 0, None)
     assert identity.facts["hessian_max_eig"] > identity.facts["hessian_min_eig"]
