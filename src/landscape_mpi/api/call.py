@@ -70,7 +70,10 @@ class Call:
         # one direction alone makes a line
         line = len(made.directions) == 1 or (plane.get("kind") == "interpolate" and plane.get("via") is None)
         sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
-        evaluate = {**self.evaluate, "dtype": self.evaluate["dtype"] or _dtype(made)}
+        dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
+        dtype = "float64" if dtypes == {torch.float64} else "float32"
+        evaluate = {**self.evaluate, "dtype": self.evaluate["dtype"] or dtype}
+        usual = ["loss", "accuracy"] if self.loss == "cross_entropy" and made.classified else ["loss"]
         sections = {
             "model": {"build": name_of(self.model), "checkpoint": "theta*"},
             # figures show what follows the colon
@@ -79,7 +82,7 @@ class Call:
             "loss_options": self.loss_options,
             "plane": plane,
             "grid": grid_of(self.grid, str(plane.get("kind")), line),
-            "metrics": self.metrics or self._metrics(made),
+            "metrics": self.metrics or usual,
             "evaluate": {key: value for key, value in evaluate.items() if value is not None},
             "hessian": self.hessian,
             "sampling": self.sampling,
@@ -94,14 +97,6 @@ class Call:
         if section.get("repeats", 1) != 1:
             raise UserError("plane.repeats", "is for jobs", remedy="call once for each seed")
         return {**section, **{key.removeprefix("plane."): OTHERS[key] for key in made.ends}}
-
-    def _metrics(self, made: Given) -> list[str]:
-        return ["loss", "accuracy"] if self.loss == "cross_entropy" and made.classified else ["loss"]
-
-
-def _dtype(made: Given) -> str:
-    dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
-    return "float64" if dtypes == {torch.float64} else "float32"
 
 
 def job_of(sections: Plain, file: Path) -> JobFile[SweepJob]:

@@ -188,7 +188,8 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
     if plane is None or isinstance(plane, Mapping):
         return ()
     parts = plane if isinstance(plane, tuple | list) else ()
-    if not 1 <= len(parts) <= 2 or not all(map(_is_state, parts)):
+    named = all(isinstance(part, Mapping) and all(isinstance(v, Tensor) for v in part.values()) for part in parts)
+    if not (1 <= len(parts) <= 2 and named):
         raise UserError(
             "plane",
             f"found a {type(plane).__name__}",
@@ -202,9 +203,14 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
 
 def ends_of(plane: Mapping[str, Any]) -> States:
     """Return the state dicts that `to` and `via` of a plane hold as networks or mappings, by their keys in a job."""
-    named = ((f"plane.{key}", plane.get(key)) for key in ("to", "via"))
-    states = ((key, _state(end) if isinstance(end, nn.Module) else end) for key, end in named)
-    return {key: _copies(dict(_flat(state))) for key, state in states if isinstance(state, Mapping)}
+    found = {}
+    for key in ("to", "via"):
+        end = plane.get(key)
+        if isinstance(end, nn.Module):  # as it is trained: some save merged weights in eval mode
+            end = (end if end.training else duplicate(end).train()).state_dict()
+        if isinstance(end, Mapping):
+            found[f"plane.{key}"] = _copies(dict(_flat(end)))
+    return found
 
 
 def _flat(state: Mapping[Any, Any], prefix: str = "", levels: int = 6) -> Iterator[tuple[str, Any]]:
@@ -222,20 +228,10 @@ def networks_of(plane: Mapping[str, Any]) -> dict[str, nn.Module]:
     return {key: end for key, end in named if isinstance(end, nn.Module)}
 
 
-def _state(network: nn.Module) -> Mapping[str, Any]:
-    """Return what a network would save while it is trained; some save merged weights in eval mode."""
-    state: Mapping[str, Any] = (duplicate(network).train() if not network.training else network).state_dict()
-    return state
-
-
 def name_of(thing: object) -> str:
     """Return what to call a class or a callable: `module:name`."""
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _is_state(part: object) -> bool:
-    return isinstance(part, Mapping) and all(isinstance(value, Tensor) for value in part.values())
 
 
 def _tensors(state: Mapping[str, Any]) -> Parameters:

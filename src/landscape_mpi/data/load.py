@@ -45,7 +45,9 @@ def load_user_split(
             _check_lengths(build, split, found)
             which = choice.of(_length(found))
             inputs, targets = (_each(part, lambda values: _to_tensor(values[which])) for part in found)
-            count, classes = _length(found), _classes(found[1]) if choice.limit else None
+            count, classes = _length(found), None
+            if choice.limit and not isinstance(found[1], Mapping):
+                classes = count_classes(_to_tensor(found[1]))
         else:
             inputs, targets, count = _stack(found, choice)
             classes = None
@@ -82,10 +84,6 @@ def _check_lengths(build: str, split: str, pair: Any) -> None:
 def _length(pair: Any) -> int:
     """Return the number of examples of a pair; 0 where there is no tensor at all."""
     return next((len(array) for part in pair for array in _arrays(part)), 0)
-
-
-def _classes(targets: Any) -> int | None:
-    return None if isinstance(targets, Mapping) else count_classes(_to_tensor(targets))
 
 
 def _to_tensor(values: Tensor | np.ndarray[Any, Any]) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import Key, Text
-from landscape_mpi.job.schema import Axis, SweepJob, TrainJob
+from landscape_mpi.job.schema import SweepJob, TrainJob
 
 PLACES = {
     *("output", "train", "model.checkpoint", "data.root"),
@@ -74,7 +74,7 @@ def _same(one: object, other: object) -> bool:
 
 def _flat(section: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in section.items():
-        key = prefix + _text(name)
+        key = prefix + str(name)
         if key in PLACES:
             continue
         if isinstance(value, dict) and (value or key in OPTIONS):
@@ -86,26 +86,17 @@ def _flat(section: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _named(value: Any) -> Any:
     """Return a value with the keys of every mapping in it as text, so that they can be sorted."""
     if isinstance(value, dict):
-        return {_text(name): _named(part) for name, part in value.items()}
+        return {str(name): _named(part) for name, part in value.items()}
     return [_named(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _text(name: object) -> str:
-    """Return the name of a key, which in options may be a number, a date or nothing."""
-    return name if isinstance(name, str) else str(name)
 
 
 def _finer(old: SweepJob, new: SweepJob) -> str:
     """Say so where the new grid covers the same ranges with other numbers of points."""
     before, after = old.chosen_grid, new.chosen_grid
     pairs = [(before.alpha, after.alpha), (before.beta, after.beta)]
-    if all(_same_range(a, b) for a, b in pairs):
-        finer = all(b.points >= a.points for a, b in pairs if a and b)
-        return f" (a {'finer' if finer else 'coarser'} grid over the same plane)"
-    return ""
-
-
-def _same_range(a: Axis | None, b: Axis | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return (a.first, a.last) == (b.first, b.last)
+    axes = [(a, b) for a, b in pairs if a and b]
+    if any((a is None) != (b is None) for a, b in pairs) or any(
+        (a.first, a.last) != (b.first, b.last) for a, b in axes
+    ):
+        return ""
+    return f" (a {'finer' if all(b.points >= a.points for a, b in axes) else 'coarser'} grid over the same plane)"

@@ -160,9 +160,15 @@ def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
 
 
 def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: Place, notes: tuple[str, ...]) -> Found:
-    for group in wanted.ties:
-        for name in group[1:]:
-            _check_tied(choice, group[0], name, file)
+    for first, *others in wanted.ties:
+        for name in others:
+            a, b = choice.tensors[first], choice.tensors[name]
+            if a is not b and not _equal(a, b):
+                raise UserError(
+                    file.key,
+                    f"{file.name}: `{first}` and `{name}` are one tensor in the network and two that differ in it",
+                    expected="equal ones, or a network that does not tie them",
+                )
     weights = {key for other in choices if other.entry is choice.entry for key in other.fit.names.values()}
     names = _told_names(choice.fit, [key for key in choice.fit.left if key not in weights])
     return Found(choice.tensors, (*notes, f"{file}: {names}.") if names else notes)
@@ -197,16 +203,6 @@ def _told_names(fit: Fit, left: Sequence[str]) -> str:
 def _same(one: Choice, other: Choice) -> bool:
     """Whether two sets hold the same numbers."""
     return all(_equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items() if name in other.tensors)
-
-
-def _check_tied(choice: Choice, first: str, second: str, file: Place) -> None:
-    a, b = choice.tensors[first], choice.tensors[second]
-    if a is not b and not _equal(a, b):
-        raise UserError(
-            file.key,
-            f"{file.name}: `{first}` and `{second}` are one tensor in the network and two that differ in it",
-            expected="equal ones, or a network that does not tie them",
-        )
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -313,10 +309,6 @@ def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) 
     for name, tensor in state.items():
         held, found = ours[name].dtype.to_real(), tensor.dtype.to_real()
         both = held.is_floating_point and found.is_floating_point
-        if both and _digits(held) < min(_digits(found), _digits(dtype)):
+        if both and torch.finfo(held).eps > max(torch.finfo(found).eps, torch.finfo(dtype).eps):
             cast(network, torch.device("cpu"), dtype)
             return
-
-
-def _digits(dtype: torch.dtype) -> float:
-    return -torch.finfo(dtype).eps

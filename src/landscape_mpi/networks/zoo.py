@@ -278,23 +278,18 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
     Raises:
         UserError: the name is unknown, an option is refused, or the callable returns no `nn.Module`.
     """
-    network = _call(_builder(build, folder), build, options)
+    if is_plugin(build):
+        builder = load_plugin("model.build", build, folder)
+    elif build in ZOO:
+        builder = ZOO[build]
+    else:
+        near = difflib.get_close_matches(build, ZOO, n=1)
+        hint = f" (did you mean `{near[0]}`?)" if near else ""
+        expected = f"{', '.join(ZOO)} or `package.module:callable`"
+        raise UserError("model.build", f"found {build!r}{hint}", expected)
+    check_options("model.options", build, builder, options)
+    with own_code("model.build", build, lambda: with_options(options)):
+        network: object = builder(**options)
     if not isinstance(network, nn.Module):
         raise UserError("model.build", f"{build!r} returned {type(network).__name__}", expected="a torch.nn.Module")
     return network
-
-
-def _builder(build: str, folder: Path) -> Callable[..., Any]:
-    if is_plugin(build):
-        return load_plugin("model.build", build, folder)
-    if build in ZOO:
-        return ZOO[build]
-    near = difflib.get_close_matches(build, ZOO, n=1)
-    hint = f" (did you mean `{near[0]}`?)" if near else ""
-    raise UserError("model.build", f"found {build!r}{hint}", expected=f"{', '.join(ZOO)} or `package.module:callable`")
-
-
-def _call(builder: Callable[..., Any], build: str, options: Mapping[str, Any]) -> object:
-    check_options("model.options", build, builder, options)
-    with own_code("model.build", build, lambda: with_options(options)):
-        return builder(**options)

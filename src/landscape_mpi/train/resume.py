@@ -96,36 +96,21 @@ def find_run_state(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str]
             )
         return RunState(job.text, data)
     run_state = read_run_state(folder)
-    if _can_be_replaced(folder, run_state, job, data):
-        return RunState(job.text, data)
-    _check_same(folder, run_state, job, data)
-    return run_state
-
-
-def _can_be_replaced(folder: Path, run_state: RunState, job: JobFile[TrainJob], data: Mapping[str, str]) -> bool:
-    """Whether a folder holds another run that has learned nothing yet, such as one with a mistake in its job."""
     begun = read_job(run_state.job, folder / RESUME, TrainJob).values
-    other = training_difference(begun, job.values) or _other_data(run_state.data, data)
+    reason = training_difference(begun, job.values)
+    other = next((name for name in data if run_state.data.get(name) != data[name]), None)
+    if reason is None and other is not None:
+        reason = f"data: the {other} split has other inputs or targets"
     learned = run_state.epoch > 0 or begun.train.epochs == 0
-    return bool(other) and not learned and set(checkpoints(folder)) <= {checkpoint_path(folder, 0)}
-
-
-def _check_same(folder: Path, run_state: RunState, job: JobFile[TrainJob], data: Mapping[str, str]) -> None:
-    begun = read_job(run_state.job, folder / RESUME, TrainJob).values
-    reason = training_difference(begun, job.values) or _other_data(run_state.data, data)
+    if reason and not learned and set(earlier) <= {checkpoint_path(folder, 0)}:
+        return RunState(job.text, data)  # nothing is lost, as where a job had a mistake in it
     if reason:
         raise UserError("train.output", (f"{folder} holds another run: ", reason), remedy=AFRESH)
     path = checkpoint_path(folder, run_state.epoch)
     if run_state.epoch >= 0 and not (path.is_file() and sha256(path) == run_state.checkpoint):
         found = f"{path} is not there as the run left it, and it goes on from there"
         raise UserError("train.output", found, remedy=AFRESH)
-
-
-def _other_data(old: Mapping[str, str], new: Mapping[str, str]) -> str | None:
-    for name in new:
-        if old.get(name) != new[name]:
-            return f"data: the {name} split has other inputs or targets"
-    return None
+    return run_state
 
 
 def begin(folder: Path, run_state: RunState) -> None:
@@ -167,7 +152,11 @@ def capture(learner: Learner) -> dict[str, Tensor]:
         for key, tensor in kept.items()
         if tensor is not None  # the momentum of an SGD without one
     }
-    return moments | {f"random.{name}": found for name, found in _random(learner).items()}
+    # dropout draws from torch's own generators
+    random = {"learner": learner.generator.get_state(), "cpu": torch.get_rng_state()}
+    if learner.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(learner.device)
+    return moments | {f"random.{name}": found for name, found in random.items()}
 
 
 def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
@@ -178,7 +167,10 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
     """
     try:
         _restore_moments(learner, tensors)
-        _restore_random(learner, tensors)
+        learner.generator.set_state(tensors["random.learner"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if learner.device.type == "cuda" and "random.cuda" in tensors:  # a run may have been begun on a CPU
+            torch.cuda.set_rng_state(tensors["random.cuda"], learner.device)
     except (LookupError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             "train.output",
@@ -209,16 +201,3 @@ def _fitting(learner: Learner, parameter: Tensor, kept: Mapping[str, Tensor]) ->
         if tensor.shape != (() if key == "step" else parameter.shape):
             raise ValueError(f"found {key} of shape {list(tensor.shape)}")
     return {key: tensor if key == "step" else torch.empty_like(parameter).copy_(tensor) for key, tensor in kept.items()}
-
-
-def _random(learner: Learner) -> dict[str, Tensor]:
-    """Return the states of the learner's own generator, and of torch's, which dropout draws from."""
-    states = {"learner": learner.generator.get_state(), "cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state(learner.device)} if learner.device.type == "cuda" else {})
-
-
-def _restore_random(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
-    learner.generator.set_state(tensors["random.learner"])
-    torch.set_rng_state(tensors["random.cpu"])
-    if learner.device.type == "cuda" and "random.cuda" in tensors:  # a run may have been begun on a CPU
-        torch.cuda.set_rng_state(tensors["random.cuda"], learner.device)

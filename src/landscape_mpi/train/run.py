@@ -168,41 +168,27 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
 
 
 def _load(paths: Sequence[Path]) -> list[JobFile[TrainJob]]:
-    """Read all job files and see that none of them is in the way of another."""
+    """Read all job files and see that none of them is in the way of another.
+
+    Two may not write into one folder, nor have modules of one name beside them: a process imports the first only.
+    """
     jobs = [load_job(path, TrainJob) for path in paths]
-    _check_folders(jobs)
-    _check_modules(jobs)
-    return jobs
-
-
-def _check_folders(jobs: Sequence[JobFile[TrainJob]]) -> None:
     folders: dict[Path, Path] = {}
-    for job in jobs:
-        folder = job.resolve(job.values.train.output)
-        if folder in folders:
-            raise UserError(
-                "train.output", f"{folders[folder]} and {job.path} both write into {folder}", expected="a folder each"
-            )
-        folders[folder] = job.path
-
-
-def _check_modules(jobs: Sequence[JobFile[TrainJob]]) -> None:
-    """Refuse modules of one name beside different job files: a process imports the first of them only."""
     places: dict[str, Path] = {}
     for job in jobs:
-        folder = job.path.parent.resolve()
+        folder, beside = job.resolve(job.values.train.output), job.path.parent.resolve()
+        if (other := folders.setdefault(folder, job.path)) is not job.path:
+            raise UserError(
+                "train.output", f"{other} and {job.path} both write into {folder}", expected="a folder each"
+            )
         for name in filter(is_plugin, (job.values.model.build, job.values.data.build, job.values.loss)):
             module = name.partition(":")[0].partition(".")[0]
-            beside = any((folder / f"{module}{suffix}").exists() for suffix in ("", ".py"))
-            if beside and places.setdefault(module, folder) != folder:
-                raise UserError(
-                    job.path,
-                    (
-                        f"the module {module} beside it is another one than in {places[module]}, and a process imports "
-                        "one of a name"
-                    ),
-                    remedy="train these jobs one command each",
-                )
+            there = any((beside / f"{module}{suffix}").exists() for suffix in ("", ".py"))
+            if there and places.setdefault(module, beside) != beside:
+                where = f"the module {module} beside it is another one than in {places[module]}"
+                found = f"{where}, and a process imports one of a name"
+                raise UserError(job.path, found, remedy="train these jobs one command each")
+    return jobs
 
 
 def _train_one(job: JobFile[TrainJob], options: Options, world: World, stop: Stop, named: bool) -> Exit:
