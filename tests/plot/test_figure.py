@@ -223,6 +223,14 @@ def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size,
     assert content.ymax < height
 
 
+@pytest.mark.parametrize("width", [1e-6, 1e-9])
+def test_what_a_tiny_range_is_above_fits_beside_the_heights(make, width, layout):
+    surface = make({"train_loss": 2.2999968 + width * bowl(ALPHA, BETA)})
+    figure = compose([surface], Options(kind="surface"))
+    figure.set_dpi(200)
+    assert figure.get_tightbbox().xmax < figure.get_size_inches()[0]
+
+
 def test_the_edges_of_a_picture_are_white(make, folder, layout):
     save(compose(wide(make, 1, 1e6), Options(kind="surface")), folder / "figure.png")
     with Image.open(folder / "figure.png") as image:

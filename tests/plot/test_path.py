@@ -157,7 +157,7 @@ def test_marks_on_one_spot_stand_around_each_other(make):
     for kind in PLANES:
         every = [artist for artist in compose([late], Options(kind=kind)).axes[0].get_children() if artist.get_gid()]
         above = {artist.get_gid(): artist.get_zorder() for artist in every}
-        assert above["trained"] > above["drops"] > above["end"] > above["path"]
+        assert above["trained"] > above["drops"] > above["end"] > above["epochs"] > above["path"]
 
 
 def test_runs_that_start_at_one_spot_show_a_square_each(make):

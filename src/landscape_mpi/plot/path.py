@@ -95,7 +95,7 @@ def marked(field: Field, path: Trajectory) -> list[tuple[Trajectory, Any, list[M
     flat = path.beta is None
     steps = [_ACROSS / (float(np.ptp(axis)) or 1.0) for axis in (field.alpha, field.beta)]
     placed = [] if flat else [(np.zeros(2), Mark("trained", np.arange(0), "*", "white", STAR))]
-    nested: list[list[Mark]] = [[mark for mark in found if not mark.name] for _, _, found in runs]
+    nested = [[replace(mark, below=_MOST_NESTED) for mark in found if not mark.name] for _, _, found in runs]
     for gid in ("drops", "start", "end"):
         for number, (run, _, found) in enumerate(runs):
             # on a line the runs stand one above the other

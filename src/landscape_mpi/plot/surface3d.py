@@ -98,8 +98,9 @@ def _relief(heights: Values, light: Values, scale: Scale) -> Values:
 
 def _dress(axes: Axes3D, field: Field, scale: Scale) -> None:
     """Label the axes, height in units of the metric, and clear the panes."""
-    axes.set_xlabel(_brief(alpha_label(field.origin)), labelpad=-4)
-    axes.set_ylabel(_brief(beta_label(field.origin)), labelpad=-4)
+    pad = -4 + 3 * field.quantity.label.count("\n")
+    axes.set_xlabel(_brief(alpha_label(field.origin)), labelpad=pad)
+    axes.set_ylabel(_brief(beta_label(field.origin)), labelpad=pad)
     axes.set_zlim(*scale.height(np.array([scale.low, scale.high])))
     axes.tick_params(pad=-1)
     _label_heights(axes, scale, field.quantity.label)
@@ -131,9 +132,9 @@ def _label_heights(axes: Axes3D, scale: Scale, label: str) -> None:
     powers = any("$" in text for text in texts)
     pad = 4 if powers else max(map(len, texts)) - 4
     axes.zaxis.set_tick_params(pad=pad)
-    room = 7 * label.count("\n") + (2 if powers else 0)
-    axes.set_zlabel(label, labelpad=pad + room)
-    axes.set_box_aspect(_BOX, zoom=0.88 if powers else 1.0)
+    lines = label.count("\n") + 1
+    axes.set_zlabel(label, labelpad=pad + 5 * (lines - 1) + (2 if powers else 0))
+    axes.set_box_aspect(_BOX, zoom=(0.88 if powers else 1.0) * 0.92 ** (lines - 1))
 
 
 def _brief(label: str) -> str:
