@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from landscape_mpi.files.records import IDENTITY, Kind, read_records
+from landscape_mpi.files.records import IDENTITY, Format, read_records
 from landscape_mpi.surface import DONE, journal_folder
 from landscape_mpi.surface.journal import JOURNAL, PLAN, PLAN_NAME
 
@@ -95,7 +95,7 @@ def _is_of_points(item: object, size: int) -> bool:
 
 def _records(path: Path) -> list[bytes]:
     """Return the whole records of a journal, whichever sweep it belongs to."""
-    kind: Kind = PLAN if path.name == PLAN_NAME else JOURNAL
+    kind: Format = PLAN if path.name == PLAN_NAME else JOURNAL
     opening = path.read_bytes()[: len(kind.magic) + IDENTITY]
     if len(opening) < len(kind.magic) + IDENTITY:
         return []

@@ -23,7 +23,7 @@ FRAME = struct.Struct("<II")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Format:
     """What a file of records begins with, before the identity, and which payloads can be meant."""
 
     magic: bytes
@@ -33,7 +33,7 @@ class Kind:
 class RecordFile:
     """A file of records, open for appending."""
 
-    def __init__(self, path: Path, kind: Kind, identity: bytes) -> None:
+    def __init__(self, path: Path, kind: Format, identity: bytes) -> None:
         """Open or begin it; its folder is made where it is absent.
 
         Raises:
@@ -80,7 +80,7 @@ class RecordFile:
         self.close()
 
 
-def read_records(path: Path, kind: Kind, identity: bytes) -> Iterator[bytes]:
+def read_records(path: Path, kind: Format, identity: bytes) -> Iterator[bytes]:
     """Yield the whole records of a file, up to the first that is torn or damaged; nothing where there is no file.
 
     Raises:
@@ -97,7 +97,7 @@ def _write(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _end_of_records(path: Path, kind: Kind, identity: bytes) -> int:
+def _end_of_records(path: Path, kind: Format, identity: bytes) -> int:
     """Return where the whole records of a file end, in bytes; 0 where it has not begun.
 
     Raises:
@@ -115,7 +115,7 @@ def _end_of_records(path: Path, kind: Kind, identity: bytes) -> int:
     return max((end for _, end in _records(path, kind, identity)), default=len(opening))
 
 
-def _records(path: Path, kind: Kind, identity: bytes) -> Iterator[tuple[bytes, int]]:
+def _records(path: Path, kind: Format, identity: bytes) -> Iterator[tuple[bytes, int]]:
     """Yield each whole record's bytes and where it ends, up to the first that is torn or damaged."""
     with path.open("rb") as file:
         opening = file.read(len(kind.magic) + IDENTITY)

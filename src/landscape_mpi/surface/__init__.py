@@ -1,4 +1,4 @@
-"""The surface file: what is in it, how it is made, written and read; the only package that knows HDF5."""
+"""Creates, writes, reads, merges and describes surface files, and reads those of other tools."""
 
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
-from landscape_mpi.files.records import Kind, RecordFile, read_records
+from landscape_mpi.files.records import Format, RecordFile, read_records
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.shards import Shard
@@ -112,7 +112,7 @@ def is_evaluated(payload: bytes) -> bool:
     return True
 
 
-JOURNAL = Kind(b"landscape_mpi images 1\n", is_evaluated)
+JOURNAL = Format(b"landscape_mpi images 1\n", is_evaluated)
 
 
 def journal_folder(surface: Path) -> Path:
@@ -195,7 +195,7 @@ def is_of_plan(payload: bytes) -> bool:
     return payload.startswith(ROUND) and all(type(number) is int and 0 <= number < THETA for number in numbers)
 
 
-PLAN = Kind(b"landscape_mpi plan 1\n", is_of_plan)
+PLAN = Format(b"landscape_mpi plan 1\n", is_of_plan)
 
 
 class PlanLog(RecordFile):
