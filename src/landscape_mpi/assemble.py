@@ -1,4 +1,4 @@
-"""Sections of a job -> a network, a split, a normalisation; what `sweep` and `train` both need. Knows no plane."""
+"""Builds the network, the data and the normalisation that a job names, and settles on a device."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What can go wrong, by whose hand, and the exit code it ends with; knows no other module."""
+"""Errors of users in parts, how their sentences are rendered, and the exit codes; knows no other module."""
 
 import os
 import re

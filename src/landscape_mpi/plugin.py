@@ -1,4 +1,4 @@
-"""The user's own callables: `package.module:callable` found by name, and one sentence where their code raises."""
+"""Finds the user's own callables, `package.module:callable`, and turns what they raise into one sentence."""
 
 import importlib
 import inspect

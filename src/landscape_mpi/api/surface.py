@@ -1,4 +1,4 @@
-"""The surface as a notebook has it: arrays by name, numbers, figures, files; computes no loss."""
+"""The surface that a notebook gets: arrays by name, numbers, figures, files; computes no loss."""
 
 import shutil
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`shapes10`: CIFAR-shaped images of ten shapes, made on the spot; knows nothing of torch, files or jobs.
+"""Draws `shapes10`: CIFAR-shaped images of ten shapes, made on the spot; knows nothing of torch, files or jobs.
 
 Everything after the random bits is sums, products, quotients and comparisons, which IEEE 754 rounds exactly:
 the same bytes on every machine. Images are drawn in blocks, each by a generator of its own, so the first n of

@@ -1,4 +1,4 @@
-"""Copies of a network, its tensors on another device and in another dtype; knows no plane and no checkpoint."""
+"""Copies networks, also to another device or dtype."""
 
 import copy
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The folder of a training run: epoch-0000.safetensors and so on, each whole or not at all; knows no training."""
+"""Writes the checkpoints of a training run: epoch-0000.safetensors and so on, each whole or not at all."""
 
 import re
 from collections.abc import Mapping
