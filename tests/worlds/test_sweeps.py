@@ -14,7 +14,7 @@ from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
 from support.jobs import done, results
 
-OPTIONS = Options(device="cpu", quiet=True)
+OPTIONS = Options(device="cpu")
 SAMPLED = {
     "data__options": {"images": 4000},
     "loss": "tiny:cross_entropy",
@@ -127,6 +127,7 @@ def test_ranks_with_different_networks_are_refused(world, folder, job):
     assert not (folder / "surface.h5").exists()
 
 
+@pytest.mark.usefixtures("lines_on_stderr")
 def test_what_is_said_of_a_checkpoint_is_said_once(world, folder, job, capfd):
     path = job()
     if world.rank == 0:
