@@ -80,11 +80,10 @@ def numbers(dataset: h5py.Dataset) -> NDArray[Any]:
     Raises:
         UserError: it holds something else than numbers.
     """
-    where = f"{dataset.file.filename}: {dataset.name[1:]}"
     if not is_number(dataset):
-        raise UserError("", f"{where} holds {dataset.dtype}, expected numbers")
+        raise UserError(dataset.file.filename, f"{dataset.name[1:]} holds {dataset.dtype}, expected numbers")
     if dataset.size is None:
-        raise UserError("", f"{where} holds no values, expected numbers")
+        raise UserError(dataset.file.filename, f"{dataset.name[1:]} holds no values, expected numbers")
     return np.asarray(dataset[()])
 
 

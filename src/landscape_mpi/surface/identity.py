@@ -6,6 +6,7 @@ first examples at theta*, which also tell networks apart that are drawn at rando
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,10 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
                 remedy="the file is damaged or not one of ours",
             )
     for name, axis, there in (("x", job.chosen_grid.alpha, surface.alpha), ("y", job.chosen_grid.beta, surface.beta)):
-        _check_coordinates(f"{surface.path}: `{name}coordinates`", there, axis)
+        _check_coordinates(surface.path, f"{name}coordinates", there, axis)
 
 
-def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis | None) -> None:
+def _check_coordinates(path: Path, name: str, found: NDArray[np.float64] | None, axis: Axis | None) -> None:
     there = np.empty(0) if found is None else found
     expected = np.empty(0) if axis is None else axis.coordinates()
     if there.tobytes() == expected.tobytes():
@@ -152,8 +153,8 @@ def _check_coordinates(where: str, found: NDArray[np.float64] | None, axis: Axis
         place = int(np.flatnonzero(there != expected)[0])
         words = f"found {there[place]:.17g} at place {place}, expected {expected[place]:.17g}"
     raise UserError(
-        "",
-        f"{where} are not those of its job: {words}",
+        path,
+        f"`{name}` are not those of its job: {words}",
         remedy="the file is damaged, and its points may lie elsewhere than it says",
     )
 
