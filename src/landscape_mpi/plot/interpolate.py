@@ -1,4 +1,4 @@
-"""Interpolates a plane: values for the points that are not done yet, and heights between the points of the grid.
+"""Interpolates a surface: values for the points that are not done yet, and heights between the points of the grid.
 
 Points are visited coarse to fine, so the done ones are scattered over the plane. They are triangulated on the
 index grid; a point not done yet takes its value from the triangle around it. Nothing is invented outside the
@@ -16,13 +16,17 @@ Values = NDArray[np.float64]
 
 
 def linear(field: Field) -> Values:
-    """Return the values [ny, nx] with the missing ones interpolated linearly.
+    """Return the values [ny, nx], or [nx] of a line, with the missing ones interpolated linearly.
 
     Raises:
-        UserError: too few points are done to span an area.
+        UserError: too few points of a plane are done to span an area.
     """
     if field.surface.filled:
         return field.values
+    if field.surface.is_line:
+        places = np.arange(field.alpha.size)
+        straight = np.interp(places, places[field.done], field.values[field.done], left=np.nan, right=np.nan)
+        return np.where(field.done, field.values, straight)
     mesh = _triangulate(field)
     known = field.values[field.done]
     mesh.set_mask(np.isnan(known[mesh.triangles]).any(axis=1))

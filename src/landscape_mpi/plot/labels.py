@@ -205,16 +205,11 @@ def _bars(fields: Sequence[Field]) -> list[str]:
         if field.bars is not None and math.isfinite(field.widest):
             of = f" of the {field.quantity.words}" if len(fields) > 1 else ""
             unit = "points" if in_points(field.quantity.metric) else "%"
-            facts.append(f"95 % error bars{of} ≤ {_rounded_up(field.widest)} {unit}")
+            # with two digits, rounded up: what is said to hold has to hold
+            step = 10.0 ** (math.floor(math.log10(field.widest)) - 1) if field.widest else 1.0
+            most = math.ceil(field.widest / step - 1e-9) * step
+            facts.append(f"95 % error bars{of} ≤ {most:.6g} {unit}")
     return facts
-
-
-def _rounded_up(value: float) -> str:
-    """Return a number with two digits, rounded up: what is said to hold has to hold."""
-    if value == 0:
-        return "0"
-    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return f"{math.ceil(value / unit - 1e-9) * unit:.6g}"
 
 
 def _points(count: int) -> str:

@@ -24,7 +24,11 @@ _LONGEST = 15
 def draw(axes: Axes3D, field: Field, scale: Scale) -> Poly3DCollection:
     """Draw a plane as a shaded surface; where the scale is logarithmic, so is the height."""
     heights = scale.height(linear(field))
-    light = _light(heights, scale)
+    low, high = scale.height(np.array([scale.low, scale.high]))
+    relative = (heights - low) / (high - low) * _BOX[2]
+    # how brightly each point is lit, 0 to 1, in a box of equal sides
+    lit = _LIGHT.hillshade(relative, dx=1 / (heights.shape[1] - 1), dy=1 / (heights.shape[0] - 1))
+    light = np.where(np.isnan(lit), 0.5, lit)
     alpha, beta = _finer(field.alpha), _finer(field.beta)
     fine = _resampled(heights, field, alpha, beta)
     surface = _facets(alpha, beta, fine, _relief(fine, _resampled(light, field, alpha, beta), scale))
@@ -72,14 +76,6 @@ def _resampled(values: Values, field: Field, alpha: Values, beta: Values) -> Val
     y = np.linspace(0, index_y[-1], beta.size)
     along_x = np.stack([np.interp(x, index_x, row) for row in values])
     return np.stack([np.interp(y, index_y, column) for column in along_x.T], axis=1)
-
-
-def _light(heights: Values, scale: Scale) -> Values:
-    """Return how brightly each point is lit, 0 to 1, in a box of equal sides."""
-    low, high = scale.height(np.array([scale.low, scale.high]))
-    relative = (heights - low) / (high - low) * _BOX[2]
-    lit = _LIGHT.hillshade(relative, dx=1 / (heights.shape[1] - 1), dy=1 / (heights.shape[0] - 1))
-    return np.where(np.isnan(lit), 0.5, lit)
 
 
 def _relief(heights: Values, light: Values, scale: Scale) -> Values:

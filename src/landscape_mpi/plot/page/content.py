@@ -2,11 +2,12 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
@@ -103,7 +104,9 @@ def _surface(surface: Surface) -> dict[str, Any]:
     every point is done, or where too few are.
     """
     fields = [field_of(surface, name) for name in _drawable(surface)]
-    origin = fields[0].origin
+    origin, filled = fields[0].origin, None
+    with suppress(UserError):  # of too few points to span an area
+        filled = None if surface.filled else {f.quantity.metric: packed(linear(f)) for f in fields}
     ranked = sorted(fields, key=lambda field: _rank(field.quantity.metric))
     shown = [field for field in ranked if is_shown(field.quantity.metric)]
     return {
@@ -118,7 +121,7 @@ def _surface(surface: Surface) -> dict[str, Any]:
         "values": {
             (name := field.quantity.metric): packed(surface.metrics.get(name, field.values)) for field in fields
         },
-        "filled": None if surface.filled else _filled(fields),
+        "filled": filled,
         "runs": _runs(fields[0]),
         "file": printable(surface.path.name),
         "provenance": _provenance(surface),
@@ -129,21 +132,6 @@ def _surface(surface: Surface) -> dict[str, Any]:
 def packed(values: ArrayLike) -> str:
     """Return numbers as base64 of little-endian float64, row by row."""
     return base64.b64encode(np.ascontiguousarray(values, "<f8").tobytes()).decode()
-
-
-def _filled(fields: Sequence[Field]) -> Mapping[str, str] | None:
-    fill = _along if fields[0].surface.is_line else linear
-    try:
-        return {field.quantity.metric: packed(fill(field)) for field in fields}
-    except UserError:  # too few points to span an area
-        return None
-
-
-def _along(field: Field) -> NDArray[np.float64]:
-    """Return the values [nx] of a line, straight between the points that are done; NaN beyond them."""
-    places = np.arange(field.alpha.size)
-    straight = np.interp(places, places[field.done], field.values[field.done], left=np.nan, right=np.nan)
-    return np.where(field.done, field.values, straight)
 
 
 def _runs(field: Field) -> list[dict[str, Any]]:
