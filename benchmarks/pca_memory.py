@@ -65,8 +65,9 @@ def prepare(folder: Path, count: int, ending: str) -> None:
         state = {
             name: tensor + share * (first[name] - tensor) + 0.01 * share * torch.randn(tensor.shape)
             for name, tensor in last.items()
+            if tensor.is_floating_point()
         }
-        _save(state, folder / f"epoch-{epoch:04d}.{ending}")
+        _save(last | state, folder / f"epoch-{epoch:04d}.{ending}")
     (folder / "job.yaml").write_text(JOB.format(ending=ending))
 
 
