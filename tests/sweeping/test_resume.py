@@ -6,12 +6,17 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.files import isolated
 from landscape_mpi.job import Axis, SweepJob, read_job
+from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import NewSurface, create_surface
 from landscape_mpi.surface.journal import PLAN, PlanLog
+from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.resume import Identity, find_surface
+from landscape_mpi.sweeping.run import sweep
 from landscape_mpi.sweeping.sampled import climbs
+from support import tiny
 from support.jobs import tiny_job
 from support.launch import kill_session, launch, start
 from support.waiting import wait_for
@@ -134,3 +139,34 @@ def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
     assert run.returncode == 2
     assert "surface.h5.images: its plan is not one of this sweep's 35 points and [4000, 4000] images" in run.stderr
     assert (folder / "plan.journal").read_bytes() == before
+
+
+PLANES = {"file": ({"kind": "file", "path": "directions.h5"}, 1), "random": ({"kind": "random"}, 2)}
+"""A plane, and how often its surface is read: twice where it may hold directions that an earlier version drew."""
+
+
+@pytest.mark.parametrize("name", PLANES)
+def test_a_sweep_that_goes_on_reads_its_surface_once(tmp_path, monkeypatch, name):
+    plane, times = PLANES[name]
+    with h5py.File(tmp_path / "directions.h5", "w") as file:
+        for i, (weight, tensor) in enumerate(tiny.network().state_dict().items()):
+            file.create_dataset(f"xdirection/{i}", data=np.ones(tensor.shape, np.float32)).attrs["name"] = weight
+    job = tiny_job(tmp_path, plane=plane, grid={"alpha": [-1, 1, 3]})
+    assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
+    with h5py.File(tmp_path / "surface.h5", "r+") as file:
+        file["status"][0] = file["complete"][()] = 0
+    read = []
+    for way in ("_forked", "_served"):
+        monkeypatch.setattr(isolated, way, noting(getattr(isolated, way), read))
+    assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
+    assert read.count(tmp_path / "surface.h5") == times
+
+
+def noting(way, read):
+    """Return a way to read files that notes which ones."""
+
+    def noted(seconds, function, arguments):
+        read.append(arguments[0])
+        return way(seconds, function, arguments)
+
+    return noted
