@@ -16,7 +16,7 @@ def test_what_holds_on_every_rank_of_a_world(tmp_path, ranks):
     run = start(WORLDS, ranks=ranks, program=(*PYTEST, *QUIETLY), env={"WORLD_REPORTS": str(tmp_path)})
     try:
         ended = finish(run, 300)
-        how = f"exit code {ended.returncode}"
+        how = f"exit code {ended.returncode}" + ended.stdout[-5000:] * (ended.returncode != 0)
     except TimeoutError:
         how = "no end within 300 s"
     reports = {path.stem: path.read_text() for path in sorted(tmp_path.glob("rank-*.txt"))}
