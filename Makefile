@@ -28,7 +28,7 @@ demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 $(ARGS)
 
-test-fast: setup ## the tests that take no more than two seconds each and start no mpirun, in a minute
+test-fast: setup ## the tests that take less than half a second of a core each and start no mpirun, in a minute
 	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts

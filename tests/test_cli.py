@@ -31,12 +31,14 @@ def test_check_says_what_a_job_costs_and_writes_nothing(tmp_path):
     assert re.search(r"memory +about \d+ MB a rank", run.stdout)
 
 
+@pytest.mark.slow
 def test_check_knows_how_far_a_surface_is(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]})
     assert launch("sweep", job).returncode == 0
     assert "3 of 3 points are there" in launch("check", job).stdout
 
 
+@pytest.mark.slow
 def test_init_writes_a_job_and_never_over_another_file(tmp_path):
     path = tmp_path / "job.yaml"
     assert launch("init", path).returncode == 0
@@ -48,6 +50,7 @@ def test_init_writes_a_job_and_never_over_another_file(tmp_path):
     assert path.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_version_names_what_a_bug_report_needs():
     run = launch("--version", fresh=True)
     assert run.returncode == 0

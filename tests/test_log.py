@@ -130,12 +130,14 @@ def swept(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_sweep_needs_neither_of_the_two(swept, tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]})
     assert run("sweep", job.name, cwd=tmp_path, err="closed", out="closed").returncode == 0
     assert done(tmp_path / "surface.h5") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", ["full", "closed"])
 @pytest.mark.parametrize(
     ("line", "code"),
@@ -155,6 +157,7 @@ def test_what_was_to_be_done_is_done_and_what_was_to_be_said_is_missed(swept, li
     assert code or (swept / {"export": "out.csv", "merge": "merged.h5"}[line[0]]).exists()
 
 
+@pytest.mark.slow
 def test_a_figure_is_drawn_where_its_name_cannot_be_said(swept):
     program = [sys.executable, "-m", "landscape_mpi.plot"]
     found = run("surface.h5", "-o", "figure.png", program=program, cwd=swept, out="full")

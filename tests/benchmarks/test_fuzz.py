@@ -11,6 +11,7 @@ def fuzz(benchmark_named):
     return benchmark_named("fuzz")
 
 
+@pytest.mark.slow
 def test_every_input_is_counted_once_and_the_same_again(fuzz):
     row = fuzz.fuzz("job", 60, seed=1)
     assert (row.inputs, row.refused + row.accepted, row.others, row.crashes) == (60, 60, {}, {})

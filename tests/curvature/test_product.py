@@ -109,6 +109,7 @@ def test_products_are_those_of_the_dense_hessian():
     torch.testing.assert_close(ours, dense(network, inputs, targets) @ vector, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_is_the_hessian_of_the_mean_whatever_the_number_of_batches():
     network, inputs, targets = made("convolutions", torch.float32)
     whole = found(network, inputs, targets, tolerance=1e-6)

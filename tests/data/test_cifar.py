@@ -143,6 +143,7 @@ def test_a_batch_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
         load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_real_images_arrive_bit_for_bit(cifar10, shared_data):
     real = np.load(shared_data / "cifar10-train-first4k.npz")
     split = load(cifar10)

@@ -11,6 +11,7 @@ DISTURBED = 33
 """A seed whose network writes in place between the ends of a chain."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", [*range(30), *FOUND])
 def test_every_engine_gives_what_plain_torch_gives(seed):

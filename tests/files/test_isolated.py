@@ -102,6 +102,7 @@ def way(request, monkeypatch):
         monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
 
 
+@pytest.mark.slow
 def test_what_was_read_comes_back(way):
     values = np.arange(1e6)
     np.testing.assert_array_equal(isolated([], double, values), 2 * values)
@@ -185,6 +186,7 @@ def test_every_file_has_a_process_that_has_read_nothing_before(way):
         assert isolated([], seen_before, value) == []
 
 
+@pytest.mark.slow
 def test_one_server_is_kept_and_another_follows_when_it_dies(served, surface):
     (first, server, owner), (second, same, _) = isolated([], who), isolated([], who)
     assert owner == os.getpid()

@@ -65,12 +65,14 @@ def read(text, kind):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SweepJob, TrainJob])
 def test_a_damaged_job_is_values_or_a_sentence(kind):
     for seed in range(1500):
         read(damaged(seed), kind)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_any_text_is_a_job_or_a_sentence(text):
     read(text, SweepJob)
@@ -84,6 +86,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
 def test_a_job_with_any_options_is_the_same_experiment_as_itself(options):
     text = yaml.safe_dump(changed(TINY, {"model.options": options}), sort_keys=False)
@@ -127,6 +130,7 @@ def test_a_number_of_a_megabyte_is_never_read_as_one(text):
         parse(text, HERE)
 
 
+@pytest.mark.slow
 def test_a_file_of_more_values_than_a_page_holds_is_refused():
     assert len(parse("a: [" + "1, " * (MOST - 4) + "1]", HERE)["a"]) == MOST - 3
     with pytest.raises(UserError, match="there are more than 20,000 values"):

@@ -326,6 +326,7 @@ def listing(folder):
     return {path: path.stat().st_size for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_job_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -342,6 +343,7 @@ def test_a_bad_job_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, nam
     assert not Path("executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unknown key", "missing checkpoint", "malicious batch", "a tag", "tf32 on a CPU"])
 @pytest.mark.parametrize("command", ["check", "sweep"])
 def test_the_command_says_it_in_one_line_and_exits_with_2(tmp_path, name, command):

@@ -206,6 +206,7 @@ def test_the_networks_own_prefix_may_be_lacking_where_a_tied_head_stands_outside
     assert network.lm_head.weight is network.transformer["wte"].weight
 
 
+@pytest.mark.slow
 def test_networks_that_are_wrapped_or_lazy_themselves(tmp_path):
     torch.save(STATE, tmp_path / "net.pt")
     for wrapped, prefix in ((nn.DataParallel(made(seed=2)), "module."), (torch.compile(made(seed=2)), "_orig_mod.")):

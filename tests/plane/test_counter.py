@@ -159,6 +159,7 @@ for normalise in ("filter", "layer", "weight", "none"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_a_plane_has_the_same_bits_with_and_without_vector_instructions(capability):
     if capability == "avx512" and torch.backends.cpu.get_cpu_capability() != "AVX512":

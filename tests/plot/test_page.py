@@ -203,6 +203,7 @@ def test_the_page_may_load_nothing(plane, tmp_path):
     assert "unsafe-eval" not in policy
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence_and_write_nothing(plane, tmp_path, capsys, monkeypatch):
     line = write(tmp_path / "line.h5", ALPHA, None, {"train_loss": ALPHA**2 + 1})
     strip = write(tmp_path / "strip.h5", ALPHA, BETA[:1], {"train_loss": bowl(ALPHA, BETA[:1])})
@@ -239,6 +240,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(plane, tmp_path, capsys, mo
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_without_plotly_a_sentence_says_how_to_get_it(plane, tmp_path):
     program = (
         "import sys; sys.modules['plotly'] = None; from landscape_mpi.plot.__main__ import main;"

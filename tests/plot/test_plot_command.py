@@ -47,6 +47,7 @@ def mistake(capsys, *arguments):
     return err
 
 
+@pytest.mark.slow
 def test_a_figure_without_any_option(plane, tmp_path):
     done = plot(plane)
     assert (done.returncode, done.stderr) == (0, "")
@@ -56,6 +57,7 @@ def test_a_figure_without_any_option(plane, tmp_path):
         assert len(image.convert("RGB").getcolors(1 << 20)) > 100
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_mpi_is_ever_imported(plane, tmp_path):
     program = (
         "import sys; from landscape_mpi.plot.__main__ import main; code = main(sys.argv[1:]);"
@@ -96,6 +98,7 @@ def test_the_same_surface_gives_the_same_file(plane, tmp_path):
     assert files[0].read_bytes().startswith(b"<?xml")
 
 
+@pytest.mark.slow
 def test_several_outputs_of_several_surfaces(plane, tmp_path, capsys):
     other = write(tmp_path / "other.h5", ALPHA, BETA, {"train_loss": bowl(ALPHA, BETA) * 2})
     targets = [tmp_path / "a.png", tmp_path / "b.svg"]
@@ -106,6 +109,7 @@ def test_several_outputs_of_several_surfaces(plane, tmp_path, capsys):
         assert image.width > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_default_names(plane, line, tmp_path, capsys, drawn):
     other = write(tmp_path / "other.h5", ALPHA, BETA, {"test_loss": bowl(ALPHA, BETA) * 2})
@@ -127,6 +131,7 @@ def test_a_surface_of_the_papers_own_code(tmp_path, drawn):
     np.testing.assert_allclose(axes.get_zlim(), np.log10([loss.min(), loss.max()]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_options_reach_the_figure(plane, tmp_path, drawn):
     def figure(*options):
@@ -192,6 +197,7 @@ def test_an_unwritable_output(plane, tmp_path, capsys):
     assert "folder.png: found a folder; expected the name of a file" in found
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_the_real_command_with_code_2(tmp_path):
     done = plot(tmp_path / "none.h5")
     assert (done.returncode, done.stdout) == (2, "")
@@ -199,6 +205,7 @@ def test_a_mistake_ends_the_real_command_with_code_2(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_surface_is_drawn_while_it_is_being_written(plane):
     with h5py.File(plane, "r+") as writer:
         writer["status"][0, 0] = 0

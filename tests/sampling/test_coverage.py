@@ -48,6 +48,7 @@ def test_estimating_many_points_again_is_timed(staircase, emulation):
     assert staircase.estimation_seconds(emulation, error=0.1, points=300, repeats=1) > 0
 
 
+@pytest.mark.slow
 def test_an_honest_estimator_passes_its_audit(outcomes):
     assert sum(outcome.audit.passed for outcome in outcomes(0.05, 4)) >= 3
 

@@ -42,12 +42,14 @@ def test_read(name):
     np.testing.assert_array_equal(loss[done], read(FILES / name, "train_loss")[done])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SURFACES)
 def test_drawn(name, folder, capsys):
     assert plot([str(folder / name), "-o", str(folder / "figure.svg")]) == 0, capsys.readouterr().err
     assert (folder / "figure.svg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_words_and_arrays_of_every_kind_of_surface(folder):
     info = launch("info", folder / "sampled.h5")
     assert info.returncode == 0, info.stderr
@@ -58,6 +60,7 @@ def test_words_and_arrays_of_every_kind_of_surface(folder):
         assert arrays["train_loss"].shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_surface_begun_is_gone_on_with(folder):
     before = read(FILES / "half.h5", "train_loss")
     done = read(FILES / "half.h5", "status") == 1
@@ -70,6 +73,7 @@ def test_a_surface_begun_is_gone_on_with(folder):
     assert read(folder / "half.h5", "complete")
 
 
+@pytest.mark.slow
 def test_a_sampled_surface_begun_is_gone_on_with_from_its_journals(folder):
     run = launch("sweep", folder / "sampled_half.yaml")
     assert run.returncode == 0, run.stderr
@@ -77,6 +81,7 @@ def test_a_sampled_surface_begun_is_gone_on_with_from_its_journals(folder):
         np.testing.assert_allclose(read(folder / "sampled_half.h5", name), read(FILES / "sampled.h5", name), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_shards_become_one_surface(folder):
     run = launch("merge", folder / "sharded.h5", *sorted(folder.glob("sharded.shard-*")))
     assert run.returncode == 0, run.stderr
@@ -86,6 +91,7 @@ def test_shards_become_one_surface(folder):
     assert launch("sweep", folder / "sharded.yaml").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "line", "pca", "hessian", "sampled"])
 def test_a_complete_surface_is_found_to_be_of_its_job(folder, name):
     before = (folder / f"{name}.h5").read_bytes()
@@ -94,6 +100,7 @@ def test_a_complete_surface_is_found_to_be_of_its_job(folder, name):
     assert (folder / f"{name}.h5").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["cudnn", "winograd"])
 def test_a_surface_of_an_engine_that_is_deleted_is_read_drawn_and_not_gone_on_with(folder, engine, capsys):
     path = folder / "half.h5"
@@ -111,6 +118,7 @@ def test_a_surface_of_an_engine_that_is_deleted_is_read_drawn_and_not_gone_on_wi
     assert plot([str(path), "-o", str(folder / "figure.svg")]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_complete_surface_of_an_engine_that_is_deleted_stays_complete(folder):
     with h5py.File(folder / "full.h5", "r+") as file:
         file.attrs["engine"] = "winograd"

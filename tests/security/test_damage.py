@@ -131,6 +131,7 @@ def said_by_one_process(name, folder, many, data):
                 yield said(name, folder, left.pop(0), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_damage_gives_one_sentence_or_nothing(mutants, valid, name):
     folder, data = valid[name]

@@ -96,6 +96,7 @@ def test_a_point_written_during_a_merge_has_its_values_or_is_not_there_yet(tmp_p
         assert (file["train_loss"][()] == np.arange(8.0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("seconds", np.nan), ("seconds", -np.inf), ("rank", -1)])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_point_that_nobody_can_have_computed_counts_as_not_done(tmp_path, shards, which, name, value):
@@ -132,6 +133,7 @@ def test_sound_shards_are_merged(tmp_path, shards):
     np.testing.assert_array_equal(merged.surface.metrics["train_loss"][:7], np.arange(7.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("pointer", POINTERS, ids=lambda pointer: pointer.__name__)
 @pytest.mark.parametrize("name", ["train_loss", "seconds"])
@@ -154,6 +156,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("name", WRONG)
 def test_a_dataset_that_is_missing_or_of_another_type_or_shape(tmp_path, shards, which, name):

@@ -56,6 +56,7 @@ def test_a_line_of_four_points_does_not_take_the_audit_for_a_metric(tmp_path):
     assert set(surface.metrics) == {"train_loss"}
 
 
+@pytest.mark.slow
 @given(arrays(np.uint8, (7, 9), elements=st.sampled_from([0, 1, 2])))
 def test_what_is_done_is_decided_by_status_alone(tmp_path_factory, status):
     values = np.where(np.arange(63).reshape(7, 9) % 5 == 0, -1.0, bowl(ALPHA, BETA))

@@ -26,6 +26,7 @@ def over(function, alpha=ALPHA, beta=BETA):
     return function(alpha[None, :], beta[:, None])
 
 
+@pytest.mark.slow
 def test_a_bowl_has_the_numbers_of_its_formula():
     found = numbers(over(lambda x, y: 0.25 + 2 * x**2 + 5 * y**2))
     assert found.centre == 0.25

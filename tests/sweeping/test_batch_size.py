@@ -56,6 +56,7 @@ def surface(path):
         return {name: file[name][()] for name in ("train_loss", "test_acc", "error", "status")}, dict(file.attrs)
 
 
+@pytest.mark.slow
 def test_out_of_memory_takes_fewer_images_says_so_once_and_notes_it_at_the_points(tmp_path):
     grid = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
     run = launch("sweep", tiny_job(tmp_path, loss="tiny:hungry", grid=grid))

@@ -180,6 +180,7 @@ def test_recomputed_statistics_do_not_depend_on_those_of_the_checkpoint_or_the_b
     np.testing.assert_allclose(again["train_loss"], first["train_loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sampled_sweep_recomputes_them_as_a_full_one_does(tmp_path):
     changes = {**LINE, "grid": {"alpha": [-0.5, 1.5, 9]}, "data__options": {"images": 3000}}
     full = run(tiny_job(tmp_path, **changes, evaluate={"batchnorm": "recompute"}), overwrite=True)

@@ -87,6 +87,7 @@ def test_float64_files_keep_their_digits_at_both_ends_of_a_line(tmp_path):
         assert file["train_loss"][1] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_other_weights_of_the_same_file_are_another_sweep(tmp_path, capsys):
     torch.save({"model": weights(0), "ema": weights(1)}, tmp_path / "net.pt")
     sweep(tiny_job(tmp_path), Options(device="cpu"), Solo())

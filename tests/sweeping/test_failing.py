@@ -25,6 +25,7 @@ def largest(tmp_path_factory):
     return results(folder / "surface.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS)
 @pytest.mark.parametrize("way", [{}, {"LANDSCAPE_WRITER": "root"}], ids=["parallel", "root"])
 def test_a_hiccup_is_tried_again_and_leaves_no_trace(tmp_path, largest, ranks, way):
@@ -33,6 +34,7 @@ def test_a_hiccup_is_tried_again_and_leaves_no_trace(tmp_path, largest, ranks, w
     assert results(tmp_path / "surface.h5") == largest
 
 
+@pytest.mark.slow
 def test_by_default_it_ends_the_sweep(tmp_path):
     run = sweep(tiny_job(tmp_path, **JOB), TINY_HICCUP="1")
     assert run.returncode == 2
@@ -40,6 +42,7 @@ def test_by_default_it_ends_the_sweep(tmp_path):
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS)
 def test_points_that_fail_twice_are_marked_named_and_tried_again_by_the_next_run(tmp_path, largest, ranks):
     job, surface = tiny_job(tmp_path, **JOB), tmp_path / "surface.h5"
@@ -66,6 +69,7 @@ def test_points_that_fail_twice_are_marked_named_and_tried_again_by_the_next_run
         assert not file["error"][()].astype(str).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", RANKS)
 def test_a_sampled_sweep_goes_on_without_them(tmp_path, ranks):
     job, surface = tiny_job(tmp_path, **JOB, **SAMPLED), tmp_path / "surface.h5"

@@ -97,6 +97,7 @@ def test_journals_that_fill_the_disk_stop_a_sampled_sweep(tmp_path, disk, undist
     assert sorted(slices(surface)) == sorted(slices(whole))
 
 
+@pytest.mark.slow
 def test_a_merge_without_space_touches_nothing(disk, undisturbed):
     surface = shutil.copy(undisturbed / "half.h5", disk.folder / "surface.h5")
     shard, before = undisturbed / "surface.shard-1-of-2.h5", surface.read_bytes()

@@ -53,6 +53,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_surface_is_that_of_the_network_as_it_was_made(name, engine):

@@ -29,6 +29,7 @@ def losses(path):
         return file["train_loss"][()], file["test_loss"][()], dict(file.attrs)
 
 
+@pytest.mark.slow
 def test_what_bfloat16_costs_is_measured_recorded_and_said(surfaces):
     (exact, exact_test, of_float32), (low, low_test, of_bfloat16) = map(losses, surfaces[:2])
     error = of_bfloat16["precision_error"]
@@ -48,6 +49,7 @@ def test_bfloat16_loses_digits_and_no_more(surfaces):
     assert 1e-4 < deviations.max() < 0.05
 
 
+@pytest.mark.slow
 def test_a_surface_goes_on_in_the_precision_it_was_begun_with(surfaces, tmp_path):
     job = tiny_job(tmp_path, evaluate={"dtype": "bfloat16"}, grid={"alpha": [-1, 1, 3]})
     assert launch("sweep", job).returncode == 0

@@ -39,6 +39,7 @@ def test_neither_a_configured_program_nor_a_name_is_run(tmp_path, repository):
     assert trace.exists(), "the attack itself is broken"
 
 
+@pytest.mark.slow
 def test_nothing_is_put_where_others_may_write(tmp_path):
     (tmp_path / "temporary").mkdir()
     job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}, data__options={"images": 4000}, sampling={"error": 0.05})

@@ -61,6 +61,7 @@ def every_image(tmp_path_factory):
     return folder / "surface.h5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_errors_are_within_the_bars_that_are_within_the_target(undisturbed, every_image, split):
     surface = undisturbed[0] / "surface.h5"
@@ -119,6 +120,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
     assert sorted(slices(surface)) == sorted(slices(undisturbed[0] / "surface.h5"))
 
 
+@pytest.mark.slow
 def test_interrupted_the_file_holds_what_is_known(tmp_path):
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
     process = start("sweep", job, env={"TINY_SLEEP": "0.01"})
@@ -134,6 +136,7 @@ def test_interrupted_the_file_holds_what_is_known(tmp_path):
     assert array(surface, "complete") == 0
 
 
+@pytest.mark.slow
 def test_without_the_folder_it_says_so_and_evaluates_again(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
@@ -149,6 +152,7 @@ def test_without_the_folder_it_says_so_and_evaluates_again(tmp_path, undisturbed
     assert results(surface) == results(undisturbed[0] / "surface.h5")
 
 
+@pytest.mark.slow
 def test_a_bad_audit_is_an_honest_result_with_exit_code_3(tmp_path):
     job = sampled_job(tmp_path, loss="tiny:narrow_bars", sampling={"error": 0.02, "audit": 16})
     run = launch("sweep", job)
@@ -162,6 +166,7 @@ def test_a_bad_audit_is_an_honest_result_with_exit_code_3(tmp_path):
     assert re.search("audit +FAILED, the bars cannot be trusted", told.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampling", "images", "why"),
     [
@@ -187,6 +192,7 @@ def test_where_nothing_can_be_saved_it_is_the_full_sweep_bit_for_bit(tmp_path, e
     assert (array(tmp_path / "surface.h5", "test_images") == images).all()
 
 
+@pytest.mark.slow
 def test_a_split_too_small_to_sample_is_used_whole_beside_one_that_is_not(tmp_path):
     job = sampled_job(tmp_path, data__build="tiny:uneven", data__options=None)
     run = launch("sweep", job)
@@ -202,6 +208,7 @@ def test_a_split_too_small_to_sample_is_used_whole_beside_one_that_is_not(tmp_pa
         assert array(tmp_path / "surface.h5", name).tobytes() == array(tmp_path / "full.h5", name).tobytes()
 
 
+@pytest.mark.slow
 def test_a_line_of_a_regression_that_diverges(tmp_path):
     changes = {"data__build": "tiny:regression", "loss": "mse", "metrics": ["loss"], "grid": {"alpha": [0, 1e30, 3]}}
     run = launch("sweep", sampled_job(tmp_path, **changes))
@@ -215,6 +222,7 @@ def test_a_line_of_a_regression_that_diverges(tmp_path):
     assert done(surface) == 3
 
 
+@pytest.mark.slow
 def test_journals_of_another_sweep_are_refused_and_only_overwrite_removes_them(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0] / "surface.h5.images", tmp_path / "surface.h5.images")
     job = sampled_job(tmp_path, plane__seed=8)
@@ -226,6 +234,7 @@ def test_journals_of_another_sweep_are_refused_and_only_overwrite_removes_them(t
     assert launch("sweep", job, "--overwrite").returncode == 0
 
 
+@pytest.mark.slow
 def test_options_may_hold_whatever_yaml_does(tmp_path):
     since = datetime.date(2020, 2, 29)
     changes = {"data__build": "tiny:dated", "data__options": {"since": since}, "grid": {"alpha": [0, 1, 2]}}
@@ -234,6 +243,7 @@ def test_options_may_hold_whatever_yaml_does(tmp_path):
     assert done(tmp_path / "surface.h5") == 2
 
 
+@pytest.mark.slow
 def test_another_target_or_seed_is_another_experiment(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
     for sampling, key in (({"error": 0.03, "audit": 6}, "error"), ({"error": 0.02, "audit": 6, "seed": 1}, "seed")):

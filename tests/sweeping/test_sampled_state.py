@@ -78,6 +78,7 @@ def undisturbed(tmp_path_factory):
     return results, rounds, len(list(read_journals(folder, IDENTITY)))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(stops=st.lists(st.integers(0, 110), max_size=6))
 def test_stopped_after_any_slices_any_number_of_times(undisturbed, stops):

@@ -40,6 +40,7 @@ def merge(folder, *indices):
     return launch("merge", folder / "surface.h5", *names(folder, *indices))
 
 
+@pytest.mark.slow
 def test_shards_are_the_full_schema_with_a_share_of_the_points(shards):
     counts = [done(path) for path in names(shards, *range(COUNT))]
     assert counts == [9, 9, 9, 8]
@@ -47,6 +48,7 @@ def test_shards_are_the_full_schema_with_a_share_of_the_points(shards):
         assert set(results(path)) == set(results(shards / "whole.h5"))
 
 
+@pytest.mark.slow
 def test_all_shards_make_the_surface_of_one_run_in_any_order_and_twice(folder):
     order = random.Random(0).sample(range(COUNT), COUNT)
     run = merge(folder, *order)
@@ -62,6 +64,7 @@ def test_all_shards_make_the_surface_of_one_run_in_any_order_and_twice(folder):
     assert "nothing to do" in launch("sweep", folder / "job.yaml").stderr
 
 
+@pytest.mark.slow
 def test_some_shards_make_a_part_that_says_what_is_missing_and_how_to_fill_it(folder):
     first = merge(folder, 2)
     assert first.returncode == 75
@@ -78,6 +81,7 @@ def test_some_shards_make_a_part_that_says_what_is_missing_and_how_to_fill_it(fo
     assert results(folder / "surface.h5") == results(folder / "whole.h5")
 
 
+@pytest.mark.slow
 def test_a_finished_shard_is_left_alone_and_info_says_which_it_is(folder):
     (path,) = names(folder, 3)
     before = path.read_bytes()
@@ -88,6 +92,7 @@ def test_a_finished_shard_is_left_alone_and_info_says_which_it_is(folder):
     assert "8 of 35 done (shard 3/4: complete)" in launch("info", path).stdout
 
 
+@pytest.mark.slow
 def test_a_shard_goes_on_where_it_stopped(folder):
     (path,) = names(folder, 1)
     with h5py.File(path, "r+") as file:
@@ -99,6 +104,7 @@ def test_a_shard_goes_on_where_it_stopped(folder):
     assert done(path) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -116,6 +122,7 @@ def test_a_shard_of_another_sweep_is_refused_and_nothing_written(folder, changes
     assert not (folder / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_a_shard_in_the_place_of_another_is_refused(folder):
     names(folder, 1)[0].rename(names(folder, 2)[0])
     run = launch("sweep", folder / "job.yaml", "--shard", "2/4")
@@ -131,6 +138,7 @@ def test_something_else_than_a_shard_is_refused(folder):
     assert not (folder / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_sampled_shards_evaluate_the_first_level_and_the_rounds_go_on_without_them(tmp_path):
     whole = tiny_job(tmp_path, name="whole.yaml", output__file="whole.h5", **SAMPLED)
     assert launch("sweep", whole).returncode == 0

@@ -44,6 +44,7 @@ def check_that_it_goes_on(job, surface, undisturbed, ranks=None):
     assert results(surface) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_process_alone_stops_at_a_signal_even_twice(tmp_path, undisturbed, number):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
@@ -97,6 +98,7 @@ def test_a_time_limit_stops_in_time_by_itself(tmp_path, undisturbed):
         check_that_it_goes_on(job, surface, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_limit_before_the_first_point_writes_nothing(tmp_path):
     ended = launch("sweep", tiny_job(tmp_path), "--time-limit", "0.001")
     assert ended.returncode == 75

@@ -70,6 +70,7 @@ def test_killed_at_any_batch_it_ends_with_the_same_bits(tmp_path, undisturbed, m
     check_that_it_ends_the_same(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_it_ends_with_the_same_bits(tmp_path, undisturbed, monkeypatch):
     """Before and after each file gets its name: 13 files, one of them to begin with, three an epoch."""
     for moment in (0, 1, 2, *range(8, 14), 25):

@@ -34,6 +34,7 @@ def begun(tmp_path):
     return job, tmp_path / "surface.h5", plane
 
 
+@pytest.mark.slow
 def test_it_is_gone_on_with_along_the_directions_that_it_holds(begun):
     job, surface, plane = begun
     run = launch("sweep", job)
@@ -49,6 +50,7 @@ def test_it_is_gone_on_with_along_the_directions_that_it_holds(begun):
         assert np.all(file["status"][()] == 1)
 
 
+@pytest.mark.slow
 def test_a_new_surface_says_how_its_directions_were_drawn(begun):
     job, surface, _ = begun
     assert launch("sweep", job, "--overwrite").returncode == 0

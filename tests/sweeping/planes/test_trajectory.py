@@ -106,6 +106,7 @@ def alone(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_path_is_the_projection_on_the_components_of_the_full_matrix(alone):
     path, (delta, eta), matrix = stored(alone / "surface.h5"), directions(alone / "surface.h5"), rows(alone)
     centred = matrix[:-1] - matrix[:-1].mean(axis=0)  # the last one is theta itself
@@ -155,6 +156,7 @@ def test_three_ranks_have_the_same_bits(tmp_path, alone):
         assert {name: values.tobytes() for name, values in one.items()} == {n: v.tobytes() for n, v in other.items()}
 
 
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_finds_the_same_grid_and_plane(tmp_path, alone):
     """A share of its points is merged with one of an earlier run."""
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
@@ -364,6 +366,7 @@ def test_a_mistake_that_rank_0_alone_sees_ends_all_ranks(tmp_path):
     assert done(tmp_path / "surface.h5") == 0
 
 
+@pytest.mark.slow
 def test_a_random_plane_cannot_choose_its_grid(tmp_path):
     job = job_in(tmp_path, plane={"kind": "random", "trajectory": PCA["trajectory"]}, grid=None)
     with pytest.raises(UserError, match="grid: the key is missing; it is required"):
