@@ -21,7 +21,7 @@ def cost(folder: Path) -> list[dict[str, float]]:
     """Return seconds a call for some numbers of points written before it, and their share of the time between two."""
     surface = folder / "disk.h5"
     axis = np.linspace(-1, 1, SIDE)
-    create_surface(surface, NewSurface(axis, axis, RESULTS, [], None, ""))
+    create_surface(surface, NewSurface((axis,) if axis is None else (axis, axis), RESULTS, ([],), ""))
     return [_cost(surface, writes) for writes in (1, 30, 1000)]
 
 

@@ -125,7 +125,7 @@ def interleaved(workers: Sequence[Worker], rounds: int, images: int) -> Times:
     for number in range(rounds + 1):
         for worker in workers:
             for name in worker.names:
-                cpu, wall, _ = worker.time(name, Point(0.02 * number, 0.01))
+                cpu, wall, _ = worker.time(name, (0.02 * number, 0.01))
                 if number:
                     times[name].append((cpu / images * 1e3, wall / images * 1e3))
     for worker in workers:

@@ -24,14 +24,13 @@ from gpu_ways import Scale, Subject, Way, ceilings, dtypes, precision, seconds
 
 from landscape_mpi.assemble import use_device
 from landscape_mpi.engines import LANES
-from landscape_mpi.evaluate import Point
 from landscape_mpi.log import console
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.run import sweep
 
-POINTS = (Point(0.0, 0.0), Point(0.3, -0.2), Point(-1.0, 1.0))
+POINTS = ((0.0, 0.0), (0.3, -0.2), (-1.0, 1.0))
 LIMIT = 1e-5
 """Of a float32 mean loss's deviation from float64, and from that of a CPU."""
 KEPT = ("device", "dtype", "engine", "batch", "precision_error")

@@ -70,7 +70,7 @@ class Subject:
         draw = RandomDirections(0, "filter", "biasbn").draw
         targets = torch.arange(scale.images) % 10
         split = Split("train", pixels.to(scale.device), targets.to(scale.device))
-        return Subject(network.eval().to(scale.device), Plane(theta, draw(theta, 0), draw(theta, 1)), split, scale)
+        return Subject(network.eval().to(scale.device), Plane(theta, (draw(theta, 0), draw(theta, 1))), split, scale)
 
     def task(self, dtype: str, images: int) -> Task:
         """Return the evaluation of the first images in a precision."""

@@ -150,7 +150,16 @@ def _surface(path: Path, shard: str, points: Sequence[tuple[int, int]]) -> None:
     names = ("train_loss", "train_loss_stderr", "train_acc", "train_acc_stderr")
     fixed = {"seed": 3, "checkpoint_sha256": "c" * 64, "batch": 8, "engine": "eager", "versions": '{"numpy": "2"}'}
     axes = Axis(-1, 1.5, 5).coordinates(), Axis(-0.1, 1, 3).coordinates()
-    create_surface(path, NewSurface(*axes, names, direction, direction, JOB, {**fixed, "shard": shard}))
+    create_surface(
+        path,
+        NewSurface(
+            axes,
+            names,
+            (direction, direction),
+            JOB,
+            {**fixed, "shard": shard},
+        ),
+    )
     writer = open_surface(path, None, root=True)
     for index in points:
         writer.at_root(Record(index, dict.fromkeys(names, 1.5), 0, 0.1))
@@ -212,7 +221,7 @@ def _describe(folder: Path) -> object:
 def _directions(folder: Path) -> object:
     from landscape_mpi.surface import read_directions
 
-    return read_directions(folder / "surface.h5", line=False)
+    return read_directions(folder / "surface.h5", axes=2)
 
 
 def _merge(*names: str) -> Callable[[Path], object]:

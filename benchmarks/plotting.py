@@ -72,7 +72,16 @@ def write(path: Path, loss: Callable[[Values, Values], Values]) -> Path:
     axis = np.linspace(-1, 1, POINTS)
     direction = [("weight", np.ones((1, 1), np.float32))]
     results = result_names(("train",), asked(("loss",)))
-    create_surface(path, NewSurface(axis, axis, results, direction, direction, JOB, {"seed": 0}))
+    create_surface(
+        path,
+        NewSurface(
+            (axis, axis),
+            results,
+            (direction, direction),
+            JOB,
+            {"seed": 0},
+        ),
+    )
     with h5py.File(path, "r+") as file:  # point by point, as a sweep does, would take longer than all figures
         for name in results:
             file[name][...] = loss(axis[None, :], axis[:, None])

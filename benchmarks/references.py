@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landscape_mpi.evaluate import EagerEvaluator, Point, Task, measure
+from landscape_mpi.evaluate import EagerEvaluator, Task, measure
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.plane import Plane
 
 POINTS = tuple(
-    Point(round(r * x, 6), round(r * y, 6))
+    (round(r * x, 6), round(r * y, 6))
     for r in (0.02, 0.1, 0.3, 0.6, 1.0)
     for x, y in ((1, 1), (-1, 0.5), (0.3, -1), (-0.7, -0.7))
 )

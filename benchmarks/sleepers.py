@@ -113,7 +113,7 @@ def stay(world: World, case: Case, folder: Path) -> Stay:
 
 
 def _surface(world: World, path: Path, points: int) -> Writer:
-    new = NewSurface(np.linspace(-1, 1, points), None, RESULTS, [], None, "")
+    new = NewSurface((np.linspace(-1, 1, points),), RESULTS, ([],), "")
     on_root(world, create_surface, path, new)
     return open_writer(path, world.communicator, world.rank == 0)
 

@@ -59,7 +59,7 @@ class Recipe:
             settle(network, NORMALISATION.apply(split.inputs[:128]))
         theta = {key: tensor.detach().clone() for key, tensor in network.named_parameters()}
         draw = RandomDirections(0, "filter", "biasbn").draw
-        return Subject(network.eval(), Plane(theta, draw(theta, 0), draw(theta, 1)), split)
+        return Subject(network.eval(), Plane(theta, (draw(theta, 0), draw(theta, 1))), split)
 
 
 def settle(network: nn.Module, inputs: Tensor) -> None:
@@ -111,7 +111,7 @@ def preloaded(subject: Subject) -> Way:
 
 def _setter(subject: Subject) -> tuple[nn.Module, Callable[[Point], None]]:
     plane, network = subject.plane, copy.deepcopy(subject.network)
-    weights = baseline.Directions(plane.theta, plane.delta, plane.eta or {})
+    weights = baseline.Directions(plane.theta, *plane.directions)
     return network, lambda point: baseline.set_weights(network, weights, *point)
 
 

@@ -19,7 +19,7 @@ def evidence(benchmark_named):
 def surface(tmp_path):
     """Two points of three, and a journal of three records."""
     path = tmp_path / "surface.h5"
-    create_surface(path, NewSurface(np.arange(3.0), None, ("train_loss",), [], None, ""))
+    create_surface(path, NewSurface((np.arange(3.0),), ("train_loss",), ([],), ""))
     record(path, 0, 2.0)
     record(path, 2, 3.0)
     with Journal(journal_folder(path), 0, b"i" * 32) as journal:

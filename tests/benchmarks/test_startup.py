@@ -45,7 +45,7 @@ def test_every_step_is_noted_in_a_real_sweep(startup, checkout, tmp_path):
 
 def test_the_first_point_is_seen_once_it_is_done_and_not_before(startup, tmp_path):
     surface = tmp_path / "surface.h5"
-    create_surface(surface, NewSurface(np.arange(3.0), None, ("train_loss",), [], None, "", {}))
+    create_surface(surface, NewSurface((np.arange(3.0),), ("train_loss",), ([],), "", {}))
     with pytest.raises(TimeoutError, match="no point was done"):
         startup.first_point(surface, time.time())
     writer = open_writer(surface, None, root=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine
-from landscape_mpi.evaluate import EagerEvaluator, Point
+from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.networks import build_network
 from support.engines import image_task, plane_of, settle
 
@@ -27,13 +27,13 @@ def tasks():
     return task, replace(task, autocast=torch.bfloat16)
 
 
-@pytest.mark.parametrize("point", [Point(0.0, 0.0), Point(0.6, -0.3)])
+@pytest.mark.parametrize("point", [(0.0, 0.0), (0.6, -0.3)])
 def test_fused_layers_follow_autocast_and_the_point(resnet, tasks, point):
     plane = plane_of(resnet)
     exact = EagerEvaluator(resnet, plane, tasks[0], 16).per_example(point, "train", ALL).losses
     eager = EagerEvaluator(resnet, plane, tasks[1], 16).per_example(point, "train", ALL).losses
     fused = build_engine("fused", resnet, plane, tasks[1], 16)
-    fused.per_example(Point(-1.0, 1.0), "train", ALL)
+    fused.per_example((-1.0, 1.0), "train", ALL)
     ours = fused.per_example(point, "train", ALL).losses
     for low in (eager, ours):
         assert 1e-4 < np.abs(low - exact).max() / exact.max() < 0.02

@@ -7,13 +7,13 @@ from landscape_mpi.data import DEFAULT_NORMALISATION, Split
 from landscape_mpi.engines import FusedEvaluator
 from landscape_mpi.engines.cuda_graphs import Replay
 from landscape_mpi.engines.direct import DirectLayer
-from landscape_mpi.evaluate import Point, Task
+from landscape_mpi.evaluate import Task
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.networks import build_network
 from support.engines import parameters, plane_of, settle
 from support.stand_ins import StandInLane
 
-POINTS = [Point(0.0, 0.0), Point(0.7, -0.4), Point(0.0, 0.0)]
+POINTS = [(0.0, 0.0), (0.7, -0.4), (0.0, 0.0)]
 
 
 def doubled(inputs):
@@ -125,7 +125,7 @@ def test_a_split_smaller_than_the_batch_is_replayed_too(resnet):
     log = []
     ours = evaluator(resnet, lanes_of(2, log), uint8_task(10), 64)
     log.clear()
-    ours.per_example(Point(0.0, 0.0), "train", slice(0, 10))
+    ours.per_example((0.0, 0.0), "train", slice(0, 10))
     assert ("replay", 0) in log
 
 
@@ -140,18 +140,18 @@ def test_a_batch_that_does_not_fit_is_halved_for_good_and_no_longer_replayed(res
 
     log = []
     ours = evaluator(resnet, lanes_of(2, log), uint8_task(96, hungry), 48)
-    found = ours.per_example(Point(0.5, 0.5), "train", slice(0, 96))
+    found = ours.per_example((0.5, 0.5), "train", slice(0, 96))
     assert (ours.batch, sizes) == (24, [48, 24, 24, 24, 24])
     log.clear()
-    again = ours.per_example(Point(0.5, 0.5), "train", slice(0, 96))
+    again = ours.per_example((0.5, 0.5), "train", slice(0, 96))
     assert sizes[5:] == [24] * 4
     assert log == []
     assert "CUDA" not in ours.description
-    expected = evaluator(resnet, task=uint8_task(96), batch=24).per_example(Point(0.5, 0.5), "train", slice(0, 96))
+    expected = evaluator(resnet, task=uint8_task(96), batch=24).per_example((0.5, 0.5), "train", slice(0, 96))
     assert found.losses.tobytes() == again.losses.tobytes() == expected.losses.tobytes()
 
 
 def test_the_callers_network_stays_at_theta(resnet):
     before = parameters(resnet)
-    evaluator(resnet, lanes_of(2, [])).per_example(Point(1.0, 1.0), "train", slice(0, 32))
+    evaluator(resnet, lanes_of(2, [])).per_example((1.0, 1.0), "train", slice(0, 32))
     assert all(torch.equal(tensor, before[name]) for name, tensor in resnet.named_parameters())

@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional
 
 from landscape_mpi.engines import CannotFuseError, build_engine
-from landscape_mpi.evaluate import EagerEvaluator, Point
+from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.networks import build_network
 from support.engines import deviation, image_task, parameters, plane_of, settle
 
 ENGINES = ["fused", pytest.param("compiled", marks=pytest.mark.kernel)]
-POINTS = [Point(0.0, 0.0), Point(0.4, -0.3), Point(-1.0, 1.0)]
+POINTS = [(0.0, 0.0), (0.4, -0.3), (-1.0, 1.0)]
 SINGLE = 2e-5
 """What float32 may lose over a network, for each image."""
 
@@ -113,7 +113,7 @@ def test_moving_batch_norm_is_folded_too(engine, ignore):
     """Weight of norm times weight of convolution is quadratic in alpha and beta."""
     way = lambda n, x: n.d(n.c(n.b(n.a(x)).relu())).relu()  # noqa: E731
     network = settled(Net(way, a=conv(), b=nn.BatchNorm2d(8), c=conv(8), d=nn.BatchNorm2d(8)))
-    description, worst = deviation(network, engine, [*POINTS, Point(-0.7, 0.9)], ignore=ignore)
+    description, worst = deviation(network, engine, [*POINTS, (-0.7, 0.9)], ignore=ignore)
     assert description.startswith("2 fused convolutions")
     assert worst < SINGLE
 
@@ -121,10 +121,10 @@ def test_moving_batch_norm_is_folded_too(engine, ignore):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_line_has_no_eta(engine):
     network = settled(Net(lambda n, x: n.a(x).relu(), a=conv()))
-    task, plane = image_task(), plane_of(network, line=True)
+    task, plane = image_task(), plane_of(network, axes=1)
     ours = build_engine(engine, network, plane, task, 4)
     plain = EagerEvaluator(network, plane, task, 4)
-    found, expected = (one.per_example(Point(0.7, 0.0), "train", slice(0, 6)) for one in (ours, plain))
+    found, expected = (one.per_example((0.7,), "train", slice(0, 6)) for one in (ours, plain))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=SINGLE)
     np.testing.assert_array_equal(found.others["acc"], expected.others["acc"])
 
@@ -174,7 +174,7 @@ def test_the_callers_network_stays_at_theta(engine, tmp_path):
     network = settled(build_network("resnet20", {"width": 8}, tmp_path))
     before = parameters(network)
     evaluator = build_engine(engine, network, plane_of(network), image_task(), 4)
-    evaluator.per_example(Point(1.0, 1.0), "train", slice(0, 4))
+    evaluator.per_example((1.0, 1.0), "train", slice(0, 4))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
 
 
@@ -184,6 +184,6 @@ def test_an_images_loss_depends_on_no_batch_beyond_rounding(engine, batch, tmp_p
     network = settled(build_network("resnet20", {}, tmp_path))
     task, plane = image_task(42), plane_of(network)
     one, other = (build_engine(engine, network, plane, task, size) for size in (batch, 42))
-    found, expected = (each.per_example(Point(0.3, 0.1), "train", slice(0, 42)) for each in (one, other))
+    found, expected = (each.per_example((0.3, 0.1), "train", slice(0, 42)) for each in (one, other))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-6, atol=1e-5)
     assert found.losses.mean() == pytest.approx(expected.losses.mean(), rel=1e-6)

@@ -8,7 +8,7 @@ import torch
 
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.engines import build_engine
-from landscape_mpi.evaluate import EagerEvaluator, Point, Task, measure
+from landscape_mpi.evaluate import EagerEvaluator, Task, measure
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.networks import build_network, load_checkpoint
@@ -16,7 +16,7 @@ from support.engines import plane_of
 
 IMAGES = 128
 POINTS = [
-    Point(radius * math.cos(angle), radius * math.sin(angle))
+    (radius * math.cos(angle), radius * math.sin(angle))
     for radius in (0.05, 0.15, 0.35, 0.7, 1.4)
     for angle in (0.3, 1.9, 3.5, 5.1)
 ]

@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from landscape_mpi.data import Split
 from landscape_mpi.engines import CannotFuseError, build_engine
-from landscape_mpi.evaluate import EagerEvaluator, Point, Task, choose_layout
+from landscape_mpi.evaluate import EagerEvaluator, Task, choose_layout
 from landscape_mpi.evaluate.losses import cross_entropy
 from support.engines import plane_of, settle
 
-POINTS = [Point(0.0, 0.0), Point(0.9, -0.6), Point(-1.0, 1.0)]
+POINTS = [(0.0, 0.0), (0.9, -0.6), (-1.0, 1.0)]
 IMAGES = 9
 
 
@@ -119,9 +119,9 @@ def test_a_write_that_changes_nothing_of_the_sample_is_a_write():
     inputs = torch.rand(IMAGES, 3, 10, 10)
     task = Task({"train": Split("train", inputs, torch.arange(IMAGES) % 10)}, None, cross_entropy)
     plane = plane_of(network)
-    plane.delta["norm.bias"].fill_(-0.5)
+    plane.directions[0]["norm.bias"].fill_(-0.5)
     ours, plain = build_engine("fused", network, plane, task, 6), EagerEvaluator(network, plane, task, 6)
-    found, expected = (one.per_example(Point(1.0, 0.0), "train", slice(0, IMAGES)) for one in (ours, plain))
+    found, expected = (one.per_example((1.0, 0.0), "train", slice(0, IMAGES)) for one in (ours, plain))
     np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5)
 
 
@@ -209,10 +209,10 @@ def test_another_branch_off_the_centre_is_the_plain_networks():
     network = Net(lambda n, x: n.a(x) if n.a.weight.sum() > 0 else n.a(x) * 2, a=conv(3)).eval()
     network.a.weight.data.abs_()
     plane = plane_of(network)
-    plane.delta["a.weight"].copy_(-2 * network.a.weight.detach())
+    plane.directions[0]["a.weight"].copy_(-2 * network.a.weight.detach())
     task = images_task()
     ours, plain = build_engine("fused", network, plane, task, 6), EagerEvaluator(network, plane, task, 6)
-    for point in (Point(1.0, 0.0), Point(0.0, 0.0)):
+    for point in ((1.0, 0.0), (0.0, 0.0)):
         found, expected = (one.per_example(point, "train", slice(0, IMAGES)) for one in (ours, plain))
         np.testing.assert_allclose(found.losses, expected.losses, rtol=2e-5)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from landscape_mpi.data import Split
 from landscape_mpi.engines import build_engine
-from landscape_mpi.evaluate import EagerEvaluator, Point, Task
+from landscape_mpi.evaluate import EagerEvaluator, Task
 from landscape_mpi.evaluate.losses import cross_entropy
 from support.engines import plane_of
 
@@ -38,7 +38,7 @@ def test_what_is_not_finite_is_what_the_plain_network_gives(engine, channels):
     network, task = overflowing(channels), task_of(channels)
     plane = plane_of(network)
     ours, plain = build_engine(engine, network, plane, task, 16), EagerEvaluator(network, plane, task, 16)
-    for point in (Point(0.0, 0.0), Point(1.0, -1.0)):
+    for point in ((0.0, 0.0), (1.0, -1.0)):
         for images in (slice(0, 40), np.arange(39, 0, -2)):
             found, expected = (one.per_example(point, "train", images) for one in (ours, plain))
             finite = np.isfinite(expected.losses)

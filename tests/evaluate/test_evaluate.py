@@ -11,7 +11,7 @@ from torch import nn
 
 from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss, measure, summarise
+from landscape_mpi.evaluate import EagerEvaluator, Task, build_loss, measure, summarise
 from landscape_mpi.evaluate.batches import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.metrics.examples import PerExample
@@ -28,7 +28,7 @@ def parameters(network):
 
 def plane_of(network, seed=0, normalise="filter"):
     theta, directions = parameters(network), RandomDirections(seed, normalise, "biasbn")
-    return Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1))
+    return Plane(theta, (directions.draw(theta, 0), directions.draw(theta, 1)))
 
 
 def tiny_task(loss=cross_entropy, data=tiny.data, dtype=torch.float32):
@@ -44,9 +44,9 @@ def test_a_quadratic_has_its_closed_form():
     evaluator = EagerEvaluator(network, plane, task, 16)
     inputs, targets = (tensor.double() for tensor in tiny.regression(None, "train"))
     residual = inputs @ plane.theta["weight"].T - targets
-    along_delta, along_eta = inputs @ plane.delta["weight"].T, inputs @ plane.eta["weight"].T
+    along_delta, along_eta = inputs @ plane.directions[0]["weight"].T, inputs @ plane.directions[1]["weight"].T
     for alpha, beta in [(0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.7, 0.3), (-2.0, 5.0)]:
-        found = measure(evaluator, Point(alpha, beta), ["train"], [LOSS])["train_loss"]
+        found = measure(evaluator, (alpha, beta), ["train"], [LOSS])["train_loss"]
         exact = (residual + alpha * along_delta + beta * along_eta).square().mean().item()
         assert found == pytest.approx(exact, rel=1e-12)
 
@@ -66,7 +66,7 @@ def test_a_rescaled_relu_network_has_the_same_filter_normalised_surface():
         # both networks draw the same Gaussians
         task = tiny_task(dtype=torch.float64)
         evaluator = EagerEvaluator(net, plane_of(net, 3, normalise), task, 64)
-        points = [Point(a, b) for a in (-1.0, 0.0, 0.5) for b in (-0.5, 1.0)]
+        points = [(a, b) for a in (-1.0, 0.0, 0.5) for b in (-0.5, 1.0)]
         return np.array([measure(evaluator, point, ["train"], [LOSS])["train_loss"] for point in points])
 
     np.testing.assert_allclose(surface(rescaled, "filter"), surface(network, "filter"), rtol=1e-5)
@@ -78,7 +78,7 @@ def test_the_callers_network_stays_at_theta():
     network = tiny.network()
     before = parameters(network)
     evaluator = EagerEvaluator(network, plane_of(network), tiny_task(), 64)
-    evaluator.per_example(Point(1.0, 1.0), "train", slice(0, 4))
+    evaluator.per_example((1.0, 1.0), "train", slice(0, 4))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
 
 
@@ -86,8 +86,8 @@ def test_the_centre_is_the_plain_evaluation_to_the_bit():
     torch.manual_seed(0)
     network, task = tiny.network(batchnorm=True).eval(), tiny_task()
     evaluator = EagerEvaluator(network, plane_of(network), task, 16)
-    evaluator.per_example(Point(1.0, -1.0), "train", slice(0, 40))
-    ours = evaluator.per_example(Point(0.0, 0.0), "train", slice(0, 40))
+    evaluator.per_example((1.0, -1.0), "train", slice(0, 40))
+    ours = evaluator.per_example((0.0, 0.0), "train", slice(0, 40))
     plain = task.evaluate(network, "train", slice(0, 40), 16)
     assert ours.losses.tobytes() == plain.losses.tobytes()
 
@@ -132,8 +132,8 @@ def test_images_in_any_order_give_what_they_give_in_theirs():
     network, task = tiny.network().eval(), tiny_task()
     evaluator = EagerEvaluator(network, plane_of(network), task, 16)
     order = np.random.default_rng(0).permutation(40)
-    whole = evaluator.per_example(Point(0.3, -1.0), "train", slice(0, 40))
-    some = evaluator.per_example(Point(0.3, -1.0), "train", order[:23])
+    whole = evaluator.per_example((0.3, -1.0), "train", slice(0, 40))
+    some = evaluator.per_example((0.3, -1.0), "train", order[:23])
     np.testing.assert_allclose(some.losses, whole.losses[order[:23]], rtol=1e-6)
     np.testing.assert_array_equal(some.others["acc"], whole.others["acc"][order[:23]])
 

@@ -14,7 +14,7 @@ from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.plane import Plane
 
 LINE = {"alpha": [-1, 1, 3]}
-PLANE = Plane({"weight": torch.zeros(2, 2)}, {"weight": torch.zeros(2, 2)})
+PLANE = Plane({"weight": torch.zeros(2, 2)}, ({"weight": torch.zeros(2, 2)},))
 
 
 class Derivative(nn.Module):

@@ -37,7 +37,7 @@ def handed(monkeypatch):
 @pytest.fixture
 def surface(tmp_path):
     path = tmp_path / "surface.h5"
-    create_surface(path, NewSurface(np.arange(3.0), None, ("train_loss",), [], None, ""))
+    create_surface(path, NewSurface((np.arange(3.0),), ("train_loss",), ([],), ""))
     return path
 
 

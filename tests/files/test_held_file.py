@@ -13,7 +13,7 @@ from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surfac
 
 @pytest.fixture
 def path(tmp_path):
-    create_surface(tmp_path / "out" / "s.h5", NewSurface(np.arange(3.0), None, ("train_loss",), [], None, ""))
+    create_surface(tmp_path / "out" / "s.h5", NewSurface((np.arange(3.0),), ("train_loss",), ([],), ""))
     return tmp_path / "out" / "s.h5"
 
 

@@ -36,13 +36,13 @@ def test_filters_and_layers_get_the_norms_of_absolute_values():
 def test_points_norms_and_angles_count_both_parts():
     delta = {name: torch.ones_like(tensor) * (1j if tensor.is_complex() else 1) for name, tensor in THETA.items()}
     eta = {name: torch.ones_like(tensor) for name, tensor in THETA.items()}
-    plane = Plane(THETA, delta, eta)
+    plane = Plane(THETA, (delta, eta))
     assert torch.equal(plane.at(2.0, 3.0)["w"], THETA["w"] + 2j + 3)
     assert plane.norms == pytest.approx((460**0.5, 460**0.5))
-    assert plane.cosine == pytest.approx(30 / 460)
+    assert plane.cosine(0, 1) == pytest.approx(30 / 460)
     double = plane.to(torch.device("cpu"), torch.float64)
-    assert (double.delta["w"].dtype, double.delta["v"].dtype) == (torch.complex128, torch.float64)
-    changed = Plane({**THETA, "w": THETA["w"] + 1e-3j}, delta, eta)
+    assert (double.directions[0]["w"].dtype, double.directions[0]["v"].dtype) == (torch.complex128, torch.float64)
+    changed = Plane({**THETA, "w": THETA["w"] + 1e-3j}, (delta, eta))
     assert changed.fingerprint() != plane.fingerprint()
 
 

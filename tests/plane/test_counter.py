@@ -155,7 +155,7 @@ shapes = {"conv.weight": (40, 24, 3, 3), "linear.weight": (10, 1001), "bias": (7
 theta = {name: torch.arange(1.0, 1 + torch.Size(shape).numel()).sqrt().reshape(shape) for name, shape in shapes.items()}
 for normalise in ("filter", "layer", "weight", "none"):
     directions = RandomDirections(5, normalise, "none")
-    print(Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1)).fingerprint())
+    print(Plane(theta, (directions.draw(theta, 0), directions.draw(theta, 1))).fingerprint())
 """
 
 
@@ -180,4 +180,4 @@ def test_other_parameters_change_no_number_of_a_tensor():
     alone = RandomDirections(1, "none", "none").draw({"b": theta["b"]}, 0)
     both = RandomDirections(1, "none", "none").draw(theta, 0)
     assert torch.equal(alone["b"], both["b"])
-    assert not Plane(theta, both, RandomDirections(1, "none", "none").draw(theta, 1)).cosine > 0.9
+    assert not Plane(theta, (both, RandomDirections(1, "none", "none").draw(theta, 1))).cosine(0, 1) > 0.9

@@ -94,11 +94,11 @@ def test_patterns_that_match_nothing_are_mistakes(theta, ignore, only):
 def test_the_same_seed_gives_the_same_plane_and_axes_differ(theta):
     def plane(seed):
         directions = RandomDirections(seed, "filter", "biasbn")
-        return Plane(theta, directions.draw(theta, 0), directions.draw(theta, 1))
+        return Plane(theta, (directions.draw(theta, 0), directions.draw(theta, 1)))
 
     assert plane(3).fingerprint() == plane(3).fingerprint()
     assert len({plane(seed).fingerprint() for seed in range(5)}) == 5
-    assert abs(plane(3).cosine) < 0.5
+    assert abs(plane(3).cosine(0, 1)) < 0.5
     state = torch.get_rng_state()
     plane(3)
     assert torch.equal(state, torch.get_rng_state())
@@ -107,18 +107,18 @@ def test_the_same_seed_gives_the_same_plane_and_axes_differ(theta):
 def test_points_of_the_plane(theta):
     delta = {name: torch.ones_like(tensor) for name, tensor in theta.items()}
     eta = {name: 2 * torch.ones_like(tensor) for name, tensor in theta.items()}
-    plane = Plane(theta, delta, eta)
+    plane = Plane(theta, (delta, eta))
     assert all(torch.equal(tensor, theta[name]) for name, tensor in plane.at(0.0, 0.0).items())
     torch.testing.assert_close(plane.at(0.5, -1.0)["bn.weight"], theta["bn.weight"] - 1.5)
-    assert plane.cosine == pytest.approx(1)
+    assert plane.cosine(0, 1) == pytest.approx(1)
     numbers = sum(tensor.numel() for tensor in theta.values())
     assert plane.norms == pytest.approx((math.sqrt(numbers), 2 * math.sqrt(numbers)))
 
 
 def test_a_line_has_no_eta(theta):
-    line = Plane(theta, theta)
-    assert math.isnan(line.cosine)
-    assert math.isnan(line.norms[1])
+    line = Plane(theta, (theta,))
+    assert math.isnan(line.cosine(0, 1))
+    assert len(line.norms) == 1
     torch.testing.assert_close(line.at(1.0)["scale"], 2 * theta["scale"])
 
 
@@ -141,7 +141,7 @@ def write(path, arrays, names=None, group="xdirection"):
 
 
 def fit(path, network):
-    delta = read_directions(path, line=True).delta
+    delta = read_directions(path, axes=1).axes[0]
     return fit_direction(delta, parameters(network), network.state_dict(), str(path))
 
 
@@ -188,7 +188,7 @@ def test_directions_of_another_network_are_refused(tmp_path, network):
 def test_a_missing_axis_and_a_gap_are_named(tmp_path, network):
     path = write(tmp_path / "d.h5", [np.zeros(3)])
     with pytest.raises(UserError, match="no group `ydirection`"):
-        read_directions(path, line=False)
+        read_directions(path, axes=2)
     with h5py.File(path, "a") as file:
         file["xdirection/7"] = np.zeros(3)
     with pytest.raises(UserError, match="expected `0`, `1`"):

@@ -197,7 +197,7 @@ def test_a_point_of_the_plane_has_its_own_coordinates_and_no_residual(alpha, bet
     """Also where delta and eta are neither orthogonal nor of one length."""
     theta, delta = drawn(0), drawn(1)
     eta = {name: length * (lean * delta[name] + tensor) for name, tensor in drawn(2).items()}
-    found = project([lambda: moved_to(theta, (alpha, delta), (beta, eta))], Plane(theta, delta, eta))
+    found = project([lambda: moved_to(theta, (alpha, delta), (beta, eta))], Plane(theta, (delta, eta)))
     np.testing.assert_allclose(found.coordinates, [[alpha, beta]], atol=1e-9)
     assert found.residual[0] < 1e-10 * (1 + length)
 
@@ -210,7 +210,7 @@ def test_what_lies_off_the_plane_is_the_residual(theta):
         size = math.prod(shape)
         off[name] = torch.from_numpy(basis[2][place : place + size].reshape(shape).copy())
         place += size
-    found = project([lambda: moved_to(theta, (0.5, delta), (-2.0, eta), (0.75, off))], Plane(theta, delta, eta))
+    found = project([lambda: moved_to(theta, (0.5, delta), (-2.0, eta), (0.75, off))], Plane(theta, (delta, eta)))
     np.testing.assert_allclose(found.coordinates, [[0.5, -2.0]], atol=1e-12)
     np.testing.assert_allclose(found.residual, [0.75], rtol=1e-12)
 
@@ -218,7 +218,7 @@ def test_what_lies_off_the_plane_is_the_residual(theta):
 def test_parameters_that_the_plane_leaves_alone_are_in_no_residual(theta):
     delta = {**drawn(1), "conv.bias": torch.zeros(6), "scale": torch.zeros(())}
     there = {**moved_to(theta, (2.0, delta)), "conv.bias": torch.full((6,), 9.0)}
-    found = project([lambda: there], Plane(theta, delta))
+    found = project([lambda: there], Plane(theta, (delta,)))
     assert found.coordinates.shape == (1, 1)
     np.testing.assert_allclose(found.coordinates, [[2.0]], atol=1e-12)
     assert found.residual[0] < 1e-12
@@ -226,7 +226,7 @@ def test_parameters_that_the_plane_leaves_alone_are_in_no_residual(theta):
 
 def test_parallel_directions_share_what_they_both_reach(theta):
     delta = drawn(1)
-    plane = Plane(theta, delta, {name: 2 * tensor for name, tensor in delta.items()})
+    plane = Plane(theta, (delta, {name: 2 * tensor for name, tensor in delta.items()}))
     found = project([lambda: moved_to(theta, (5.0, delta))], plane)
     assert found.coordinates[0] @ [1, 2] == pytest.approx(5)
     assert found.residual[0] < 1e-10

@@ -127,7 +127,7 @@ def test_provenance_holds_every_attribute_and_the_job(make):
 
 def test_the_path_of_training_is_taken_where_a_surface_has_one(rectangle):
     alpha, beta, residual, loss = np.array([[3.0, 2, 0]]) + np.arange(4)[:, None]
-    path = Trajectory(alpha, beta, residual, np.array([0, 5, 9]), loss, np.array([math.nan, 0.1, 0.01]))
+    path = Trajectory((alpha, beta), residual, np.array([0, 5, 9]), loss, np.array([math.nan, 0.1, 0.01]))
     held = only(replace(rectangle, trajectory=path))
     (run,) = held["runs"]
     last = {name: unpacked(values)[-1] for name, values in run["columns"].items()}
@@ -143,8 +143,8 @@ def test_the_path_of_training_is_taken_where_a_surface_has_one(rectangle):
 
 def test_each_run_has_its_own_colour_name_and_marks(rectangle):
     nothing = np.full(3, math.nan)
-    run = Trajectory(np.array([1.0, 0.5, 0]), np.array([0.3, 0.2, 0]), nothing, np.array([0, 5, 9]), nothing, nothing)
-    other = replace(run, alpha=-run.alpha, lr=np.array([math.nan, 0.1, 0.01]))
+    run = Trajectory((np.array([1.0, 0.5, 0]), np.array([0.3, 0.2, 0])), nothing, np.array([0, 5, 9]), nothing, nothing)
+    other = replace(run, coordinates=(-run.alpha, run.beta), lr=np.array([math.nan, 0.1, 0.01]))
     held = only(replace(rectangle, trajectory=joined([run, other], ["sgd", "<i>\u202eadam"])))
     assert [each["name"] for each in held["runs"]] == ["sgd", r"<i>\u202eadam"]
     assert len({each["colour"] for each in held["runs"]}) == 2

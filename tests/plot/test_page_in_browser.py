@@ -66,7 +66,7 @@ def surfaces(tmp_path_factory):
         write(folder / "two.h5", ALPHA, BETA, {**metrics, "train_loss": 10 * LOSS}, job=JOB.replace("none", "pad")),
     ]
     steps = np.arange(3)
-    path = Trajectory(steps / 4, -steps / 4, steps / 1, steps, steps / 1, np.array([math.nan, 0.1, 0.01]))
+    path = Trajectory((steps / 4, -steps / 4), steps / 1, steps, steps / 1, np.array([math.nan, 0.1, 0.01]))
     with h5py.File(paths[1], "r+") as file:
         write_trajectory(file, path)
     return [read_surface(path) for path in paths]

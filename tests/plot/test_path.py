@@ -29,7 +29,7 @@ RATES = np.array([math.nan, 0.1, 0.1, 0.01, 0.01])
 def with_path(make, *, job=PCA, explained=(0.721, 0.103), alpha=ALPHA, beta=BETA, name="made.h5", **others):
     x, y = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
     made = make({"train_loss": bowl(x, y)}, job=job, attributes=NORMS, name=name, **others)
-    path = Trajectory(alpha, beta, np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, explained)
+    path = Trajectory((alpha, beta), np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, explained)
     with h5py.File(made.path, "r+") as file:
         write_trajectory(file, path)
     return read_surface(made.path)
@@ -106,7 +106,7 @@ def test_a_random_plane_shows_a_path_without_components(make):
 def on_a_line(make, alpha=ALPHA, attributes=NORMS):
     losses = {name: np.linspace(1, 3, 9) for name in ("train_loss", "test_loss")}
     made = make(losses, beta=None, job=PCA, attributes=attributes)
-    path = Trajectory(alpha, None, np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, (0.721,))
+    path = Trajectory((alpha,), np.linspace(4.5, 0, 5), 10 * np.arange(5), np.full(5, math.nan), RATES, (0.721,))
     with h5py.File(made.path, "r+") as file:
         write_trajectory(file, path)
     return compose([read_surface(made.path)], Options())
@@ -162,7 +162,8 @@ def test_marks_on_one_spot_stand_around_each_other(make):
 
 def test_runs_that_start_at_one_spot_show_a_square_each(make):
     surface = with_path(make)
-    runs = joined([replace(surface.trajectory, alpha=ALPHA * factor) for factor in (1, 1.001, 0.999)], ["a", "b", "c"])
+    paths = [replace(surface.trajectory, coordinates=(ALPHA * factor, BETA)) for factor in (1, 1.001, 0.999)]
+    runs = joined(paths, ["a", "b", "c"])
     sizes = [m.size for _, _, found in marked(field_of(surface), runs) for m in found if m.gid == "start"]
     assert np.diff(sizes).min() > 1
     assert sizes[-1] < 10
@@ -190,7 +191,7 @@ def test_a_long_label_of_a_low_panel_is_broken(make):
     assert "\n" not in label
     made = make({"train_loss": bowl(x, y)}, alpha=x, beta=y, job=PCA)
     with h5py.File(made.path, "r+") as file:
-        write_trajectory(file, Trajectory(ALPHA, BETA, ALPHA, np.arange(5), RATES, RATES, (0.9, 0.05)))
+        write_trajectory(file, Trajectory((ALPHA, BETA), ALPHA, np.arange(5), RATES, RATES, (0.9, 0.05)))
     assert compose([read_surface(made.path)], Options()).axes[0].get_ylabel() == "β (2nd PCA component:\n5.0 %)"
 
 
@@ -198,7 +199,7 @@ def test_a_long_label_of_a_low_panel_is_broken(make):
 def test_several_runs_have_a_colour_and_a_name_each(make, kind):
     surface = with_path(make)
     run = surface.trajectory
-    both = joined([run, replace(run, alpha=-run.alpha)], ["sgd", "_adam"])
+    both = joined([run, replace(run, coordinates=(-run.alpha, run.beta))], ["sgd", "_adam"])
     figure = compose([replace(surface, trajectory=both)], Options(kind=kind))
     axes = figure.axes[0]
     paths = [artist for artist in axes.get_children() if artist.get_gid() == "path"]
@@ -211,7 +212,7 @@ def test_several_runs_have_a_colour_and_a_name_each(make, kind):
 def test_a_line_has_its_runs_one_above_the_other(make):
     x = np.linspace(-0.5, 1.1, 9)
     surface = make({"train_loss": x**2}, alpha=x, beta=None, name="flat.h5")
-    run = Trajectory(ALPHA, None, np.zeros(5), np.arange(5), np.full(5, math.nan), RATES)
+    run = Trajectory((ALPHA,), np.zeros(5), np.arange(5), np.full(5, math.nan), RATES)
     axes = compose([replace(surface, trajectory=joined([run, run], ["a", "b"]))], Options()).axes[0]
     heights = [line.get_ydata()[0] for line in axes.lines if line.get_gid() == "path"]
     assert 0 < heights[0] < heights[1] < 0.2
@@ -223,6 +224,6 @@ def test_a_path_of_very_many_drops_is_drawn_at_once(make):
     surface = with_path(make)
     rates = 0.5 ** np.arange(count)
     steps = np.linspace(1, 0, count)
-    many = Trajectory(steps, -steps, steps, np.arange(count), steps, np.where(rates > 0, rates, 0.0))
+    many = Trajectory((steps, -steps), steps, np.arange(count), steps, np.where(rates > 0, rates, 0.0))
     ((_, _, found),) = marked(field_of(surface), many)
     assert {mark.gid: mark.size for mark in found} == {"epochs": 1.8, "start": 4.2, "end": 7.5, "drops": 4.2}

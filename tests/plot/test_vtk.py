@@ -89,7 +89,7 @@ def test_a_training_run_is_a_line_on_the_surface(gaps, capsys):
     """Each checkpoint at the height of the plane there; beyond the grid and beside a gap at the lowest."""
     alpha, beta = np.array([2.0, 0.3, -0.2, 0.1]), np.array([0.0, -1.0, -0.8, -0.07])
     nothing = np.full(4, np.nan)
-    run = Trajectory(alpha, beta, np.arange(4.0), np.array([0, 5, 10, 20]), np.arange(4.0) + 7, nothing)
+    run = Trajectory((alpha, beta), np.arange(4.0), np.array([0, 5, 10, 20]), np.arange(4.0) + 7, nothing)
     with h5py.File(gaps, "r+") as file:
         write_trajectory(file, run)
     converted(gaps, "--linear")

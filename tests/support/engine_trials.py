@@ -17,7 +17,7 @@ from landscape_mpi.plane import Plane, RandomDirections
 from support.random_networks import CLASSES, IMAGES, Made, random_network
 
 ENGINES = ("eager", "fused", "compiled")
-POINTS = (Point(0.0, 0.0), Point(0.7, -0.4), Point(-1.0, 1.0))
+POINTS = ((0.0, 0.0), (0.7, -0.4), (-1.0, 1.0))
 BATCH = 8
 ROUNDING = 1e-4
 """What float32 may lose of a loss, or of 1; where one rounding costs more at the point, a multiple of that."""
@@ -71,7 +71,7 @@ def _plane(network: nn.Module, seed: int) -> Plane:
     theta = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     finite = {name: tensor.nan_to_num(1.0, 1.0, 1.0) for name, tensor in theta.items()}
     directions = RandomDirections(seed, "filter", "none" if seed % 3 else "biasbn")
-    return Plane(theta, directions.draw(finite, 0), directions.draw(finite, 1))
+    return Plane(theta, (directions.draw(finite, 0), directions.draw(finite, 1)))
 
 
 def _convolutions(made: Made) -> int:

@@ -16,10 +16,10 @@ def parameters(network):
     return {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
 
-def plane_of(network, ignore="biasbn", line=False):
+def plane_of(network, ignore="biasbn", axes=2):
     """A filter-normalised plane through the network as it is."""
     theta, directions = parameters(network), RandomDirections(0, "filter", ignore)
-    return Plane(theta, directions.draw(theta, 0), None if line else directions.draw(theta, 1))
+    return Plane.along(theta, [directions.draw(theta, axis) for axis in range(axes)])
 
 
 def settle(network, inputs):

@@ -122,7 +122,16 @@ def test_a_surface_opens_in_xarray_as_it_is(tmp_path):
     """As `sweep` creates it, directions and all."""
     direction = [("conv.weight", np.ones((2, 3), np.float32))]
     results = ("train_loss", "train_loss_stderr", "train_images")
-    create_surface(tmp_path / "s.h5", NewSurface(ALPHA, BETA, results, direction, direction, JOB, {"batch": 128}))
+    create_surface(
+        tmp_path / "s.h5",
+        NewSurface(
+            (ALPHA, BETA),
+            results,
+            (direction, direction),
+            JOB,
+            {"batch": 128},
+        ),
+    )
     with h5py.File(tmp_path / "s.h5", "r+") as file:
         file["train_loss"][2, 5] = 7.0
     with warnings.catch_warnings():

@@ -25,7 +25,7 @@ def test_a_member_that_is_not_data_of_the_file(path, tmp_path, axis, pointer):
         del file[f"{axis}/1"]
         pointer(file[axis], "1", tmp_path)
     with pytest.raises(UserError, match=POINTERS[pointer]):
-        read_directions(path, line=False)
+        read_directions(path, axes=2)
 
 
 @pytest.mark.parametrize("kind", ["external", "soft"])
@@ -37,7 +37,7 @@ def test_a_group_that_is_a_link(path, tmp_path, kind):
         links = {"external": h5py.ExternalLink(str(tmp_path / "other.h5"), "/xdirection"), "soft": "/ydirection"}
         file["xdirection"] = links[kind] if kind == "external" else h5py.SoftLink(links[kind])
     with pytest.raises(UserError, match="has no group `xdirection`"):
-        read_directions(path, line=False)
+        read_directions(path, axes=2)
 
 
 def test_many_members_that_claim_more_than_the_file_could_hold(path):
@@ -45,7 +45,7 @@ def test_many_members_that_claim_more_than_the_file_could_hold(path):
         for i in range(2, 10):
             file.create_dataset(f"xdirection/{i}", (1 << 24,), np.float32, chunks=(1024,))
     with pytest.raises(UserError, match="10 datasets claim 134217734 values; expected at most 67108864"):
-        read_directions(path, line=False)
+        read_directions(path, axes=2)
 
 
 def test_a_tensor_that_is_really_there_may_be_larger_than_a_grid(path, monkeypatch):
@@ -56,16 +56,16 @@ def test_a_tensor_that_is_really_there_may_be_larger_than_a_grid(path, monkeypat
     monkeypatch.setattr("landscape_mpi.files.untrusted.MAX_TOTAL", 100)
     with h5py.File(path, "r+") as file:
         file["xdirection/2"] = np.ones(500, np.float32)
-    assert [array.size for _, array in read_directions(path, line=False).delta] == [3, 3, 500]
+    assert [array.size for _, array in read_directions(path, axes=2).axes[0]] == [3, 3, 500]
     with h5py.File(path, "r+") as file:
         file.create_dataset("xdirection/3", (1 << 20,), np.float32, chunks=(1024,))
     with pytest.raises(UserError, match="claims 1048576 values, expected at most 100"):
-        read_directions(path, line=False)
+        read_directions(path, axes=2)
 
 
 @pytest.mark.parametrize("name", [np.arange(5), h5py.Empty("f"), "w" * 60_000, b"\xff\x1b[2J"])
 def test_a_name_that_is_none(path, name):
     with h5py.File(path, "r+") as file:
         file["xdirection/0"].attrs["name"] = name
-    delta = read_directions(path, line=False).delta
+    delta = read_directions(path, axes=2).axes[0]
     assert len(delta[0][0]) <= 1000

@@ -29,7 +29,7 @@ RESULTS = ("train_loss", "train_loss_stderr")
 def shard(path, number, *points):
     """Write shard `number` of two with some points done."""
     fixed = {"seed": 0, "checkpoint_sha256": "c", "data_sha256": "d", "plane_sha256": "p", "shard": f"{number}/2"}
-    create_surface(path, NewSurface(Axis(-1, 1, 8).coordinates(), None, RESULTS, [], None, JOB, fixed))
+    create_surface(path, NewSurface((Axis(-1, 1, 8).coordinates(),), RESULTS, ([],), JOB, fixed))
     writer = open_writer(path, None, root=True)
     for point in points:
         writer.at_root(Record((point,), dict.fromkeys(RESULTS, float(point)), 0, 0.1))

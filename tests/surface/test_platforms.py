@@ -27,7 +27,7 @@ THERE = {**HERE, "settings": "ONEDNN_MAX_CPU_ISA=SSE41"}
 def shard(path, number, platforms):
     """Write shard `number` of two, whose points are computed by the platforms in turn."""
     fixed = {"seed": 0, "checkpoint_sha256": "c", "data_sha256": "d", "plane_sha256": "p", "shard": f"{number}/2"}
-    create_surface(path, NewSurface(Axis(-1, 1, 8).coordinates(), None, RESULTS, [], None, JOB, fixed))
+    create_surface(path, NewSurface((Axis(-1, 1, 8).coordinates(),), RESULTS, ([],), JOB, fixed))
     numbers = register(path, [platform_text(platform) for platform in platforms])
     writer = open_writer(path, None, root=True, platforms=numbers)
     for rank, point in enumerate(range(number, 8, 2)):

@@ -12,19 +12,20 @@ from landscape_mpi.surface import NewSurface, Trajectory, create_surface, read_s
 from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.trajectory import joined
 
-COLUMNS = ("alpha", "beta", "residual", "epoch", "train_loss", "lr")
+COLUMNS = ("residual", "epoch", "train_loss", "lr")
 
 
 def path(beta=True, explained=(0.75, 0.125)):
     values = np.array([2.0, 1.0, 0.5, 0.0])
     rates = np.array([math.nan, 0.1, 0.1, 0.01])
-    return Trajectory(values, -values if beta else None, values / 4, np.arange(4), values, rates, explained)
+    coordinates = (values, -values) if beta else (values,)
+    return Trajectory(coordinates, values / 4, np.arange(4), values, rates, explained)
 
 
 def written(folder, trajectory):
     alpha = np.linspace(-1, 1, 3)
     beta = None if trajectory and trajectory.beta is None else alpha
-    new = NewSurface(alpha, beta, ("train_loss",), [], None, "job", trajectory=trajectory)
+    new = NewSurface((alpha,) if beta is None else (alpha, beta), ("train_loss",), ([],), "job", trajectory=trajectory)
     create_surface(folder / "surface.h5", new)
     return folder / "surface.h5"
 
@@ -34,6 +35,7 @@ def written(folder, trajectory):
 def test_a_path_comes_back_as_it_was_written(tmp_path, beta, explained):
     wanted = path(beta, explained)
     found = read_surface(written(tmp_path, wanted)).trajectory
+    np.testing.assert_array_equal(found.coordinates, wanted.coordinates)
     for name in COLUMNS:
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
     assert found.epoch.dtype == np.int64
@@ -66,7 +68,7 @@ def test_info_says_how_much_of_it_the_plane_shows(tmp_path):
 )
 def test_a_drop_is_at_the_last_checkpoint_before_it(rates, drops):
     values = np.zeros(len(rates))
-    assert Trajectory(values, None, values, np.arange(len(rates)), values, np.array(rates)).drops.tolist() == drops
+    assert Trajectory((values,), values, np.arange(len(rates)), values, np.array(rates)).drops.tolist() == drops
 
 
 def missing(file):
@@ -123,10 +125,12 @@ def test_shares_that_are_none_are_left_out(tmp_path, value):
 
 @pytest.mark.parametrize("beta", [True, False])
 def test_several_runs_come_back_each_under_its_name(tmp_path, beta):
-    one, other = path(beta), replace(path(beta), alpha=np.array([9.0, 8.0, 7.0, 6.0]))
+    one = path(beta)
+    other = replace(one, coordinates=(np.array([9.0, 8.0, 7.0, 6.0]), *one.coordinates[1:]))
     found = read_surface(written(tmp_path, joined([one, other], ["sgd", "a dam é"]))).trajectory
     assert found.names == ("sgd", "a dam é")
     for wanted, run in zip((one, other), found.runs, strict=True):
+        np.testing.assert_array_equal(run.coordinates, wanted.coordinates)
         for name in COLUMNS:
             np.testing.assert_array_equal(getattr(run, name), getattr(wanted, name))
     assert [run.names for run in found.runs] == [("sgd",), ("a dam é",)]

@@ -17,11 +17,12 @@ from support.launch import launch
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 NEW = NewSurface(
-    alpha=np.linspace(-1, 1, 5),
-    beta=np.linspace(0, 1, 3),
+    axes=(np.linspace(-1, 1, 5), np.linspace(0, 1, 3)),
     results=result_names(["train", "test"], asked(["loss", "accuracy"])),
-    delta=[("a.weight", WEIGHT), ("b", np.zeros(2, np.float32))],
-    eta=[("a.weight", -WEIGHT), ("b", np.ones(2, np.float32))],
+    directions=(
+        [("a.weight", WEIGHT), ("b", np.zeros(2, np.float32))],
+        [("a.weight", -WEIGHT), ("b", np.ones(2, np.float32))],
+    ),
     job="model: {build: größe}\n",
     attributes={"seed": 3, "cosine": 0.25, "dtype": "float32"},
 )
@@ -62,7 +63,7 @@ def test_every_result_dataset_has_its_place_in_the_file(path):
 
 
 def test_a_line_has_no_ycoordinates(tmp_path):
-    line = NewSurface(NEW.alpha, None, NEW.results, NEW.delta, None, "", {})
+    line = NewSurface(NEW.axes[:1], NEW.results, NEW.directions[:1], "", {})
     create_surface(tmp_path / "line.h5", line)
     with h5py.File(tmp_path / "line.h5") as file:
         assert file["train_loss"].shape == (5,)

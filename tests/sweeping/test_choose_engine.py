@@ -33,6 +33,7 @@ class Failing:
     """An evaluator that cannot do what it was built for."""
 
     batch, description = 64, "never works"
+    centre = (0.0, 0.0)
 
     def per_example(self, point, split, images):
         raise NotImplementedError("no engine for this configuration")
@@ -77,6 +78,8 @@ class Scaled:
     """An evaluator whose losses are another's, times a factor."""
 
     description = "another's"
+
+    centre = (0.0, 0.0)
 
     def __init__(self, other, factor):
         self.other, self.factor, self.batch = other, factor, other.batch
@@ -140,6 +143,8 @@ def clock(monkeypatch):
 
 class Timed:
     """An evaluator, or none, whose evaluations take some seconds, the first one many more."""
+
+    centre = (0.0, 0.0)
 
     def __init__(self, clock, seconds, other=None):
         self.clock, self.seconds, self.other, self.cold = clock, seconds, other, 1000.0

@@ -88,7 +88,7 @@ def test_a_point_at_which_two_ranks_died_is_marked_failed_and_tried_last_by_the_
     for time in (1, 2):
         ended = finish(begin(job, ranks=ranks, **deadly), 60)
         assert ended.returncode in codes(ranks)
-        assert "died at alpha 2, beta 0 (index (4,)) (killed by SIGKILL" in ended.stderr
+        assert "died at alpha 2 (index (4,)) (killed by SIGKILL" in ended.stderr
         assert len(note.read_text().splitlines()) == time
     ended = finish(begin(job, ranks=ranks, **deadly), 60)
     assert ended.returncode == 3, ended.stderr

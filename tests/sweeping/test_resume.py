@@ -42,7 +42,7 @@ def found(tmp_path, path):
 def path(tmp_path):
     names = ("train_loss", "train_loss_stderr")
     fixed = {"seed": 0, "batch": 8, "engine": "eager"}
-    create_surface(tmp_path / "s.h5", NewSurface(Axis(-1, 1, 8).coordinates(), None, names, [], None, JOB, fixed))
+    create_surface(tmp_path / "s.h5", NewSurface((Axis(-1, 1, 8).coordinates(),), names, ([],), JOB, fixed))
     return tmp_path / "s.h5"
 
 

@@ -49,7 +49,7 @@ class FusedEvaluator:
         """
         self._network, self._plane, self._task = network, plane, task
         self._plain: EagerEvaluator | None = None
-        self._at = Point(0.0, 0.0)
+        self._at: Point = plane.centre
         self._fused = fuse(network, plane, kinds, [self._inputs(next(iter(task.splits)), n) for n in SAMPLES])
         self._batch = Batch(batch)
         self._asked = batch
@@ -59,6 +59,11 @@ class FusedEvaluator:
             with torch.inference_mode():
                 sample = self._inputs(largest, batch)
                 self._replay = Replay(partial(task.forward, self._forward), lanes, sample)
+
+    @property
+    def centre(self) -> Point:
+        """The point of theta*."""
+        return self._plane.centre
 
     def per_example(self, point: Point, split: str, images: Images) -> PerExample:
         """Return the losses, and what other metrics say, of some of a split's images at a point of the plane.

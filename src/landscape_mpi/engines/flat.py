@@ -1,24 +1,26 @@
-"""Holds all weights that move with the point in one buffer, as polynomials of (alpha, beta)."""
+"""Holds all weights that move with the point in one buffer, as polynomials of its coordinates."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
 from landscape_mpi.plane import Plane
 
-Exponents = tuple[int, int]
-"""The powers of alpha and beta in a monomial."""
+Exponents = tuple[int, ...]
+"""The powers of alpha, beta, ... in a monomial, without zeros at its end."""
 
-CONSTANT: Exponents = (0, 0)
+CONSTANT: Exponents = ()
 ALIGNMENT = 16
 """Elements; 64 bytes of float32: where a tensor starts must not change the bits of a product."""
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """sum of alpha^i beta^j C_ij over tensors C_ij that broadcast with each other; absent ones are zero.
+    """sum of alpha^i beta^j ... C_ij... over tensors that broadcast with each other; absent ones are zero.
 
     They are made, added and multiplied in float64.
     """
@@ -32,11 +34,9 @@ class Polynomial:
 
     @staticmethod
     def parameter(plane: Plane, name: str) -> "Polynomial":
-        """Return theta + alpha delta + beta eta of one parameter."""
+        """Return theta + alpha delta + beta eta + ... of one parameter."""
         found = Polynomial.constant(plane.theta[name]).coefficients
-        steps: dict[Exponents, Tensor] = {(1, 0): plane.delta[name]}
-        if plane.eta is not None:
-            steps[0, 1] = plane.eta[name]
+        steps = {(*(0,) * axis, 1): direction[name] for axis, direction in enumerate(plane.directions)}
         return Polynomial({**found, **{key: step.double() for key, step in steps.items() if bool(step.any())}})
 
     def map(self, linear: Callable[[Tensor], Tensor]) -> "Polynomial":
@@ -55,17 +55,18 @@ class Polynomial:
 
     def __mul__(self, other: "Polynomial") -> "Polynomial":
         product = Polynomial({})
-        for (i, j), left in self.coefficients.items():
-            for (k, m), right in other.coefficients.items():
-                product += Polynomial({(i + k, j + m): left * right})
+        for one, left in self.coefficients.items():
+            for another, right in other.coefficients.items():
+                powers = tuple(i + k for i, k in zip_longest(one, another, fillvalue=0))
+                product += Polynomial({powers: left * right})
         return product
 
 
 class FlatPlane:
-    """Polynomials of (alpha, beta) side by side in flat buffers on a device, and the buffer of the present point."""
+    """Polynomials side by side in flat buffers on a device, and the buffer of the present point."""
 
     def __init__(self, entries: Mapping[str, Polynomial], device: torch.device, dtype: torch.dtype) -> None:
-        """Lay the entries out and stand at (0, 0)."""
+        """Lay the entries out and stand at the centre."""
         self._shapes = {name: entry.coefficients[CONSTANT].shape for name, entry in entries.items()}
         self._starts: dict[str, int] = {}
         length = 0
@@ -85,11 +86,12 @@ class FlatPlane:
         """Return the entry at the present point; the same memory at every point."""
         return self._view(self._point, name)
 
-    def move(self, alpha: float, beta: float) -> None:
+    def move(self, *coordinates: float) -> None:
         """Go to a point: every view that was handed out changes with it."""
         self._point.copy_(self._constant)
-        for (i, j), buffer in self._buffers.items():
-            self._point.add_(buffer, alpha=alpha**i * beta**j)
+        for powers, buffer in self._buffers.items():
+            factors = (x**power for x, power in zip(coordinates, powers, strict=False))
+            self._point.add_(buffer, alpha=math.prod(factors))
 
     @property
     def nbytes(self) -> int:

@@ -14,6 +14,7 @@ from landscape_mpi.evaluate.evaluator import (
     Task,
     is_classes,
     lay_out,
+    place,
 )
 from landscape_mpi.evaluate.first_batch import choose_layout, first_batch, mode_note
 from landscape_mpi.evaluate.losses import OURS, Loss, as_classes, build_loss, prepared, with_loss_options
@@ -43,6 +44,7 @@ __all__ = [
     "measure",
     "mode_note",
     "parts",
+    "place",
     "prepared",
     "statistics_of",
     "summarise",

@@ -44,6 +44,11 @@ class EagerEvaluator:
         self._move(point)
         return self._network
 
+    @property
+    def centre(self) -> Point:
+        """The point of theta*."""
+        return self._plane.centre
+
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
         return len(self._task.splits[split])
@@ -51,7 +56,7 @@ class EagerEvaluator:
     @property
     def nbytes(self) -> int:
         """Memory of the plane on the device and of the network, in bytes."""
-        copies = 4 if self._plane.eta else 3
+        copies = 2 + len(self._plane.directions)
         return copies * sum(tensor.nbytes for tensor in self._plane.theta.values())
 
     @property

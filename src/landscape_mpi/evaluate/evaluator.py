@@ -26,11 +26,17 @@ Network = Callable[..., Any]
 """Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one; inputs by name are keyword arguments."""
 
 
-class Point(NamedTuple):
-    """A point of the plane: coordinates along delta and eta."""
+Point = tuple[float, ...]
+"""A point of the plane: its coordinates alpha, beta, ..., one a direction."""
 
-    alpha: float
-    beta: float
+
+def place(point: Point) -> str:
+    """Return where a point lies, in words.
+
+    >>> place((0.5, -1.0))
+    'alpha 0.5, beta -1'
+    """
+    return ", ".join(f"{name} {x:g}" for name, x in zip(("alpha", "beta", "gamma"), point, strict=False))
 
 
 class Evaluator(Protocol):
@@ -41,6 +47,10 @@ class Evaluator(Protocol):
 
     def count(self, split: str) -> int:
         """Return the number of images of a split."""
+
+    @property
+    def centre(self) -> Point:
+        """The point of theta*."""
 
     @property
     def nbytes(self) -> int:

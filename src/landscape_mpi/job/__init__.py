@@ -3,6 +3,7 @@
 from landscape_mpi.job.compare import difference, experiment, training_difference
 from landscape_mpi.job.load import load_job, read_job, read_values
 from landscape_mpi.job.schema import (
+    AXES,
     FROM_PYTHON,
     GIVEN,
     Axis,
@@ -26,6 +27,7 @@ from landscape_mpi.job.schema import (
 from landscape_mpi.job.template import TEMPLATE
 
 __all__ = [
+    "AXES",
     "FROM_PYTHON",
     "GIVEN",
     "TEMPLATE",

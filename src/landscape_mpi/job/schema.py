@@ -233,6 +233,10 @@ class Axis(Values, frozen=True, array_like=True):
         return values
 
 
+AXES = ("alpha", "beta")
+"""The names of a grid's axes, in the order of a plane's directions."""
+
+
 class Grid(Values, frozen=True, kw_only=True):
     """The points of the plane; without beta it is a line.
 
@@ -245,9 +249,14 @@ class Grid(Values, frozen=True, kw_only=True):
     beta: Axis | None = None
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that there are, alpha first."""
+        return (self.alpha,) if self.beta is None else (self.alpha, self.beta)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """[ny, nx] of a plane, [nx] of a line: the row index is beta, the column index alpha."""
-        return (self.alpha.points,) if self.beta is None else (self.beta.points, self.alpha.points)
+        return tuple(axis.points for axis in reversed(self.axes))
 
 
 FROM_PYTHON = "landscape_mpi.sweep"

@@ -1,4 +1,4 @@
-"""Holds a plane theta* + alpha delta + beta eta in parameter space, and the arithmetic of parameters by name."""
+"""Holds a line, plane or volume through theta* in parameter space, and the arithmetic of parameters by name."""
 
 import hashlib
 import math
@@ -14,44 +14,50 @@ Parameters = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Plane:
-    """A plane through theta, or a line where eta is None; parameters by name in `named_parameters()` order.
+    """All theta + alpha delta + beta eta + ..., one direction an axis; parameters in `named_parameters()` order.
 
-    `statistics`: buffers by name, as a plane of their own, where some move along with the parameters: the running
-    statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints. None
-    where none does; norms and angles are of parameters alone.
+    Attributes:
+        theta: the origin, by name.
+        directions: delta of a line; delta and eta of a plane; a third one of a volume.
+        statistics: buffers by name, as a plane of their own, where some move along with the parameters: the running
+            statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints.
+            None where none does; norms and angles are of parameters alone.
     """
 
     theta: Parameters
-    delta: Parameters
-    eta: Parameters | None = None
+    directions: tuple[Parameters, ...]
     statistics: "Plane | None" = None
 
     @staticmethod
     def along(
         theta: Parameters, directions: Sequence[Mapping[str, Tensor]], buffers: Parameters | None = None
     ) -> "Plane":
-        """Return the line along one direction, or the plane along two.
+        """Return the plane along some directions.
 
         Args:
             theta: the origin.
             directions: for each parameter, and for each of the buffers, how it moves.
             buffers: what moves along with the parameters; none or empty where nothing does.
         """
-        delta, *others = [{name: direction[name] for name in theta} for direction in directions]
         statistics = Plane.along(buffers, directions) if buffers else None
-        return Plane(theta, delta, others[0] if others else None, statistics)
+        return Plane(theta, tuple({name: direction[name] for name in theta} for direction in directions), statistics)
 
     @property
-    def directions(self) -> tuple[Parameters, ...]:
-        """Delta of a line, delta and eta of a plane."""
-        return (self.delta,) if self.eta is None else (self.delta, self.eta)
+    def centre(self) -> tuple[float, ...]:
+        """The coordinates of theta: 0 along each direction."""
+        return (0.0,) * len(self.directions)
 
-    def at(self, alpha: float, beta: float = 0.0) -> Parameters:
-        """Return theta + alpha delta + beta eta in theta's dtype; at (0, 0) it is theta to the bit."""
-        point = {name: tensor.add(self.delta[name], alpha=alpha) for name, tensor in self.theta.items()}
-        if self.eta is not None:
+    def at(self, *coordinates: float) -> Parameters:
+        """Return theta + alpha delta + beta eta + ... in theta's dtype; at the centre it is theta to the bit.
+
+        Args:
+            coordinates: alpha, beta, ...: one a direction.
+        """
+        (delta, alpha), *others = zip(self.directions, coordinates, strict=True)
+        point = {name: tensor.add(delta[name], alpha=alpha) for name, tensor in self.theta.items()}
+        for direction, coordinate in others:
             for name, tensor in point.items():
-                tensor.add_(self.eta[name], alpha=beta)
+                tensor.add_(direction[name], alpha=coordinate)
         return point
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Plane":
@@ -60,31 +66,33 @@ class Plane:
         def taken(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype.to_complex() if tensor.is_complex() else dtype)
 
-        theta, delta = ({name: taken(tensor) for name, tensor in part.items()} for part in (self.theta, self.delta))
-        eta = None if self.eta is None else {name: taken(tensor) for name, tensor in self.eta.items()}
-        return Plane(theta, delta, eta, self.statistics and self.statistics.to(device, dtype))
+        theta, *directions = (
+            {name: taken(tensor) for name, tensor in part.items()} for part in (self.theta, *self.directions)
+        )
+        return Plane(theta, tuple(directions), self.statistics and self.statistics.to(device, dtype))
+
+    def cosine(self, one: int, other: int) -> float:
+        """Return the cosine of the angle between two directions; NaN where there is none, or one of them is zero."""
+        if max(one, other) >= len(self.directions):
+            return math.nan
+        lengths = self.norms[one] * self.norms[other]
+        return dot(self.directions[one], self.directions[other]) / lengths if lengths else math.nan
 
     @property
-    def cosine(self) -> float:
-        """Cosine of the angle between delta and eta; NaN on a line, and where one of them is zero."""
-        lengths = math.prod(self.norms)
-        return math.nan if self.eta is None or lengths == 0 else dot(self.delta, self.eta) / lengths
-
-    @property
-    def norms(self) -> tuple[float, float]:
-        """||delta|| and ||eta|| over all parameters; the second is NaN on a line."""
-        eta = math.nan if self.eta is None else math.sqrt(dot(self.eta, self.eta))
-        return math.sqrt(dot(self.delta, self.delta)), eta
+    def norms(self) -> tuple[float, ...]:
+        """The norm of each direction over all parameters."""
+        return tuple(math.sqrt(dot(direction, direction)) for direction in self.directions)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names, shapes and bytes of theta, delta and eta, in hexadecimal.
+        """Return the SHA-256 of names, shapes and bytes of theta and the directions, in hexadecimal.
 
         Statistics are part of it where they move.
         """
         digest = hashlib.sha256()
-        for part in (self.theta, self.delta, self.eta):
+        second: tuple[Parameters, ...] = ({},) if len(self.directions) == 1 else ()  # of a line, as of a plane
+        for part in (self.theta, *self.directions, *second):
             digest.update(b"|")
-            feed(digest, part or {})
+            feed(digest, part)
         if self.statistics is not None:
             digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()

@@ -14,7 +14,7 @@ from landscape_mpi.files.paths import FILE, NOTHING, found
 from landscape_mpi.metrics.names import dtype_of
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.platforms import create_platforms
-from landscape_mpi.surface.schema import LONGEST, NOT_YET, SCHEMA, NewSurface
+from landscape_mpi.surface.schema import LETTERS, LONGEST, NOT_YET, SCHEMA, NewSurface
 from landscape_mpi.surface.trajectory import write_trajectory
 
 
@@ -98,8 +98,8 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
     file.create_dataset("audit", data=np.full(4, np.nan)).make_scale("audit")
     job = new.job.encode()
     file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
-    given = {"xdirection": new.delta, "ydirection": new.eta, "xbuffers": new.xbuffers, "ybuffers": new.ybuffers}
-    directions = {group: direction for group, direction in given.items() if direction is not None}
+    directions = {f"{letter}direction": direction for letter, direction in zip(LETTERS, new.directions, strict=False)}
+    directions |= {f"{letter}buffers": direction for letter, direction in zip(LETTERS, new.buffers, strict=False)}
     for group, direction in directions.items():
         members = file.create_group(group)
         for i, (name, values) in enumerate(direction):
@@ -112,10 +112,9 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
 def _write_points(file: h5py.File, new: NewSurface) -> None:
     """Write the coordinates as dimension scales, and on them every result as it is before a point is done."""
     axes: list[h5py.Dataset] = []
-    for name, coordinates in (("xcoordinates", new.alpha), ("ycoordinates", new.beta)):
-        if coordinates is not None:
-            axes.insert(0, file.create_dataset(name, data=coordinates))
-            axes[0].make_scale(name)
+    for letter, coordinates in zip(LETTERS, new.axes, strict=False):
+        axes.insert(0, file.create_dataset(f"{letter}coordinates", data=coordinates))
+        axes[0].make_scale(f"{letter}coordinates")
     of_points = {
         **{name: np.full(new.shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results},
         "status": np.full(new.shape, NOT_YET, np.uint8),

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.surface.schema import check_schema
+from landscape_mpi.surface.schema import LETTERS, check_schema
 
-GROUPS = ("xdirection", "ydirection", "xbuffers", "ybuffers")
+GROUPS = tuple(f"{letter}{what}" for letter in LETTERS for what in ("direction", "buffers"))
 LONGEST = 1000
 """Characters of a parameter's name."""
 StoredDirection = list[tuple[str | None, NDArray[np.float32]]]
@@ -26,27 +26,23 @@ class Directions:
     """What a direction or surface file holds of a plane.
 
     Attributes:
-        delta: along alpha, in the order of the file.
-        eta: along beta; None where only a line is wanted.
-        xbuffers: which way delta takes the running statistics; None where the file does not say.
-        ybuffers: the same of eta.
+        axes: delta, eta, ...: as many as were asked for, each in the order of the file.
+        buffers: which way each takes the running statistics; empty where the file does not say.
         fingerprints: the SHA-256 of what a surface of ours was made from, by attribute; nothing in other files.
     """
 
-    delta: StoredDirection
-    eta: StoredDirection | None
-    xbuffers: StoredDirection | None
-    ybuffers: StoredDirection | None
+    axes: tuple[StoredDirection, ...]
+    buffers: tuple[StoredDirection, ...]
     fingerprints: Mapping[str, str]
 
 
-def read_directions(path: Path, line: bool) -> Directions:
-    """Return what a file holds of a plane, or of a line: names where the file has them, and float32 arrays.
+def read_directions(path: Path, axes: int) -> Directions:
+    """Return the first directions that a file holds, one an axis: names where the file has them, and float32 arrays.
 
     Raises:
         UserError: the file is missing, not HDF5 or damaged, a group is missing, or a member is not an array of numbers.
     """
-    return isolated([path], _read, path, line)
+    return isolated([path], _read, path, axes)
 
 
 def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
@@ -59,7 +55,7 @@ def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArra
     return digest.hexdigest()
 
 
-def _read(path: Path, line: bool) -> Directions:
+def _read(path: Path, axes: int) -> Directions:
     with untrusted.open_file(path) as file:
         attributes = untrusted.attributes(file)
         if "schema" in attributes:
@@ -74,12 +70,10 @@ def _read(path: Path, line: bool) -> Directions:
                     "(directions_sha256 differs)",
                     expected="a sound file",
                 )
-        moved = "xbuffers" in file
+        letters = LETTERS[:axes]
         return Directions(
-            delta=_direction(file, "xdirection"),
-            eta=None if line else _direction(file, "ydirection"),
-            xbuffers=_direction(file, "xbuffers") if moved else None,
-            ybuffers=_direction(file, "ybuffers") if moved and not line else None,
+            axes=tuple(_direction(file, f"{letter}direction") for letter in letters),
+            buffers=tuple(_direction(file, f"{letter}buffers") for letter in letters) if "xbuffers" in file else (),
             fingerprints={name: str(text) for name, text in attributes.items() if name.endswith("_sha256")},
         )
 

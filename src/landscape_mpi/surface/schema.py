@@ -15,6 +15,8 @@ SCHEMA = 1
 NOT_YET, DONE, FAILED = 0, 1, 2
 LONGEST = 200
 """Bytes of `/error`."""
+LETTERS = "xyz"
+"""What the names of an axis' datasets and groups begin with, in the order of the axes."""
 Direction = Sequence[tuple[str, NDArray[np.float32]]]
 """Names and values, of parameters in `named_parameters()` order."""
 
@@ -23,27 +25,28 @@ Direction = Sequence[tuple[str, NDArray[np.float32]]]
 class NewSurface:
     """All that is known when a surface file is created; afterwards only results are written.
 
-    `alpha` and `beta` are float64 coordinates, `results` the names of the result datasets, `attributes` what goes
-    to the root: provenance and everything that fixes the numbers. `xbuffers` and `ybuffers` say which way delta and eta
-    take the running statistics of batch norm; None where these do not move along. `trajectory` is
-    the path of a training run.
+    Attributes:
+        axes: float64 coordinates along alpha, beta, ...
+        results: the names of the result datasets.
+        directions: delta, eta, ...: one an axis.
+        job: the text of the job.
+        attributes: what goes to the root: provenance and everything that fixes the numbers.
+        buffers: which way each direction takes the running statistics of batch norm; empty where these do not move.
+        trajectory: the path of a training run.
     """
 
-    alpha: NDArray[np.float64]
-    beta: NDArray[np.float64] | None
+    axes: tuple[NDArray[np.float64], ...]
     results: tuple[str, ...]
-    delta: Direction
-    eta: Direction | None
+    directions: tuple[Direction, ...]
     job: str
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
-    xbuffers: Direction | None = None
-    ybuffers: Direction | None = None
+    buffers: tuple[Direction, ...] = ()
     trajectory: Trajectory | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[ny, nx] of a plane, [nx] of a line."""
-        return (len(self.alpha),) if self.beta is None else (len(self.beta), len(self.alpha))
+        """[nx] of a line, [ny, nx] of a plane: the last number counts along alpha."""
+        return tuple(len(coordinates) for coordinates in reversed(self.axes))
 
 
 @dataclass(frozen=True)

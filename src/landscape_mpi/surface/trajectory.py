@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 import h5py
@@ -14,7 +15,8 @@ from landscape_mpi.files import untrusted
 GROUP = "trajectory"
 EXPLAINED = "explained_variance_ratio"
 RUN, NAMES = "run", "runs"
-_COLUMNS = ("alpha", "beta", "residual", "epoch", "train_loss", "lr")
+AXES = ("alpha", "beta", "gamma")
+_COLUMNS = ("residual", "epoch", "train_loss", "lr")
 Values = NDArray[np.float64]
 
 
@@ -25,8 +27,7 @@ class Trajectory:
     Those of several runs stand one run after the other.
 
     Attributes:
-        alpha: least-squares coordinate along delta.
-        beta: the same along eta; None on a line.
+        coordinates: least-squares coordinates along each direction: alpha, beta, ...
         residual: distance from the plane, over the parameters that it moves.
         epoch: int64, from the file's name.
         train_loss: of the history beside the checkpoints; NaN where there is none.
@@ -36,8 +37,7 @@ class Trajectory:
         names: of the runs, where there are several.
     """
 
-    alpha: Values
-    beta: Values | None
+    coordinates: tuple[Values, ...]
     residual: Values
     epoch: NDArray[np.int64]
     train_loss: Values
@@ -47,14 +47,25 @@ class Trajectory:
     names: tuple[str, ...] = ()
 
     @property
+    def alpha(self) -> Values:
+        """Coordinates along delta."""
+        return self.coordinates[0]
+
+    @property
+    def beta(self) -> Values | None:
+        """Coordinates along eta; None on a line."""
+        return self.coordinates[1] if len(self.coordinates) > 1 else None
+
+    @property
     def runs(self) -> "list[Trajectory]":
         """Each run as a path of its own, in the order of their names."""
         if self.run is None:
             return [self]
-        columns = {name: values for name in _COLUMNS if (values := getattr(self, name)) is not None}
         found = []
         for number, name in enumerate(self.names):
-            rows: dict[str, Any] = {column: values[self.run == number] for column, values in columns.items()}
+            mine = self.run == number
+            rows: dict[str, Any] = {column: getattr(self, column)[mine] for column in _COLUMNS}
+            rows["coordinates"] = tuple(values[mine] for values in self.coordinates)
             found.append(replace(self, **rows, run=None, names=(name,)))
         return found
 
@@ -73,12 +84,8 @@ def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
     """Return the paths of several runs as one, which `Trajectory.runs` takes apart again."""
-    flat = runs[0].beta is None
-    columns: dict[str, Any] = {
-        column: np.concatenate([getattr(run, column) for run in runs])
-        for column in _COLUMNS
-        if not (flat and column == "beta")
-    }
+    columns: dict[str, Any] = {column: np.concatenate([getattr(run, column) for run in runs]) for column in _COLUMNS}
+    columns["coordinates"] = tuple(map(np.concatenate, zip(*(run.coordinates for run in runs), strict=True)))
     number = np.repeat(np.arange(len(runs)), [run.alpha.size for run in runs])
     return replace(runs[0], **columns, run=number, names=tuple(names))
 
@@ -86,9 +93,10 @@ def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
 def write_trajectory(file: h5py.File, trajectory: Trajectory) -> None:
     """Write the group `/trajectory`, one dataset a column."""
     group = file.create_group(GROUP)
+    for name, values in zip(AXES, trajectory.coordinates, strict=False):
+        group.create_dataset(name, data=values)
     for name in _COLUMNS:
-        if (values := getattr(trajectory, name)) is not None:
-            group.create_dataset(name, data=values)
+        group.create_dataset(name, data=getattr(trajectory, name))
     if trajectory.run is not None:
         group.create_dataset(RUN, data=trajectory.run)
         group.attrs[NAMES] = np.array([name.encode() for name in trajectory.names], "S")
@@ -108,20 +116,21 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
     if not isinstance(group, h5py.Group) or not isinstance(file.get(GROUP, getlink=True), h5py.HardLink):
         raise UserError(file.filename, f"`{GROUP}` is no group of its own", expected="the columns of a path in it")
     found = untrusted.datasets(group)
-    columns = {name: untrusted.numbers(found[name]).astype(np.float64) for name in _COLUMNS if name in found}
-    missing = set(_COLUMNS) - {"beta"} - set(columns)
+    every = (*AXES, *_COLUMNS)
+    columns = {name: untrusted.numbers(found[name]).astype(np.float64) for name in every if name in found}
+    missing = {AXES[0], *_COLUMNS} - set(columns)
     shapes = {values.shape for values in columns.values()}
     if missing or len(shapes) != 1 or len(shapes.pop()) != 1:
-        raise UserError(file.filename, f"`{GROUP}` does not hold columns of one length", expected=", ".join(_COLUMNS))
+        raise UserError(file.filename, f"`{GROUP}` does not hold columns of one length", expected=", ".join(every))
     explained = np.atleast_1d(group.attrs.get(EXPLAINED, ()))
+    coordinates = tuple(columns[name] for name in takewhile(columns.__contains__, AXES))
     return Trajectory(
-        alpha=columns["alpha"],
-        beta=columns.get("beta"),
+        coordinates=coordinates,
         residual=columns["residual"],
         epoch=columns["epoch"].astype(np.int64),
         train_loss=columns["train_loss"],
         lr=columns["lr"],
-        explained=tuple(map(float, explained.ravel()[:2])) if explained.dtype.kind == "f" else (),
+        explained=tuple(map(float, explained.ravel()[: len(coordinates)])) if explained.dtype.kind == "f" else (),
         **_runs(group, found, columns["alpha"].size),
     )
 

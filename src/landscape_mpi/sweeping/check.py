@@ -10,8 +10,8 @@ from landscape_mpi.assemble import keep_memory
 from landscape_mpi.data.split import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import from_here
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
-from landscape_mpi.job import HessianPlane, Sampling, SweepJob, load_job
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator
+from landscape_mpi.job import AXES, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.log import noter
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
@@ -24,7 +24,6 @@ from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeat
 from landscape_mpi.sweeping.progress import clock_time
 from landscape_mpi.sweeping.resume import find_surface
 
-AXES = ("alpha", "beta")
 TORCH_ITSELF = 250.0
 """Megabytes of a process that has imported torch."""
 
@@ -62,14 +61,14 @@ def _describe(
     job, grid = experiment.job.values, experiment.job.values.chosen_grid
     yield "device", str(experiment.device)
     yield "network", f"{job.model.build}, {_parameters(plane):,} parameters in {len(plane.theta)} tensors"
-    angle = "eigenvectors still to be found" if to_find else f"cosine of delta and eta {plane.cosine:.4g}"
+    angle = "eigenvectors still to be found" if to_find else f"cosine of delta and eta {plane.cosine(0, 1):.4g}"
     yield "plane", f"{job.plane.__struct_config__.tag}, {angle}"
     if trajectory is not None:  # which may have chosen the grid
         explained = zip(AXES, trajectory.explained, strict=False)
         shares = "".join(f", {share:.1%} of the variance along {name}" for name, share in explained)
         epochs = f"epochs {trajectory.epoch.min()} to {trajectory.epoch.max()}"
         yield "trajectory", f"{trajectory.epoch.size} checkpoints, {epochs}{shares}"
-        axes = [(name, axis) for name, axis in zip(AXES, (grid.alpha, grid.beta), strict=True) if axis is not None]
+        axes = zip(AXES, grid.axes, strict=False)
         yield "grid", ", ".join(f"{name} {a.first:g} to {a.last:g} in {a.points} points" for name, a in axes)
     yield "points", f"{math.prod(grid.shape):,} ({' x '.join(map(str, grid.shape))})"
     yield "images a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
@@ -103,9 +102,9 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
-    evaluator.per_example(Point(0.0, 0.0), split, some)  # the first batch warms up
+    evaluator.per_example(evaluator.centre, split, some)  # the first batch warms up
     started = time.perf_counter()
-    evaluator.per_example(Point(0.0, 0.0), split, some)
+    evaluator.per_example(evaluator.centre, split, some)
     seconds = (time.perf_counter() - started) / some.stop
     more = experiment.calibration_images  # at every point, for running statistics
     each = seconds * (sum(images.values()) + more) + curvature_seconds

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.eager import fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
@@ -28,9 +28,8 @@ from landscape_mpi.sweeping.precision import Tolerance
 from landscape_mpi.sweeping.theta import FIRST_EXAMPLES, Losses, Theta, first_losses, in_own_dtype
 
 P = ParamSpec("P")
-CENTRE, TO, VIA = Point(0.0, 0.0), Point(1.0, 0.0), Point(0.0, 1.0)
-ENDS = {TO: "plane.to", VIA: "plane.via"}
-"""Where an interpolation ends, and the keys that name what is there."""
+ENDS = ("plane.to", "plane.via")
+"""Keys of what is at the ends of an interpolation."""
 ABOUT_HALF = 0.4717
 """Of the way from the centre to the end of the grid."""
 DRAWS, FACTOR = 2, 8.0
@@ -98,7 +97,7 @@ class Difference:
 
     def __str__(self) -> str:
         """Return both in words."""
-        return f"at alpha {self.point.alpha:g}, beta {self.point.beta:g} {self.text}"
+        return f"at {place(self.point)} {self.text}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,8 @@ class Comparison:
     def of(experiment: Experiment, plane: Plane, batch: int, points: tuple[Point, ...] = ()) -> "Comparison":
         """Return the comparison at theta*, at the ends of an interpolation, and at points, by default around theta*."""
         reference = Reference.of(experiment.theta, plane, experiment.task, batch)
-        known = {CENTRE: reference.at(CENTRE) if experiment.calibration_images else experiment.centre}
+        centre = plane.centre
+        known = {centre: reference.at(centre) if experiment.calibration_images else experiment.centre}
         for point in points or around_centre(experiment.job.values.chosen_grid):
             if losses := _if_possible(reference.at, point):
                 known[point] = losses
@@ -193,14 +193,15 @@ def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -
     if failure is None:
         return reason
     expected = f"them equal to {comparison.tolerance.relative:.0e}"
-    if failure.point == CENTRE:
+    if not any(failure.point):
         does = "that draws random numbers in eval mode, or changes its own state, does this"
         raise CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
-    if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ENDS:
+    ends = dict(zip(corners(len(failure.point)), ENDS, strict=False))
+    if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ends:
         does = (
             "with parts that are neither parameters nor in its state dict does this, where they differ at the two ends"
         )
-        raise UserError(ENDS[failure.point], str(failure), expected, f"A network {does}")
+        raise UserError(ends[failure.point], str(failure), expected, f"A network {does}")
     does = "that keeps what it once computed, or depends on its dtype or on its tensors' layout, does this"
     raise UserError("model.build", str(failure), expected, f"A network {does}")
 
@@ -219,10 +220,15 @@ def around_centre(grid: Grid) -> tuple[Point, ...]:
 
     No point of a usual grid: one at which a rank dies would be the end of every run, before any point is computed.
     """
-    alpha, beta = grid.alpha.coordinates(), np.zeros(1) if grid.beta is None else grid.beta.coordinates()
-    ends = (alpha.min(), beta.min()), (alpha.max(), beta.max())
-    points = (Point(ABOUT_HALF * float(a), ABOUT_HALF * float(b)) for a, b in ends)
-    return tuple(point for point in points if point != CENTRE)
+    axes = [axis.coordinates() for axis in grid.axes]
+    ends = ([at.min() for at in axes], [at.max() for at in axes])
+    points = (tuple(ABOUT_HALF * float(x) for x in end) for end in ends)
+    return tuple(point for point in points if any(point))
+
+
+def corners(axes: int) -> list[Point]:
+    """Return the points at 1 along each axis and 0 along the others: where an interpolation ends."""
+    return [tuple(float(axis == other) for other in range(axes)) for axis in range(axes)]
 
 
 def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
@@ -234,15 +240,15 @@ def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
     if not (isinstance(plane, InterpolatedPlane) and plane.whole):
         return {}
     found = {}
-    for point, name in ((TO, plane.to), (VIA, plane.via)):
-        if name is not None:
-            end = experiment.source.end(theta, ENDS[point], name)
-            if experiment.job.values.evaluate.batchnorm == "keep":
-                set_statistics(end, theta.statistics)
-            network, task = in_own_dtype(end.eval(), experiment.task)
-            task.calibrate(network)
-            if losses := _if_possible(first_losses, network, task, batch):
-                found[point] = losses
+    names = [name for name in (plane.to, plane.via) if name is not None]
+    for point, key, name in zip(corners(len(names)), ENDS, names, strict=False):
+        end = experiment.source.end(theta, key, name)
+        if experiment.job.values.evaluate.batchnorm == "keep":
+            set_statistics(end, theta.statistics)
+        network, task = in_own_dtype(end.eval(), experiment.task)
+        task.calibrate(network)
+        if losses := _if_possible(first_losses, network, task, batch):
+            found[point] = losses
     return found
 
 

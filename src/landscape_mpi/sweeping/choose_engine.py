@@ -10,12 +10,12 @@ import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, Flag, UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, summarise
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place, summarise
 from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.check_network import CENTRE, Comparison, evaluator_of, needs_afresh
+from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, needs_afresh
 from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, per_example_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
@@ -147,7 +147,7 @@ class _Trials:
             built = self.built.pop(name, None) or self._build_on_all(name)
             if isinstance(built, str):
                 return built
-            images = evaluate_all(self.world, self.experiment, per_example_at(built, CENTRE), self.batch)
+            images = evaluate_all(self.world, self.experiment, per_example_at(built, built.centre), self.batch)
             ours = summarise(images, self.experiment.task.metrics)
             reason = difference(plain, ours, self.experiment.precision.tolerance)
             if not reason and name != "eager":
@@ -188,7 +188,7 @@ class _Trials:
             for one in (eager, evaluator)
         )
         reason = difference(plain, ours, experiment.precision.tolerance)
-        return f"at alpha {point.alpha:g}, beta {point.beta:g} {reason}" if reason else None
+        return f"at {place(point)} {reason}" if reason else None
 
 
 def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, batch: int) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
         for turn in range(TURNS + 1):  # the first one warms up
             for name, evaluator in engines.items():
                 began = clock()
-                evaluator.per_example(CENTRE, split, slice(0, batch))
+                evaluator.per_example(evaluator.centre, split, slice(0, batch))
                 best[name] = min(best[name], clock() - began) if turn else math.inf
         return best
 

@@ -56,7 +56,7 @@ def far_corner(grid: Grid) -> Point:
         coordinates = axis.coordinates()
         return float(coordinates[np.abs(coordinates).argmax()])
 
-    return Point(farthest(grid.alpha), 0.0 if grid.beta is None else farthest(grid.beta))
+    return tuple(farthest(axis) for axis in grid.axes)
 
 
 def precision_error(world: World, experiment: Experiment, plane: Plane, evaluator: Evaluator) -> float:
@@ -68,7 +68,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     task = replace(experiment.task, autocast=None)
     exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, batch)
     errors = []
-    for point, limit in ((Point(0.0, 0.0), None), (far_corner(values.chosen_grid), FAR_IMAGES)):
+    for point, limit in ((plane.centre, None), (far_corner(values.chosen_grid), FAR_IMAGES)):
         ours = evaluate_all(world, experiment, per_example_at(evaluator, point), batch, limit)
         with without_tf32(experiment.precision.tf32):
             plain = evaluate_all(world, experiment, per_example_at(exact, point), batch, limit)

@@ -33,7 +33,6 @@ NO_CURVATURE = (
     "leave hessian out",
 )
 """The key, what was found, what was expected and the remedy where a network has no derivatives."""
-CENTRE = Point(0.0, 0.0)
 FEW = 2
 """Images that derivatives are compared with differences on."""
 NAMED = 5
@@ -161,7 +160,7 @@ class Curvature:
         Raises:
             UserError: it is not to be had, or is one with another matrix.
         """
-        hessian, some = self.hessian(CENTRE), slice(0, min(images, self.count))
+        hessian, some = self.hessian(self.evaluator.centre), slice(0, min(images, self.count))
         try:
             hessian.check(some)
             self.part(hessian, start_vector(hessian.size, self.task.device), some)
@@ -175,7 +174,8 @@ class Curvature:
                 ),
             ) from error
         self._compare(slice(0, min(FEW, self.count)))
-        frozen = [name for name, leaf in self.evaluator.network_at(CENTRE).named_parameters() if not leaf.requires_grad]
+        network = self.evaluator.network_at(self.evaluator.centre)
+        frozen = [name for name, leaf in network.named_parameters() if not leaf.requires_grad]
         return f"hessian: {_several(frozen)} no gradient, and the Hessian is that over the others." if frozen else ""
 
     def _compare(self, images: slice) -> None:
@@ -213,7 +213,7 @@ class Curvature:
 
     def _copy(self, dtype: torch.dtype, images: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
         """Return the trained parameters of a copy of the network at theta*, and its loss of some images."""
-        network = cast(duplicate(self.evaluator.network_at(CENTRE)), self.task.device, dtype)
+        network = cast(duplicate(self.evaluator.network_at(self.evaluator.centre)), self.task.device, dtype)
         task = replace(self.task, dtype=dtype)
         named: dict[str, Tensor] = {name: leaf for name, leaf in network.named_parameters() if leaf.requires_grad}
         return named, lambda: task.losses_of(network, self.split, images).sum()
@@ -253,7 +253,7 @@ def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
     images = min(curvature.batch.images, curvature.count)
     if text := curvature.rehearse(images):
         experiment.theta.note(text)
-    hessian = curvature.hessian(CENTRE)
+    hessian = curvature.hessian(curvature.evaluator.centre)
     vector = start_vector(hessian.size, experiment.device)
     started = time.perf_counter()
     curvature.part(hessian, vector, slice(0, images))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.evaluate import Point, measure
+from landscape_mpi.evaluate import Point, measure, place
 from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
 from landscape_mpi.metrics.names import BAR, IMAGES, means
@@ -26,20 +26,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Grid:
-    """The coordinates of a grid, float64 [nx] and [ny]; beta is None on a line."""
+    """The coordinates of a grid along alpha, beta, ..., float64 each."""
 
-    alpha: NDArray[np.float64]
-    beta: NDArray[np.float64] | None
+    axes: tuple[NDArray[np.float64], ...]
 
     @staticmethod
     def of(grid: JobGrid) -> "Grid":
         """Return the coordinates of a job's grid."""
-        return Grid(grid.alpha.coordinates(), None if grid.beta is None else grid.beta.coordinates())
+        return Grid(tuple(axis.coordinates() for axis in grid.axes))
 
     def point(self, index: Index) -> Point:
-        """Return the point at (iy, ix), or at (ix,) of a line."""
-        beta = 0.0 if self.beta is None else float(self.beta[index[0]])
-        return Point(float(self.alpha[index[-1]]), beta)
+        """Return the point at (iy, ix), or at (ix,) of a line: the last number counts along alpha."""
+        return tuple(float(at[i]) for at, i in zip(self.axes, reversed(index), strict=True))
 
 
 class PointRunner:
@@ -58,10 +56,10 @@ class PointRunner:
             PieceError: it raised; the text names rank, host and point.
         """
         point, parent, world = self._grid.point(index), self.world.parent, self.world
-        place = f"alpha {point.alpha:g}, beta {point.beta:g} (index {index})"
-        failed = f"rank {world.rank} on {world.host} failed at {place}"
+        where = f"{place(point)} (index {index})"
+        failed = f"rank {world.rank} on {world.host} failed at {where}"
         if parent:
-            parent.hold(self._deaths, place, index)
+            parent.hold(self._deaths, where, index)
         try:
             found = evaluate(point)
         except UserError as error:  # of their own code, at this point alone

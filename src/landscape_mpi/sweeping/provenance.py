@@ -1,6 +1,7 @@
 """Records who made a surface, with what and from what: the attributes of its root and the platforms of its points."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -53,12 +54,16 @@ def versions(mpi: str) -> dict[str, str]:
 
 def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str, str | float]:
     """Return what is recorded of the plane, the machine and the code."""
-    delta_norm, eta_norm = plane.norms
+    delta_norm, eta_norm, *others = (*plane.norms, math.nan)[: max(2, len(plane.norms))]
+    third = {}
+    if others:
+        third = {"zeta_norm": others[0], "cosine_13": plane.cosine(0, 2), "cosine_23": plane.cosine(1, 2)}
     return {
         "plane_sha256": plane.fingerprint(),
-        "cosine": plane.cosine,
+        "cosine": plane.cosine(0, 1),
         "delta_norm": delta_norm,
         "eta_norm": eta_norm,
+        **third,
         "versions": json.dumps(versions(library_version() if is_started() else "not started")),
         "git": _git(folder),
         "device": device_name(device),

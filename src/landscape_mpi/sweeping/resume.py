@@ -117,13 +117,10 @@ def new_surface(
     if identity.shard:
         recorded["shard"] = str(identity.shard)
     return NewSurface(
-        alpha=job.chosen_grid.alpha.coordinates(),
-        beta=None if job.chosen_grid.beta is None else job.chosen_grid.beta.coordinates(),
+        axes=tuple(axis.coordinates() for axis in job.chosen_grid.axes),
         results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
-        delta=_stored(plane.delta),
-        eta=None if plane.eta is None else _stored(plane.eta),
-        xbuffers=None if statistics is None else _stored(statistics.delta),
-        ybuffers=None if statistics is None or statistics.eta is None else _stored(statistics.eta),
+        directions=tuple(map(_stored, plane.directions)),
+        buffers=tuple(map(_stored, statistics.directions)) if statistics else (),
         job=experiment.job.text,
         attributes=recorded,
         trajectory=identity.trajectory,

@@ -28,7 +28,8 @@ def swept(tmp_path):
 
     def made(beta, *, complete=True):
         path = tmp_path / "s.h5"
-        create_surface(path, NewSurface(ALPHA, beta, NAMES, DELTA, None if beta is None else DELTA, JOB))
+        axes = (ALPHA,) if beta is None else (ALPHA, beta)
+        create_surface(path, NewSurface(axes, NAMES, (DELTA,) * len(axes), JOB))
         losses = ALPHA**2 if beta is None else bowl(ALPHA, beta)
         writer = open_writer(path, None, root=True)
         for index in list(np.ndindex(losses.shape))[: None if complete else -1]:

@@ -31,7 +31,7 @@ def test_each_repeat_has_the_next_seed_and_a_file_of_its_own(tmp_path):
         _, plane, identity = build_plane(Solo(), experiment, repeat, None)
         assert identity.seed == 5 + repeat
         drawn = RandomDirections(5 + repeat, "filter", "biasbn").draw(plane.theta, 1)
-        assert all(torch.equal(tensor, drawn[name]) for name, tensor in plane.eta.items())
+        assert all(torch.equal(tensor, drawn[name]) for name, tensor in plane.directions[1].items())
 
 
 def test_eigenvectors_are_not_searched_for_where_random_directions_may_stand_in(tmp_path, monkeypatch):

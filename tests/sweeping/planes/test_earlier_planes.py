@@ -19,7 +19,7 @@ def begun(tmp_path):
     theta = torch.load(tmp_path / "net.pt", weights_only=True)
     generator = torch.Generator().manual_seed(1)
     delta, eta = ({name: torch.randn(t.shape, generator=generator) for name, t in theta.items()} for _ in range(2))
-    plane = Plane(theta, delta, eta)
+    plane = Plane(theta, (delta, eta))
     with h5py.File(tmp_path / "surface.h5", "r+") as file:
         for name in ("generator", "directions_sha256"):
             del file.attrs[name]

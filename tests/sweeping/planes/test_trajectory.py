@@ -204,7 +204,7 @@ def test_random_planes_take_a_path_as_well(tmp_path):
     same, plain = built(tiny_job(tmp_path, plane=random, grid=SMALL))
     assert plain.trajectory is None
     assert same.fingerprint() == plane.fingerprint()
-    axes = np.array([flat(plane.delta), flat(plane.eta)])
+    axes = np.array([*map(flat, plane.directions)])
     path, matrix = identity.trajectory, rows(tmp_path)
     expected = np.linalg.lstsq(axes.T, matrix.T)[0]
     np.testing.assert_allclose([path.alpha, path.beta], expected, atol=1e-9)
@@ -221,7 +221,7 @@ def test_planes_of_files_take_a_path_as_well(tmp_path, alone):
 
 def test_a_line_takes_one_component(tmp_path):
     (found, line), (_, plane) = (built(job_in(tmp_path, grid=grid)) for grid in ({"alpha": [-1, 1, 3]}, SMALL))
-    assert found.eta is None
+    assert len(found.directions) == 1
     assert line.trajectory.beta is None
     assert line.trajectory.explained == plane.trajectory.explained[:1]
     np.testing.assert_allclose(line.trajectory.alpha, plane.trajectory.alpha, rtol=1e-7)

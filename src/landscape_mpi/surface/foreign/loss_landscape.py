@@ -92,4 +92,4 @@ def _read_projection(path: Path) -> Trajectory:
             expected="two rows of finite numbers, of one length",
         )
     unknown = np.full(alpha.shape, np.nan)
-    return Trajectory(alpha, beta, unknown, np.arange(alpha.size), unknown, unknown)
+    return Trajectory((alpha, beta), unknown, np.arange(alpha.size), unknown, unknown)

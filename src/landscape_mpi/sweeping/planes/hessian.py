@@ -7,13 +7,12 @@ from torch import Tensor
 
 from landscape_mpi.curvature import Extremes, Search, start_vector
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Point
 from landscape_mpi.job import HessianPlane
 from landscape_mpi.log import log
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.plane import Plane, RandomDirections, moved, scale_direction
 from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.check_network import CENTRE, Comparison, needs_afresh
+from landscape_mpi.sweeping.check_network import Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
 from landscape_mpi.sweeping.planes.request import Built, Request
 
@@ -30,10 +29,10 @@ def build(plane: HessianPlane, request: Request) -> Built:
     batch = choose_batch(world, experiment)
     # a random line shows whether the losses follow parameters that are set in place
     line = Plane.along(origin, [RandomDirections(0, "filter", "none").draw(origin, 0)])
-    comparison = together(world, Comparison.of, experiment, line, batch, (Point(0.25, 0.0),))
+    comparison = together(world, Comparison.of, experiment, line, batch, ((0.25,),))
     if needs_afresh(world, experiment, comparison):
         raise UserError(*NO_CURVATURE)
-    curvature = together(world, Curvature.of, experiment, Plane(origin, origin), batch)
+    curvature = together(world, Curvature.of, experiment, Plane(origin, (origin,)), batch)
     if text := together(world, curvature.rehearse):
         theta.note(text)
     log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
@@ -65,7 +64,7 @@ def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extr
     Raises:
         UserError: the Hessian is not finite.
     """
-    hessian = together(world, curvature.hessian, CENTRE, names)
+    hessian = together(world, curvature.hessian, curvature.evaluator.centre, names)
     start = start_vector(hessian.size, curvature.task.device)
     search = on_ranks(world, world.rank == 0, Search, start, curvature.tolerance)
     parts, size = curvature.parts, world.size

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Parameters, Plane, fit_direction
 from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
 from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.request import Built, Request
@@ -28,21 +30,18 @@ def build(plane: FilePlane, request: Request) -> Built:
     """
     job, theta = request.experiment.job, request.experiment.theta
     moving = job.values.evaluate.batchnorm == "move"
-    line = job.values.axes == 1
-    return Built(together(request.world, stored_plane, job.resolve(plane.path), theta, line, moving))
+    return Built(together(request.world, stored_plane, job.resolve(plane.path), theta, job.values.axes, moving))
 
 
-def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
+def stored_plane(path: Path, theta: Theta, axes: int, moving: bool) -> Plane:
     """Return the plane of a file's directions; `moving`: running statistics go along. Raises as `build`."""
     check_input(path, "plane.path", "a direction file or a surface file")
-    held = read_directions(path, line)
+    held = read_directions(path, axes)
     statistics = theta.statistics if moving else {}
     known, state = {**statistics, **theta.buffers}, theta.origin.state_dict()
-    along = {name: known[name] for name, _ in held.xbuffers or [] if name in known}
+    along = {name: known[name] for buffers in held.buffers[:1] for name, _ in buffers if name in known}
     directions = []
-    for axis, stored, buffers in (("x", held.delta, held.xbuffers), ("y", held.eta, held.ybuffers)):
-        if stored is None:
-            continue
+    for axis, stored, buffers in zip_longest(LETTERS[:axes], held.axes, held.buffers):
         d = fit_direction(stored, theta.parameters, state, f"{path}: {axis}direction", statistics)
         if named := [(name, array) for name, array in buffers or [] if name in along]:
             wanted = {name: along[name] for name, _ in named}
@@ -59,11 +58,11 @@ def stored_plane(path: Path, theta: Theta, line: bool, moving: bool) -> Plane:
             )
         directions.append(d)
     plane = Plane.along(theta.parameters, directions, along | statistics)
-    _check_fingerprint(path, held, theta, plane, line)
+    _check_fingerprint(path, held, theta, plane)
     return plane
 
 
-def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane, line: bool) -> None:
+def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane) -> None:
     """Refuse damaged directions of a surface that has a fingerprint of its whole plane alone, through this theta*.
 
     Raises:
@@ -72,13 +71,13 @@ def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane,
     recorded = held.fingerprints
     known = recorded.get("checkpoint_sha256") == theta.checkpoint_sha256 and "plane_sha256" in recorded
     exact = all(tensor.dtype == torch.float32 for tensor in theta.parameters.values())
-    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or held.xbuffers is not None:
+    if "directions_sha256" in recorded or not (known and exact) or plane.statistics or held.buffers:
         return
-    if line:  # of a plane, perhaps
+    if len(held.axes) == 1:  # of a plane, perhaps
         with suppress(UserError):
-            stored = read_directions(path, line=False).eta
-            eta = fit_direction(stored or [], theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
-            plane = replace(plane, eta={name: eta[name] for name in theta.parameters})
+            stored = read_directions(path, axes=2).axes[1]
+            eta = fit_direction(stored, theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
+            plane = replace(plane, directions=(*plane.directions, {name: eta[name] for name in theta.parameters}))
     if plane.fingerprint() != recorded["plane_sha256"]:
         raise UserError(
             "plane.path",
@@ -122,5 +121,4 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
         return None
     same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
     check_same(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
-    held = read_directions(known, line=experiment.job.values.axes == 1)
-    return [held.delta] if held.eta is None else [held.delta, held.eta]
+    return list(read_directions(known, experiment.job.values.axes).axes)

@@ -177,8 +177,7 @@ def place(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> Trajec
     }
     records = [histories.get(path.parent, {}).get(epoch) for path, epoch in zip(run.paths, run.epochs, strict=True)]
     return Trajectory(
-        alpha=found.coordinates[:, 0],
-        beta=None if plane.eta is None else found.coordinates[:, 1],
+        coordinates=tuple(found.coordinates.T.copy()),
         residual=found.residual,
         epoch=np.array(run.epochs, np.int64),
         train_loss=np.array([record.train_loss if record else math.nan for record in records]),
@@ -191,8 +190,8 @@ def place(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> Trajec
 
 def holding(path: Trajectory) -> Grid:
     """Return the grid that holds a path and the origin, with room around them."""
-    beta = path.alpha if path.beta is None else path.beta
-    return Grid(alpha=_axis(path.alpha.tolist()), beta=_axis(beta.tolist()))
+    alpha, beta = path.coordinates if len(path.coordinates) == 2 else (path.alpha, path.alpha)
+    return Grid(alpha=_axis(alpha.tolist()), beta=_axis(beta.tolist()))
 
 
 def _axis(values: Sequence[float]) -> Axis:
