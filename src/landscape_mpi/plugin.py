@@ -30,7 +30,9 @@ def load_plugin(key: str, name: str, folder: Path) -> Callable[..., Any]:
         UserError: the module or the callable in it cannot be found, or the module fails to import.
     """
     module_name, _, attribute = name.partition(":")
-    _add_to_path(folder)
+    place = str(folder.resolve())
+    if place not in sys.path:
+        sys.path.append(place)
     expected = f"a module in {folder} or on PYTHONPATH"
     with own_code(key, f"importing the module of {name!r}", expected=expected):
         module = importlib.import_module(module_name)
@@ -65,7 +67,11 @@ def own_code(
     except but:
         raise
     except BaseException as error:
-        if not _is_end_of_theirs(error):
+        # our own reasons to stop pass through their code, and so does a Ctrl-C that no handler of ours takes
+        unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if isinstance(error, KeyboardInterrupt) and unhandled:
+            raise
+        if not isinstance(error, Exception) and type(error).__module__.startswith("landscape_mpi."):
             raise
         details = "".join(traceback.format_exception(error))
         raise UserError(key, (f"{called} failed with {reason(error)}", given()), expected, details=details) from error
@@ -98,23 +104,12 @@ def reason(error: BaseException) -> str:
     """Return the type and the first line of an exception, and the line of the user's own file that raised it."""
     text = next(filter(None, map(str.strip, str(error).splitlines())), "").removesuffix(".")
     shown = f"{text[:LONGEST]} ..." if len(text) > LONGEST else text
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NOT_THEIRS)
+        and "site-packages" not in frame.filename
+        and "dist-packages" not in frame.filename
+    ]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{': ' if shown else ''}{shown}{place}"
-
-
-def _is_end_of_theirs(error: BaseException) -> bool:
-    """Whether an exception is one of their code: not one of ours that passes through it, nor a user's Ctrl-C."""
-    if isinstance(error, KeyboardInterrupt):
-        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    return isinstance(error, Exception) or not type(error).__module__.startswith("landscape_mpi.")
-
-
-def _is_theirs(file: str) -> bool:
-    return not file.startswith(_NOT_THEIRS) and "site-packages" not in file and "dist-packages" not in file
-
-
-def _add_to_path(folder: Path) -> None:
-    place = str(folder.resolve())
-    if place not in sys.path:
-        sys.path.append(place)

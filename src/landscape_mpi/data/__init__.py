@@ -1,4 +1,4 @@
-"""Loads inputs and targets as tensors: CIFAR-10, shapes10 or a user's own; knows nothing of MPI, HDF5 or jobs."""
+"""Loads inputs and targets as tensors: CIFAR-10, shapes10 or a user's own data."""
 
 from landscape_mpi.data.cifar import fetch_cifar10
 from landscape_mpi.data.load import load_split

@@ -1,4 +1,4 @@
-"""Loads a split: CIFAR-10, shapes10, or what a user's own callable returns."""
+"""Loads a split of CIFAR-10, of shapes10, or of the data that a user's own callable returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Draws `shapes10`: CIFAR-shaped images of ten shapes, made on the spot; knows nothing of torch, files or jobs.
+"""Draws the data set `shapes10`: synthetic images of ten shapes, as large as those of CIFAR-10.
 
 Everything after the random bits is sums, products, quotients and comparisons, which IEEE 754 rounds exactly:
 the same bytes on every machine. Images are drawn in blocks, each by a generator of its own, so the first n of
@@ -96,27 +96,24 @@ def _draw_block(split: str, options: ShapesOptions, number: int) -> tuple[Bytes,
 
 
 def _draw_shapes(random: np.random.Generator, labels: Bytes) -> Mask:
-    """Return which pixels [n, 32, 32] belong to the shape, each at a place, size and angle of its own."""
-    u, v = _draw_frames(random, len(labels))
-    inside = np.zeros(u.shape, np.bool_)
-    for label, shape in enumerate(SHAPES):
-        mine = labels == label
-        inside[mine] = shape(u[mine], v[mine])
-    return inside
+    """Return which pixels [n, 32, 32] belong to the shape, each at a place, size and angle of its own.
 
-
-def _draw_frames(random: np.random.Generator, n: int) -> tuple[Floats, Floats]:
-    """Return the coordinates (u, v) of every pixel [n, 32, 32] in the frame of the image's shape.
-
-    The shape is turned by up to 23 degrees either way: t is the tangent of half the angle.
+    (u, v) are the coordinates of every pixel [n, 32, 32] in the frame of the image's shape, which is turned by up to 23
+    degrees either way: t is the tangent of half the angle.
     """
+    n = len(labels)
     x0, y0 = (_uniform(random, (n, 1, 1), -1, 1) for _ in range(2))
     t = _uniform(random, (n, 1, 1), -0.2, 0.2)
     size = _uniform(random, (n, 1, 1), 0.7, 0.95)
     x = (_axis() - (1 - size) * x0) / size
     y = (_axis()[:, None] - (1 - size) * y0) / size
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    return cosine * x + sine * y, cosine * y - sine * x
+    u, v = cosine * x + sine * y, cosine * y - sine * x
+    inside = np.zeros(u.shape, np.bool_)
+    for label, shape in enumerate(SHAPES):
+        mine = labels == label
+        inside[mine] = shape(u[mine], v[mine])
+    return inside
 
 
 def _draw_colours(random: np.random.Generator) -> tuple[Floats, Floats]:

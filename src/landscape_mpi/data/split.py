@@ -1,4 +1,4 @@
-"""A split of a data set: inputs and targets as tensors, which examples are taken, and how inputs are normalised."""
+"""Defines a split of a data set: inputs and targets as tensors, which examples are taken, how inputs are normalised."""
 
 import hashlib
 import math
@@ -60,7 +60,7 @@ def nbytes(rows: Rows) -> int:
 
 
 STREAM = 1 << 32
-"""Of the random numbers: another than those of `sampling`, which takes the number of a split."""
+"""Stream of the random numbers of `data.order`; the streams of `sampling` are the numbers of the splits."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Choice:
         return np.argsort(uniforms(self.order, count, STREAM), kind="stable")[:wanted].astype(np.int64)
 
     def note(self, split: str, targets: Tensor, count: int, classes: int | None = None) -> tuple[str, ...]:
-        """Say where the examples that were taken have few of the classes, as those of a set sorted by class.
+        """Return a note where the examples taken have few of the classes, as the first ones of a set sorted by class.
 
         Args:
             split: its name.

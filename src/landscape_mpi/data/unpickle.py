@@ -1,4 +1,4 @@
-"""Reads pickles that may be malicious: nothing in them is run, and of CIFAR-10's only data and labels are taken."""
+"""Checks pickles that may be malicious, and reads those of CIFAR-10 without executing anything in them."""
 
 import io
 import pickle
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 
 DEPTH = 1000
-"""Tuples within tuples: Python hashes them by a recursion in C, which ends in a crash some 100,000 deep."""
+"""Deepest nesting of tuples: Python hashes them by a recursion in C, which crashes at some 100,000 levels."""
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -22,7 +22,7 @@ class HostileError(ValueError):
 
 
 def refuse_hostile_pickle(data: bytes | IO[bytes], length: int | None = None) -> None:
-    """Look through one pickle, to its end.
+    """Check one pickle, to its end, for what would exhaust the memory or the stack of a reader.
 
     Args:
         data: The pickle, or a stream that stands at its beginning.
@@ -93,7 +93,7 @@ MAX_BYTES = 64 << 20
 
 
 class StoredArray:
-    """What a stream says of an array: not trusted, and not yet an array."""
+    """The state of a numpy array as a stream describes it, not trusted."""
 
     def __init__(self) -> None:
         self._state: object = None

@@ -1,4 +1,4 @@
-"""The paper's networks, the user's own, and checkpoints read safely; knows nothing of MPI, HDF5 or planes."""
+"""Builds the paper's networks or the user's own, and loads checkpoints without executing anything in them."""
 
 from landscape_mpi.networks.checkpoint import load_checkpoint, load_state, open_checkpoint
 from landscape_mpi.networks.files import sha256

@@ -1,4 +1,4 @@
-"""Loads a checkpoint into a network: read as data only, names fitted to each other, numbers as the file says."""
+"""Loads a checkpoint into a network: finds the weights in the file and matches their names to the network's."""
 
 import difflib
 import re
@@ -18,15 +18,15 @@ from landscape_mpi.networks.files import read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
 
 LEVELS = 6
-"""How deep sets of weights are looked for."""
+"""Depth of nested containers in which sets of weights are looked for."""
 LARGEST = 5
-"""How many sets are looked at to say what the nearest one lacks."""
+"""Number of sets, the largest ones, that are compared with the network where none fits."""
 AVERAGED = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow", "slow", "teacher", "target", "momentum"}
 )
-"""Words in the name of weights that stand beside those that were trained."""
+"""Words in the names of averaged weights and the like, which checkpoints hold beside the trained ones."""
 MOMENTS = re.compile(r"(?i)optim|(^|\.)opt(\.|_|$)|exp_avg|grad|scheduler")
-"""In the name of what has the shapes of the weights and is none of them."""
+"""In the names of optimiser states and gradients, which have the shapes of the weights."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choice:
-    """An entry read in one way."""
+    """A set of weights, and one way to match its names to the network's."""
 
     entry: Entry
     fit: Fit
 
     @property
     def label(self) -> str:
-        """Its name and what its tensors' names begin with; a dot for the whole."""
+        """The name of the entry and the prefix of its tensors' names; a dot for the whole file."""
         return ".".join(part for part in (self.entry.name, self.fit.prefix.removesuffix(".")) if part) or "."
 
     @cached_property
@@ -56,7 +56,7 @@ class Choice:
 
     @property
     def beside(self) -> bool:
-        """Whether its name says that it stands beside the weights that were trained."""
+        """Whether its name says that these are not the trained weights, but averaged ones and the like."""
         words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.label).lower())
         return not AVERAGED.isdisjoint(words)
 
@@ -110,8 +110,13 @@ def find_state(wanted: Wanted, content: Any, file: Place, entry: str | None = No
         if named := _named(wanted, found, entry):
             return _choose(wanted, named, file, asked_for=True)
         if asked:
+            names = [one.name or "." for one in found if not MOMENTS.search(one.name)]
+            near = difflib.get_close_matches(entry, names, 1)
+            hint = f" (did you mean `{near[0]}`?)" if near else ""
             raise UserError(
-                "model.entry", f"found {entry!r}, which {file} does not hold", remedy=f"it has {_names(found, entry)}"
+                "model.entry",
+                f"found {entry!r}, which {file} does not hold",
+                remedy=f"it has {_listed(names[:8])}{hint}",
             )
         taken = _choose(wanted, found, file)
         return Found(taken.state, (f"{file} holds no {entry!r} of model.entry.", *taken.notes))
@@ -208,12 +213,6 @@ def _same(one: Choice, other: Choice) -> bool:
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors hold the same numbers; NaN equals NaN."""
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
-
-
-def _names(found: Sequence[Entry], wish: str) -> str:
-    names = [one.name or "." for one in found if not MOMENTS.search(one.name)]
-    near = difflib.get_close_matches(wish, names, 1)
-    return _listed(names[:8]) + (f" (did you mean `{near[0]}`?)" if near else "")
 
 
 def _listed(names: Sequence[str]) -> str:

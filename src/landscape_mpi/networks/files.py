@@ -28,7 +28,7 @@ IN_FOLDER = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
 )
-"""What a Hugging Face folder keeps its weights in; the first that is there counts."""
+"""Names under which a Hugging Face folder holds its weights; the first that is there counts."""
 LEGACY_PICKLES = 5
 """In a file from before the archives: magic number, protocol, system, content, keys of the storages."""
 MAX_INDEX = 1 << 24

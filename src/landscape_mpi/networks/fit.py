@@ -23,7 +23,7 @@ TRAINING = frozenset(
 COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
 """Last parts of names that no evaluation reads: counters."""
 PREFIXES = 20
-"""How many prefixes are tried: the commonest."""
+"""Number of prefixes that are tried, the commonest first."""
 
 
 class Place(NamedTuple):
@@ -59,13 +59,15 @@ class Wanted:
         """The names of each tensor that has several."""
         groups: dict[object, list[str]] = {}
         for name, tensor in self.tensors.items():
-            place = id(tensor) if is_lazy(tensor) or not tensor.data_ptr() else _place(tensor)
-            groups.setdefault(place, []).append(name)
+            memory: object = id(tensor)
+            if not is_lazy(tensor) and tensor.data_ptr():
+                memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+            groups.setdefault(memory, []).append(name)
         return [group for group in groups.values() if len(group) > 1]
 
     @cached_property
     def fewest(self) -> int:
-        """How many tensors a file has at the least: one of each that is tied, and no counters."""
+        """The least number of tensors that a file has to hold: one of each that is tied, and no counters."""
         tied = sum(len(group) - 1 for group in self.ties)
         return sum(last(name) not in COUNTS for name in self.tensors) - tied
 
@@ -76,7 +78,7 @@ class Wanted:
 
     @cached_property
     def prefixes(self) -> list[str]:
-        """What all names begin with, part after part, beginning with nothing; of tied tensors one of their names."""
+        """The prefixes of whole parts that all names share, the empty one first; of tied tensors one name is enough."""
         tied = {name for group in self.ties for name in group}
         groups = [*self.ties, *([name] for name in self.tensors if name not in tied)]
         shared = [
@@ -87,23 +89,19 @@ class Wanted:
         return shared or [""]
 
 
-def _place(tensor: Tensor) -> object:
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-
-
 @dataclass(frozen=True)
 class Fit:
-    """A set of weights held against a network.
+    """How the names of a set of weights match those of a network.
 
     Attributes:
-        own: what the network's names begin with and those of the file do not.
-        prefix: what the file's names begin with and those of the network do not.
-        dropped: parts that were left out of names of the file, wherever they stood.
+        own: the prefix that only the network's names have.
+        prefix: the prefix that only the file's names have.
+        dropped: parts that are left out of the file's names, wherever they stand.
         names: the name in the file of each tensor of the network that is there.
         missing: names of the network that are not there.
         reshaped: names of the network whose tensors have other shapes.
         unexpected: names of the file that the network does not have.
-        left: names of the file that belong to something else.
+        left: names of the file that are left out, because they belong to something else, such as a loss.
     """
 
     own: str
@@ -124,7 +122,7 @@ class Fit:
 def fits(wanted: Wanted, state: Mapping[str, Tensor]) -> Iterator[Fit]:
     """Yield the ways to read the names of a state dict: all complete ones, else the nearest, the best first."""
     for dropped in WRAPPERS:
-        found = _of_kind(wanted, state, dropped)
+        found = _fits_without(wanted, state, dropped)
         complete = [fit for fit in found if fit.complete]
         if complete:
             yield from complete
@@ -134,7 +132,8 @@ def fits(wanted: Wanted, state: Mapping[str, Tensor]) -> Iterator[Fit]:
     yield from sorted(nearest, key=lambda fit: len(fit.reshaped) - len(fit.names))[:PREFIXES]
 
 
-def _of_kind(wanted: Wanted, state: Mapping[str, Tensor], dropped: frozenset[str]) -> list[Fit]:
+def _fits_without(wanted: Wanted, state: Mapping[str, Tensor], dropped: frozenset[str]) -> list[Fit]:
+    """Return the ways to read the names without some parts, one for each choice of prefixes."""
     keys = {_without(key, dropped): key for key in state}
     if len(keys) < len(state):
         keys = {key: key for key in state}
@@ -229,19 +228,15 @@ def refusal(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor], file: Place) 
     else:
         shape, ours = list(state[fit.names[name]].shape), list(wanted.tensors[name].shape)
         what = f"the tensor `{name}` is {shape} in it and {ours} in the network"
-    found = (f"{file.name} is of another network than ", Key("model.build"), f": {what}{_counts(wanted, fit)}")
-    return UserError(file.key, found)
+    counts = ""
+    if len(fit.missing) + len(fit.reshaped) + len(fit.unexpected) > 1:
+        counts = (
+            f"; of {len(wanted.tensors):,} tensors of the network {len(fit.missing):,} are missing and "
+            f"{len(fit.reshaped):,} have another shape, and {len(fit.unexpected):,} in the file are not the network's"
+        )
+    return UserError(file.key, (f"{file.name} is of another network than ", Key("model.build"), f": {what}{counts}"))
 
 
 def _nearest(name: str, others: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, others[:2000], 1, 0.5)
     return f" (nearest: `{near[0]}`)" if near else ""
-
-
-def _counts(wanted: Wanted, fit: Fit) -> str:
-    if len(fit.missing) + len(fit.reshaped) + len(fit.unexpected) == 1:
-        return ""
-    return (
-        f"; of {len(wanted.tensors):,} tensors of the network {len(fit.missing):,} are missing and "
-        f"{len(fit.reshaped):,} have another shape, and {len(fit.unexpected):,} in the file are not the network's"
-    )

@@ -24,7 +24,7 @@ NEVER = frozenset(
     {"os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "importlib", "runpy", "ctypes", "pty", "code"}
 )
 NEVER_BUILTIN = frozenset({"eval", "exec", "compile", "__import__", "open", "breakpoint", "input", "globals"})
-"""Modules and functions that no training script leaves in a file of weights: who names them means harm."""
+"""Modules and functions that no training script leaves in a file of weights: a file that names them is malicious."""
 _PYTHON = ("builtins", "__builtin__", "_codecs", "copyreg", "copy_reg")
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -96,8 +96,12 @@ class Inert:
 
     @property
     def harmful(self) -> str | None:
-        """The first name that has no place beside weights."""
-        return next((name for name in self.names if _is_harmful(name)), None)
+        """The first name that only a malicious file has; None where there is none."""
+        for name in self.names:
+            module, _, rest = name.partition(".")
+            if module in NEVER or (module in _PYTHON and rest in NEVER_BUILTIN):
+                return name
+        return None
 
     @property
     def foreign(self) -> tuple[str, ...]:
@@ -116,11 +120,6 @@ def read_inert(path: Path) -> Inert:
     pickled, start = _archive(path, raw) if zipfile.is_zipfile(path) else _legacy(raw)
     content, names = _unpickle(pickled)
     return Inert(_Plain(raw, start).of(content), tuple(sorted(names)))
-
-
-def _is_harmful(name: str) -> bool:
-    module, _, rest = name.partition(".")
-    return module in NEVER or (module in _PYTHON and rest in NEVER_BUILTIN)
 
 
 def _archive(path: Path, raw: mmap.mmap) -> tuple[bytes, Start]:

@@ -1,7 +1,7 @@
 """Builds the network that a job names: one of the paper's, or what a user's own callable returns."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,9 +32,9 @@ def check_counts(**options: int) -> None:
 
 
 STAGES = ((1, 2), (2, 2), (4, 3))
-"""Of each stage: its channels in units of the width, and its convolutions."""
+"""For each stage: its channels in units of the width, and the number of its convolutions."""
 SIDE = 4
-"""Height and width of what the last pooling leaves of a 32 x 32 image."""
+"""Height and width after the last pooling, for images of 32 x 32."""
 
 
 class VGG(nn.Module):
@@ -46,8 +46,16 @@ class VGG(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
+        layers: list[nn.Module] = []
+        channels_in = 3
+        for multiple, convolutions in STAGES:
+            for _ in range(convolutions):
+                channels = multiple * width
+                layers += [nn.Conv2d(channels_in, channels, 3, 1, 1), nn.BatchNorm2d(channels), nn.ReLU()]
+                channels_in = channels
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
         last = STAGES[-1][0] * width
-        self.features = nn.Sequential(*_stages(width))
         self.fc = nn.Sequential(nn.Linear(last * SIDE * SIDE, last), nn.BatchNorm1d(last), nn.ReLU())
         self.classifier = nn.Linear(last, classes)
         self.apply(initialise)
@@ -72,22 +80,12 @@ def vgg9(width: int = 64, classes: int = 10) -> VGG:
     return VGG(width, classes)
 
 
-def _stages(width: int) -> Iterator[nn.Module]:
-    channels_in = 3
-    for multiple, convolutions in STAGES:
-        for _ in range(convolutions):
-            channels = multiple * width
-            yield from (nn.Conv2d(channels_in, channels, 3, 1, 1), nn.BatchNorm2d(channels), nn.ReLU())
-            channels_in = channels
-        yield nn.MaxPool2d(2)
-
-
 Shortcut = Literal["projection", "pad", "none"]
 SHORTCUTS: tuple[Shortcut, ...] = ("projection", "pad", "none")
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, and what goes around them.
+    """Two 3x3 convolutions with batch norm, and a shortcut around them.
 
     The shortcut is `projection` (1x1 convolution + batch norm where the shape changes, option B), `pad` (every
     second pixel, channels padded with zeros, option A) or `none` (the paper's -NS networks).
@@ -179,13 +177,13 @@ def _stage(channels_in: int, channels: int, blocks: int, stride: int, shortcut: 
 
 
 BLOCKS = (6, 12, 24, 16)
-"""Layers of each dense block: with two convolutions each, one in front, three transitions and a linear layer, 121."""
+"""Layers of each dense block, two convolutions each; one before them, three transitions and a linear layer make 121."""
 BOTTLENECK = 4
 """Channels between the two convolutions of a layer, in units of the growth."""
 
 
 class DenseLayer(nn.Module):
-    """A 1x1 and a 3x3 convolution, each after batch norm and ReLU; what comes out goes in front of what went in."""
+    """A 1x1 and a 3x3 convolution, each after batch norm and ReLU; their output is put in front of the input."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
@@ -226,7 +224,8 @@ class DenseNet(nn.Module):
         channels = 2 * growth
         self.conv1 = nn.Conv2d(3, channels, 3, 1, 1, bias=False)
         for number, layers in enumerate(BLOCKS, 1):
-            self.add_module(f"dense{number}", _block(channels, growth, layers))
+            block = (DenseLayer(channels + layer * growth, growth) for layer in range(layers))
+            self.add_module(f"dense{number}", nn.Sequential(*block))
             channels += layers * growth
             if number < len(BLOCKS):
                 self.add_module(f"trans{number}", Transition(channels))
@@ -253,10 +252,6 @@ def densenet121(growth: int = 32, classes: int = 10) -> DenseNet:
     """
     check_counts(growth=growth, classes=classes)
     return DenseNet(growth, classes)
-
-
-def _block(channels: int, growth: int, layers: int) -> nn.Sequential:
-    return nn.Sequential(*(DenseLayer(channels + number * growth, growth) for number in range(layers)))
 
 
 ZOO: Mapping[str, Callable[..., nn.Module]] = {
