@@ -113,10 +113,10 @@ def _rows(path: Path) -> list[EpochRecord]:
         found = untrusted.datasets(file)
         wanted = [column.name for column in COLUMNS if column.name in found or column.default is MISSING]
         columns: dict[str, Sequence[Any]] = {name: untrusted.numbers(found[name]).tolist() for name in wanted}
-        if HISTOGRAM in found:
-            counts = untrusted.numbers(found[HISTOGRAM])
-            if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
-                raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
-            columns[HISTOGRAM] = list(counts)
+        counts = untrusted.numbers(found[HISTOGRAM]) if HISTOGRAM in found else None
+    if counts is not None:
+        if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
+            raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
+        columns[HISTOGRAM] = list(counts)
     rows = zip(*columns.values(), strict=True)
     return [EpochRecord(**dict(zip(columns, row, strict=True))) for row in rows]
