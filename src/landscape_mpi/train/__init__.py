@@ -1,4 +1,4 @@
-"""Trains theta* and leaves its trajectory of checkpoints, each job whole on one rank; knows no plane."""
+"""Trains theta* and writes a checkpoint for each epoch; a job is trained by one rank."""
 
 from landscape_mpi.train.loop import initialise, train
 from landscape_mpi.train.run import Options, train_jobs

@@ -1,7 +1,7 @@
-"""Trains a network one epoch at a time, with the paper's augmentation, and measures it; knows no file and no job."""
+"""Trains a network one epoch at a time, with the paper's augmentation, and evaluates it; opens no file."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -42,15 +42,10 @@ def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Ten
     flip = torch.randint(2, (n, 1), generator=generator).bool()
     rows, columns = shift_y + torch.arange(height), shift_x + torch.arange(width)
     columns = torch.where(flip, columns.flip(1), columns)
-    return _pick(functional.pad(images, (padding,) * 4), rows, columns)
-
-
-def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return image[:, rows, columns] of each image; rows is [n, height], columns [n, width]."""
     rows, columns = rows.to(images.device), columns.to(images.device)
-    which = torch.arange(len(images), device=images.device)
-    picked = images[which[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2)
+    which = torch.arange(n, device=images.device)
+    padded = functional.pad(images, (padding,) * 4)
+    return padded[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 EVALUATION_BATCH = 128
@@ -98,7 +93,7 @@ class Learner:
         self.generator = torch.Generator().manual_seed(settings.seed)
 
     def rehearse(self) -> None:
-        """Evaluate a first batch, find torch's mode that network and loss can be evaluated in, and lay weights out.
+        """Evaluate a first batch, choose the gradient mode of the evaluation by it, and lay the weights out in memory.
 
         Raises:
             UserError: they raise, or the targets do not fit them.
@@ -120,7 +115,10 @@ class Learner:
             group["lr"] = learning_rate(self.settings, epoch)
         self.network.train()
         steps = []
-        for which in self._batches():
+        order = torch.randperm(len(self._task.splits["train"]), generator=self.generator)
+        for which in torch.split(order, self.settings.batch):
+            if len(which) == 1 and min(self.settings.batch, len(order)) > 1:
+                continue  # batch norm cannot learn from a remainder of one
             steps.append(self._step(which.to(self._task.device)))
             if len(steps) == 1:
                 begun()
@@ -143,13 +141,6 @@ class Learner:
         found = self._task.evaluate(self.network, split, everything, EVALUATION_BATCH)
         accuracy = found.others.get("acc")
         return Means(float(found.losses.mean()), math.nan if accuracy is None else 100 * float(accuracy.mean()))
-
-    def _batches(self) -> Iterator[Tensor]:
-        """Yield the indices of each step in a new order; batch norm cannot learn from a remainder of one."""
-        order = torch.randperm(len(self._task.splits["train"]), generator=self.generator)
-        for which in torch.split(order, self.settings.batch):
-            if len(which) > 1 or self.settings.batch == 1 or len(order) == 1:
-                yield which
 
     def _step(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""

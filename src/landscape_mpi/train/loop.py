@@ -1,9 +1,9 @@
-"""Trains from initial weights to theta*, with a checkpoint and a row of history for each epoch; knows no job file."""
+"""Trains from initial weights to theta*, with a checkpoint and a row of history for each epoch."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -51,7 +51,7 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def train(
     learner: Learner, folder: Path, start: RunState, report: Callable[[str], None], begin: Callable[[], None]
 ) -> list[EpochRecord]:
-    """Train a network in place; write `epoch-0000.safetensors` (as it came) and so on, `history.h5`, where it stands.
+    """Train a network in place; write checkpoints from `epoch-0000.safetensors` on, `history.h5` and the run's state.
 
     Nothing is written before the first step has been taken; what is written before the first epoch is complete is
     removed where that epoch fails.
@@ -81,7 +81,11 @@ def train(
         write_run_state(folder, start.after(epoch, path, state))  # last: now the epoch counts
         report(_line(records[-1], learner.settings.epochs))
 
-    with _repeatable(learner.settings.seed, learner.device):
+    with (
+        torch.random.fork_rng(devices=[learner.device] if learner.device.type == "cuda" else []),
+        torch.backends.cudnn.flags(benchmark=False, deterministic=True),  # the same algorithms each time
+    ):
+        torch.manual_seed(learner.settings.seed)  # of what a network draws while it learns, such as dropout
         records = _go_on(learner, folder, start) if start.epoch >= 0 else [_run_epoch(learner, 0)]
         begun = _Beginning(learner, folder, begin, keep) if start.epoch < 0 else None
         if begun and learner.settings.epochs == 0:
@@ -95,9 +99,9 @@ def train(
 
 
 class _Beginning:
-    """What a new run writes once its first step has been taken: the folder's first files, and the initial weights.
+    """Writes the first files of a new run, with the initial weights, once its first step has been taken.
 
-    As a context it removes them again where the first epoch fails, so that they stand in no corrected job's way.
+    As a context manager it removes them where the first epoch fails, so that a corrected job finds an empty folder.
     """
 
     def __init__(self, learner: Learner, folder: Path, begin: Callable[[], None], keep: "Keep") -> None:
@@ -127,17 +131,6 @@ def _go_on(learner: Learner, folder: Path, start: RunState) -> list[EpochRecord]
     load_checkpoint(learner.network, checkpoint_path(folder, start.epoch))
     restore(learner, start.tensors)
     return records
-
-
-@contextmanager
-def _repeatable(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what a network draws while it learns (dropout), and have cuDNN choose the same algorithms each time."""
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.backends.cudnn.flags(benchmark=False, deterministic=True),
-    ):
-        torch.manual_seed(seed)
-        yield
 
 
 def _run_epoch(learner: Learner, epoch: int, begun: Callable[[], None] = lambda: None) -> EpochRecord:

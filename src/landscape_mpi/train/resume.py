@@ -1,4 +1,4 @@
-"""Reads and writes where a training run stands: all that another process needs to go on with it."""
+"""Saves and restores the state of a training run, with which another process goes on."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class RunState:
         data: The fingerprint of each split.
         epoch: The last one that is complete; -1 before the initial checkpoint.
         checkpoint: The SHA-256 of that epoch's checkpoint.
-        tensors: What `state.capture` returned then.
+        tensors: What `capture` returned then.
     """
 
     job: str
@@ -76,7 +76,7 @@ def read_run_state(folder: Path) -> RunState:
 
 
 def find_run_state(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str]) -> RunState:
-    """Return where the run in a folder stands, that of a new one where there is none; touches nothing.
+    """Return the state of the run in a folder, that of a new run where there is none; nothing is written.
 
     Args:
         folder: Which need not exist.
@@ -114,7 +114,7 @@ def find_run_state(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str]
 
 
 def begin(folder: Path, run_state: RunState) -> None:
-    """Make a folder that of a new run; what an earlier one left there is removed.
+    """Write the state of a new run into a folder, and remove the files of an earlier one.
 
     Raises:
         UserError: the folder cannot be written, or a history in it is none of ours.
@@ -134,7 +134,7 @@ def begin(folder: Path, run_state: RunState) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a run wrote that has come to nothing."""
+    """Remove all files that a run wrote into its folder."""
     for path in (*checkpoints(folder), folder / HISTORY, folder / RESUME):
         path.unlink(missing_ok=True)
 
@@ -166,7 +166,14 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
         UserError: the tensors are not of such a learner.
     """
     try:
-        _restore_moments(learner, tensors)
+        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name in tensors:
+            kind, number, *key = name.split(".")
+            if kind == "optimizer":
+                state[int(number)][".".join(key)] = tensors[name]
+        parameters = list(learner.network.parameters())
+        fitting = {number: _fitting(learner, parameters[number], kept) for number, kept in state.items()}
+        learner.optimizer.load_state_dict({**learner.optimizer.state_dict(), "state": fitting})
         learner.generator.set_state(tensors["random.learner"])
         torch.set_rng_state(tensors["random.cpu"])
         if learner.device.type == "cuda" and "random.cuda" in tensors:  # a run may have been begun on a CPU
@@ -177,17 +184,6 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
             f"the state of the training does not fit this network and optimiser ({error})",
             remedy=("remove the folder's files, or start afresh with ", Flag("overwrite")),
         ) from None
-
-
-def _restore_moments(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-    for name in tensors:
-        kind, number, *key = name.split(".")
-        if kind == "optimizer":
-            state[int(number)][".".join(key)] = tensors[name]
-    parameters = list(learner.network.parameters())
-    fitting = {number: _fitting(learner, parameters[number], kept) for number, kept in state.items()}
-    learner.optimizer.load_state_dict({**learner.optimizer.state_dict(), "state": fitting})
 
 
 def _fitting(learner: Learner, parameter: Tensor, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -41,20 +41,20 @@ class Lesson:
     notes: tuple[str, ...] = ()
 
     def run_state(self, folder: Path) -> RunState:
-        """Return where the run in a folder stands, and see that it is this one; touches nothing."""
+        """Return the state of the run in a folder, once it is seen to be of this job; nothing is written."""
         return find_run_state(folder, self.job, self.data)
 
 
 def train_job(
     job: JobFile[TrainJob], device: str, report: Callable[[str], None], *, stop: Stop = NEVER, overwrite: bool = False
 ) -> Path:
-    """Train the network of a job and return the last checkpoint.
+    """Train the network of a job and return the path of the last checkpoint.
 
     Args:
         job: What to train.
         device: `cpu` or `cuda:K`.
         report: Gets a line an epoch.
-        stop: Asked before every batch.
+        stop: Checked before every batch.
         overwrite: Whether an earlier run in the folder is removed first.
 
     Raises:
@@ -93,7 +93,7 @@ def prepare(job: JobFile[TrainJob], device: str, stop: Stop = NEVER) -> Lesson:
 def train_into(
     folder: Path, lesson: Lesson, report: Callable[[str], None], *, overwrite: bool = False
 ) -> list[EpochRecord]:
-    """Train in a folder, on from where an earlier run of the same job was stopped; one process a folder.
+    """Train in a folder, and go on where an earlier run of the same job was stopped; one process a folder.
 
     Returns:
         A record for each checkpoint; none where there was nothing to do.
@@ -132,7 +132,7 @@ def train_into(
 
 
 WORST = (Exit.RUN_AGAIN, Exit.INTERNAL, Exit.USER, Exit.COMPLETE)
-"""Which exit code says how all jobs together ended: the first that any of them ended with."""
+"""Exit codes, the worst first: all jobs together end with the first of them that any job ended with."""
 GO_ON = "all complete epochs are kept: run the same command again to go on."
 
 
