@@ -1,4 +1,4 @@
-"""What notebooks and scripts call: a sweep of objects, and the surface it gives; knows no command line."""
+"""The Python API: `sweep` computes a surface from a network, data and a loss; `open_surface` reads one from a file."""
 
 from landscape_mpi.api.run import sweep
 from landscape_mpi.api.surface import Surface, open_surface

@@ -1,4 +1,4 @@
-"""Turns the arguments of `landscape_mpi.sweep` into what is swept and the job that says the same; runs nothing."""
+"""Turns the arguments of `landscape_mpi.sweep` into the objects to sweep and the equivalent job."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ from landscape_mpi.plane.plane import can_move
 Plain = Mapping[str, Any]
 RANDOM: Plain = {"kind": "random"}
 OTHERS = {"plane.to": "other", "plane.via": "third"}
-"""What a job calls networks that a call gives."""
+"""Names that stand in a job for networks given in a call."""
 POINTS = 25
-"""Along each axis, where a call says nothing of the grid."""
+"""Points along each axis, where a call gives no grid."""
 RANGES = {"interpolate": (-0.5, 1.5)}
-"""First and last coordinate where a call gives numbers of points alone, of the kinds for which it is not -1 to 1."""
+"""First and last coordinate by kind of plane, where a call gives only numbers of points; -1 to 1 for other kinds."""
 ARGUMENTS = {
     "evaluate.batch": "batch_size",
     "data.build": "data",
@@ -34,12 +34,12 @@ ARGUMENTS = {
     "model.checkpoint": "model",
     "output.file": "output",
 }
-"""Keys of a job, and the arguments that stand for them where they are not called the same."""
+"""Keys of a job -> arguments of `sweep` that have another name."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of `sweep` that are part of the experiment, as they were given; None for the usual."""
+    """The arguments of `sweep` that are part of the experiment, as they were given; None for the default."""
 
     model: object
     loss: object
@@ -102,7 +102,7 @@ class Call:
 def job_of(sections: Plain, file: Path) -> JobFile[SweepJob]:
     """Return the job of sections as in a job file, whose surface goes to `file`; None leaves a section out.
 
-    Its text says what the sections say, `output` with them, so that the surface of another run can be compared.
+    Its text holds the sections, `output` among them, so that the surface of another run can be compared.
 
     Raises:
         UserError: a value does not fit; the sentence is the same as for a job file.
@@ -170,14 +170,14 @@ def grid_of(grid: object, kind: str, line: bool) -> Plain | None:
 
 
 def in_arguments(error: UserError) -> UserError:
-    """Return an error without its traceback whose sentence names arguments where it named keys and flags."""
+    """Return a copy of an error, without its traceback, that names arguments in place of keys and flags."""
     found = copy(error)
     found.called = argument
     return found
 
 
 def argument(term: Term) -> str:
-    """Return what callers from Python call a key of a job or a flag of a command."""
+    """Return the argument of `sweep` that a key of a job or a flag of a command stands for."""
     if isinstance(term, Either):
         return term.python
     if isinstance(term, Flag):

@@ -1,4 +1,4 @@
-"""Takes the objects of a call into a sweep: copies of the network, splits, a loss, directions."""
+"""Checks the objects that a call gives (network, data, loss, directions), and copies them for the sweep."""
 
 import hashlib
 import re
@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -54,7 +52,7 @@ class Given:
     _splits: dict[str, Split] = field(default_factory=dict)
 
     def shared(self, world: World) -> "Given":
-        """Return the same with rank 0's weights everywhere, and its ends and directions; collective.
+        """Return the same with rank 0's weights, ends and directions on every rank; collective.
 
         Raises:
             UserError: on every rank, where one has another network or other directions.
@@ -82,10 +80,10 @@ class Given:
         return network
 
     def split(self, name: str) -> Split:
-        """Return a split; one that is missing is none of the call's.
+        """Return a split of the data.
 
         Raises:
-            UserError: the data are not what they should be.
+            UserError: there is no such split, or the data are not what they should be.
         """
         if name not in self.data:
             raise UserError(
@@ -255,11 +253,6 @@ def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
     return share_parameters(mine if world.rank == 0 else None, list(wanted), world)
 
 
-def _numbers(tensor: Tensor, like: Tensor) -> NDArray[np.float32]:
-    """Return a direction as files hold it; a real one of a complex parameter has no imaginary part."""
-    return real(single(tensor.to(torch.complex64) if like.is_complex() else tensor)).numpy()
-
-
 def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
     """Return a direction for every parameter, float32: those that it does not name stay."""
     for name in direction:
@@ -268,6 +261,10 @@ def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
     for name, tensor in direction.items():
         if tensor.is_complex() and not theta.parameters[name].is_complex():
             raise UserError("plane", f"{axis} holds `{name}` as {tensor.dtype}, which is real in the network")
-    whole = {name: direction.get(name, torch.zeros_like(tensor)) for name, tensor in theta.parameters.items()}
-    stored = [(name, _numbers(tensor, theta.parameters[name])) for name, tensor in whole.items()]
+    stored = []
+    for name, parameter in theta.parameters.items():
+        tensor = direction.get(name, torch.zeros_like(parameter))
+        # a real direction of a complex parameter has no imaginary part
+        whole = tensor.to(torch.complex64) if parameter.is_complex() else tensor
+        stored.append((name, real(single(whole)).numpy()))
     return fit_direction(stored, theta.parameters, {}, axis)

@@ -1,4 +1,4 @@
-"""Sweeps a network, data and a loss that a program holds, and leaves nothing but the surface."""
+"""Sweeps a network, data and a loss given as Python objects, and restores the settings of the calling process."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ from landscape_mpi.sweeping.run import sweep_job
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 PASSED_OVER = "note: not the engine"
-"""How a sweep says that a faster engine does not know a network's layers: usual here."""
+"""Beginning of the message that a faster engine cannot take the network; usual for calls, and so not shown."""
 
 
 def sweep(
@@ -91,12 +91,8 @@ def sweep(
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
     kept = None if output is None else str(output)
     call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
-    return _run(call, Options(device=device, overwrite=overwrite, through_root=output is None), quiet, _world())
-
-
-def _run(call: Call, options: Options, quiet: bool, world: World) -> Surface:
-    """Sweep, and leave this process as it was; collective."""
-    stop = Stop()
+    options = Options(device=device, overwrite=overwrite, through_root=output is None)
+    stop, world = Stop(), _world()
     with listening(stop), undisturbed(), _place(world, call) as file, _logged(quiet, call, file):
         try:
             made = together(world, call.given).shared(world)
@@ -108,9 +104,11 @@ def _run(call: Call, options: Options, quiet: bool, world: World) -> Surface:
             _stopped(world, str(reason), call.output)
         if code == Exit.RUN_AGAIN:
             _stopped(world, next(filter(None, world.allgather(stop.reason)), "a rank"), call.output)
-        surface = _surface(world, file, call.output)
+        found = on_root(world, read_own, file)
+        # rank 0's surface alone holds the bytes of a file that is not kept
+        content = file.read_bytes() if kept is None and world.rank == 0 else None
     world.release()
-    return surface
+    return Surface(found, None if kept is None else Path(kept), content, world.rank == 0)
 
 
 @cache
@@ -121,7 +119,7 @@ def _world() -> World:
 
 @contextmanager
 def _place(world: World, call: Call) -> Iterator[Path]:
-    """Give the surface file: the output, else one in a folder of rank 0's that is gone in the end.
+    """Yield the path of the surface file: the output, else one in a temporary folder that rank 0 makes and removes.
 
     Raises:
         UserError: every node needs the folder, for what each image gave.
@@ -142,7 +140,7 @@ def _place(world: World, call: Call) -> Iterator[Path]:
 
 @contextmanager
 def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
-    """Log what a sweep says in the words of the arguments, and nothing of a file that is not kept."""
+    """Log messages with the names of arguments in place of keys, and none about a file that is not kept."""
 
     def in_words(record: logging.LogRecord) -> bool:
         words = record.msg.text if isinstance(record.msg, Line) else str(record.msg)
@@ -158,15 +156,8 @@ def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
         LOGGER.removeFilter(in_words)
 
 
-def _surface(world: World, file: Path, output: str | None) -> Surface:
-    """Return the surface that a file holds, on every rank; rank 0's alone knows the bytes of one that is not kept."""
-    found = on_root(world, read_own, file)
-    content = file.read_bytes() if output is None and world.rank == 0 else None
-    return Surface(found, None if output is None else Path(output), content, world.rank == 0)
-
-
 def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
-    """End as a process does that was told to.
+    """Raise what tells the caller that the sweep was stopped.
 
     Raises:
         KeyboardInterrupt: by SIGINT.

@@ -1,4 +1,4 @@
-"""The surface that a notebook gets: arrays by name, numbers, figures, files; computes no loss."""
+"""Defines the surface that `sweep` and `open_surface` return: arrays by name, sharpness, figures and files."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class Surface:
 
     @property
     def attributes(self) -> Mapping[str, object]:
-        """What the file says of itself: engine, dtype, fingerprints, versions, ..."""
+        """The attributes of the file: engine, dtype, fingerprints, versions, ..."""
         return self.found.attributes
 
     @property
@@ -73,7 +73,7 @@ class Surface:
         return self.found.complete
 
     def __repr__(self) -> str:
-        """Say in a line what there is."""
+        """Return one line: the size, the results and how complete they are."""
         kind, shape = ("line", "") if self.beta is None else ("plane", f"{self.beta.size} x ")
         names = ", ".join(name for name in self.metrics if not name.endswith(STDERR))
         return f"Surface({kind} of {shape}{self.alpha.size} points: {names}; {state(self.found)})"
@@ -91,7 +91,7 @@ class Surface:
         return self._metric(split, "acc")
 
     def sharpness(self, split: str | None = None) -> Sharpness:
-        """Return what `info` says of the loss of a split: docs/sharpness.md. Raises as `loss`."""
+        """Return the sharpness of the loss of a split, as in `info` (docs/sharpness.md). Raises as `loss`."""
         return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
 
     def plot(
