@@ -98,8 +98,10 @@ def read_history(path: Path) -> list[EpochRecord]:
     try:
         return isolated([path], _rows, path)
     except (UserError, KeyError, TypeError, ValueError) as error:
+        # without the file, which the sentence begins with
+        why = str(UserError("", error.found, error.expected, error.remedy)) if isinstance(error, UserError) else error
         raise UserError(
-            path, f"cannot be read as a training history ({error})", expected="history.h5 of `train`"
+            path, f"cannot be read as a training history ({why})", expected="history.h5 of `train`"
         ) from None
 
 
