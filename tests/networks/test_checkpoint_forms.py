@@ -268,16 +268,17 @@ BESIDE = {
     "enum": Colour.RED,
     "config": Config(a=1, b=Config(c=[Colour.RED])),
     "key": {Colour.RED: 1},
-    "optimizer": torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=1.0),
 }
 WAYS = {"zip": {}, "old": {"_use_new_zipfile_serialization": False}, "protocol 4": {"pickle_protocol": 4}}
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("name", [*BESIDE, pytest.param("optimizer", marks=pytest.mark.slow)])
 def test_what_stands_beside_the_weights_is_told_and_not_executed(tmp_path, name, way):
+    # Not made at import: that loads torch's compiler, seconds of a core.
+    beside = BESIDE[name] if name in BESIDE else torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=1.0)
     halves = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in OTHER.items()}
-    torch.save({"beside": BESIDE[name], "model": STATE, "half_ema": halves}, tmp_path / "net.pt", **WAYS[way])
+    torch.save({"beside": beside, "model": STATE, "half_ema": halves}, tmp_path / "net.pt", **WAYS[way])
     network = made(seed=2)
     notes = load_checkpoint(network, tmp_path / "net.pt")
     assert same(network, STATE)
