@@ -27,14 +27,6 @@ def pytest_configure() -> None:
         raise pytest.UsageError(str(error)) from error
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Share the tests among processes by their modules."""
-    from support.parallel import ByModule  # here, because pytest-xdist may be missing where nobody asks for it
-
-    return ByModule(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the modules that take long."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
