@@ -4,7 +4,7 @@ import pytest
 
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import dtype_of, is_mean, is_result, parse, result_names
+from landscape_mpi.metrics.names import dtype_of, in_schema, is_count, is_mean, is_result, parse, result_names
 from landscape_mpi.metrics.registry import METRICS, USUAL, asked, mistake
 
 
@@ -27,9 +27,9 @@ def test_results_come_in_the_order_of_the_file_whatever_that_of_the_job():
 
 def test_sampled_results_have_bars_and_how_many_examples_were_used():
     assert result_names(["train"], asked(["loss"]), sampled=True) == (
-        *("train_loss", "train_loss_stderr", "train_loss_bar", "train_images"),
+        *("train_loss", "train_loss_stderr", "train_loss_bar", "train_examples"),
     )
-    assert [dtype_of(name) for name in ("train_loss", "train_images")] == ["f8", "i8"]
+    assert [dtype_of(name) for name in ("train_loss", "train_examples")] == ["f8", "i8"]
 
 
 @pytest.mark.parametrize("name", result_names(["train", "hold_out"], asked([m.key for m in METRICS]), sampled=True))
@@ -50,3 +50,17 @@ def test_means_are_told_from_what_says_how_exact_they_are():
     assert not is_mean("test_acc", LOSS)
     assert not is_mean("test_acc_stderr", ACCURACY)
     assert not is_mean("max_eig", LOSS)
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_examples"])
+def test_numbers_of_examples_have_another_name_in_schema_1(name):
+    assert [in_schema(name, schema) for schema in (1, 2, 3)] == ["train_images", "train_examples", "train_examples"]
+    assert is_count(name)
+    assert is_result(name)
+    assert dtype_of(name) == "i8"
+    assert parse(name) == parse("train_examples")
+
+
+@pytest.mark.parametrize("name", ["train_loss", "status", "images", "examples", "own/images"])
+def test_other_results_are_called_the_same_in_every_schema(name):
+    assert {in_schema(name, schema) for schema in (1, 2)} == {name}

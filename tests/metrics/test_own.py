@@ -159,7 +159,7 @@ def sampled(tmp_path_factory):
 @pytest.mark.parametrize("name", ["train_square", "train_sureness", "train_top_two"])
 def test_sampled_means_have_bars_that_hold(sampled, name):
     surface, every = sampled / "surface.h5", sampled / "every.h5"
-    means, bars, images = (array(surface, one) for one in (name, f"{name}_bar", "train_images"))
+    means, bars, images = (array(surface, one) for one in (name, f"{name}_bar", "train_examples"))
     truth = array(every, name)
     assert images.min() < 4000
     assert (bars[images < 4000] > 0).all()

@@ -65,7 +65,7 @@ def write(
         if job is not None:
             raw = job.encode()
             file.create_dataset("job", data=raw, dtype=h5py.string_dtype("utf-8", max(len(raw), 1)))
-        file.attrs.update({"schema": 1, "seed": 3, "device": "cpu", **(attributes or {})})
+        file.attrs.update({"schema": 2, "seed": 3, "device": "cpu", **(attributes or {})})
     return path
 
 

@@ -25,7 +25,7 @@ def sampled(make):
     share[2, 3], share[0, 0] = 0.0166, 0.0
     images = np.full(LOSS.shape, 400)
     images[0, 0] = 4000
-    metrics = {"train_loss": LOSS, "train_loss_bar": share * LOSS, "train_images": images}
+    metrics = {"train_loss": LOSS, "train_loss_bar": share * LOSS, "train_examples": images}
     return make(metrics, attributes={"train_size": 4000})
 
 
@@ -84,7 +84,8 @@ def test_a_line_has_bands_as_wide_as_its_bars(line, log):
 
 
 def test_while_bars_narrow_a_full_surface_says_so_and_shows_no_dots(make, folder):
-    path = write(folder / "running.h5", ALPHA, BETA, {"train_loss": LOSS, "train_loss_bar": LOSS, "train_images": LOSS})
+    metrics = {"train_loss": LOSS, "train_loss_bar": LOSS, "train_examples": LOSS}
+    path = write(folder / "running.h5", ALPHA, BETA, metrics)
     with h5py.File(path, "r+") as file:
         file["complete"][()] = 0
     surface = read_surface(path)

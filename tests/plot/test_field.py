@@ -55,12 +55,12 @@ def test_values_beyond_a_half_alone_get_a_scale_of_their_own(make):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ("", "Hessian of 500 images, tolerance 0.001"),
-        ("hessian: {images: 200, tolerance: 0.01}\n", "Hessian of 200 images, tolerance 0.01"),
-        ("hessian: {images: null}\n", "Hessian of 500 images, tolerance 0.001"),
+        ("", "Hessian of 500 examples, tolerance 0.001"),
+        ("hessian: {images: 200, tolerance: 0.01}\n", "Hessian of 200 examples, tolerance 0.01"),
+        ("hessian: {images: null}\n", "Hessian of 500 examples, tolerance 0.001"),
     ],
 )
-def test_the_caption_says_of_which_images_and_how_exact(make, section, said):
+def test_the_caption_says_of_which_examples_and_how_exact(make, section, said):
     surface = make({"min_eig": SMALLEST, "max_eig": LARGEST}, job=JOB + "metrics: [loss, hessian]\n" + section)
     texts = [text.get_text() for text in compose([surface], Options(metric="min_eig")).findobj(Text)]
     assert any(said in text for text in texts)
@@ -87,7 +87,7 @@ def test_a_surface_without_eigenvalues_has_no_ratio(rectangle):
         ("test_acc", "test accuracy (%)"),
         ("train_loss_stderr", "standard error of the training loss (nats)"),
         ("test_acc_bar", "95 % error bar of the test accuracy (%)"),
-        ("train_images", "training images used"),
+        ("train_examples", "training examples used"),
         ("test_loss_relbar", "relative 95 % error bar of the test loss (%)"),
         ("min_eig", "smallest Hessian eigenvalue"),
         ("hessian_iterations", "products for the Hessian eigenvalues"),

@@ -17,7 +17,7 @@ PLANE = np.arange(63.0).reshape(7, 9) + 1
 def test_a_caption_names_directions_and_data(rectangle):
     assert labels.facts([field_of(rectangle)]) == [
         "random directions, filter-normalised, seed 3",
-        "CIFAR-10, first 500 images",
+        "CIFAR-10, first 500 examples",
     ]
 
 

@@ -19,7 +19,7 @@ def test_a_random_plane(origin):
     assert origin(JOB) == Origin(
         network="ResNet-56, no shortcuts",
         loss="cross_entropy",
-        data="CIFAR-10, first 500 images",
+        data="CIFAR-10, first 500 examples",
         kind="random",
         normalise="filter",
         seed=3,

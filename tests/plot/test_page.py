@@ -95,7 +95,7 @@ def test_metrics_in_words_losses_first(make):
 
 def test_error_bars_in_percent_are_offered_too(make):
     loss = bowl(ALPHA, BETA)
-    surface = make({"train_loss": loss, "train_loss_bar": 0.02 * loss, "train_images": loss * 0 + 100})
+    surface = make({"train_loss": loss, "train_loss_bar": 0.02 * loss, "train_examples": loss * 0 + 100})
     assert "train_loss_relbar" in [metric["name"] for metric in content([surface], Options())["metrics"]]
     assert np.allclose(unpacked(only(surface)["values"]["train_loss_relbar"]), 2)
     assert "95 % error bars ≤ 2 %" in only(surface)["facts"]

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 import landscape_mpi
+from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main as plot
+from landscape_mpi.plot.field import field_of
+from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.page.content import content
+from landscape_mpi.surface.export import export
+from landscape_mpi.surface.identity import check_whole, job_of
+from landscape_mpi.surface.merge import merge
+from landscape_mpi.surface.read import read_surface
 from support.launch import launch
 
 FILES = Path(__file__).with_name("files")
@@ -30,6 +38,21 @@ def folder(tmp_path):
 def read(path, name):
     with h5py.File(path, locking=False) as file:
         return file[name][()]
+
+
+def is_of_schema_1(path):
+    """Whether a file has the schema and the names of schema 1, and none of a later one."""
+    with h5py.File(path, locking=False) as file:
+        counts = {name for name in file if name.endswith(("_images", "_examples"))}
+        return file.attrs["schema"] == 1 and counts <= {"train_images", "test_images"}
+
+
+def as_schema_2(source, target):
+    """Write a sampled surface of schema 1 as schema 2 has it."""
+    shutil.copyfile(source, target)
+    with h5py.File(target, "r+") as file:
+        file.move("train_images", "train_examples")
+        file.attrs["schema"] = 2
 
 
 @pytest.mark.parametrize("name", SURFACES)
@@ -71,6 +94,7 @@ def test_a_surface_begun_is_gone_on_with(folder):
         np.testing.assert_allclose(read(folder / "half.h5", name), read(FILES / "full.h5", name), rtol=1e-6)
     np.testing.assert_array_equal(read(folder / "half.h5", "train_loss")[done], before[done])
     assert read(folder / "half.h5", "complete")
+    assert is_of_schema_1(folder / "half.h5")
 
 
 @pytest.mark.slow
@@ -79,6 +103,63 @@ def test_a_sampled_surface_begun_is_gone_on_with_from_its_journals(folder):
     assert run.returncode == 0, run.stderr
     for name in ("train_loss", "train_loss_bar", "train_images"):
         np.testing.assert_allclose(read(folder / "sampled_half.h5", name), read(FILES / "sampled.h5", name), rtol=1e-6)
+    assert is_of_schema_1(folder / "sampled_half.h5")
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_examples"])
+def test_the_number_of_examples_is_drawn_by_either_name(name, folder, capsys):
+    as_schema_2(folder / "sampled.h5", folder / "new.h5")
+    figures = []
+    for surface in ("sampled.h5", "new.h5"):
+        field = field_of(read_surface(folder / surface), name)
+        np.testing.assert_array_equal(field.values, read(FILES / "sampled.h5", "train_images"))
+        figures.append(field.quantity)
+    assert figures[0] == figures[1]
+    assert figures[0].label == "training examples used"
+    both = [str(folder / "sampled.h5"), str(folder / "new.h5")]
+    assert plot([*both, "--metric", name, "-o", str(folder / "figure.svg")]) == 0, capsys.readouterr().err
+    assert plot([*both, "--metric", name, "--html", str(folder / "page.html")]) == 0, capsys.readouterr().err
+
+
+def test_surfaces_of_both_schemas_offer_one_number_of_examples_on_a_page(folder):
+    as_schema_2(folder / "sampled.h5", folder / "new.h5")
+    surfaces = [read_surface(folder / name) for name in ("sampled.h5", "new.h5")]
+    found = content(surfaces, Options(metric="train_images"))
+    assert found["start"]["metric"] == "train_examples"
+    assert "train_examples" in [metric["name"] for metric in found["metrics"]]
+    counts = [surface["values"]["train_examples"] for surface in found["surfaces"]]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_shards_of_both_schemas_become_a_surface_of_that_of_the_first(folder, schema):
+    old, new = folder / "sampled.h5", folder / "new.h5"
+    as_schema_2(old, new)
+    for path, lacks in ((old, np.s_[:, 2:]), (new, np.s_[:, :2])):
+        with h5py.File(path, "r+") as file:
+            file["status"][lacks] = 0
+            file["complete"][()] = 0
+    first, second = (old, new) if schema == 1 else (new, old)
+    whole = merge(first, [second]).surface
+    assert whole.filled
+    name = {1: "train_images", 2: "train_examples"}[schema]
+    np.testing.assert_array_equal(whole.metrics[name], read(FILES / "sampled.h5", "train_images"))
+    assert is_of_schema_1(first) == (schema == 1)
+
+
+def test_a_sampled_surface_is_exported_with_the_names_that_it_has(folder):
+    export(folder / "sampled.h5", folder / "out.npz")
+    with np.load(folder / "out.npz") as arrays:
+        np.testing.assert_array_equal(arrays["train_images"], read(FILES / "sampled.h5", "train_images"))
+        assert "train_examples" not in arrays
+
+
+def test_a_number_of_examples_that_is_missing_is_called_as_in_its_file(folder):
+    with h5py.File(folder / "sampled_half.h5", "r+") as file:
+        del file["train_images"]
+    surface = read_surface(folder / "sampled_half.h5")
+    with pytest.raises(UserError, match="`train_images` is missing"):
+        check_whole(surface, job_of(surface).values)
 
 
 @pytest.mark.slow

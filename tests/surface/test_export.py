@@ -121,7 +121,7 @@ def test_a_line_has_no_beta(line, tmp_path, ending):
 def test_a_surface_opens_in_xarray_as_it_is(tmp_path):
     """As `sweep` creates it, directions and all."""
     direction = [("conv.weight", np.ones((2, 3), np.float32))]
-    results = ("train_loss", "train_loss_stderr", "train_images")
+    results = ("train_loss", "train_loss_stderr", "train_examples")
     create_surface(
         tmp_path / "s.h5",
         NewSurface(

@@ -42,13 +42,13 @@ def test_job_and_attributes_are_kept(tmp_path):
     attributes = {"created": "today", "cosine": 0.01, "batch": 128}
     surface = read_surface(write(tmp_path / "s.h5", ALPHA, None, {"a_loss": ALPHA}, job=job, attributes=attributes))
     assert surface.job == job
-    assert {**attributes, "schema": 1}.items() <= surface.attributes.items()
+    assert {**attributes, "schema": 2}.items() <= surface.attributes.items()
     assert type(surface.attributes["batch"]) is int
 
 
 def test_bookkeeping_is_no_metric(tmp_path):
-    surface = read_surface(write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA, "train_images": ALPHA}))
-    assert set(surface.metrics) == {"train_loss", "train_images"}
+    surface = read_surface(write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA, "train_examples": ALPHA}))
+    assert set(surface.metrics) == {"train_loss", "train_examples"}
 
 
 def test_a_line_of_four_points_does_not_take_the_audit_for_a_metric(tmp_path):
@@ -75,7 +75,7 @@ def test_nan_and_inf_are_results(tmp_path):
     assert surface.complete
 
 
-@pytest.mark.parametrize(("name", "value"), [("train_acc", np.nan), ("train_images", 0.0)])
+@pytest.mark.parametrize(("name", "value"), [("train_acc", np.nan), ("train_examples", 0.0)])
 def test_what_cannot_have_been_computed_is_not_done(tmp_path, name, value):
     metrics = {"train_loss": ALPHA.copy(), name: np.full(9, 50.0)}
     metrics[name][3] = value
@@ -85,10 +85,10 @@ def test_what_cannot_have_been_computed_is_not_done(tmp_path, name, value):
     assert not surface.complete
 
 
-@pytest.mark.parametrize("schema", [2, 0, "1"])
+@pytest.mark.parametrize("schema", [3, 0, "1"])
 def test_a_schema_that_this_version_does_not_know(tmp_path, schema):
     path = write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA}, attributes={"schema": schema})
-    with pytest.raises(UserError, match=f"s.h5: is of schema {schema}, and this version of landscape_mpi reads 1 to 1"):
+    with pytest.raises(UserError, match=f"s.h5: is of schema {schema}, and this version of landscape_mpi reads 1 to 2"):
         read_surface(path)
 
 

@@ -132,7 +132,7 @@ def test_attributes_that_are_no_text_and_no_number_are_left_out(surface):
         file.attrs["device"] = h5py.Empty("f")
         file.attrs["git"] = file["train_loss"].ref
         file.attrs["batch"] = np.int32(8)
-    assert read_surface(surface).attributes == {"schema": 1, "batch": 8}
+    assert read_surface(surface).attributes == {"schema": 2, "batch": 8}
     assert "8" in describe(surface)
 
 

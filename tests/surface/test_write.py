@@ -52,7 +52,7 @@ def test_everything_of_the_schema_is_there_before_the_first_result(path):
         assert (file["ydirection/0"][()] == -WEIGHT).all()
         attributes = dict(file.attrs)
         assert len(attributes.pop("directions_sha256")) == 64
-        assert attributes == {"schema": 1, "seed": 3, "cosine": 0.25, "dtype": "float32"}
+        assert attributes == {"schema": 2, "seed": 3, "cosine": 0.25, "dtype": "float32"}
 
 
 def test_every_result_dataset_has_its_place_in_the_file(path):

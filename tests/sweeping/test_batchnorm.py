@@ -186,8 +186,8 @@ def test_a_sampled_sweep_recomputes_them_as_a_full_one_does(tmp_path):
     full = run(tiny_job(tmp_path, **changes, evaluate={"batchnorm": "recompute"}), overwrite=True)
     sampling = {"error": 0.05, "audit": 3}
     found = run(tiny_job(tmp_path, **changes, evaluate={"batchnorm": "recompute"}, sampling=sampling), overwrite=True)
-    assert found["train_images"].min() < 3000
-    whole = found["train_images"] == 3000
+    assert found["train_examples"].min() < 3000
+    whole = found["train_examples"] == 3000
     assert whole.sum() >= 3
     np.testing.assert_allclose(found["train_loss"][whole], full["train_loss"][whole], rtol=1e-6)
     assert (np.abs(found["train_loss"] - full["train_loss"]) <= 2 * found["train_loss_bar"] + 1e-6).all()

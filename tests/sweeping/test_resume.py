@@ -104,7 +104,7 @@ def test_a_schema_that_this_version_does_not_know_is_refused(path, found, schema
         del file.attrs["schema"]
         if schema is not None:
             file.attrs["schema"] = schema
-    with pytest.raises(UserError, match=f"is of schema {schema}, and this version of landscape_mpi reads 1 to 1"):
+    with pytest.raises(UserError, match=f"is of schema {schema}, and this version of landscape_mpi reads 1 to 2"):
         found()
 
 

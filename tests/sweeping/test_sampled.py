@@ -67,7 +67,7 @@ def test_errors_are_within_the_bars_that_are_within_the_target(undisturbed, ever
     surface = undisturbed[0] / "surface.h5"
     for name, unit in ((f"{split}_loss", 1.0), (f"{split}_acc", 0.0)):
         found, bars, truth = array(surface, name), array(surface, f"{name}_bar"), array(every_image, name)
-        images = array(surface, f"{split}_images")
+        images = array(surface, f"{split}_examples")
         assert (np.abs(found - truth) <= bars + 1e-6 * truth).mean() > 0.9
         if unit:
             assert (bars <= 0.02 * found).all()
@@ -85,7 +85,7 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     assert "45 points to bars of 0.02, on 1 rank" in said
     assert "round 1: " in said
     assert "complete, every bar within its target, 31." in said
-    assert "audit: passed: of 12 points on all images" in said
+    assert "audit: passed: of 12 points on all examples" in said
     points, misses, worst, passed = array(folder / "surface.h5", "audit")
     assert (points, passed) == (12, 1)
     assert misses <= 2
@@ -131,7 +131,7 @@ def test_interrupted_the_file_holds_what_is_known(tmp_path):
     there = array(surface, "status") == 1
     bars, loss = array(surface, "train_loss_bar"), array(surface, "train_loss")
     assert np.isfinite(bars[there]).all()
-    assert (array(surface, "train_images")[there] >= 800).all()
+    assert (array(surface, "train_examples")[there] >= 800).all()
     assert np.isnan(loss[~there]).all()
     assert array(surface, "complete") == 0
 
@@ -157,7 +157,7 @@ def test_a_bad_audit_is_an_honest_result_with_exit_code_3(tmp_path):
     job = sampled_job(tmp_path, loss="tiny:narrow_bars", sampling={"error": 0.02, "audit": 16})
     run = launch("sweep", job)
     assert run.returncode == 3, run.stderr
-    assert "audit: FAILED, the bars cannot be trusted: of 32 points on all images" in run.stderr
+    assert "audit: FAILED, the bars cannot be trusted: of 32 points on all examples" in run.stderr
     assert array(tmp_path / "surface.h5", "audit")[3] == 0
     assert array(tmp_path / "surface.h5", "complete") == 1
     again = launch("sweep", job)
@@ -186,10 +186,10 @@ def test_where_nothing_can_be_saved_it_is_the_full_sweep_bit_for_bit(tmp_path, e
     full = results(every_image if images == 4000 else tmp_path / "full.h5")
     assert {name: found[name] for name in full} == full
     assert set(found) - set(full) == {
-        *("train_loss_bar", "train_acc_bar", "train_images", "test_loss_bar", "test_acc_bar", "test_images")
+        *("train_loss_bar", "train_acc_bar", "train_examples", "test_loss_bar", "test_acc_bar", "test_examples")
     }
     assert (array(tmp_path / "surface.h5", "train_loss_bar") == 0).all()
-    assert (array(tmp_path / "surface.h5", "test_images") == images).all()
+    assert (array(tmp_path / "surface.h5", "test_examples") == images).all()
 
 
 @pytest.mark.slow
@@ -198,8 +198,8 @@ def test_a_split_too_small_to_sample_is_used_whole_beside_one_that_is_not(tmp_pa
     run = launch("sweep", job)
     assert run.returncode == 0, run.stderr
     assert "note: test: all images at every point: there are 300" in run.stderr
-    assert (array(tmp_path / "surface.h5", "test_images") == 300).all()
-    assert array(tmp_path / "surface.h5", "train_images").min() == 800
+    assert (array(tmp_path / "surface.h5", "test_examples") == 300).all()
+    assert array(tmp_path / "surface.h5", "train_examples").min() == 800
     launch(
         "sweep",
         sampled_job(tmp_path, data__build="tiny:uneven", data__options=None, sampling=None, output__file="full.h5"),
@@ -217,7 +217,7 @@ def test_a_line_of_a_regression_that_diverges(tmp_path):
     assert array(surface, "train_loss").shape == (3,)
     finite = np.isfinite(array(surface, "train_loss"))
     assert finite.tolist() == [True, False, False]
-    assert (array(surface, "train_images")[~finite] == 4000).all()
+    assert (array(surface, "train_examples")[~finite] == 4000).all()
     assert (array(surface, "train_loss_bar")[~finite] == 0).all()
     assert done(surface) == 3
 

@@ -1,4 +1,4 @@
-"""Makes the names of a surface's results, and takes them apart: `train_loss`, `train_loss_stderr`, `train_images`."""
+"""Makes the names of a surface's results, and takes them apart: `train_loss`, `train_loss_stderr`, `train_examples`."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,8 +8,10 @@ from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric, Result
 from landscape_mpi.metrics.registry import METRICS
 
-STDERR, BAR, IMAGES, SIZE = "_stderr", "_bar", "_images", "_size"
+STDERR, BAR, EXAMPLES, SIZE = "_stderr", "_bar", "_examples", "_size"
 """How names end: of standard errors, 95 % error bars and numbers of examples used; of a split's size, an attribute."""
+_COUNTS = ("_images", EXAMPLES)
+"""How numbers of examples end in files of schema 1, and of schema 2."""
 RELATIVE = "_relbar"
 """How the names of error bars in percent of the mean end; they are in no file."""
 _SPREADS = {
@@ -19,12 +21,12 @@ _SPREADS = {
 }
 SPLITS = ("train", "test")
 """Splits in whose names the results of the user's own metrics are known."""
-USED = Result("images", "images used")
+USED = Result("examples", "examples used")
 ERROR = Result("err", "error", "%")
 """What files of other programs hold instead of accuracies."""
 _OF_SPLITS = {result.name: result for one in METRICS if one.of == "examples" for result in one.results}
 _OF_POINTS = {result.name: result for one in METRICS if one.of == "point" for result in one.results}
-_LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
+_LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images|examples)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def parse(name: str) -> Name | None:
         return Name(_OF_POINTS[name])
     spread = next((one for one in _SPREADS if name.endswith(one)), "")
     split, _, what = name.removesuffix(spread).rpartition("_")
-    result = {**_OF_SPLITS, USED.name: USED, ERROR.name: ERROR}.get(what)
+    result = {**_OF_SPLITS, USED.name: USED, "images": USED, ERROR.name: ERROR}.get(what)
     if split and result:
         return Name(result, split, spread)
     split, _, what = name.removesuffix(spread).partition("_")
@@ -81,7 +83,7 @@ def result_names(splits: Iterable[str], metrics: Sequence[Metric], sampled: bool
     names = []
     for split in splits:
         names += [f"{mean}{spread}" for mean in means(split, metrics) for spread in spreads]
-        names += [f"{split}{IMAGES}"] if sampled else []
+        names += [f"{split}{EXAMPLES}"] if sampled else []
     return (*names, *(result.name for one in metrics if one.of == "point" for result in one.results))
 
 
@@ -90,6 +92,19 @@ def means(split: str, metrics: Iterable[Metric]) -> list[str]:
     return [f"{split}_{result.name}" for one in metrics if one.of == "examples" for result in one.results]
 
 
+def is_count(name: str) -> bool:
+    """Whether a dataset holds how many examples each point stands on, whatever the schema of its file."""
+    return name.endswith(_COUNTS)
+
+
+def in_schema(name: str, schema: int) -> str:
+    """Return what a file of a schema calls a result: `train_examples` is `train_images` in schema 1."""
+    for ending in _COUNTS:
+        if name.endswith(ending):
+            return name.removesuffix(ending) + _COUNTS[min(schema, 2) - 1]
+    return name
+
+
 def dtype_of(name: str) -> str:
     """Return the dtype of a result's dataset."""
-    return "i8" if name.endswith(IMAGES) else "f8"
+    return "i8" if is_count(name) else "f8"

@@ -14,7 +14,7 @@ from landscape_mpi.plugin import is_plugin, load_plugin
 RECORD = "own_metrics"
 """The attribute of a surface that says what its own metrics call their results, as JSON."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_TAKEN = re.compile(r"(.*_)?(loss|acc|err|images|size|stderr|bar|relbar)|.*_")
+_TAKEN = re.compile(r"(.*_)?(loss|acc|err|images|examples|size|stderr|bar|relbar)|.*_")
 """Names that would be read as those of other results."""
 
 

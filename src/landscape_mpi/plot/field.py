@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, RELATIVE, is_mean, parse
+from landscape_mpi.metrics.names import BAR, RELATIVE, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
 from landscape_mpi.surface.info import has_bars, relative, widest
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.schema import DONE, SCHEMA
 from landscape_mpi.surface.trajectory import joined
 
 _SPLITS = {"train": "training"}
@@ -153,6 +153,8 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     name = metric or default_metric(surface)
     names = [*surface.metrics, *(each + RELATIVE for each in surface.metrics if has_bars(surface, each))]
     names += [RATIO] if has_ratio(surface) else []
+    # train_images of schema 1 and train_examples are one metric, under whichever name it is in the file
+    name = next((same for same in (name, in_schema(name, 1), in_schema(name, SCHEMA)) if same in names), name)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -172,7 +174,7 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     return Field(
         surface,
         origin,
-        quantity(name, nats=origin.loss == "cross_entropy"),
+        quantity(in_schema(name, SCHEMA), nats=origin.loss == "cross_entropy"),
         np.where(np.isfinite(results), results, np.nan),
         done,
         bars=surface.metrics[name + BAR] if barred else None,

@@ -33,7 +33,7 @@ class Origin:
     Attributes:
         network: in words, such as "ResNet-56, no shortcuts".
         loss: the key `loss`, "cross_entropy" where the job leaves it out, None without a job.
-        data: in words, such as "CIFAR-10, first 500 images".
+        data: in words, such as "CIFAR-10, first 500 examples".
         kind: random, interpolate, pca, hessian or file; given, of tensors that a call gave.
         normalise: filter, layer, weight or none.
         seed: of random directions.
@@ -43,7 +43,7 @@ class Origin:
         batchnorm: move or recompute, where running statistics are not those of theta*.
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
-        hessian: which images the Hessian is of and how exact, such as "Hessian of 500 images, tolerance 0.001".
+        hessian: which examples the Hessian is of and how exact, such as "Hessian of 500 examples, tolerance 0.001".
     """
 
     network: str | None = None
@@ -81,7 +81,7 @@ def origin_of(surface: Surface) -> Origin:
     return Origin(
         network=None if build is None else _named(build) + _SHORTCUTS.get(shortcut or "", ""),
         loss=job.word("loss") or _default(SweepJob, "loss"),
-        data=None if data is None else _DATA.get(data, _own(data)) + (f", first {limit} images" if limit else ""),
+        data=None if data is None else _DATA.get(data, _own(data)) + (f", first {limit} examples" if limit else ""),
         kind=kind,
         normalise=normalise,
         seed=seed,
@@ -163,8 +163,8 @@ def _hessian(job: _Job) -> str | None:
     except msgspec.ValidationError:
         return None
     most = [count for count in (asked.images, job.whole("data", "limit")) if count]
-    images = f"{min(most)} images" if most else "all images"
-    return f"Hessian of {images}, tolerance {asked.tolerance:g}"
+    examples = f"{min(most)} examples" if most else "all examples"
+    return f"Hessian of {examples}, tolerance {asked.tolerance:g}"
 
 
 def _names(files: Sequence[str | None]) -> list[str | None]:

@@ -15,7 +15,7 @@ from landscape_mpi.errors import Key, Text, UserError
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
-from landscape_mpi.metrics.names import dtype_of, result_names
+from landscape_mpi.metrics.names import dtype_of, in_schema, result_names
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LONGEST, check_schema
@@ -120,11 +120,11 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
         UserError: a dataset is missing, or has another type (also in byte order) or shape than the schema says, the
             schema is another one, or the coordinates are not those of the job, to the bit.
     """
-    check_schema(surface.path, surface.attributes.get("schema"))
+    schema = check_schema(surface.path, surface.attributes.get("schema"))
     results = result_names(job.data.splits, metrics_of(surface), sampled=job.sampling is not None)
     of_points = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     expected: dict[str, Kind] = {
-        **{name: (np.dtype(dtype_of(name)), surface.shape) for name in results},
+        **{in_schema(name, schema): (np.dtype(dtype_of(name)), surface.shape) for name in results},
         **{name: (np.dtype(kind), surface.shape) for name, kind in of_points.items()},
         **{name: (np.dtype(kind), ()) for name, kind in (("complete", "u1"), ("finished", "f8"), ("rounds", "i8"))},
         "audit": (np.dtype("f8"), (4,)),

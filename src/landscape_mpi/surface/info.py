@@ -12,7 +12,7 @@ from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, IMAGES, SIZE, is_mean, parse
+from landscape_mpi.metrics.names import BAR, SIZE, USED, is_mean, parse
 from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.platforms import recorded_versions
 from landscape_mpi.surface.read import Surface, read_surface
@@ -30,7 +30,8 @@ PROVENANCE = (
     ("engine", "engine"),
     ("batch", "batch"),
     ("batchnorm", "batch norm"),
-    ("batchnorm_images", "  from examples"),
+    ("batchnorm_examples", "  from examples"),
+    ("batchnorm_images", "  from examples"),  # of schema 1
     ("device", "device"),
     ("seed", "seed"),
     ("cosine", "cosine"),
@@ -224,11 +225,12 @@ def widest(surface: Surface, metric: str) -> float:
 
 
 def share_used(surface: Surface) -> float | None:
-    """Return how many image evaluations the points stand on, relative to a full sweep; None where that is unknown."""
+    """Return the evaluations that the points stand on as a share of a full sweep's; None where that is unknown."""
     used, full = 0.0, 0.0
     for name, counts in surface.metrics.items():
-        size = surface.attributes.get(name.replace(IMAGES, SIZE))
-        if name.endswith(IMAGES) and isinstance(size, int):
+        found = parse(name)
+        size = surface.attributes.get(f"{found.split}{SIZE}") if found and found.result is USED else None
+        if isinstance(size, int):
             used += float(counts[surface.status == DONE].sum())
             full += float(size * surface.points)
     return used / full if full else None

@@ -17,7 +17,7 @@ from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
-from landscape_mpi.metrics.names import IMAGES
+from landscape_mpi.metrics.names import in_schema, is_count
 from landscape_mpi.surface.identity import check_whole, first_difference, job_of
 from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
 from landscape_mpi.surface.read import Surface, read_results, read_surface
@@ -134,7 +134,8 @@ def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:
     """Copy the points that a shard has done, or failed at, and the surface has not."""
     status, theirs = file["status"][()], arrays["status"]
     where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
-    for name, values in arrays.items():
+    schema = int(file.attrs["schema"])
+    for name, values in ((in_schema(name, schema), values) for name, values in arrays.items()):
         if name in file and file[name].shape == values.shape and file[name].dtype == values.dtype:
             file[name][...] = np.where(where, values, file[name][()])
 
@@ -146,7 +147,7 @@ def _settle(file: h5py.File) -> None:
         file.attrs["shards"] = shard.count
         del file.attrs["shard"]
     done = bool((file["status"][()] == DONE).all())
-    sampled = any(name.endswith(IMAGES) for name in file)
+    sampled = any(map(is_count, file))
     file["complete"][()] = np.uint8(0)
     if done and not sampled:
         write_end(file)

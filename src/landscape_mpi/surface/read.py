@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.metrics.names import IMAGES, is_result, parse
+from landscape_mpi.metrics.names import is_count, is_result, parse
 from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
@@ -93,7 +93,7 @@ class Surface:
     @property
     def sampled(self) -> bool:
         """Whether points stand on some of the examples, with error bars."""
-        return any(name.endswith(IMAGES) for name in self.metrics)
+        return any(map(is_count, self.metrics))
 
     @property
     def filled(self) -> bool:
@@ -213,7 +213,7 @@ def _without_numbers(
     not. Where examples are sampled, seconds and ranks are those of the last run alone.
     """
     found = np.zeros(shape, np.bool_)
-    counts = [values for name, values in metrics.items() if name.endswith(IMAGES)]
+    counts = [values for name, values in metrics.items() if is_count(name)]
     for values in counts:
         found |= values <= 0
     for name in () if counts else ("seconds", "rank"):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface.trajectory import Trajectory
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of new files. In files of schema 1 the numbers of examples are called `train_images`, `test_images`."""
 NOT_YET, DONE, FAILED = 0, 1, 2
 LONGEST = 200
 """Bytes of `/error`."""
@@ -86,16 +87,16 @@ class Audit:
     def words(self) -> str:
         """What it found, in words."""
         if not self.points:
-            return "every point stands on all images, so there was nothing to compare"
+            return "every point stands on all examples, so there was nothing to compare"
         verdict = "passed" if self.passed else "FAILED, the bars cannot be trusted"
         return (
-            f"{verdict}: of {self.points} points on all images {self.misses} missed their bars (5 % should), "
+            f"{verdict}: of {self.points} points on all examples {self.misses} missed their bars (5 % should), "
             f"worst |error| / bar {self.worst:.2f}"
         )
 
 
-def check_schema(path: Path, found: object) -> None:
-    """Refuse a file of a schema whose meaning this version cannot know; `found`: its attribute `schema`.
+def check_schema(path: Path, found: object) -> int:
+    """Return a file's schema, its attribute `schema`, if this version can know its meaning.
 
     Raises:
         UserError: it is no number from 1 to `SCHEMA`.
@@ -107,3 +108,4 @@ def check_schema(path: Path, found: object) -> None:
             expected="a file of this version or an older one",
             remedy="install the version that wrote it, or the file is damaged",
         )
+    return found

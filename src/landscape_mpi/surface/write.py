@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.files.atomic import Disk, HeldFile, in_words
 from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.metrics.names import in_schema
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.surface.schema import LONGEST, Audit, Record
 
@@ -178,6 +179,7 @@ class WholeWriter:
         with in_words(path):
             self._file = OwnFile(path, "r+")
             self._held = HeldFile(path)
+        self._schema = int(self._file.hdf5.attrs["schema"])
 
     @property
     def name_lost(self) -> bool:
@@ -200,7 +202,7 @@ class WholeWriter:
         """
         with in_words(self._path):
             for name, values in (*results.items(), ("status", status)):
-                self._file.hdf5[name][...] = values
+                self._file.hdf5[in_schema(name, self._schema)][...] = values
             self._file.flush()
 
     def finish(self, rounds: int, audit: Audit | None) -> None:
@@ -228,7 +230,7 @@ class Cells:
     """The datasets of an open surface, written one point at a time."""
 
     def __init__(self, file: h5py.File, platforms: Sequence[int]) -> None:
-        self._file, self._platforms = file, platforms
+        self._file, self._platforms, self._schema = file, platforms, int(file.attrs["schema"])
         self._cells: dict[str, Cell] = {}
 
     def write(self, record: Record) -> None:
@@ -243,7 +245,7 @@ class Cells:
             cells[BY] = self._platforms[record.rank]
         for name, value in (cells | {"status": record.status}).items():
             if name not in self._cells:
-                self._cells[name] = Cell(self._file[name])
+                self._cells[name] = Cell(self._file[in_schema(name, self._schema)])
             self._cells[name].write(record.index, value)
 
 

@@ -14,7 +14,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Point, measure, place
 from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
-from landscape_mpi.metrics.names import BAR, IMAGES, means
+from landscape_mpi.metrics.names import BAR, EXAMPLES, means
 from landscape_mpi.mpi.scheduler import PieceError
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.surface import Record
@@ -100,7 +100,7 @@ class PointComputer:
         if context.job.sampling is not None:
             for name, split in context.experiment.splits.items():
                 self._constants |= {f"{mean}{BAR}": 0.0 for mean in means(name, context.experiment.task.metrics)}
-                self._constants[f"{name}{IMAGES}"] = len(split)
+                self._constants[f"{name}{EXAMPLES}"] = len(split)
 
     def __call__(self, index: Index) -> Record:
         """Evaluate every split at the point, and the Hessian where it is asked for.

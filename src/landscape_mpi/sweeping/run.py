@@ -178,7 +178,7 @@ def _create_surface(context: SweepContext) -> None:
         "batch": context.batch,
         "batchnorm": context.job.evaluate.batchnorm,
         "gradients": experiment.task.gradients,
-        **({"batchnorm_images": experiment.calibration_images} if experiment.calibration_images else {}),
+        **({"batchnorm_examples": experiment.calibration_images} if experiment.calibration_images else {}),
         **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
     }
     if experiment.precision.reduced:

@@ -17,7 +17,7 @@ from landscape_mpi.log import ProgressLine, log
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, IMAGES, STDERR, is_mean
+from landscape_mpi.metrics.names import BAR, EXAMPLES, STDERR, is_mean
 from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
@@ -84,7 +84,7 @@ class SplitState:
             for short, found in source.estimates(metric).items():
                 name = f"{self.name}_{short}"
                 results |= {name: found.means, f"{name}{STDERR}": found.errors, f"{name}{BAR}": found.bars}
-                results[f"{self.name}{IMAGES}"] = found.images
+                results[f"{self.name}{EXAMPLES}"] = found.images
         return results
 
 

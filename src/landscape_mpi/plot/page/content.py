@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
-from landscape_mpi.metrics.names import RELATIVE, parse
+from landscape_mpi.metrics.names import RELATIVE, in_schema, parse
 from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import Field, field_of, is_shown
@@ -21,6 +21,7 @@ from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.info import PROVENANCE, has_bars, provenance
 from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.schema import SCHEMA
 from landscape_mpi.surface.status import state
 
 MOST_SURFACES = 8
@@ -87,7 +88,8 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
 def _drawable(surface: Surface) -> list[str]:
     """Return the results that are finite somewhere, and error bars in percent where there are any."""
     finite = [name for name, values in surface.metrics.items() if np.isfinite(values).any()]
-    return [*finite, *(name + RELATIVE for name in finite if has_bars(surface, name))]
+    barred = [name + RELATIVE for name in finite if has_bars(surface, name)]
+    return [*(in_schema(name, SCHEMA) for name in finite), *barred]
 
 
 def _rank(name: str) -> tuple[int, bool]:
