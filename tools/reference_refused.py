@@ -45,6 +45,8 @@ MISTAKES = (
     "hessian: {tolerance: 1e-3}",
     "plane: {kind: interpolate, to: other.pt}",
     f"plane: {{kind: interpolate, to: other.pt, via: third.pt}}\n{LINE}",
+    "plane: {kind: hessian}\ngrid: {alpha: [-1, 1, 5], beta: [-1, 1, 5], gamma: [-1, 1, 5]}",
+    "grid: {alpha: [-1, 1, 5], gamma: [-1, 1, 5]}",
     "evaluate: {batchnorm: move}",
     f"evaluate: {{batchnorm: move}}\n{ELSEWHERE}\n{LINE}",
     "evaluate: {batchnorm: recompute, engine: fused}",

@@ -24,7 +24,7 @@ def tilted(shape) -> np.ndarray:
 def field(values, status) -> Field:
     coordinates = [np.arange(n, dtype=float) for n in values.shape]
     metrics = {"train_loss": np.where(status == 1, values, np.nan)}
-    return field_of(Surface(Path("s.h5"), coordinates[1], coordinates[0], metrics, status, {}, None))
+    return field_of(Surface(Path("s.h5"), tuple(reversed(coordinates)), metrics, status, {}, None))
 
 
 @given(SHAPES.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1))))

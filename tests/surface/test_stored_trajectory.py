@@ -39,7 +39,7 @@ def test_a_path_comes_back_as_it_was_written(tmp_path, beta, explained):
     for name in COLUMNS:
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
     assert found.epoch.dtype == np.int64
-    assert found.explained == explained
+    assert found.explained == explained[: len(wanted.coordinates)]
 
 
 def test_a_surface_without_a_path(tmp_path):

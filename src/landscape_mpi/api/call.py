@@ -15,7 +15,7 @@ from msgspec import structs
 from landscape_mpi.api.inputs import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
 from landscape_mpi.data.split import count
 from landscape_mpi.errors import Either, Flag, Term, UserError
-from landscape_mpi.job import FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
+from landscape_mpi.job import AXES, FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
 from landscape_mpi.plane.plane import can_move
 
 Plain = Mapping[str, Any]
@@ -166,7 +166,7 @@ def grid_of(grid: object, kind: str, line: bool) -> Plain | None:
             ),
         )
     ends = RANGES.get(kind, (-1.0, 1.0))
-    return {axis: [*ends, int(points)] for axis, points in zip(("alpha", "beta"), counts, strict=False)}
+    return {axis: [*ends, int(points)] for axis, points in zip(AXES, counts, strict=False)}
 
 
 def in_arguments(error: UserError) -> UserError:

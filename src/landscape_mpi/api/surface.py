@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.job import AXES
 from landscape_mpi.metrics.names import STDERR
 from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
@@ -74,9 +75,22 @@ class Surface:
 
     def __repr__(self) -> str:
         """Return one line: the size, the results and how complete they are."""
-        kind, shape = ("line", "") if self.beta is None else ("plane", f"{self.beta.size} x ")
         names = ", ".join(name for name in self.metrics if not name.endswith(STDERR))
-        return f"Surface({kind} of {shape}{self.alpha.size} points: {names}; {state(self.found)})"
+        shape = " x ".join(map(str, self.found.shape))
+        return f"Surface({self.found.kind} of {shape} points: {names}; {state(self.found)})"
+
+    @property
+    def gamma(self) -> Values | None:
+        """Coordinates along the third direction of a volume, float64 [n_gamma]; None of a plane or a line."""
+        return self.found.axes[2] if len(self.found.axes) > 2 else None
+
+    def at(self, gamma: float) -> "Surface":
+        """Return the plane of a volume that is nearest to `gamma`.
+
+        Raises:
+            UserError: this is no volume, or `gamma` is outside it.
+        """
+        return replace(self, found=self.found.at(gamma), path=None, writes=False)
 
     def loss(self, split: str | None = None) -> Values:
         """Return the mean loss of a split, in nats where it is cross entropy; by default of the training set.
@@ -91,7 +105,13 @@ class Surface:
         return self._metric(split, "acc")
 
     def sharpness(self, split: str | None = None) -> Sharpness:
-        """Return the sharpness of the loss of a split, as in `info` (docs/sharpness.md). Raises as `loss`."""
+        """Return the sharpness of the loss of a split, as in `info` (docs/sharpness.md).
+
+        Raises:
+            UserError: there is none of that split, or this is a volume.
+        """
+        if len(self.found.axes) > 2:
+            raise UserError("sharpness", "this is a volume", remedy="take a plane of it: surface.at(gamma)")
         return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
 
     def plot(
@@ -138,7 +158,7 @@ class Surface:
             raise in_arguments(error) from error.__cause__
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return every result with named axes, `beta` and `alpha`.
+        """Return every result with named axes: `alpha` comes last, after `beta` and `gamma`.
 
         Raises:
             UserError: xarray is not installed.
@@ -147,7 +167,7 @@ class Surface:
             import xarray
         except ImportError:
             raise UserError("to_xarray", "xarray is not installed", remedy="pip install xarray") from None
-        axes = {"alpha": self.alpha} if self.beta is None else {"beta": self.beta, "alpha": self.alpha}
+        axes = dict(reversed(list(zip(AXES, self.found.axes, strict=False))))
         results: dict[str, Any] = {"status": self.found.status, **self.metrics}
         named = {name: (tuple(axes), values) for name, values in results.items()}
         return xarray.Dataset(named, coords=axes, attrs=dict(self.attributes))

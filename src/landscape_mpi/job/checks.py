@@ -10,11 +10,13 @@ from msgspec import Struct
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.schema import (
+    AXES,
     Axis,
     Data,
     Evaluate,
     FilePlane,
     Grid,
+    HessianPlane,
     InterpolatedPlane,
     PcaPlane,
     Plane,
@@ -61,6 +63,12 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
         yield from _grid(job.grid)
         if isinstance(job.plane, InterpolatedPlane):
             yield from _ends(job.plane, job.grid)
+        if isinstance(job.plane, InterpolatedPlane | HessianPlane) and job.grid.gamma is not None:
+            yield UserError(
+                "grid.gamma",
+                "found a third axis, and planes of this kind have two directions",
+                expected="plane.kind random, pca or file, or no gamma",
+            )
     if job.evaluate.batchnorm != "keep":
         yield from _batchnorm(job.evaluate, job.plane)
     if job.train is not None:
@@ -137,9 +145,10 @@ def _data(data: Data) -> Iterator[UserError]:
 
 
 def _grid(grid: Grid) -> Iterator[UserError]:
-    yield from _axis("grid.alpha", grid.alpha)
-    if grid.beta is not None:
-        yield from _axis("grid.beta", grid.beta)
+    if grid.gamma is not None and grid.beta is None:
+        yield UserError("grid.beta", "the key is missing", remedy="a volume needs it beside alpha and gamma")
+    for name, axis in zip(AXES, grid.axes, strict=False):
+        yield from _axis(f"grid.{name}", axis)
     if math.prod(grid.shape) > MOST_POINTS:
         shape = " x ".join(map(str, reversed(grid.shape)))
         yield UserError(
@@ -151,8 +160,9 @@ def _grid(grid: Grid) -> Iterator[UserError]:
 
 def _coinciding(grid: Grid) -> Iterator[UserError]:
     """Find axes whose points float64 cannot tell apart."""
-    for key, axis in (("grid.alpha", grid.alpha), ("grid.beta", grid.beta)):
-        if axis is None or (axis.points > 1 and not axis.first < axis.last):
+    for name, axis in zip(AXES, grid.axes, strict=False):
+        key = f"grid.{name}"
+        if axis.points > 1 and not axis.first < axis.last:
             continue
         with np.errstate(all="ignore"):
             steps = np.diff(axis.coordinates())

@@ -93,10 +93,7 @@ def _named(value: Any) -> Any:
 def _finer(old: SweepJob, new: SweepJob) -> str:
     """Say so where the new grid covers the same ranges with other numbers of points."""
     before, after = old.chosen_grid, new.chosen_grid
-    pairs = [(before.alpha, after.alpha), (before.beta, after.beta)]
-    axes = [(a, b) for a, b in pairs if a and b]
-    if any((a is None) != (b is None) for a, b in pairs) or any(
-        (a.first, a.last) != (b.first, b.last) for a, b in axes
-    ):
+    axes = list(zip(before.axes, after.axes, strict=False))
+    if len(before.axes) != len(after.axes) or any((a.first, a.last) != (b.first, b.last) for a, b in axes):
         return ""
     return f" (a {'finer' if all(b.points >= a.points for a, b in axes) else 'coarser'} grid over the same plane)"

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.job.schema import AXES
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _WORDS: dict[type, str] = {
@@ -121,7 +122,9 @@ def _limit(found: object, metas: dict[type, tuple[Meta, ...]]) -> str | None:
 
 
 def _wrong(found: object, expected: str, key: str) -> UserError:
-    axis = "; an axis is [first, last, number of points]" if key.startswith(("grid.alpha", "grid.beta")) else ""
+    axis = (
+        "; an axis is [first, last, number of points]" if key.startswith(tuple(f"grid.{axis}" for axis in AXES)) else ""
+    )
     return UserError(key or "the job", f"found {_show(found)}", expected=f"{expected}{axis}")
 
 

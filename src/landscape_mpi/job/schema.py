@@ -233,29 +233,31 @@ class Axis(Values, frozen=True, array_like=True):
         return values
 
 
-AXES = ("alpha", "beta")
+AXES = ("alpha", "beta", "gamma")
 """The names of a grid's axes, in the order of a plane's directions."""
 
 
 class Grid(Values, frozen=True, kw_only=True):
-    """The points of the plane; without beta it is a line.
+    """The points of the plane; without beta it is a line, with gamma a volume.
 
     Attributes:
         alpha: the points along delta
         beta: the points along eta; left out, the job is a line
+        gamma: the points along a third direction, of a plane of kind random, pca or file
     """
 
     alpha: Axis
     beta: Axis | None = None
+    gamma: Axis | None = None
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """The axes that there are, alpha first."""
-        return (self.alpha,) if self.beta is None else (self.alpha, self.beta)
+        return tuple(axis for axis in (self.alpha, self.beta, self.gamma) if axis is not None)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[ny, nx] of a plane, [nx] of a line: the row index is beta, the column index alpha."""
+        """[nx] of a line, [ny, nx] of a plane, [nz, ny, nx] of a volume: the last index counts along alpha."""
         return tuple(axis.points for axis in reversed(self.axes))
 
 
@@ -383,8 +385,8 @@ class SweepJob(Values, frozen=True, kw_only=True):
 
     @property
     def axes(self) -> int:
-        """The number of directions: 1 for a line, 2 for a plane, which a grid to be chosen always is."""
-        return 1 if self.grid is not None and self.grid.beta is None else 2
+        """The number of directions: of a grid that the trajectory is to choose there are 2."""
+        return 2 if self.grid is None else len(self.grid.axes)
 
     @property
     def curved(self) -> bool:

@@ -19,13 +19,18 @@ from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.paths import check_target
+from landscape_mpi.job import AXES
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
+from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET
 
 ADVICE = "expected a place that can be written, with space for the whole file"
 LONGEST = 60_000
 """Bytes of an attribute of .nc; HDF5 takes no more than 64 KiB."""
-LONG_NAMES = {"xcoordinates": "alpha: how far along delta", "ycoordinates": "beta: how far along eta"}
+LONG_NAMES = {
+    "xcoordinates": "alpha: how far along delta",
+    "ycoordinates": "beta: how far along eta",
+    "zcoordinates": "gamma: how far along the third direction",
+}
 
 
 def export(source: Path, target: Path) -> None:
@@ -48,9 +53,7 @@ def export(source: Path, target: Path) -> None:
 
 def write_npz(surface: Surface, path: Path) -> None:
     """Write arrays; the job and the attributes (JSON) as texts, which need no pickle."""
-    arrays: dict[str, Any] = {**surface.metrics, "xcoordinates": surface.alpha}
-    if surface.beta is not None:
-        arrays["ycoordinates"] = surface.beta
+    arrays: dict[str, Any] = {**surface.metrics, **_coordinates(surface)}
     arrays |= {"status": surface.status, "attributes": json.dumps(dict(surface.attributes))}
     if surface.job is not None:
         arrays["job"] = surface.job
@@ -61,11 +64,15 @@ def write_npz(surface: Surface, path: Path) -> None:
                 np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
 
 
+def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
+    """Return the coordinates along each axis by the names that they have in files."""
+    return {f"{letter}coordinates": at for letter, at in zip(LETTERS, surface.axes, strict=False)}
+
+
 def write_csv(surface: Surface, path: Path) -> None:
-    """Write a row a point, beta by beta, with every digit of every number."""
-    columns: dict[str, NDArray[Any]] = {"alpha": surface.alpha}
-    if surface.beta is not None:
-        columns["alpha"], columns["beta"] = np.meshgrid(surface.alpha, surface.beta)
+    """Write a row a point, alpha first, with every digit of every number."""
+    places = np.meshgrid(*reversed(surface.axes), indexing="ij")[::-1]
+    columns: dict[str, NDArray[Any]] = dict(zip(AXES, places, strict=False))
     columns |= {"status": surface.status, **surface.metrics}
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream, lineterminator="\n")
@@ -80,9 +87,7 @@ def write_netcdf(surface: Surface, path: Path) -> None:
         OSError: the system refused.
     """
     with OwnFile(path, "w") as file:
-        axes = [_axis(file, "xcoordinates", surface.alpha)]
-        if surface.beta is not None:
-            axes.insert(0, _axis(file, "ycoordinates", surface.beta))
+        axes = [_axis(file, name, coordinates) for name, coordinates in _coordinates(surface).items()][::-1]
         for name, values in {"status": surface.status, **surface.metrics}.items():
             dataset = file.create_dataset(name, data=values)
             for index, axis in enumerate(axes):

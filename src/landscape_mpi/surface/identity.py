@@ -6,19 +6,20 @@ first examples at theta*, which also tell networks apart that are drawn at rando
 
 import json
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Key, Text, UserError
-from landscape_mpi.job import Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, read_job
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.names import dtype_of, in_schema, result_names
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.read import Kind, Surface
-from landscape_mpi.surface.schema import LONGEST, check_schema
+from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
 
 FINGERPRINTS = {
     "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
@@ -51,8 +52,8 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
     job = read_job(surface.job, surface.path, SweepJob)
     if job.values.grid is not None:
         return job
-    axes = {"alpha": surface.alpha} if surface.beta is None else {"alpha": surface.alpha, "beta": surface.beta}
-    return job.with_grid(Grid(**{name: Axis(float(at[0]), float(at[-1]), len(at)) for name, at in axes.items()}))
+    axes = {name: Axis(float(at[0]), float(at[-1]), len(at)) for name, at in zip(AXES, surface.axes, strict=False)}
+    return job.with_grid(Grid(**axes))
 
 
 def metrics_of(surface: Surface) -> tuple[Metric, ...]:
@@ -138,8 +139,8 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
                 expected=f"{_words(kind)}, as in every surface that a sweep has begun",
                 remedy="the file is damaged or not one of ours",
             )
-    for name, axis, there in (("x", job.chosen_grid.alpha, surface.alpha), ("y", job.chosen_grid.beta, surface.beta)):
-        _check_coordinates(surface.path, f"{name}coordinates", there, axis)
+    for letter, axis, there in zip_longest(LETTERS, job.chosen_grid.axes, surface.axes):
+        _check_coordinates(surface.path, f"{letter}coordinates", there, axis)
 
 
 def _check_coordinates(path: Path, name: str, found: NDArray[np.float64] | None, axis: Axis | None) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
+from landscape_mpi.job import AXES
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import BAR, SIZE, USED, is_mean, parse
 from landscape_mpi.sampling import relative_bars
@@ -79,11 +80,9 @@ def describe(path: Path) -> str:
 
 def _grid(surface: Surface) -> Iterator[str]:
     """Yield the grid, how much of it is done, and what to do about the rest."""
-    kind = "line" if surface.beta is None else "plane"
-    yield _line("kind", f"{kind} of {' x '.join(str(n) for n in surface.shape)} points")
-    for name, axis in (("alpha", surface.alpha), ("beta", surface.beta)):
-        if axis is not None:
-            yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points")
+    yield _line("kind", f"{surface.kind} of {' x '.join(str(n) for n in surface.shape)} points")
+    for name, axis in zip(AXES, surface.axes, strict=False):
+        yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points")
     yield _line("points", state(surface))
     if surface.unsound:
         yield _line("damaged", without_numbers(surface.unsound))
@@ -128,7 +127,7 @@ def _results(surface: Surface) -> Iterator[str]:
 
 def _sharpness(surface: Surface) -> Iterator[str]:
     """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
-    losses = [name for name in surface.metrics if is_mean(name, LOSS)]
+    losses = [name for name in surface.metrics if is_mean(name, LOSS) and len(surface.axes) < 3]
     done = surface.status == DONE
     found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
     if not found:

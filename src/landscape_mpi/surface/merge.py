@@ -21,12 +21,12 @@ from landscape_mpi.metrics.names import in_schema, is_count
 from landscape_mpi.surface.identity import check_whole, first_difference, job_of
 from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
 from landscape_mpi.surface.read import Surface, read_results, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET
+from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET
 from landscape_mpi.surface.shards import SLUG, recorded_shard
 from landscape_mpi.surface.status import LAST_DIGITS, known_platforms, without_numbers
 from landscape_mpi.surface.write import write_end
 
-SHARED = {"xcoordinates", "ycoordinates", "audit"}
+SHARED = {*(f"{letter}coordinates" for letter in LETTERS), "audit"}
 """Arrays that may have the shape of the grid and are no results."""
 
 

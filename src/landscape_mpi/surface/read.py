@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,30 @@ from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, check_schema
+from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, Audit, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
 
 _BOOKKEEPING = {
-    *("xcoordinates", "ycoordinates", "job", "status", "complete"),
+    *(f"{letter}coordinates" for letter in LETTERS),
+    *("job", "status", "complete"),
     *("seconds", "rank", "error", "audit", "rounds", "finished"),
 }
 
+KINDS = ("line", "plane", "volume")
+"""What a surface is called, by its number of axes."""
 Kind = tuple[np.dtype[Any], tuple[int, ...] | None]
 """dtype, and shape; None of a dataset without any values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The results of one sweep over a line or a plane, and where they came from.
+    """The results of one sweep over a line, a plane or a volume, and where they came from.
 
     Attributes:
         path: the file it was read from.
-        alpha: float64 [nx], coordinates along delta.
-        beta: float64 [ny], coordinates along eta; None on a line.
-        metrics: float64 [ny, nx] ([nx] on a line) by name; losses in nats, accuracies in percent; NaN wherever
-            the point is not done. NaN and inf are results as well.
+        axes: float64 coordinates along alpha, beta, ...
+        metrics: float64 [..., ny, nx] by name, the last index along alpha; losses in nats, accuracies in percent; NaN
+            wherever the point is not done. NaN and inf are results as well.
         status: uint8 of the same shape: 0 not yet, 1 done, 2 failed.
         attributes: the attributes of the file's root; empty in files of other tools.
         job: the job file, verbatim; None in files of other tools.
@@ -52,8 +55,7 @@ class Surface:
     """
 
     path: Path
-    alpha: NDArray[np.float64]
-    beta: NDArray[np.float64] | None
+    axes: tuple[NDArray[np.float64], ...]
     metrics: Mapping[str, NDArray[np.float64]]
     status: NDArray[np.uint8]
     attributes: Mapping[str, object]
@@ -66,14 +68,44 @@ class Surface:
     platforms: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def alpha(self) -> NDArray[np.float64]:
+        """Coordinates along delta, float64 [nx]."""
+        return self.axes[0]
+
+    @property
+    def beta(self) -> NDArray[np.float64] | None:
+        """Coordinates along eta, float64 [ny]; None on a line."""
+        return self.axes[1] if len(self.axes) > 1 else None
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """(ny, nx) of a plane, (nx,) of a line."""
+        """(nx,) of a line, (ny, nx) of a plane, (nz, ny, nx) of a volume."""
         return self.status.shape
+
+    @property
+    def kind(self) -> str:
+        """`line`, `plane` or `volume`."""
+        return KINDS[len(self.axes) - 1]
 
     @property
     def is_line(self) -> bool:
         """Whether there is no beta."""
-        return self.beta is None
+        return len(self.axes) == 1
+
+    def at(self, gamma: float) -> "Surface":
+        """Return the plane of a volume at the coordinate along its third axis that is nearest to `gamma`.
+
+        Raises:
+            UserError: this is no volume, or `gamma` is outside it.
+        """
+        if len(self.axes) < 3:
+            raise UserError(self.path, f"is a {self.kind}", expected="a volume, which has a gamma to choose")
+        third = self.axes[2]
+        if not third.min() <= gamma <= third.max():
+            raise UserError("gamma", f"found {gamma:g}", expected=f"{third.min():g} to {third.max():g}")
+        place = int(np.abs(third - gamma).argmin())
+        metrics = {name: values[place] for name, values in self.metrics.items()}
+        return replace(self, axes=self.axes[:2], metrics=metrics, status=self.status[place], trajectory=None)
 
     @property
     def points(self) -> int:
@@ -127,12 +159,12 @@ def read_own(path: Path) -> Surface:
             return _of_losses(path, alpha, beta, {"train_loss": losses})
         if "xcoordinates" not in datasets:
             raise UserError(path, "expected a surface, found no xcoordinates in it")
-        alpha, *axes = (
+        coordinates = [f"{letter}coordinates" for letter in LETTERS]
+        axes = tuple(
             _axis(untrusted.numbers(datasets[name]), name, path)
-            for name in ("xcoordinates", "ycoordinates")
-            if name in datasets
+            for name in takewhile(datasets.__contains__, coordinates)
         )
-        shape = (*(axis.size for axis in axes), alpha.size)
+        shape = tuple(axis.size for axis in reversed(axes))
         if math.prod(shape) > untrusted.MAX_VALUES:
             raise UserError(path, f"a grid of {shape} points", expected=f"at most {untrusted.MAX_VALUES} of them")
         attributes = untrusted.attributes(file)
@@ -148,8 +180,7 @@ def read_own(path: Path) -> Surface:
         platforms = read_platforms(file, shape)
         return Surface(
             path=path,
-            alpha=alpha,
-            beta=axes[0] if axes else None,
+            axes=axes,
             metrics=metrics,
             status=status,
             attributes=attributes,
@@ -167,10 +198,11 @@ def _of_losses(
     path: Path, alpha: NDArray[np.float64], beta: NDArray[np.float64] | None, metrics: dict[str, NDArray[np.float64]]
 ) -> Surface:
     """Return the surface of a file without a status: every point is done."""
-    alpha = _axis(alpha, "the first coordinate", path)
-    beta = None if beta is None else _axis(beta, "the second coordinate", path)
+    axes = [_axis(alpha, "the first coordinate", path)]
+    if beta is not None:
+        axes.append(_axis(beta, "the second coordinate", path))
     (losses,) = metrics.values()
-    return Surface(path, alpha, beta, metrics, np.full(losses.shape, DONE, np.uint8), {}, None)
+    return Surface(path, tuple(axes), metrics, np.full(losses.shape, DONE, np.uint8), {}, None)
 
 
 def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
