@@ -1,4 +1,4 @@
-"""`python -m landscape_mpi`: turns whatever a command raised into a message and an exit code."""
+"""Runs `python -m landscape_mpi`: a command, whose exceptions become a message and an exit code."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Builds the network, the data and the normalisation that a job names, and settles on a device."""
+"""Builds the network, the data and the normalisation that a job names, and sets up the device."""
 
 import ctypes
 import os
@@ -49,7 +49,7 @@ def normalisation(data: Data) -> Normalisation | None:
 
 
 def use_device(name: str, tf32: bool = False) -> torch.device:
-    """Return the device and settle on it: on a CPU one thread, because a rank is a core.
+    """Return the device, set up for the whole process: on a CPU one thread, because a rank is a core.
 
     More threads would fight over the cores and change no number. A CUDA device computes the same bits each time, and
     in TF32 only where that is asked for.

@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments as values; says what is wrong with them, and exits."""
+    """Return the arguments as values."""
     try:
         return build_parser().parse_args(arguments)
     except SystemExit:  # of --help and --version
@@ -221,7 +221,7 @@ def train(options: argparse.Namespace, parent: Parent | None) -> int:
 
 
 def merge(options: argparse.Namespace) -> int:
-    """Put shards together and say what the surface lacks."""
+    """Merge shards, and print how complete the surface is."""
     from landscape_mpi.surface.merge import merge
     from landscape_mpi.surface.status import remedies, state
 

@@ -1,4 +1,4 @@
-"""Errors of users in parts, how their sentences are rendered, and the exit codes; knows no other module."""
+"""Defines the exit codes and UserError, a user's mistake in parts, and makes its sentence of them."""
 
 import os
 import re
@@ -35,7 +35,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a job, with the list that is to stand there if any; its text is how a job file has it.
+    """A key of a job, with the list that it should hold, if any; its text is as in a job file.
 
     Attributes:
         name: dotted, such as `evaluate.batch`.
@@ -51,7 +51,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of a command, with the values that it may take if any; its text is how the command line has it."""
+    """A flag of a command, with the values that it may take, if any; its text is as on a command line."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -72,13 +72,13 @@ class Either:
 
 
 Term: TypeAlias = Key | Flag | Either
-"""What job files and commands call by one name and callers from Python by another."""
+"""Things that have one name in job files and commands, and another in calls from Python."""
 Calls: TypeAlias = Callable[[Term], str]
-"""Returns what somebody calls a term."""
+"""A term -> its name."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, in parts: the sentence is made of them when somebody reads it.
+    """A mistake that the user can mend, in parts, of which the sentence is made when it is shown.
 
     The sentence is `PLACE: KEY: FOUND; expected EXPECTED: REMEDY.` without the parts that are empty. The command
     prints it without a traceback and exits with `Exit.USER`. It keeps its parts from rank to rank and from process
@@ -92,7 +92,7 @@ class UserError(Exception):
             own where it begins with a capital.
         place: the job file that the key stands in, or the rank that found it.
         details: the traceback where the user's own code raised, for those who ask for it; else empty.
-        called: what the sentence calls its terms.
+        called: names each term in the sentence.
     """
 
     def __init__(
@@ -126,9 +126,6 @@ class UserError(Exception):
 
     def sentence(self, called: Calls) -> str:
         """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
-        return printable(from_here(" ".join(self._joined(called).splitlines())))
-
-    def _joined(self, called: Calls) -> str:
         parts = (self.key, self.found, self.expected, self.remedy)
         key, found, expected, remedy = (render(part, called) for part in parts)
         sentence = "".join(f"{part}: " for part in (self.place, key) if part) + found
@@ -136,15 +133,16 @@ class UserError(Exception):
             sentence += f"; expected {expected}"
         if remedy:
             sentence += (". " if remedy[:1].isupper() else ": " if expected else "; ") + remedy
-        return sentence if sentence.endswith(".") else f"{sentence}."
+        whole = sentence if sentence.endswith(".") else f"{sentence}."
+        return printable(from_here(" ".join(whole.splitlines())))
 
 
 Text: TypeAlias = str | Term | UserError | tuple["Text", ...]
-"""Words of a message; terms stay apart from the text around them until somebody reads it."""
+"""Words of a message; its terms are named only when it is shown."""
 
 
 def render(text: Text, called: Calls = str) -> str:
-    """Return a text as one string; `called` says what to call each term, by default as job files and commands do."""
+    """Return a text as one string; `called` names each term, by default as job files and commands do."""
     if isinstance(text, tuple):
         return "".join(render(part, called) for part in text)
     if isinstance(text, UserError):
@@ -153,7 +151,7 @@ def render(text: Text, called: Calls = str) -> str:
 
 
 def out_of_memory(error: MemoryError, place: str = "") -> UserError:
-    """Return what to say where memory ran out; `place` is the rank."""
+    """Return the error for a lack of memory; `place` is the rank."""
     return UserError(
         "",
         f"there is not enough memory for this ({error or 'no more was given'})",

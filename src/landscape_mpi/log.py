@@ -1,4 +1,4 @@
-"""Says what a run does, from rank 0 alone, by Python's `logging`; standard output and error may be full or closed.
+"""Logs what a run does, from rank 0 alone, by Python's `logging`, also where the standard streams are full or closed.
 
 Lines go to the logger `landscape_mpi`, those of progress to its child `landscape_mpi.progress`. Nothing is set up at
 import: a command, and a sweep called from Python, write them to standard error while they run.
@@ -201,12 +201,12 @@ def _opened(number: int) -> bool:
 
 
 def report(text: str) -> None:
-    """Write lines that say what was done to standard output if anything can be: the work is done without them too."""
+    """Write lines on what was done to standard output; one that cannot be written is dropped, as the work is done."""
     write(sys.stdout, from_here(f"{text}\n"))
 
 
 def write(stream: TextIO | None, text: str) -> None:
-    """Write to a stream if anything can be: in a program of somebody else it is theirs."""
+    """Write to a stream, and ignore where that is not possible: the stream may belong to another program."""
     with suppress(OSError, ValueError, AttributeError):  # full, closed, none
         stream.write(text)  # type: ignore[union-attr]
         stream.flush()  # type: ignore[union-attr]

@@ -80,7 +80,7 @@ def own_code(
 def check_options(
     key: str, name: str, function: Callable[..., Any], options: Mapping[str, Any], *given: object
 ) -> None:
-    """Refuse keyword arguments that a callable does not take, or the want of one, before it is called.
+    """Refuse keyword arguments that a callable does not take, or a missing one, before it is called.
 
     Raises:
         UserError: the callable cannot be called with `given` and the options.

@@ -1,4 +1,4 @@
-"""Sums, means and standard errors that no order of adding can change; knows arrays only."""
+"""Computes sums, means and standard errors that do not depend on the order of adding."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Curvature of a loss: Hessian-vector products, and both ends of the spectrum. Knows nothing of grids, MPI or files."""
+"""Curvature of a loss: Hessian-vector products, and the largest and smallest eigenvalue of the Hessian."""
 
 from landscape_mpi.curvature.derivatives import differs, silent
 from landscape_mpi.curvature.lanczos import Extremes, Product, Search, basis_size, extremes, start_vector

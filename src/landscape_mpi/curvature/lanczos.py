@@ -1,8 +1,8 @@
-"""Finds both ends of the spectrum of a symmetric matrix from its products with vectors, by Lanczos.
+"""Finds the largest and the smallest eigenvalue of a symmetric matrix from its products with vectors, by Lanczos.
 
 Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000). ARPACK
-would ask for a residual relative to each eigenvalue itself, which takes for ever where the smallest is near 0; what a
-map of |lambda_min / lambda_max| needs is an error that is small beside the larger of the two.
+asks for a residual relative to each eigenvalue itself, and hardly converges where the smallest is near 0; a map of
+|lambda_min / lambda_max| needs an error that is small relative to the larger of the two.
 """
 
 from collections import deque

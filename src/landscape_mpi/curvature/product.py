@@ -1,4 +1,4 @@
-"""Multiplies vectors with the Hessian of a summed loss, batch by batch."""
+"""Computes products of the Hessian of a summed loss with vectors, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

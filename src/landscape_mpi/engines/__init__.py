@@ -1,4 +1,4 @@
-"""Evaluates points of a plane in several ways that give the same numbers, some of them faster."""
+"""Engines: ways to evaluate points of a plane, which agree up to rounding and differ in speed."""
 
 from landscape_mpi.engines.choose import DELETED, ENGINES, build_engine, candidates, kernel_is_missing
 from landscape_mpi.engines.compiled import kernel_version

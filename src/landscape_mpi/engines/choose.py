@@ -17,7 +17,7 @@ LAYERS: dict[str, tuple[type[Layer], ...]] = {
     "compiled": (CompiledLayer, DirectLayer),
     "fused": (DirectLayer,),
 }
-"""Engines with fused layers, fastest first: the kinds of layers that each prefers."""
+"""Engines with fused layers, the fastest first, and the kinds of layers of each, the preferred one first."""
 ENGINES = (*LAYERS, EAGER)
 DELETED = ("cudnn", "winograd")
 """Engines of version 0.1.0 that surfaces may have been begun with."""

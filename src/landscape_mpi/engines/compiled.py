@@ -29,6 +29,7 @@ G = (
 """Weights [3] -> [6]; the matrices of inputs and outputs are in `kernel/winograd.c`."""
 
 _scratch = threading.local()
+"""Scratch memory of each thread: one tensor for all layers, so that it stays in the cache."""
 
 
 @cache
@@ -45,7 +46,7 @@ def library() -> Any:
 
 
 def kernel_version() -> str:
-    """Say what the kernel works with on this machine: `16 floats a vector`, or `none` where there is no kernel."""
+    """Return the vector width of the kernel on this machine: `16 floats a vector`, or `none` without a kernel."""
     found = library()
     return f"{found.landscape_winograd_lanes(16, 16)} floats a vector" if found else "none"
 
@@ -99,21 +100,16 @@ class CompiledConvolution(nn.Module):
         y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         if residual is not None:
             residual = residual.contiguous(memory_format=torch.channels_last)
+        scratch: Tensor | None = getattr(_scratch, "tensor", None)
+        if scratch is None or scratch.numel() < self._scratch_floats:
+            scratch = _scratch.tensor = torch.zeros(self._scratch_floats)
         self._kernel(
             x.data_ptr(),
             self._weight.data_ptr(),
             self._bias.data_ptr(),
             None if residual is None else residual.data_ptr(),
             y.data_ptr(),
-            _scratch_of(self._scratch_floats).data_ptr(),
+            scratch.data_ptr(),
             *(n, height, width, *self._channels, self._relu),
         )
         return y
-
-
-def _scratch_of(floats: int) -> Tensor:
-    """Return this thread's scratch memory: one for all layers, so that it stays in the cache."""
-    found: Tensor | None = getattr(_scratch, "tensor", None)
-    if found is None or found.numel() < floats:
-        found = _scratch.tensor = torch.zeros(floats)
-    return found

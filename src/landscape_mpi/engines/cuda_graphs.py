@@ -23,7 +23,7 @@ WARM_UPS = 2
 
 
 class Lane(Protocol):
-    """A queue of work beside its caller's: what is handed to it is done in order, and at the device's leisure."""
+    """A queue of work beside its caller's, such as a CUDA stream: done in order, and not waited for."""
 
     def follow(self) -> None:
         """Let the lane's next work come after all that the caller's queue holds."""
@@ -35,7 +35,7 @@ class Lane(Protocol):
         """Return the context in which work goes to the lane."""
 
     def record(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record what `run` does; return what does it again in the lane's context, and where its result lies then.
+        """Record what `run` does; return a function that repeats it in the lane's context, and the tensor it writes to.
 
         Raises:
             RuntimeError: it cannot be recorded; the lane is as before.
@@ -155,7 +155,7 @@ class CudaLane:
 
 @contextmanager
 def _waiting_forbidden() -> Iterator[None]:
-    """Make torch raise where the host waits for the device: found here, it spoils no capture."""
+    """Make torch raise where the host waits for the device: found before a capture, it does not break that."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:

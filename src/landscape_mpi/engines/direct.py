@@ -34,7 +34,7 @@ class DirectLayer:
 
 
 class PlainLayer(DirectLayer):
-    """Any convolution by torch's own operation alone, which `torch.autocast` knows."""
+    """Any convolution by torch's own operation alone, which `torch.autocast` handles."""
 
     label: ClassVar[str] = "plain"
 

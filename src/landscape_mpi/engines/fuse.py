@@ -20,14 +20,14 @@ from landscape_mpi.plane import Plane
 RELU = frozenset({functional.relu, functional.relu_, torch.relu, torch.relu_})
 ADD = frozenset({operator.add, operator.iadd, torch.add})
 READERS = frozenset({"as_strided", "as_strided_", "stride", "is_contiguous", "storage_offset"})
-"""What tells a forward pass how a tensor lies in memory."""
-BLUNDER = 1e-2
-"""Of the largest value: what differs by more is another function, and not another rounding."""
+"""Functions and methods that tell a forward pass how a tensor lies in memory."""
+LARGEST_ERROR = 1e-2
+"""Relative to the largest value: outputs that differ by more are not explained by rounding."""
 IMAGES = 16
 """That a layer is tried on: libraries were seen to go wrong from three or from five on."""
 
 Lookup = Callable[[Tensor], Polynomial]
-"""A parameter or buffer of the network -> how it moves over the plane."""
+"""A parameter or buffer of the network -> its value over the plane, as a polynomial."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _fuse(
     if not planned:
         raise CannotFuseError("it has no convolution to fuse")
     if as_plain:
-        planned = [replace(layer, layout=_layout_of(layer.chain)) for layer in planned]
+        planned = [replace(layer, layout=layer.chain.layout) for layer in planned]
     else:
         _view_as_reshape(traced)
     for layer in planned:
@@ -101,7 +101,12 @@ def _fuse(
         raise CannotFuseError("its parameters are of several dtypes")
     entries = {name: entry for layer in planned for name, entry in layer.entries.items()}
     flat = FlatPlane(entries | {name: lookup(parameter) for name, parameter in rest.items()}, like.device, like.dtype)
-    _attach(module, planned, rest, flat)
+    for name, parameter in rest.items():
+        parameter.requires_grad_(False)
+        parameter.data = flat[name]
+    for layer in planned:
+        module.add_submodule(layer.name, layer.build(flat))
+    module.recompile()
     return FusedNetwork(_forward_of(traced), flat, Counter(layer.kind.label for layer in planned))
 
 
@@ -112,18 +117,8 @@ def _view_as_reshape(traced: Trace) -> None:
             node.target = "reshape"
 
 
-def _attach(traced: GraphModule, planned: Sequence["_Planned"], rest: dict[str, nn.Parameter], flat: FlatPlane) -> None:
-    """Give the fused layers and the parameters that are left their places in the flat buffer."""
-    for name, parameter in rest.items():
-        parameter.requires_grad_(False)
-        parameter.data = flat[name]
-    for layer in planned:
-        traced.add_submodule(layer.name, layer.build(flat))
-    traced.recompile()
-
-
 def _forward_of(traced: Trace) -> Callable[[Tensor], object]:
-    """Return the forward pass of a graph, which leaves its inputs as they are: another network may want them then."""
+    """Return the forward pass of a graph; it leaves its inputs as they are, as another network may take them next."""
     forward = traced.module.forward  # not the module, which writes of every exception that goes through it to stderr
     inputs = next(node for node in traced.module.graph.nodes if node.op == "placeholder")
     if any(inputs in into for into in traced.written.values()):
@@ -179,14 +174,6 @@ class _LaidOut(nn.Module):
         """Map [n, in, h, w] to [n, out, h', w']."""
         y: Tensor = self._layer(x, residual)
         return y.contiguous(memory_format=self._layout)
-
-
-def _layout_of(chain: "Chain") -> torch.memory_format:
-    """Return how a chain's output lies in memory in the plain network."""
-    form = chain.last.meta[FORM]
-    _, _, rows, columns = form.shape
-    plain = form.strides[-2:] == (columns, 1) and form.strides[1] == rows * columns
-    return torch.contiguous_format if plain else torch.channels_last
 
 
 def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterator[_Planned]:
@@ -259,7 +246,7 @@ def _close(ours: object, plain: Tensor) -> bool:
         return False
     tame = plain.isfinite() & ours.isfinite()
     ours, plain = ours[tame], plain[tame]
-    return bool(((ours - plain).abs() <= BLUNDER * plain.abs().amax() + 1e-6).all()) if len(plain) else True
+    return bool(((ours - plain).abs() <= LARGEST_ERROR * plain.abs().amax() + 1e-6).all()) if len(plain) else True
 
 
 def is_sound(kind: type[Layer], shape: Shape, size: tuple[int, ...]) -> bool:
@@ -313,9 +300,17 @@ class Chain:
         found = [operand for operand in self.addition.args if operand is not ours]
         return found[0] if isinstance(found[0], Node) else None
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """How its output lies in memory in the plain network."""
+        form = self.last.meta[FORM]
+        _, _, rows, columns = form.shape
+        plain = form.strides[-2:] == (columns, 1) and form.strides[1] == rows * columns
+        return torch.contiguous_format if plain else torch.channels_last
+
 
 def find_chains(traced: Trace) -> Iterator[Chain]:
-    """Yield the chains of a network, none overlapping, each as long as nothing writes into what it reads or hides."""
+    """Yield the chains of a network, which do not overlap; a chain ends before a write that fusing would reorder."""
     modules = dict(traced.module.named_modules())
     order = {node: number for number, node in enumerate(traced.module.graph.nodes)}
     taken: set[Node] = set()
@@ -333,7 +328,7 @@ def find_chains(traced: Trace) -> Iterator[Chain]:
 
 
 def _is_undisturbed(chain: Chain, written: Mapping[Node, frozenset[Node]], order: Mapping[Node, int]) -> bool:
-    """Whether the last node's value stays when all of the chain is computed where that stands.
+    """Whether the last node has the same value where the whole chain is computed in its place.
 
     No node of the chain writes into others' memory, and none between its ends writes into what the fused layer reads:
     the convolution's input, and after the addition what was added.

@@ -1,4 +1,4 @@
-"""Says what every kind of fused layer offers: convolution + bias (+ residual) (+ ReLU), with weights that move."""
+"""Defines the interface of fused layers: convolution + bias (+ residual) (+ ReLU), with weights of the point."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -13,7 +13,7 @@ Sizes = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """What there is to know of a convolution but its weights: sizes, whether a ReLU follows, and where it runs."""
+    """A convolution without its weights: its sizes, whether a ReLU follows, its device and its dtype."""
 
     channels_in: int
     channels: int
@@ -62,7 +62,7 @@ class Layer(Protocol):
 
     @staticmethod
     def fits(shape: Shape, /) -> bool:
-        """Whether this way can compute such a convolution, and is a fast one for it."""
+        """Whether this kind of layer can compute such a convolution, and is fast for it."""
 
     @staticmethod
     def transform(weight: Polynomial, /) -> Polynomial:

@@ -14,7 +14,7 @@ from torch.fx.proxy import Attribute
 FORM = "form"
 """The key of a node's `meta` under which its `Form` is."""
 UNSEEN = frozenset({"data", "numpy", "storage", "untyped_storage", "data_ptr", "set_", "__array__"})
-"""Attributes and methods of a tensor through which memory can be written without its version saying so."""
+"""Attributes and methods of a tensor through which memory can be written without a change of its version."""
 
 
 class CannotFuseError(Exception):
@@ -73,7 +73,13 @@ def trace(network: nn.Module, sample: Tensor) -> Trace:
     for parameter in floating:
         parameter.requires_grad_(False)
     for node in module.graph.nodes:
-        _refuse(node, tracer.values.get(node))
+        # what a graph would not repeat at another point, and writes that cannot be seen
+        value = tracer.values.get(node)
+        if node.op == "get_attr" and isinstance(value, Tensor) and value.grad_fn is not None:
+            raise CannotFuseError("its forward pass computes with parameters where tracing does not see it")
+        name = node.args[1] if node.op == "call_function" and node.target is getattr else node.target
+        if node.op in ("call_function", "call_method") and name in UNSEEN:
+            raise CannotFuseError(f"its forward pass takes hold of memory by {name}")
     touched = {id(tensor) for tensor in _tensors(network) if tensor._version != versions.get(id(tensor))}
     if touched & {id(parameter) for parameter in network.parameters()}:
         raise CannotFuseError("its forward pass changes its own parameters")
@@ -84,15 +90,6 @@ def trace(network: nn.Module, sample: Tensor) -> Trace:
 def _tensors(network: nn.Module) -> Iterator[Tensor]:
     yield from network.parameters()
     yield from network.buffers()
-
-
-def _refuse(node: Node, value: object) -> None:
-    """Refuse what a graph at another point would not repeat, and writes that nobody would see."""
-    if node.op == "get_attr" and isinstance(value, Tensor) and value.grad_fn is not None:
-        raise CannotFuseError("its forward pass computes with parameters where tracing does not see it")
-    name = node.args[1] if node.op == "call_function" and node.target is getattr else node.target
-    if node.op in ("call_function", "call_method") and name in UNSEEN:
-        raise CannotFuseError(f"its forward pass takes hold of memory by {name}")
 
 
 class _Root(nn.Module):
@@ -144,11 +141,11 @@ class _Tracer(Tracer):
         return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: Proxy) -> bool:
-        """Return the truth of a value, which the graph is to find again."""
+        """Return the truth of a value in the sample; the graph checks it."""
         return bool(self.ask(bool, obj))
 
     def iter(self, obj: Proxy) -> Iterator[Any]:
-        """Return the parts of a value, as many as the graph is to find again."""
+        """Return the parts of a value, as many as in the sample; the graph checks their number."""
         return iter([obj[number] for number in range(self.ask(len, obj))])  # type: ignore[index]
 
     def ask(self, question: Callable[[Any], Any], obj: Proxy) -> Any:
@@ -242,4 +239,4 @@ ANSWERS: dict[Callable[[Any], Any], Callable[[Any, Any], None]] = {
     float: same_number,
     operator.index: same_number,
 }
-"""Questions that Python asks of a value, and what the graph asks again."""
+"""Questions that Python asks of a value -> the checks of their answers in the graph."""

@@ -1,4 +1,4 @@
-"""Evaluates a network at points of a plane: losses, other metrics, batch norm; knows no MPI, HDF5 or job file."""
+"""Evaluates a network at points of a plane: losses, other metrics and the running statistics of batch norm."""
 
 from landscape_mpi.evaluate.batches import Batch, Images, batches, parts
 from landscape_mpi.evaluate.batchnorm import statistics_of

@@ -1,4 +1,4 @@
-"""Finds in which of torch's modes and in which memory layout a network is evaluated, by a first batch."""
+"""Chooses, by a first batch, torch's gradient mode and the memory layout in which a network is evaluated."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Losses, one number an example: cross entropy, mean squared error or the user's own, and targets as they take them."""
+"""Computes losses, one number an example (cross entropy, squared error, the user's own), and prepares their targets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -95,7 +95,7 @@ def ours(loss: Loss) -> str | None:
 
 
 def ignored(loss: Loss) -> int | None:
-    """Return the target of places that do not count; None for a loss that knows no such thing."""
+    """Return the target that the loss ignores; None for a loss that ignores none."""
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
         return int(loss.ignore_index)
     if ours(loss) != "cross_entropy":
@@ -138,7 +138,7 @@ def prepared(split: Split, loss: Loss) -> Split:
 
 
 def _left_to_the_loss(split: Split, targets: Tensor) -> Split:
-    """Say where a loss of which nothing is known meets the target that torch's own losses ignore."""
+    """Return a split with a note where its targets hold the one that torch's own losses ignore."""
     held = int((targets == IGNORED).reshape(len(targets), -1).any(1).sum())
     if not held:
         return split

@@ -1,4 +1,4 @@
-"""Turns what each example gave into means and standard errors, summed in float64, in no order that matters."""
+"""Computes means and standard errors of results of examples, in float64 and whatever the order of the sums."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, locked, checked record by record, read as untrusted data; knows no surface."""
+"""Atomic writes, locks, records with checksums, and HDF5 files read as untrusted data; knows no surface."""

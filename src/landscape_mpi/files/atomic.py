@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, hands them to the disk, and puts into words what the system refuses."""
+"""Writes files whole or not at all, durably, and turns the errors of the system into sentences."""
 
 import fcntl
 import os

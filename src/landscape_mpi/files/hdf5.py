@@ -1,7 +1,7 @@
-"""Writes an HDF5 file by one process, where a disk that refuses shows as an exception.
+"""Writes an HDF5 file by one process, and raises an exception where the disk is full or fails.
 
-A full disk leaves HDF5 with pages that it can neither write nor forget, and the process dies of it at the next chance.
-So HDF5 never hears of a refusal here; it is kept, and raised once HDF5 has done its part.
+A write that fails leaves HDF5 with pages that it can neither write nor drop, and the process crashes later. Here HDF5
+is told that every write has succeeded; the error is kept, and raised once HDF5 is done.
 """
 
 import os

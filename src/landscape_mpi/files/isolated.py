@@ -1,11 +1,11 @@
-"""Reads files of others in a process of its own each, so that whatever the HDF5 library does there becomes a sentence.
+"""Reads each untrusted file in a process of its own, so that a crash of the HDF5 library becomes an error message.
 
 About one in a thousand files that were damaged at random makes HDF5's C library crash or never end
-(docs/security.md). Here that ends a process which has nothing to lose; what it could read comes back through a pipe.
-What else may end that process, such as a lack of memory, is said as what it is.
+(docs/security.md). Here that ends a process which does nothing else; what it read comes back through a pipe. Other
+reasons for its end, such as a lack of memory, have messages of their own.
 
-Every file has a process that has read nothing before: what the library leaves in memory after a damaged file must not
-meet the next one. That process is a fork: of this process or, once MPI has started here, of a server that is kept.
+Every file has a process that has read nothing before, because a damaged file may leave the library's memory damaged.
+That process is a fork: of this process or, once MPI has started here, of a server that is kept.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Checks the names of files and folders that a job or a command line gives, and says what is wrong with one."""
+"""Checks the names of files and folders that a job or a command line gives."""
 
 import os
 import stat

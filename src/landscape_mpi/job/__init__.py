@@ -1,4 +1,4 @@
-"""Reads job.yaml into frozen, checked values; knows nothing of torch, MPI or HDF5."""
+"""Reads job.yaml into frozen, checked values."""
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
 from landscape_mpi.job.load import load_job, read_job, read_values

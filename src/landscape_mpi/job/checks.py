@@ -1,4 +1,4 @@
-"""Finds the mistakes in a job that its types let through: ranges of the grid, pairs of keys; opens no file."""
+"""Finds mistakes in a job that its types cannot express, such as a reversed axis or keys that exclude each other."""
 
 import math
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from landscape_mpi.metrics.registry import mistake as mistake_in_metric
 MOST_POINTS = 1 << 24
 """Points of a surface, 4096 x 4096: no reader takes a larger one."""
 LARGEST = 1 << 62
-"""The largest whole number outside of options: beyond it nothing of ours or of torch counts."""
+"""The largest whole number outside of options; torch has no larger ones than 2^63 - 1."""
 
 PATHS = (
     "model.checkpoint",
@@ -78,26 +78,24 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
 
 
 def _places(job: SweepJob | TrainJob) -> Iterator[UserError]:
-    """Find paths that no machine has, and outputs whose names lead to another reader than that of surfaces."""
+    """Find paths that cannot exist, and outputs whose names have the ending of another format or are patterns."""
     for key in PATHS:
         section, _, name = key.partition(".")
         value = getattr(getattr(job, section), name, None)
         for path in value if isinstance(value, tuple) else [value]:
             if isinstance(path, str) and (wrong := mistake(path)):
                 yield UserError(key, f"found {path[:60]!r}, with {wrong} in it", expected="a path")
-    if job.output is not None:
-        yield from _output(Path(job.output.file))
-
-
-def _output(path: Path) -> Iterator[UserError]:
-    if path.suffix.lower() in OF_OTHERS:
+    if job.output is None:
+        return
+    output = Path(job.output.file)
+    if output.suffix.lower() in OF_OTHERS:
         yield UserError(
             "output.file",
-            f"found {path.name!r}, and a file of the ending {path.suffix} is read as something else than a surface",
+            f"found {output.name!r}, and a file of the ending {output.suffix} is read as something else than a surface",
             expected="a name such as surface.h5",
         )
-    if "*" in path.name or "?" in path.name:
-        yield UserError("output.file", f"found {path.name!r}, a pattern", expected="the name of one file")
+    if "*" in output.name or "?" in output.name:
+        yield UserError("output.file", f"found {output.name!r}, a pattern", expected="the name of one file")
 
 
 def _beyond(value: object, key: str) -> Iterator[UserError]:
@@ -154,17 +152,12 @@ def _grid(grid: Grid) -> Iterator[UserError]:
         yield UserError(
             "grid", f"found {shape} points", expected=f"at most {MOST_POINTS:,} in all, which is what surfaces may hold"
         )
-    else:
-        yield from _coinciding(grid)
-
-
-def _coinciding(grid: Grid) -> Iterator[UserError]:
-    """Find axes whose points float64 cannot tell apart."""
+        return
     for name, axis in zip(AXES, grid.axes, strict=False):
         key = f"grid.{name}"
         if axis.points > 1 and not axis.first < axis.last:
             continue
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # points that float64 cannot tell apart
             steps = np.diff(axis.coordinates())
         if not (np.isfinite(steps).all() and (steps > 0).all()):
             yield UserError(

@@ -1,4 +1,4 @@
-"""Compares two jobs: the first key in which they are different experiments; opens no file."""
+"""Compares two jobs: finds the first key that makes them different experiments."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def difference(old: SweepJob, new: SweepJob) -> Text | None:
 
 
 def training_difference(old: TrainJob, new: TrainJob) -> Text | None:
-    """Return the first key in which two jobs train differently, with both values; None where one goes on as the other.
+    """Return the first key in which two jobs train differently, with both values; None for the same training.
 
     More or fewer epochs are no difference: no epoch depends on how many follow.
     """
@@ -62,7 +62,7 @@ def _first(before: dict[str, Any], after: dict[str, Any]) -> str | None:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two values say the same: NaN is itself, and neither true nor 1.0 is 1."""
+    """Whether two values are the same: NaN equals NaN, and neither true nor 1.0 equals 1."""
     if type(one) is not type(other):
         return False
     if isinstance(one, dict) and isinstance(other, dict):

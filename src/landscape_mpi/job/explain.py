@@ -1,4 +1,4 @@
-"""Finds the first mistake in what a job says: its key, what was found there and what was expected."""
+"""Finds the first mistake in a job that does not fit its schema: the key, what was found and what was expected."""
 
 import difflib
 import operator
@@ -35,7 +35,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 def explain(found: object, kind: Any, key: str = "") -> UserError:
     """Return the first mistake in a value that msgspec does not read as `kind`.
 
-    msgspec tells it in English alone; so its parts are tried one by one here, in the same order.
+    msgspec describes it in English alone; here the parts of the value are tried one by one, in the same order.
 
     Args:
         found: mappings, lists and plain values.
@@ -101,8 +101,12 @@ def _explain_value(found: object, kinds: dict[Any, tuple[Meta, ...]], key: str) 
     if choices and isinstance(found, str):
         return _wrong(found, f"one of {', '.join(choices)}{_hint(found, choices)}", key)
     if isinstance(found, str) and _NUMBER.fullmatch(found) and (int in metas or float in metas):
+        # YAML 1.1 reads exponents only with a sign, and behind a point
+        mantissa, exponent = re.split("[eE]", found)
+        point, sign = "" if "." in mantissa else ".0", "" if exponent[0] in "+-" else "+"
         seen = f"found {_show(found)}, which YAML reads as text"
-        return UserError(key or "the job", seen, expected="a number", remedy=f"write {_as_number(found)}")
+        remedy = f"write {mantissa}{point}e{sign}{exponent}"
+        return UserError(key or "the job", seen, expected="a number", remedy=remedy)
     words = [word for base, word in _WORDS.items() if base in metas]
     return _wrong(found, _limit(found, metas) or " or ".join(words), key)
 
@@ -171,13 +175,6 @@ def _is_struct(part: Any) -> bool:
 def _hint(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean `{near[0]}`?)" if near else ""
-
-
-def _as_number(text: str) -> str:
-    """Spell a number with an exponent as YAML 1.1 reads it: with a point and a signed exponent."""
-    mantissa, exponent = re.split("[eE]", text)
-    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
-    return f"{mantissa}e{exponent}" if exponent[0] in "+-" else f"{mantissa}e+{exponent}"
 
 
 def _join(key: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The keys of a job as frozen structs with their types, defaults and meanings; opens no file and knows no torch."""
+"""Defines the keys of a job as frozen structs, with their types, defaults and meanings."""
 
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar

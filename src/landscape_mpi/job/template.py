@@ -1,4 +1,4 @@
-"""The commented job file that `init` writes."""
+"""Holds the commented job file that `init` writes."""
 
 TEMPLATE = """\
 # A loss landscape: f(alpha, beta) = L(theta* + alpha delta + beta eta).

@@ -1,4 +1,4 @@
-"""Says what a metric is: the results it writes, what it needs and costs, and what figures call it. Knows no torch."""
+"""Defines what a metric declares: its results, what it needs and costs, and its words in figures; imports no torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Opens the world of many ranks, by mpi4py: barriers, broadcasts, messages, arrays that a node's ranks share."""
+"""Opens the world of many ranks by mpi4py: barriers, broadcasts, messages, arrays that a node's ranks share."""
 
 import os
 import socket

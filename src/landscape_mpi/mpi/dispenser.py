@@ -1,4 +1,4 @@
-"""Decides which piece of work is handed out next, and remembers which rank has which in hand; sends nothing."""
+"""Decides which piece of work is handed out next, and keeps which rank has which piece; sends no messages."""
 
 import threading
 from collections import defaultdict, deque

@@ -1,9 +1,10 @@
-"""Watches a rank from the process above it, which sees it die, says so in one sentence and ends the job; no MPI.
+"""Watches each rank from its parent process, which reports the death of a rank and ends the job; no MPI.
 
-What a launcher starts forks at once. The child is the rank; the parent waits for its end, and nothing that happens in
-the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that has ended
-without taking its leave has died, be it with exit code 0. Then its parent notes the point that it had in hand, tells
-the parents of the other ranks of this node, and exits with code 1: upon that the launcher ends those of other nodes.
+The process that a launcher starts forks at once. The child is the rank; the parent waits for its end, and nothing that
+happens in the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that
+has ended without a call of `leave` has died, even with exit code 0. Then its parent notes the point that it had in
+hand, tells the parents of the other ranks of this node, and exits with code 1, upon which the launcher ends the ranks
+of other nodes.
 """
 
 import ctypes
@@ -27,7 +28,7 @@ from landscape_mpi.mpi.shutdown import SIGNALS
 LOOK = 0.5
 """Seconds between two looks at the launcher and at the other ranks' parents."""
 FAREWELL = 60.0
-"""Seconds for the end of a process whose rank has taken its leave, such as for hooks of a library at exit."""
+"""Seconds for the end of a process whose rank has called `leave`, such as for hooks of a library at exit."""
 TELLING = 2.0
 """Seconds within which the other ranks of a node are told."""
 TOLD = signal.SIGUSR2
@@ -57,20 +58,20 @@ class Parent:
         self._write(b"")
 
     def hold(self, note: Path, place: str, index: tuple[int, ...]) -> None:
-        """Say which point this rank has in hand from now on, and in which file that is noted should it die."""
+        """Tell the parent which point this rank evaluates from now on, and in which file to note it at its death."""
         self._write(json.dumps({"note": os.fsdecode(note.absolute()), "place": place, "index": index}).encode())
 
     def release(self) -> None:
-        """Say that this rank has no point in hand."""
+        """Tell the parent that this rank evaluates no point."""
         self._write(b"")
 
     def leave(self, code: int) -> None:
-        """Say with which code this rank ends: whatever ends the process from here on, it is not the work."""
+        """Tell the parent that this rank is done, and its exit code, whatever ends the process from here on."""
         self._state, self._code = _LEFT | (self._state & _OPEN), int(code)
         self._write(b"")
 
     def abort(self, code: int) -> None:
-        """Say with which code all ranks end; the reason has been printed."""
+        """Tell the parent to end all ranks with a code; the reason has been printed."""
         self._state, self._code = _ABORTED | (self._state & _OPEN), int(code)
         self._write(b"")
 

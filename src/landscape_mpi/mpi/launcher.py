@@ -1,4 +1,4 @@
-"""Reads from the environment who started this process, and how many beside it: the nearest launcher counts."""
+"""Reads from the environment which launcher (mpirun, srun) started this process, its rank and the number of ranks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from landscape_mpi.errors import UserError
 
 LAUNCHERS = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
-"""Variables in which an mpirun tells a process how many of them there are, and which it is."""
+"""Variables of an mpirun: the number of processes, and the number of this one."""
 STEP, TASKS, TASK = "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"
-"""Those of a step of SLURM. They stay in what an mpirun starts within the step, which is nearer."""
+"""Variables of a step of SLURM. An mpirun within the step leaves them to its processes, and is the nearer launcher."""
 LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
-"""Those in which a launcher tells a process which it is on its node, the nearest launcher's first."""
+"""Variables with the number of a process on its node, the nearest launcher's first."""
 MESSENGERS = ("PMIX_RANK", "PMI_RANK", "PMI_FD")
-"""Variables without which MPI has nobody to ask for the other processes, unless it was built for SLURM alone."""
+"""Variables without which MPI cannot ask for the other processes, unless it was built for SLURM alone."""
 SHELL = "SLURM_PTY_PORT"
 """What `srun --pty` sets: a shell, of which there is one however many tasks the step has."""
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """Who started this process.
+    """The launcher that started this process.
 
     Attributes:
-        variable: which says how many processes there are.
-        size: their number; 1 where nobody says.
-        rank: the number of this one.
-        slurm: whether that was SLURM itself, within a step.
-        mute: whether SLURM alone speaks, and nobody whom MPI could ask for the others.
+        variable: the variable of the environment that holds the number of processes.
+        size: the number of processes; 1 where it is not known.
+        rank: the number of this process.
+        slurm: whether it is SLURM itself, within a step.
+        mute: whether only SLURM's variables are there, and no service that MPI could ask for the other processes.
         in_shell: whether this is the shell of a step, or was started in one.
     """
 
@@ -39,12 +39,12 @@ class Launcher:
 
     @property
     def many(self) -> bool:
-        """Whether it started other processes of this program as well."""
+        """Whether it started several processes of this program."""
         return self.size > 1 and not self.in_shell
 
 
 def launcher_of(environment: Mapping[str, str]) -> Launcher | None:
-    """Return the nearest launcher; None where nobody says that there was one."""
+    """Return the nearest launcher; None where the environment names none."""
     for variable, number in LAUNCHERS:
         size, rank = _number(environment.get(variable)), _number(environment.get(number))
         if size:

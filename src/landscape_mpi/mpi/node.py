@@ -61,7 +61,7 @@ def nbytes(forms: Sequence[Form]) -> int:
 
 
 def room(folder: Path) -> int | None:
-    """Return how many bytes a file system has free; None where nobody knows."""
+    """Return how many bytes a file system has free; None where that is unknown."""
     try:
         found = os.statvfs(folder)
     except OSError:

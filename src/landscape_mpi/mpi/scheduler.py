@@ -1,7 +1,7 @@
-"""Shares out pieces of work among all ranks: rank 0 hands them out while it works too; only callers know what they are.
+"""Distributes pieces of work, which may be anything, among all ranks: rank 0 hands them out, and works too.
 
 A rank asks for its next piece before it does the one in hand, so that no answer is waited for. Rank 0 answers in a
-thread where MPI lets it, else it does no pieces itself. No rank spins while it waits.
+thread where MPI allows it, else it does no pieces itself. No rank spins while it waits.
 """
 
 import logging
@@ -72,7 +72,7 @@ def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, R
 
 @dataclass(frozen=True)
 class Ask:
-    """A rank wants its next piece."""
+    """The message by which a rank asks for its next piece."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class LocalSource(Generic[Piece, Result]):
         self._dispenser = dispenser
 
     def ask(self) -> None:
-        """Do nothing: nobody needs to be asked early here."""
+        """Do nothing: rank 0 need not ask for its pieces in advance."""
 
     def take(self) -> Piece | None:
         """Return the next piece."""

@@ -92,7 +92,7 @@ def stop_time(limit: float | None, slurm_end: float | None, now: float) -> float
 
 
 def job_end(environment: Mapping[str, str]) -> float | None:
-    """Return when SLURM ends the job of this environment, in seconds since 1970; None where nobody says.
+    """Return when SLURM ends the job of this environment, in seconds since 1970; None where that is unknown.
 
     Where the environment does not say so, squeue is asked, once; no answer is none.
     """

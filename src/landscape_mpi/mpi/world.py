@@ -1,4 +1,4 @@
-"""Ranks that compute together, the collective steps they take, and the world of a single process; knows no MPI."""
+"""Defines the world of ranks, steps that they take together, and the world of a single process; imports no MPI."""
 
 import os
 import socket
@@ -64,7 +64,7 @@ class World(Protocol):
 
 
 class Solo:
-    """The world of one process that has not started MPI, for want of a library or of a launcher."""
+    """The world of one process that has not started MPI: there is no library, or no launcher."""
 
     def __init__(self, parent: Parent | None = None) -> None:
         self.rank, self.size, self.threads = 0, 1, True

@@ -63,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Found:
-    """Tensors by the network's names, and what a user should know of how they were found."""
+    """Tensors by the network's names, and notes for the user on how they were found."""
 
     state: dict[str, Tensor]
     notes: tuple[str, ...] = ()
@@ -154,7 +154,7 @@ def _complete(wanted: Wanted, found: Sequence[Entry]) -> list[Choice]:
 
 
 def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
-    """Return what the network's own hooks make of the set that is nearest to it, else refuse it."""
+    """Return the set that is nearest to the network, if the network's own hooks can load it, else refuse it."""
     largest = sorted(found, key=lambda entry: len(entry.state), reverse=True)[:LARGEST]
     every = [Choice(entry, fit) for entry in largest for fit in fits(wanted, entry.state)]
     best = max(every, key=lambda choice: len(choice.fit.names) - len(choice.fit.reshaped))
@@ -180,7 +180,7 @@ def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: Plac
 
 
 def _told_choice(choice: Choice, others: Sequence[Choice], file: Place) -> tuple[str, ...]:
-    """Say which of several sets was taken, or that there was none but one that stands beside others elsewhere."""
+    """Return a note on which of several sets was taken, or that the only set is one of averaged weights."""
     if others:
         rest = _listed([other.label for other in others])
         text = (
@@ -191,7 +191,7 @@ def _told_choice(choice: Choice, others: Sequence[Choice], file: Place) -> tuple
 
 
 def _told_names(fit: Fit, left: Sequence[str]) -> str:
-    """Say what was done to names, and which tensors were left out; nothing where all is as in the network."""
+    """Return in words how names were changed and which tensors were left out; empty where all is as in the network."""
     parts = []
     if fit.prefix:
         parts.append(f"its names begin with `{fit.prefix}` and those of the network do not")
@@ -229,7 +229,7 @@ def load_checkpoint(
     entry: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[str, ...]:
-    """Load what a file says of every tensor of the network; return what a user should know of how it was found.
+    """Load every tensor of the network from a file; return notes for the user on how they were found.
 
     What may lie at `path`, where in it the weights may be, and which names fit, is in docs/job.md, "Checkpoints".
 
@@ -250,7 +250,7 @@ def load_checkpoint(
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
-    """Load a state dict that is in memory, as `load_checkpoint` does a file's; `key` is named in messages."""
+    """Load a state dict that is in memory, as `load_checkpoint` does that of a file; `key` is named in messages."""
     found = _fitted(network, state, Place(key, "the state dict"), None, asked=True)
     network.load_state_dict(found.state, strict=False)
     return found.notes

@@ -27,7 +27,7 @@ PREFIXES = 20
 
 
 class Place(NamedTuple):
-    """Where weights came from, for messages: the key of the job, and the file or what stands for one."""
+    """Where weights came from, for messages: the key of the job, and the name of the file or of its stand-in."""
 
     key: str
     name: str
@@ -199,7 +199,7 @@ def _cuts(key: str) -> Iterator[tuple[str, str]]:
 
 
 def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Return what the network's own hooks make of names that are not its own, such as those of an older version of it.
+    """Return the state dict that the network's own hooks load from other names, such as those of an older version.
 
     None where they do not take every tensor.
     """

@@ -89,7 +89,7 @@ Start = Callable[[_Storage], int]
 
 @dataclass(frozen=True)
 class Inert:
-    """What a file holds, tensors in plain containers, and the names that were given stand-ins."""
+    """The content of a file, tensors in plain containers, and the names of what was replaced by stand-ins."""
 
     content: Any
     names: tuple[str, ...]
@@ -105,7 +105,7 @@ class Inert:
 
     @property
     def foreign(self) -> tuple[str, ...]:
-        """The names that a user should hear of: not the containers of Python itself."""
+        """The names that the user is told: not the containers of Python itself."""
         return tuple(name for name in self.names if name.partition(".")[0] not in _PYTHON)
 
 

@@ -263,7 +263,7 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Module:
-    """Return the network that the job names, in the mode and with whatever weights its callable gives it.
+    """Return the network that the job names, in the mode and with the weights that its callable gives it.
 
     Args:
         build: a name of the zoo, or `package.module:callable`.

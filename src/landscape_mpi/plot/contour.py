@@ -1,4 +1,4 @@
-"""Draws a plane flat: contour lines with their levels, filled contours or a heat map, on labelled axes."""
+"""Draws a plane in two dimensions: contour lines with their levels, filled contours or a heat map, on labelled axes."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -168,9 +168,9 @@ def label_levels(axes: Axes, lines: ContourSet) -> None:
 
 
 def _parted(path: Path) -> tuple[Path, Path]:
-    """Part the lines of a level into the longest and the rest, of which a chaotic plane has thousands, mere specks.
+    """Part the lines of a level into the longest and the rest: a chaotic plane has thousands of tiny ones.
 
-    matplotlib looks at each of them for every label.
+    matplotlib goes through all of them for every label.
     """
     vertices, codes = np.asarray(path.vertices), np.asarray(path.codes)
     starts = np.flatnonzero(codes == Path.MOVETO)

@@ -1,4 +1,4 @@
-"""Reads surfaces and takes one metric of one of them, with its name in words, ready to be drawn."""
+"""Reads surfaces, and picks one metric of a surface with its name in words, its error bars and its gaps."""
 
 import difflib
 import math
@@ -56,7 +56,7 @@ class Quantity:
 
     @property
     def general(self) -> str:
-        """What it is in any split, such as "loss"."""
+        """The words without the split, such as "loss"."""
         return self.words.replace(f"{self.split_words} ", "", 1) if self.split else self.words
 
 
@@ -83,7 +83,7 @@ def is_shown(metric: str) -> bool:
 
 
 def has_ratio(surface: Surface) -> bool:
-    """Return whether a surface knows both ends of the Hessian's spectrum."""
+    """Return whether a surface holds the smallest and the largest eigenvalue of the Hessian."""
     return "min_eig" in surface.metrics and "max_eig" in surface.metrics
 
 

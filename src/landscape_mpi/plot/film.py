@@ -1,4 +1,4 @@
-"""Makes films: a frame a surface, or one surface turning around, on one scale in one layout, and writes their files."""
+"""Makes films, a frame for each surface or one surface turning around, on one scale, and writes them to files."""
 
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,7 +126,7 @@ def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
 
 
 def _title(field: Field, title: str, options: Options) -> str:
-    """Return what stands above a frame: its caption, else whose landscape, and after which epoch or from which file."""
+    """Return the title of a frame: its caption, else the network, and the epoch or the name of the file."""
     if options.captions:
         return f"{labels.checked(options.title)}, {title}" if options.title else title
     epoch = field.origin.epoch

@@ -44,7 +44,7 @@ class History:
 
     Attributes:
         path: the file it was read from.
-        label: what a legend calls it.
+        label: its name in legends.
         columns: float64 [n] by the names of `EpochRecord`, a row a checkpoint; NaN where there is no finite number.
         counts: int64 [len(EDGES) - 1], the histogram of the weights of the last checkpoint; None in older files.
     """
@@ -168,7 +168,7 @@ def draw_norm(axes: Sequence[Axes], histories: Sequence[History], options: Optio
 
 
 def _legend(axes: Axes, handles: Sequence[Any]) -> None:
-    """Explain colours and dashes where there is room, if there is anything to tell apart."""
+    """Explain colours and dashes where there is room, if there are several."""
     if len(handles) > 1:
         axes.legend(handles=list(handles), loc="best", framealpha=0.8, edgecolor="none", handlelength=2.4)
 
@@ -180,7 +180,7 @@ def _curves(axes: Axes, histories: Sequence[History], columns: Sequence[Values],
 
 
 def _names(histories: Sequence[History]) -> list[Line2D]:
-    """Return what a legend says of the files: nothing where there is but one."""
+    """Return the legend's entries of the files; none where there is one file alone."""
     if len(histories) == 1:
         return []
     colours = style.series_colours(len(histories))

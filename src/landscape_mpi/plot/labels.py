@@ -1,4 +1,4 @@
-"""Writes titles, axis labels and captions that say what is shown."""
+"""Writes titles, axis labels and captions."""
 
 import math
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ def captioned(titles: Sequence[str], captions: Sequence[str], what: str) -> list
 
 
 def facts(fields: Sequence[Field]) -> list[str]:
-    """Return what a caption says of one panel, which shows some metrics of one surface."""
+    """Return the facts of the caption for one panel, which shows some metrics of one surface."""
     first = fields[0]
     path = first.surface.trajectory
     runs = [_path(first, run) for run in path.runs] if path else []
@@ -104,7 +104,7 @@ def facts(fields: Sequence[Field]) -> list[str]:
 
 
 def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
-    """Return what a caption says of a panel with a line, some metrics of one surface or of its repeats."""
+    """Return the facts of the caption for a panel with a line: some metrics of one surface or of its repeats."""
     first = metrics[0]
     if len(first) == 1:
         return facts([fields[0] for fields in metrics])
@@ -129,7 +129,7 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
 
 
 def _pooled(fields: Sequence[Field]) -> Field:
-    """Return a field that counts and promises for all repeats; its values are those of the first."""
+    """Return the first of some repeats with the widest error bar, and the counts of inf and NaN, of all of them."""
     widest = [field.widest for field in fields if math.isfinite(field.widest)]
     return replace(
         fields[0],
@@ -145,7 +145,7 @@ def shared(panels: Sequence[Sequence[str]]) -> list[str]:
 
 
 def scale_facts(fields: Sequence[Field], scale: Scale) -> list[str]:
-    """Return what a caption says of the zeros that a log scale cannot show."""
+    """Return the fact of the caption on zeros, which a log scale cannot show."""
     if scale.floor is None:
         return []
     zeros = sum(int((field.finite <= 0).sum()) for field in fields)

@@ -1,4 +1,4 @@
-"""Holds what the user asks of a figure, and reads contour levels from their text."""
+"""Defines the options of a figure, and reads contour levels from their text."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reads from a surface's job and attributes where it came from, as far as a caption tells it.
+"""Reads from a surface's job and attributes what captions say of it: network, data, plane, Hessian.
 
 The job text may be absent or nonsense: it is only a caption, so whatever is not understood is left out.
 """
@@ -23,7 +23,7 @@ _DATA = {"cifar10": "CIFAR-10"}
 _SAYS_NOTHING = frozenset(
     {"build", "create", "data", "dataset", "get_data", "get_model", "load", "main", "make", "model", "net", "network"}
 )
-"""Names of callables that are in many modules."""
+"""Names of callables that many modules have: captions name their module too."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _default(section: type[msgspec.Struct], key: str) -> Any:
 
 @dataclass(frozen=True)
 class _Job:
-    """Looks things up in a document of unknown shape."""
+    """Looks up values in the document of a job, which may have any shape."""
 
     document: Mapping[str, Any]
 
@@ -168,7 +168,7 @@ def _hessian(job: _Job) -> str | None:
 
 
 def _names(files: Sequence[str | None]) -> list[str | None]:
-    """Return what to call files: without folder and ending, but with the folder where that alone tells them apart."""
+    """Return names of files: without folder and ending, or with the folder where they are alike without it."""
     paths = [PurePath(file) for file in files if file]
     alike = len({path.stem for path in paths}) < len(paths)
     names = iter(f"{path.parent.name}/{path.stem}".lstrip("/") if alike else path.stem for path in paths)

@@ -1,4 +1,4 @@
-"""Draws the path of training runs over the picture of a plane or a line: their checkpoints, marks and legend."""
+"""Draws the paths of training runs on the picture of a plane or a line: checkpoints, marks and a legend."""
 
 import math
 from collections.abc import Sequence

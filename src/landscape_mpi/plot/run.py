@@ -1,4 +1,4 @@
-"""Draws what a command line or a notebook asks for: the steps from files to a figure, film, grid or page."""
+"""Runs landscape-plot, and plots from notebooks: the steps from surfaces to a figure, film, ParaView grid or page."""
 
 import argparse
 import base64

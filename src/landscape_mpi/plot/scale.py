@@ -1,4 +1,4 @@
-"""Chooses the one scale of all panels: its ends, logarithmic or not, its levels, and how numbers are written."""
+"""Chooses the scale that all panels share: its ends, whether it is logarithmic, its levels, the format of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _HIGHEST_RATIO = 0.5
 
 @dataclass(frozen=True)
 class Numbers:
-    """How the numbers of one scale are written, all alike; called with one, it returns its text.
+    """The format of the numbers of one scale; called with a number, it returns its text.
 
     Attributes:
         decimals: of each, where they are evenly spaced; None where each has its own.

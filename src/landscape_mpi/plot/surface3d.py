@@ -1,4 +1,4 @@
-"""Draws the surface in three dimensions, shaded."""
+"""Draws a plane as a shaded surface in three dimensions."""
 
 import numpy as np
 from matplotlib.colors import LightSource

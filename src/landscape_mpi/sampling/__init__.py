@@ -1,4 +1,4 @@
-"""Estimates a surface from a fraction of the examples, with error bars; knows arrays only."""
+"""Estimates a surface from a fraction of the examples, with error bars."""
 
 from landscape_mpi.sampling.audit import Audit, Verdict, judge, points_to_audit
 from landscape_mpi.sampling.order import Frame, in_order, make_frame

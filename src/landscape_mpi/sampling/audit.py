@@ -1,4 +1,4 @@
-"""Evaluates some points on all examples once the plan is frozen, and judges the error bars by what they give."""
+"""Checks error bars: evaluates some points on all examples once the plan is frozen, and counts the bars that hold."""
 
 import math
 from dataclasses import astuple, dataclass
@@ -13,7 +13,7 @@ from landscape_mpi.sampling.rounds import Estimated, Request, Rounds
 from landscape_mpi.sums import exact_mean, mean_and_error
 
 STREAM = (1 << 64) - 1
-"""Of the random numbers: no split's."""
+"""Stream of the random numbers, which is that of no split."""
 FALSE_ALARM = 0.025
 """Honest and independent 95 % bars may fail by their misses this often: 4 misses of 32 are allowed."""
 FAR = 2.0
@@ -83,7 +83,7 @@ def _largest(errors: Floats, units: Floats) -> float:
 
 
 class Audit:
-    """Some points of a frozen plan on all images; their means then stand in the place of their estimates."""
+    """Evaluates some points of a frozen plan on all examples; their exact means then replace their estimates."""
 
     def __init__(self, rounds: Rounds, count: int, seed: int) -> None:
         """Choose up to `count` points by seed; `requests` says what they lack."""
@@ -107,7 +107,7 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """What the points that came back say of the bars of the frozen plan's losses."""
+        """Compare the exact means with the error bars of the frozen plan's losses; return the result."""
         points = sorted(self._truths)
         truths = np.array([exact_mean(self._truths[point].losses) for point in points])
         return judge(self._loss.means[points], self._loss.bars[points], truths, self._rounds.error)

@@ -120,7 +120,7 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where the points stand: `levels` int64 [G], -1 before the first; `turns` int64 [G], who was promoted when."""
+    """The state of all points: `levels` int64 [G], -1 before the first; `turns` int64 [G], when each was promoted."""
 
     levels: Ints
     turns: Ints

@@ -1,4 +1,4 @@
-"""Orders the examples of a split, and says how likely a prefix holds each of them.
+"""Orders the examples of a split at random, and computes the probability that a prefix holds each of them.
 
 Every evaluation of a job takes a prefix of this order, so points share their images and a longer prefix holds every
 shorter one. It is sequential Poisson sampling with probability proportional to size: Ohlsson, "Sequential Poisson

@@ -71,7 +71,7 @@ def all_images_because(error: float, images: int) -> str:
 
 
 def stand(points: int, log: Iterable[Iterable[Sequence[int]]]) -> Standing:
-    """Return where the points stand after all rounds of a log; all start on level 0."""
+    """Return the levels of the points after all rounds of a log; all start on level 0."""
     levels = np.zeros(points, np.int64)
     turns = np.full(points, np.iinfo(np.int64).max)
     for turn, (point, level) in enumerate(promotion for one_round in log for promotion in one_round):

@@ -1,4 +1,4 @@
-"""Decides which examples to evaluate next at which points, given what came back, and estimates the means.
+"""Decides which examples to evaluate next at which points, from the results so far, and estimates the means.
 
     rounds = Rounds(frame, reference, points, error)
     while requests := rounds.next():
@@ -72,7 +72,7 @@ class Rounds:
 
     @property
     def standing(self) -> Standing:
-        """Where the points stand by what has come back: level -1 as long as the first level has not."""
+        """The levels of the points by the results so far: -1 until the first level has come back."""
         reached = np.searchsorted(self.ladder.prefixes, [len(found) for found in self._found], side="right") - 1
         return replace(stand(len(self._found), self.log), levels=reached)
 

@@ -124,7 +124,7 @@ class _Beginning:
 
 
 def _go_on(learner: Learner, folder: Path, start: RunState) -> list[EpochRecord]:
-    """Put the learner where the run stands, and return the records up to there."""
+    """Restore the learner's state, and return the records of the epochs so far."""
     records = read_history(folder / HISTORY)[: start.epoch + 1]
     if [record.epoch for record in records] != list(range(start.epoch + 1)):
         raise UserError(folder / HISTORY, f"expected a row for each of the epochs 0 to {start.epoch}", remedy=AFRESH)

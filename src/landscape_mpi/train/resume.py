@@ -39,7 +39,7 @@ class RunState:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     def after(self, epoch: int, checkpoint: Path, tensors: Mapping[str, Tensor]) -> "RunState":
-        """Return where the run stands after another epoch."""
+        """Return the state after another epoch."""
         return replace(self, epoch=epoch, checkpoint=sha256(checkpoint), tensors=tensors)
 
 

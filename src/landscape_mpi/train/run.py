@@ -33,7 +33,7 @@ TRAINING = ("is training into it", "wait for its end, or name another train.outp
 
 @dataclass(frozen=True)
 class Lesson:
-    """A job to be trained: the learner at its initial weights, what identifies the run, and what to say of the data."""
+    """A job to be trained: the learner with initial weights, the fingerprints of its splits, and notes on the data."""
 
     job: JobFile[TrainJob]
     learner: Learner

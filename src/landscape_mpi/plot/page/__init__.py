@@ -1,1 +1,1 @@
-"""Writes one web page of some surfaces that needs no network: its data, its scripts and plotly."""
+"""Writes a web page of some surfaces, which needs no network: data, scripts and plotly are inside."""

@@ -28,18 +28,6 @@ def html(content: Mapping[str, Any]) -> str:
     Raises:
         UserError: plotly is not installed.
     """
-    plotly, script = _closed(_plotly()), _closed("".join(map(_part, _SCRIPTS)))
-    return Template(_part("page.html")).substitute(
-        policy=_POLICY.format(scripts=f"{_hash(plotly)} {_hash(script)}"),
-        style=_part("page.css"),
-        # ASCII without any `<`: nothing in it can end its element or begin another
-        data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
-        plotly=plotly,
-        script=script,
-    )
-
-
-def _plotly() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
@@ -48,7 +36,15 @@ def _plotly() -> str:
             "the package plotly is not installed",
             remedy="install it with: pip install 'plotly>=5' (it is the extra `html` of this package)",
         ) from None
-    return str(get_plotlyjs())
+    plotly, script = _closed(str(get_plotlyjs())), _closed("".join(map(_part, _SCRIPTS)))
+    return Template(_part("page.html")).substitute(
+        policy=_POLICY.format(scripts=f"{_hash(plotly)} {_hash(script)}"),
+        style=_part("page.css"),
+        # ASCII without any `<`: nothing in it can end its element or begin another
+        data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
+        plotly=plotly,
+        script=script,
+    )
 
 
 def _part(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Makes what a page shows out of surfaces and options, as plain values for JSON; numbers are base64 of their bytes."""
+"""Turns surfaces and options into the content of a page: plain values for JSON, arrays as base64 of their bytes."""
 
 import base64
 from collections.abc import Mapping, Sequence
