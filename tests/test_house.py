@@ -95,3 +95,19 @@ def test_the_commands_of_the_readme_exist():
         with pytest.raises(SystemExit) as stopped:
             parser.parse_args([command, "--help"])
         assert stopped.value.code == 0
+
+
+def test_each_walk_of_the_guide_takes_ten_files_at_most():
+    walks = re.findall(
+        r"\*\*Follow ([^*]+)\*\*:((?:\s(?:->\s)?`[\w./]+\.py`)+)", (CHECKOUT / "CONTRIBUTING.md").read_text()
+    )
+    assert [what for what, _ in walks] == [
+        "a job to its first point",
+        "a point to its cell in HDF5",
+        "a surface to its contour",
+    ]
+    for what, text in walks:
+        files = re.findall(r"`([\w./]+)`", text)
+        assert len(files) <= 10, what
+        for file in files:
+            assert (CHECKOUT / "src" / "landscape_mpi" / file).exists(), file
