@@ -99,7 +99,7 @@ def keep_memory() -> None:
     """Tell the C library (glibc) to keep freed memory for the next batch.
 
     It gives large blocks back to the system by default, and every batch then pays for fresh pages: a fifth of the
-    time of a ResNet-56. For good, and so for processes that do nothing else.
+    time of a ResNet-56. This cannot be undone, and is for processes that do nothing else.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -39,7 +39,7 @@ def describe(rows: Rows) -> str:
 
 
 def found(value: object) -> str:
-    """Return what a value is, in words: names, dtypes and shapes of tensors, however they are put together."""
+    """Return a value in words: names, dtypes and shapes of its tensors, also in nested lists and mappings."""
     if isinstance(value, Tensor):
         return describe(value).removeprefix("torch.")
     if isinstance(value, Mapping):

@@ -111,7 +111,7 @@ class _Recording:
 
 
 def lanes_of(device: torch.device) -> "list[CudaLane]":
-    """Return the lanes of a device; none on a CPU, where every core is busy as it is."""
+    """Return the lanes of a device; none on a CPU, where a rank keeps its core busy anyway."""
     return [CudaLane(device) for _ in range(LANES)] if device.type == "cuda" else []
 
 

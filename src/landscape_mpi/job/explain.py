@@ -112,7 +112,7 @@ def _explain_value(found: object, kinds: dict[Any, tuple[Meta, ...]], key: str) 
 
 
 def _limit(found: object, metas: dict[type, tuple[Meta, ...]]) -> str | None:
-    """Return which limit a value does not keep whose type is right."""
+    """Return in words the limit that a value of the right type exceeds; None where there is none."""
     bases = {bool: (), int: (int, float), float: (float,), str: (str,), list: (tuple,)}.get(type(found), ())
     for base in bases:
         for meta in metas.get(base, ()):
@@ -162,7 +162,7 @@ def _members(kind: Any) -> Iterator[tuple[Any, tuple[Meta, ...]]]:
 
 
 def _base(part: Any) -> type:
-    """Return as what a value of a type is read: a section as a mapping, an axis as a list."""
+    """Return the plain type that a value of a type is read from: dict for a section, tuple for an axis."""
     if _is_struct(part):
         return tuple if part.__struct_config__.array_like else dict
     return str if get_origin(part) is Literal else get_origin(part) or part

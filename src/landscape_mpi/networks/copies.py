@@ -66,7 +66,7 @@ def own_dtype(network: nn.Module) -> torch.dtype:
 
 
 def load(network: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Load parameters into a network by their names, as a state dict is loaded: what hangs on that is done too."""
+    """Load parameters into a network by their names, as a state dict, which runs its load hooks too."""
     state = network.state_dict()
     state.update({name: value for name, value in values.items() if name in state})
     network.load_state_dict(state, strict=False)

@@ -166,7 +166,7 @@ def _read(path: Path, key: str, mapped: bool) -> Content:
 
 
 def _read_torch(path: Path, mapped: bool) -> Content:
-    """Read a file of torch.save; where its pickle names more than torch takes for harmless, with stand-ins for it."""
+    """Read a file of torch.save; names in its pickle that torch does not allow are read as inert stand-ins."""
     _look_through(path)
     try:
         views = mapped and _is_stored(path)
@@ -186,7 +186,7 @@ def _read_torch(path: Path, mapped: bool) -> Content:
 
 
 def _look_through(path: Path) -> None:
-    """Refuse pickles that would end in a crash, whoever reads them; what is no pickle is for the readers to say.
+    """Refuse pickles that would crash any reader; what is no pickle at all is left to the readers.
 
     Raises:
         HostileError: there is one.
@@ -229,7 +229,7 @@ def _is_stored(path: Path) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return what torch found; its own message goes on to advise loading the file unsafely."""
+    """Return in words why torch does not read a file; torch's own message advises loading it unsafely."""
     if "TorchScript" in str(error):
         return "it is a program of TorchScript, of which state_dict() can be saved"
     if isinstance(error, HostileError):

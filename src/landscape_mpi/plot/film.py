@@ -138,7 +138,7 @@ def _title(field: Field, title: str, options: Options) -> str:
 
 
 def check_format(path: Path) -> None:
-    """Refuse a format whose program is missing.
+    """Refuse a format that needs a program which is not installed.
 
     Raises:
         UserError: it is an MP4 and there is no ffmpeg.

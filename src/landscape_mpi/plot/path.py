@@ -228,7 +228,7 @@ def _style(mark: Mark, colour: Any = "black") -> dict[str, Any]:
 
 
 def legend(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """Say above the axes what the marks of a path are, and whatever else is in the picture."""
+    """Draw a legend above the axes, for the marks of a path and other parts of the picture."""
     axes.legend(
         handles=handles,
         loc="lower center",
