@@ -156,8 +156,8 @@ def test_deep_networks_with_many_kinks_pass():
     """Within a step of 1e-6 of the parameters the gradient of this one jumps by far more than it changes."""
     torch.manual_seed(0)
     network = build_network("resnet20", {}, Path()).double()
-    images, classes = torch.randn(2, 3, 32, 32).double(), torch.tensor([1, 2])
-    assert not differs(dict(network.named_parameters()), lambda: cross_entropy(network(images), classes).sum())
+    examples, classes = torch.randn(2, 3, 32, 32).double(), torch.tensor([1, 2])
+    assert not differs(dict(network.named_parameters()), lambda: cross_entropy(network(examples), classes).sum())
 
 
 def sweep(network, **options):

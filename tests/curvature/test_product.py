@@ -11,7 +11,7 @@ from landscape_mpi.curvature import Hessian, differs, extremes, start_vector
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from support import tiny
 
-IMAGES = 24
+EXAMPLES = 24
 STEP = 1e-5
 
 
@@ -63,7 +63,7 @@ NETWORKS = {
 def made(name, dtype=torch.float64):
     torch.manual_seed(0)
     network = NETWORKS[name]().eval().to(dtype)
-    return network, torch.randn(IMAGES, 8, dtype=dtype), torch.arange(IMAGES) % 3
+    return network, torch.randn(EXAMPLES, 8, dtype=dtype), torch.arange(EXAMPLES) % 3
 
 
 def dense(network, inputs, targets, loss=cross_entropy):
@@ -80,9 +80,9 @@ def dense(network, inputs, targets, loss=cross_entropy):
         return torch.autograd.functional.hessian(mean, torch.cat([leaf.detach().flatten() for leaf in leaves]))
 
 
-def found(network, inputs, targets, batch=IMAGES, tolerance=1e-8, loss=cross_entropy):
+def found(network, inputs, targets, batch=EXAMPLES, tolerance=1e-8, loss=cross_entropy):
     hessian = Hessian(
-        list(network.parameters()), lambda images: loss(network(inputs[images]), targets[images]).double().sum()
+        list(network.parameters()), lambda examples: loss(network(inputs[examples]), targets[examples]).double().sum()
     )
     cuts = [slice(first, first + batch) for first in range(0, len(inputs), batch)]
     start = start_vector(hessian.size, torch.device("cpu"))
@@ -102,10 +102,10 @@ def test_the_ends_of_dense_hessians(name, dtype, within):
 def test_products_are_those_of_the_dense_hessian():
     network, inputs, targets = made("convolutions")
     hessian = Hessian(
-        list(network.parameters()), lambda images: cross_entropy(network(inputs[images]), targets[images]).sum()
+        list(network.parameters()), lambda examples: cross_entropy(network(inputs[examples]), targets[examples]).sum()
     )
     vector = torch.randn(hessian.size, dtype=torch.float64)
-    ours = hessian.times(vector, [slice(0, 10), slice(10, IMAGES)]) / IMAGES
+    ours = hessian.times(vector, [slice(0, 10), slice(10, EXAMPLES)]) / EXAMPLES
     torch.testing.assert_close(ours, dense(network, inputs, targets) @ vector, rtol=1e-9, atol=1e-12)
 
 
@@ -148,7 +148,7 @@ def saddle(outputs, targets):
 
 
 def test_a_loss_that_is_linear_in_the_parameters_has_no_curvature():
-    network, inputs, targets = nn.Linear(8, 3).double(), torch.randn(IMAGES, 8).double(), torch.zeros(IMAGES)
+    network, inputs, targets = nn.Linear(8, 3).double(), torch.randn(EXAMPLES, 8).double(), torch.zeros(EXAMPLES)
     ours = found(network, inputs, targets, loss=lambda outputs, _: outputs.sum(1))
     assert (ours.smallest, ours.largest, ours.residual, ours.converged) == (0, 0, 0, True)
 

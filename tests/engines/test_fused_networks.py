@@ -159,7 +159,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (Branching(), "its forward pass depends on the number of images or on their values"),
+        (Branching(), "its forward pass depends on the number of examples or on their values"),
         (nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)), "it has no convolution to fuse"),
     ],
     ids=["branching", "no convolution"],

@@ -232,7 +232,7 @@ def test_a_branch_on_the_number_of_images_is_taken_by_each_batch(first):
             "where tracing does not see",
         ),
         (lambda n, x: n.a(x).data.mul_(2), "takes hold of memory by data"),
-        (lambda n, x: torch.stack([n.a(x)[number] for number in range(x.shape[0])]), "number of images"),
+        (lambda n, x: torch.stack([n.a(x)[number] for number in range(x.shape[0])]), "number of examples"),
     ],
 )
 def test_what_no_graph_would_repeat_is_refused(way, why):

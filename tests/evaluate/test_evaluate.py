@@ -112,22 +112,22 @@ def test_a_convolutional_networks_losses_depend_on_no_batch_beyond_rounding(batc
 
 
 @given(st.integers(1, 500), st.integers(2, 90))
-def test_batches_cover_all_images_and_none_is_small(images, batch):
-    cuts = list(batches(images, batch))
-    assert [i for cut in cuts for i in range(images)[cut]] == list(range(images))
+def test_batches_cover_all_examples_and_none_is_small(examples, batch):
+    cuts = list(batches(examples, batch))
+    assert [i for cut in cuts for i in range(examples)[cut]] == list(range(examples))
     sizes = [cut.stop - cut.start for cut in cuts]
     assert all(size >= min(batch, FEWEST_ROWS) for size in sizes) or len(sizes) == 1
     assert all(size < batch + FEWEST_ROWS for size in sizes)
 
 
 @given(st.integers(1, 500), st.integers(2, 90), st.integers(1, 6))
-def test_what_is_cut_at_whole_batches_first_makes_the_same_batches(images, batch, of):
-    once = [(cut.start, cut.stop) for cut in batches(images, batch)]
-    coarse = batches(images, of * batch)
-    assert [(cut.start, cut.stop) for part in coarse for cut in parts(part, images, batch)] == once
+def test_what_is_cut_at_whole_batches_first_makes_the_same_batches(examples, batch, of):
+    once = [(cut.start, cut.stop) for cut in batches(examples, batch)]
+    coarse = batches(examples, of * batch)
+    assert [(cut.start, cut.stop) for part in coarse for cut in parts(part, examples, batch)] == once
 
 
-def test_images_in_any_order_give_what_they_give_in_theirs():
+def test_examples_in_any_order_give_what_they_give_in_theirs():
     torch.manual_seed(0)
     network, task = tiny.network().eval(), tiny_task()
     evaluator = EagerEvaluator(network, plane_of(network), task, 16)

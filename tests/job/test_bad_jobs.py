@@ -270,9 +270,9 @@ BAD = {
         keys(evaluate={"batchnorm": "recompute"}),
         "evaluate.batchnorm: found recompute, and the network has no batch norm",
     ),
-    "statistics of one image": (
+    "statistics of one example": (
         normed(data__options={"images": 1}, evaluate={"batchnorm": "recompute"}),
-        "evaluate.batchnorm: found recompute, and there is one training image",
+        "evaluate.batchnorm: found recompute, and there is one training example",
     ),
     "missing direction file": (keys(plane={"kind": "file", "path": "gone.h5"}), "plane.path: no file gone.h5"),
     "unwritable output": (keys(output__file="/proc/surface.h5"), "surface.h5 cannot be written, because /proc"),

@@ -24,7 +24,7 @@ def staircase(checkout, monkeypatch):
 
 @pytest.fixture
 def emulation(staircase, shared_data):
-    """N = 50,000 from real per-image losses."""
+    """N = 50,000 from real per-example losses."""
     if not (shared_data / LOSSES).is_file():
         pytest.skip(f"{LOSSES} is not here")
     return staircase.Emulation.load(shared_data / LOSSES)

@@ -12,7 +12,7 @@ def verdict(errors, bars=1.0, truth=10.0, target=0.2):
     return judge(truth + errors, np.full(len(errors), bars), np.full(len(errors), truth), target)
 
 
-def test_points_are_chosen_by_seed_among_those_not_on_all_images():
+def test_points_are_chosen_by_seed_among_those_not_on_all_examples():
     levels = np.arange(300) % 3
     chosen = points_to_audit(levels, 2, 32, seed=5)
     assert len(set(chosen)) == 32

@@ -59,7 +59,7 @@ def test_an_estimator_with_bars_half_as_wide_fails_its_audit(outcomes, monkeypat
 
 
 @pytest.mark.slow
-def test_an_order_that_puts_easy_images_first_fails_the_audit(outcomes, emulation):
+def test_an_order_that_puts_easy_examples_first_fails_the_audit(outcomes, emulation):
     """Easy at a point between the minimum and the edge: losses at theta* are a regressor, and would undo the harm."""
     hardness = np.repeat(emulation.losses[len(emulation.losses) // 2 + 4], emulation.copies)
 

@@ -15,13 +15,13 @@ from landscape_mpi.sums import exact_mean
 NEVER = np.iinfo(np.int64).max
 
 
-def made(seed, images, points=6, classes=3):
-    """Return losses at theta* [N], labels [N] and correlated per-image losses [points, N]."""
+def made(seed, examples, points=6, classes=3):
+    """Return losses at theta* [N], labels [N] and correlated per-example losses [points, N]."""
     draw = np.random.default_rng(seed)
-    labels = draw.integers(classes, size=images)
-    reference = draw.exponential(size=images) ** 2
+    labels = draw.integers(classes, size=examples)
+    reference = draw.exponential(size=examples) ** 2
     slopes = draw.normal(size=(points, 2, 1))
-    rest = draw.normal(size=(points, images)) * draw.random((points, 1))
+    rest = draw.normal(size=(points, examples)) * draw.random((points, 1))
     return reference, labels, 5 + slopes[:, 0] * labels + slopes[:, 1] * reference + rest
 
 
@@ -110,7 +110,7 @@ def test_bars_are_196_standard_errors_and_have_floors():
     np.testing.assert_allclose(ACCURACY.bars(means, np.array([4.0, 0.0]), used, 400), [3.92, 0.5])
 
 
-def test_on_all_images_means_are_exact_and_without_variance():
+def test_on_all_examples_means_are_exact_and_without_variance():
     reference, labels, values = made(0, 200)
     found = climb(ladder_of(reference, labels), reference, values, [2] * 6)
     np.testing.assert_array_equal(found.means, [exact_mean(row) for row in values])
@@ -163,8 +163,8 @@ def test_a_single_step_is_the_textbook_regression_estimate():
     np.testing.assert_allclose(found.variances, (100 / 96) ** 2 * (w**2 * (1 - pi)) @ e**2)
 
 
-def test_no_more_regressors_than_a_fifth_of_the_images():
-    """60 points without any error would explain 40 images to the last digit, and every bar would be 0."""
+def test_no_more_regressors_than_a_fifth_of_the_examples():
+    """60 points without any error would explain 40 examples to the last digit, and every bar would be 0."""
     reference, labels, _ = made(4, 400)
     values = np.random.default_rng(4).normal(size=(61, 400))
     found = climb(ladder_of(reference, labels, prefixes=(40,)), reference, values, [0, *[1] * 60])
@@ -214,7 +214,7 @@ def test_values_beyond_every_square_have_no_finite_bar():
 
 
 @pytest.mark.parametrize("labels", [None, np.zeros(300, int), np.arange(300)], ids=["none", "one", "one each"])
-def test_no_classes_one_class_and_a_class_for_every_image(labels):
+def test_no_classes_one_class_and_a_class_for_every_example(labels):
     reference, _, values = made(9, 300)
     found = climb(ladder_of(reference, labels), reference, values, [0, 0, 0, 1, 1, 2])
     off = np.abs(found.means - values.mean(axis=1))

@@ -10,7 +10,7 @@ from landscape_mpi.sampling.order import make_frame
 from landscape_mpi.sampling.plan import predicted_variances, promotions, relative_bars, stand, unlike
 
 ALIKE_LADDER = make_ladder(make_frame(np.ones(1600), None, 0), (100, 200, 400, 800, 1600))
-"""Images all of one size: pi = n / N."""
+"""Examples all of one size: pi = n / N."""
 
 
 def independent(points, scale=0.01):
@@ -50,7 +50,7 @@ def test_a_promoted_point_goes_up_one_level():
     assert promoted([1, 3], [0.9, 0.06]) == ((0, 2), (1, 4))
 
 
-def test_a_point_on_all_images_is_never_promoted():
+def test_a_point_on_all_examples_is_never_promoted():
     assert promoted([4, 4], [np.inf, 1.0]) == ()
 
 
@@ -76,7 +76,7 @@ def test_points_without_noise_are_like_nobody():
     assert unlike(np.arange(3), np.zeros((5, 3))) == [0, 1, 2]
 
 
-def test_a_prediction_knows_which_images_are_taken_for_certain():
+def test_a_prediction_knows_which_examples_are_taken_for_certain():
     reference = np.concatenate([np.full(10, 1e6), np.full(1590, 1e-6)])
     ladder = make_ladder(make_frame(reference, None, 0), (100, 200, 400, 1600))
     hard = ladder.frame.sizes[:100] > 1
@@ -89,7 +89,7 @@ def test_a_prediction_knows_which_images_are_taken_for_certain():
     assert predicted[2] == 0
 
 
-def test_what_came_with_the_regressors_alone_needs_all_images():
+def test_what_came_with_the_regressors_alone_needs_all_examples():
     assert predicted_variances(ALIKE_LADDER, 2.0, np.zeros(100)) == [2.0, 2.0, 2.0, 0.0]
 
 

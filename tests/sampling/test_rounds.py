@@ -12,16 +12,16 @@ from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling import Audit, Rounds, make_frame, relative_bars, run
 from landscape_mpi.sums import exact_mean, mean_and_error
 
-POINTS, IMAGES, ERROR = 30, 3000, 0.08
+POINTS, EXAMPLES, ERROR = 30, 3000, 0.08
 
 
-def losses(points=POINTS, images=IMAGES, seed=0):
-    """Return losses [points, N] from theta* (point 0) outwards: a few hard images near it, all of them far away."""
+def losses(points=POINTS, examples=EXAMPLES, seed=0):
+    """Return losses [points, N] from theta* (point 0) outwards: a few hard examples near it, all of them far away."""
     draw = np.random.default_rng(seed)
-    hard = draw.exponential(size=images) ** 3
+    hard = draw.exponential(size=examples) ** 3
     away = np.linspace(0, 1, points)[:, None]
-    rough = draw.exponential(size=(points, images)) ** 2
-    return (0.05 * hard + away * (1 + draw.random(images) + rough)).astype(np.float32)
+    rough = draw.exponential(size=(points, examples)) ** 2
+    return (0.05 * hard + away * (1 + draw.random(examples) + rough)).astype(np.float32)
 
 
 class Engine:
@@ -34,14 +34,14 @@ class Engine:
         labels = np.arange(values.shape[1]) % 10 if labels is None else labels
         self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log)
 
-    def __call__(self, point, images):
-        self.evaluated[point, images] += 1
-        others = {} if self.hits is None else {"acc": self.hits[point, images]}
-        return PerExample(self.values[point, images], others)
+    def __call__(self, point, examples):
+        self.evaluated[point, examples] += 1
+        others = {} if self.hits is None else {"acc": self.hits[point, examples]}
+        return PerExample(self.values[point, examples], others)
 
     def answer(self, request):
-        images = self.rounds.ladder.frame.order[request.start : request.stop]
-        self.rounds.take(request, self(request.point, images))
+        examples = self.rounds.ladder.frame.order[request.start : request.stop]
+        self.rounds.take(request, self(request.point, examples))
 
     def run(self):
         run(self.rounds, self)
@@ -53,9 +53,9 @@ def test_the_rounds_end_when_all_bars_hold_and_evaluate_nothing_twice():
     found = engine.rounds.estimates(LOSS)["loss"]
     assert (relative_bars(found.means, found.bars) <= ERROR).all()
     assert engine.evaluated.max() == 1
-    np.testing.assert_array_equal(engine.evaluated.sum(axis=1), found.images)
+    np.testing.assert_array_equal(engine.evaluated.sum(axis=1), found.examples)
     assert 0 < engine.rounds.used == engine.evaluated.mean() < 0.5
-    assert (found.images == 400).any()
+    assert (found.examples == 400).any()
     assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
 
 
@@ -78,7 +78,7 @@ def test_results_may_arrive_in_any_order():
         for index in draw.permutation(len(requests)):
             shuffled.answer(requests[index])
     assert straight.rounds.log == shuffled.rounds.log
-    for part in ("means", "bars", "images"):
+    for part in ("means", "bars", "examples"):
         one, other = (getattr(engine.rounds.estimates(LOSS)["loss"], part) for engine in (straight, shuffled))
         assert one.tobytes() == other.tobytes()
 
@@ -102,22 +102,22 @@ def test_an_earlier_log_is_obeyed_even_where_today_would_decide_otherwise():
     assert [(request.point, request.stop) for request in engine.rounds.next()] == [(5, 1600)]
 
 
-def test_on_all_images_means_are_those_of_the_full_sweep_bit_for_bit():
+def test_on_all_examples_means_are_those_of_the_full_sweep_bit_for_bit():
     values = losses()
     found = Engine(values, error=0.0).run().rounds.estimates(LOSS)["loss"]
-    np.testing.assert_array_equal(found.means, [float(sum(map(Fraction, row.tolist()))) / IMAGES for row in values])
+    np.testing.assert_array_equal(found.means, [float(sum(map(Fraction, row.tolist()))) / EXAMPLES for row in values])
     np.testing.assert_array_equal(found.bars, 0)
-    np.testing.assert_array_equal(found.images, IMAGES)
+    np.testing.assert_array_equal(found.examples, EXAMPLES)
 
 
 @pytest.mark.parametrize(
-    ("error", "images", "why"),
-    [(0.0, IMAGES, "asks for them"), (0.05, 399, "first level alone"), (0.0005, IMAGES, "too tight to pay")],
+    ("error", "examples", "why"),
+    [(0.0, EXAMPLES, "asks for them"), (0.05, 399, "first level alone"), (0.0005, EXAMPLES, "too tight to pay")],
 )
-def test_where_nothing_can_be_saved_everything_is_evaluated_at_once(error, images, why):
-    engine = Engine(losses(5, images), error=error)
+def test_where_nothing_can_be_saved_everything_is_evaluated_at_once(error, examples, why):
+    engine = Engine(losses(5, examples), error=error)
     assert why in engine.rounds.why_all
-    assert {(request.start, request.stop) for request in engine.rounds.next()} == {(0, images)}
+    assert {(request.start, request.stop) for request in engine.rounds.next()} == {(0, examples)}
 
 
 def test_when_three_quarters_are_used_the_rest_is_evaluated_too():
@@ -131,10 +131,10 @@ def test_when_three_quarters_are_used_the_rest_is_evaluated_too():
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf])
 def test_a_point_that_is_not_finite_goes_to_the_top_and_shows_it(spoilt):
     values = losses()
-    values[7] = np.where(np.arange(IMAGES) % 3 == 0, spoilt, values[7])
+    values[7] = np.where(np.arange(EXAMPLES) % 3 == 0, spoilt, values[7])
     engine = Engine(values).run()
     found = engine.rounds.estimates(LOSS)["loss"]
-    assert found.images[7] == IMAGES
+    assert found.examples[7] == EXAMPLES
     np.testing.assert_array_equal(found.means[7], spoilt)
     assert found.bars[7] == 0
     clean = np.delete(np.arange(POINTS), 7)
@@ -146,7 +146,7 @@ def test_losses_that_are_all_zero_are_believed_only_once_all_are_seen():
     values = losses()
     values[3] = 0
     found = Engine(values).run().rounds.estimates(LOSS)["loss"]
-    assert (found.means[3], found.bars[3], found.images[3]) == (0, 0, IMAGES)
+    assert (found.means[3], found.bars[3], found.examples[3]) == (0, 0, EXAMPLES)
 
 
 def test_zero_at_theta_too():
@@ -156,8 +156,8 @@ def test_zero_at_theta_too():
     assert (np.abs(found.means - values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
 
 
-@pytest.mark.parametrize("labels", [np.zeros(IMAGES, int), np.arange(IMAGES), np.arange(IMAGES) == 0])
-def test_one_class_a_thousand_and_one_with_a_single_image(labels):
+@pytest.mark.parametrize("labels", [np.zeros(EXAMPLES, int), np.arange(EXAMPLES), np.arange(EXAMPLES) == 0])
+def test_one_class_a_thousand_and_one_with_a_single_example(labels):
     engine = Engine(losses(), labels=labels).run()
     found = engine.rounds.estimates(LOSS)["loss"]
     assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
@@ -168,10 +168,10 @@ def test_accuracy_has_a_bar_of_its_own():
     engine = Engine(losses(), hits=True).run()
     found = engine.rounds.estimates(ACCURACY)["acc"]
     truth = 100 * engine.hits.mean(axis=1)
-    below = found.images < IMAGES
+    below = found.examples < EXAMPLES
     assert (np.abs(found.means - truth) <= 1.5 * found.bars + 1e-9).all()
-    assert (found.bars[below] >= 300 / found.images[below]).all()
-    np.testing.assert_array_equal(found.images, engine.rounds.estimates(LOSS)["loss"].images)
+    assert (found.bars[below] >= 300 / found.examples[below]).all()
+    np.testing.assert_array_equal(found.examples, engine.rounds.estimates(LOSS)["loss"].examples)
 
 
 def test_before_the_first_level_is_complete_some_points_have_estimates():
@@ -183,7 +183,7 @@ def test_before_the_first_level_is_complete_some_points_have_estimates():
         assert np.isfinite(found.bars[::2]).all()
         assert np.isnan(found.means[1::2]).all()
         assert np.isinf(found.bars[1::2]).all()
-        np.testing.assert_array_equal(found.images, [400, 0] * 15)
+        np.testing.assert_array_equal(found.examples, [400, 0] * 15)
 
 
 def test_a_lost_point_has_no_estimate_and_the_others_go_on():
@@ -193,7 +193,7 @@ def test_a_lost_point_has_no_estimate_and_the_others_go_on():
             (engine.rounds.lose if request.point == 11 else engine.answer)(request)
     found = engine.rounds.estimates(LOSS)["loss"]
     assert np.isnan(found.means[11])
-    assert found.images[11] == 0
+    assert found.examples[11] == 0
     assert (np.delete(relative_bars(found.means, found.bars), 11) <= ERROR).all()
 
 
@@ -213,13 +213,13 @@ def test_a_round_awaits_all_its_results_and_each_once():
         engine.rounds.estimates(ACCURACY)["acc"]
 
 
-def test_standard_errors_are_about_those_of_a_full_sweep_and_exact_on_all_images():
+def test_standard_errors_are_about_those_of_a_full_sweep_and_exact_on_all_examples():
     values = losses()
     values[7, 5] = np.inf
     engine = Engine(values, hits=True).run()
     loss, accuracy = engine.rounds.estimates(LOSS)["loss"], engine.rounds.estimates(ACCURACY)["acc"]
     full = np.array([mean_and_error(row.astype(float))[1] for row in values])
-    below = loss.images < IMAGES
+    below = loss.examples < EXAMPLES
     assert below.any()
     np.testing.assert_allclose(loss.errors[below], full[below], rtol=0.5)
     np.testing.assert_array_equal(loss.errors[~below], full[~below])
@@ -245,8 +245,8 @@ def audited(engine, count):
     """Audit a finished run."""
     audit = Audit(engine.rounds, count, seed=5)
     for request in audit.requests:
-        images = engine.rounds.ladder.frame.order[request.start : request.stop]
-        audit.take(request, engine(request.point, images))
+        examples = engine.rounds.ladder.frame.order[request.start : request.stop]
+        audit.take(request, engine(request.point, examples))
     return audit
 
 
@@ -263,7 +263,7 @@ def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_pla
         audit.estimates(ACCURACY)["acc"].means[points], 100 * engine.hits[points].mean(axis=1), rtol=1e-12
     )
     assert (found.bars[points] == 0).all()
-    assert (found.images[points] == IMAGES).all()
+    assert (found.examples[points] == EXAMPLES).all()
     others = np.setdiff1d(np.arange(POINTS), points)
     assert found.means[others].tobytes() == before.means[others].tobytes()
     assert audit.estimates(ACCURACY)["acc"].bars[others].tobytes() == accuracy.bars[others].tobytes()
@@ -272,7 +272,7 @@ def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_pla
     assert audit.verdict.passed
 
 
-def test_an_audit_of_points_on_all_images_has_nothing_to_ask():
+def test_an_audit_of_points_on_all_examples_has_nothing_to_ask():
     audit = audited(Engine(losses(5, 399)).run(), 8)
     assert audit.requests == ()
     assert (audit.verdict.points, audit.verdict.passed) == (0, True)

@@ -1,4 +1,4 @@
-"""Journals of per-image losses: nothing that was appended is lost, whatever happens to the last record."""
+"""Journals of per-example losses: nothing that was appended is lost, whatever happens to the last record."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ from support.launch import start
 IDENTITY, OTHER = b"i" * 32, b"o" * 32
 
 
-def evaluated(number, images=5, hits=True):
-    losses = np.linspace(number, number + 1, images) if images else np.empty(0)
+def evaluated(number, examples=5, hits=True):
+    losses = np.linspace(number, number + 1, examples) if examples else np.empty(0)
     others = {"acc": losses > number + 0.5} if hits else {}
     return Evaluated(number, number % 2, 7 * number, PerExample(losses, others))
 
@@ -155,10 +155,10 @@ def test_a_record_that_claims_more_than_there_is_ends_what_is_read(tmp_path, len
     same(list(read_journals(tmp_path, IDENTITY)), [evaluated(0)])
 
 
-@pytest.mark.parametrize("images", [2**64 - 1, 2**61, 6])
-def test_a_slice_that_claims_more_images_than_it_has_is_none(tmp_path, images):
+@pytest.mark.parametrize("examples", [2**64 - 1, 2**61, 6])
+def test_a_slice_that_claims_more_examples_than_it_has_is_none(tmp_path, examples):
     written(tmp_path, [evaluated(0)])
-    payload = struct.pack("<IHHQQ", 1, 0, 1, 0, images) + bytes(41)
+    payload = struct.pack("<IHHQQ", 1, 0, 1, 0, examples) + bytes(41)
     with Journal(tmp_path, 0, IDENTITY) as journal:
         journal.append(payload)
     same(list(read_journals(tmp_path, IDENTITY)), [evaluated(0)])

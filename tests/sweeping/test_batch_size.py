@@ -1,4 +1,4 @@
-"""How many images at a time: chosen from the memory of a device, and fewer where it runs out."""
+"""How many examples at a time: chosen from the memory of a device, and fewer where it runs out."""
 
 import h5py
 import numpy as np
@@ -16,7 +16,7 @@ memories = st.fixed_dictionaries(
         "free": st.integers(0, 200 * GB),
         "ranks": st.integers(1, 16),
         "weights": st.integers(0, 4 * GB),
-        "image": st.floats(0, GB) | st.just(float("inf")),
+        "example": st.floats(0, GB) | st.just(float("inf")),
     }
 )
 
@@ -27,24 +27,24 @@ def test_the_batch_is_a_power_of_two_that_fits_with_headroom(memory):
     assert SMALLEST <= batch <= LARGEST
     assert batch.bit_count() == 1
     if batch > SMALLEST:
-        needed = IN_FLIGHT * batch * memory["image"] + WEIGHT_COPIES * memory["weights"]
+        needed = IN_FLIGHT * batch * memory["example"] + WEIGHT_COPIES * memory["weights"]
         assert needed * memory["ranks"] <= SHARE * memory["free"] * (1 + 1e-9)
 
 
 @given(memories, st.integers(2, 8))
-def test_more_ranks_or_larger_images_take_no_larger_batch(memory, factor):
-    for name in ("ranks", "image"):
+def test_more_ranks_or_larger_examples_take_no_larger_batch(memory, factor):
+    for name in ("ranks", "example"):
         assert largest_batch(**memory | {name: memory[name] * factor}) <= largest_batch(**memory)
 
 
 @pytest.mark.parametrize(
     ("memory", "batch"),
     [
-        ({"free": 80 * GB, "ranks": 1, "weights": MB, "image": 300 * KB}, 4096),
-        ({"free": 8 * GB, "ranks": 1, "weights": 100 * MB, "image": MB}, 512),
-        ({"free": 8 * GB, "ranks": 4, "weights": MB, "image": MB}, 256),
-        ({"free": 8 * GB, "ranks": 1, "weights": GB, "image": MB}, 64),
-        ({"free": GB, "ranks": 1, "weights": 0, "image": float("inf")}, 64),
+        ({"free": 80 * GB, "ranks": 1, "weights": MB, "example": 300 * KB}, 4096),
+        ({"free": 8 * GB, "ranks": 1, "weights": 100 * MB, "example": MB}, 512),
+        ({"free": 8 * GB, "ranks": 4, "weights": MB, "example": MB}, 256),
+        ({"free": 8 * GB, "ranks": 1, "weights": GB, "example": MB}, 64),
+        ({"free": GB, "ranks": 1, "weights": 0, "example": float("inf")}, 64),
     ],
 )
 def test_what_it_is_on_some_devices(memory, batch):
@@ -57,14 +57,14 @@ def surface(path):
 
 
 @pytest.mark.slow
-def test_out_of_memory_takes_fewer_images_says_so_once_and_notes_it_at_the_points(tmp_path):
+def test_out_of_memory_takes_fewer_examples_says_so_once_and_notes_it_at_the_points(tmp_path):
     grid = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
     run = launch("sweep", tiny_job(tmp_path, loss="tiny:hungry", grid=grid))
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("evaluates 8 images at a time instead of 64, for want of memory.") == 1
+    assert run.stderr.count("evaluates 8 examples at a time instead of 64, for want of memory.") == 1
     found, attributes = surface(tmp_path / "surface.h5")
     assert attributes["batch"] == 64
-    assert set(found["error"].ravel()) == {b"8 images at a time instead of 64, for want of memory"}
+    assert set(found["error"].ravel()) == {b"8 examples at a time instead of 64, for want of memory"}
     assert set(found["status"].ravel()) == {1}
     launch("sweep", tiny_job(tmp_path, loss="tiny:hungry", grid=grid, output__file="wide.h5"), env={"TINY_ROOM": "99"})
     undisturbed, _ = surface(tmp_path / "wide.h5")
@@ -73,7 +73,7 @@ def test_out_of_memory_takes_fewer_images_says_so_once_and_notes_it_at_the_point
     assert set(undisturbed["error"].ravel()) == {b""}
 
 
-def test_where_not_even_two_images_fit_the_error_comes_through(tmp_path):
+def test_where_not_even_two_examples_fit_the_error_comes_through(tmp_path):
     run = launch("sweep", tiny_job(tmp_path, loss="tiny:hungry"), env={"TINY_ROOM": "1"})
     assert run.returncode == 1
     assert "OutOfMemoryError: CUDA out of memory" in run.stderr

@@ -161,7 +161,7 @@ def test_recomputed_statistics_are_those_of_update_bn(tmp_path):
         assert found["test_loss"][ix] == pytest.approx(loss(network, "test", 250), rel=1e-6)
 
 
-def test_recomputed_statistics_take_the_first_1000_training_images_though_they_are_not_evaluated(tmp_path):
+def test_recomputed_statistics_take_the_first_1000_training_examples_though_they_are_not_evaluated(tmp_path):
     data = {"build": "tiny:data", "options": {"images": 1200}, "splits": ["test"]}
     found = run(tiny_job(tmp_path, **LINE, data=data, evaluate=exactly("recompute")))
     assert "train_loss" not in found
@@ -208,7 +208,7 @@ def test_check_says_what_becomes_of_batch_norm(tmp_path):
     for policy, words in [
         ("keep", "running statistics of the checkpoint"),
         ("move", "running statistics move along with the parameters"),
-        ("recompute", "running statistics estimated at every point, from 40 training images"),
+        ("recompute", "running statistics estimated at every point, from 40 training examples"),
     ]:
         told = check(tiny_job(tmp_path, **LINE, evaluate={"batchnorm": policy}), "cpu")
         assert f"batch norm       {words}\n" in told

@@ -122,7 +122,7 @@ def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, m
     (tmp_path / "noise.py").write_text(NOISE)
     experiment = load_experiment(job, JobSource(job), "cpu", Solo())
     found = engine.choose_engine(Solo(), experiment, build_plane(Solo(), experiment, 0, None)[1], 8, None)
-    assert summarise(found.images, experiment.task.metrics) == found.centre
+    assert summarise(found.examples, experiment.task.metrics) == found.centre
 
 
 class Clock:

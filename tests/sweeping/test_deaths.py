@@ -42,7 +42,7 @@ def codes(ranks):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The results of the tiny job, on all images and on some."""
+    """The results of the tiny job, on all examples and on some."""
     found = {}
     for sampled in (False, True):
         folder = tmp_path_factory.mktemp("undisturbed")
@@ -53,15 +53,15 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.mpi
 @pytest.mark.slow
-@pytest.mark.parametrize(("way", "rank"), [("all images", 0), ("recovery, rank 0 writes", 1), ("some images", 1)])
+@pytest.mark.parametrize(("way", "rank"), [("all examples", 0), ("recovery, rank 0 writes", 1), ("some examples", 1)])
 def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_path, undisturbed, way, rank):
-    sampled, recovery = way == "some images", way.startswith("recovery")
+    sampled, recovery = way == "some examples", way.startswith("recovery")
     if recovery and not is_open_mpi(mpirun()):
         pytest.skip("Open MPI alone has --enable-recovery")
     job = tiny_job(tmp_path, **GRID, **(SAMPLED if sampled else {}))
-    surface, images = tmp_path / "surface.h5", tmp_path / "surface.h5.images"
+    surface, journals = tmp_path / "surface.h5", tmp_path / "surface.h5.images"
     run = begin(job, recovery=recovery, **({"LANDSCAPE_WRITER": "root"} if recovery else {}))
-    wait_for(lambda: done(surface) >= 3 or (images / "rank-00001.journal").exists() or run.poll() is not None)
+    wait_for(lambda: done(surface) >= 3 or (journals / "rank-00001.journal").exists() or run.poll() is not None)
     os.kill(process_of(run, rank), signal.SIGKILL)
     ended = finish(run, 60)
     assert ended.stderr.count("error: ") == 1

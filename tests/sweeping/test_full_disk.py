@@ -91,7 +91,7 @@ def test_journals_that_fill_the_disk_stop_a_sampled_sweep(tmp_path, disk, undist
     ballast.unlink()
     again = launch("sweep", job)
     assert again.returncode == 0, again.stderr
-    assert ("slices of images are there" in again.stderr) == bool(share)
+    assert ("slices of examples are there" in again.stderr) == bool(share)
     assert results(surface) == results(whole)
     # each slice once: nothing that the full disk took has been evaluated again
     assert sorted(slices(surface)) == sorted(slices(whole))

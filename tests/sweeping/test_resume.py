@@ -137,7 +137,7 @@ def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
     before = (folder / "plan.journal").read_bytes()
     run = launch("sweep", job)
     assert run.returncode == 2
-    assert "surface.h5.images: its plan is not one of this sweep's 35 points and [4000, 4000] images" in run.stderr
+    assert "surface.h5.images: its plan is not one of this sweep's 35 points and [4000, 4000] examples" in run.stderr
     assert (folder / "plan.journal").read_bytes() == before
 
 

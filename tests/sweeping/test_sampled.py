@@ -1,4 +1,4 @@
-"""Sweeps on some of the images, by the real command: honest bars, the same bits on any ranks, nothing lost."""
+"""Sweeps on some of the examples, by the real command: honest bars, the same bits on any ranks, nothing lost."""
 
 import datetime
 import re
@@ -23,12 +23,12 @@ SAMPLED = {
 
 
 def sampled_job(folder, **changes):
-    """Write a job of 45 points and 4,000 images, which takes two rounds and an audit."""
+    """Write a job of 45 points and 4,000 examples, which takes two rounds and an audit."""
     return tiny_job(folder, **{**SAMPLED, **changes})
 
 
 def slices(surface):
-    """Point, split and first image of each record that the ranks' journals hold."""
+    """Point, split and first example of each record that the ranks' journals hold."""
     folder = surface.with_name(surface.name + ".images")
     identity = journal_files(folder)[0].read_bytes()[len(JOURNAL.magic) :][:32]
     return [(slice_.point, slice_.split, slice_.start) for slice_ in read_journals(folder, identity)]
@@ -53,7 +53,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def every_image(tmp_path_factory):
+def every_example(tmp_path_factory):
     """The same job without sampling."""
     folder = tmp_path_factory.mktemp("every")
     run = launch("sweep", sampled_job(folder, sampling=None))
@@ -63,21 +63,21 @@ def every_image(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_errors_are_within_the_bars_that_are_within_the_target(undisturbed, every_image, split):
+def test_errors_are_within_the_bars_that_are_within_the_target(undisturbed, every_example, split):
     surface = undisturbed[0] / "surface.h5"
     for name, unit in ((f"{split}_loss", 1.0), (f"{split}_acc", 0.0)):
-        found, bars, truth = array(surface, name), array(surface, f"{name}_bar"), array(every_image, name)
-        images = array(surface, f"{split}_examples")
+        found, bars, truth = array(surface, name), array(surface, f"{name}_bar"), array(every_example, name)
+        examples = array(surface, f"{split}_examples")
         assert (np.abs(found - truth) <= bars + 1e-6 * truth).mean() > 0.9
         if unit:
             assert (bars <= 0.02 * found).all()
-        assert (bars[images == 4000] == 0).all()
-        assert (bars[images < 4000] > 0).all()
-        errors = array(surface, f"{name}_stderr"), array(every_image, f"{name}_stderr")
+        assert (bars[examples == 4000] == 0).all()
+        assert (bars[examples < 4000] > 0).all()
+        errors = array(surface, f"{name}_stderr"), array(every_example, f"{name}_stderr")
         np.testing.assert_allclose(*errors, rtol=0.35)
-        np.testing.assert_allclose(errors[0][images == 4000], errors[1][images == 4000], rtol=1e-5)
-    assert set(np.unique(images)) <= {800, 1600, 3200, 4000}
-    assert images.min() == 800
+        np.testing.assert_allclose(errors[0][examples == 4000], errors[1][examples == 4000], rtol=1e-5)
+    assert set(np.unique(examples)) <= {800, 1600, 3200, 4000}
+    assert examples.min() == 800
 
 
 def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
@@ -114,7 +114,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
     assert 0 < before < journals(undisturbed[0] / "surface.h5")
     again = launch("sweep", job, ranks=2)
     assert again.returncode == 0, again.stderr
-    assert "slices of images are there; 45 points to bars" in again.stderr
+    assert "slices of examples are there; 45 points to bars" in again.stderr
     assert results(surface) == results(undisturbed[0] / "surface.h5")
     # what was there has not been evaluated again: together the journals hold each slice once
     assert sorted(slices(surface)) == sorted(slices(undisturbed[0] / "surface.h5"))
@@ -148,7 +148,7 @@ def test_without_the_folder_it_says_so_and_evaluates_again(tmp_path, undisturbed
         file["complete"][()] = 0
     again = launch("sweep", job)
     assert again.returncode == 0
-    assert "surface.h5.images is missing, and with it what each image gave: it is evaluated again" in again.stderr
+    assert "surface.h5.images is missing, and with it what each example gave: it is evaluated again" in again.stderr
     assert results(surface) == results(undisturbed[0] / "surface.h5")
 
 
@@ -168,28 +168,28 @@ def test_a_bad_audit_is_an_honest_result_with_exit_code_3(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sampling", "images", "why"),
+    ("sampling", "examples", "why"),
     [
         ({"error": 0}, 4000, "error: 0 asks for them"),
         ({"error": 0.02}, 300, "there are 300 and the first level alone takes 800"),
         ({"error": 1.0e-4}, 2000, "too tight to pay"),
     ],
 )
-def test_where_nothing_can_be_saved_it_is_the_full_sweep_bit_for_bit(tmp_path, every_image, sampling, images, why):
-    small = {"grid": {"alpha": [-3, 3, 9], "beta": [-2, 2, 5]}, "data__options": {"images": images}}
+def test_where_nothing_can_be_saved_it_is_the_full_sweep_bit_for_bit(tmp_path, every_example, sampling, examples, why):
+    small = {"grid": {"alpha": [-3, 3, 9], "beta": [-2, 2, 5]}, "data__options": {"images": examples}}
     run = launch("sweep", sampled_job(tmp_path, **small, sampling=sampling))
     assert run.returncode == 0, run.stderr
     assert why in run.stderr
     found = results(tmp_path / "surface.h5")
-    if images != 4000:
+    if examples != 4000:
         launch("sweep", sampled_job(tmp_path, **small, sampling=None, output__file="full.h5"))
-    full = results(every_image if images == 4000 else tmp_path / "full.h5")
+    full = results(every_example if examples == 4000 else tmp_path / "full.h5")
     assert {name: found[name] for name in full} == full
     assert set(found) - set(full) == {
         *("train_loss_bar", "train_acc_bar", "train_examples", "test_loss_bar", "test_acc_bar", "test_examples")
     }
     assert (array(tmp_path / "surface.h5", "train_loss_bar") == 0).all()
-    assert (array(tmp_path / "surface.h5", "test_examples") == images).all()
+    assert (array(tmp_path / "surface.h5", "test_examples") == examples).all()
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_a_split_too_small_to_sample_is_used_whole_beside_one_that_is_not(tmp_pa
     job = sampled_job(tmp_path, data__build="tiny:uneven", data__options=None)
     run = launch("sweep", job)
     assert run.returncode == 0, run.stderr
-    assert "note: test: all images at every point: there are 300" in run.stderr
+    assert "note: test: all examples at every point: there are 300" in run.stderr
     assert (array(tmp_path / "surface.h5", "test_examples") == 300).all()
     assert array(tmp_path / "surface.h5", "train_examples").min() == 800
     launch(
@@ -255,6 +255,8 @@ def test_another_target_or_seed_is_another_experiment(tmp_path, undisturbed):
 def test_check_says_where_it_begins_and_what_it_may_cost(tmp_path):
     run = launch("check", sampled_job(tmp_path))
     assert run.returncode == 0, run.stderr
-    assert "bars of 0.02: at first 800 of 4,000 train, 800 of 4,000 test images a point; 6 points on all" in run.stdout
+    assert (
+        "bars of 0.02: at first 800 of 4,000 train, 800 of 4,000 test examples a point; 6 points on all" in run.stdout
+    )
     assert re.search(r"time +0:\d\d at the least, 0:\d\d at the most, on one rank", run.stdout)
     assert not (tmp_path / "surface.h5.images").exists()

@@ -20,16 +20,16 @@ from landscape_mpi.surface.journal import PLAN, ROUND, THETA
 from landscape_mpi.sweeping.sampled import climbs, frame_of
 from landscape_mpi.sweeping.sampled_state import SampledState, SplitState
 
-POINTS, IMAGES, IDENTITY = 9, 1500, b"i" * 32
+POINTS, EXAMPLES, IDENTITY = 9, 1500, b"i" * 32
 SAMPLING = Sampling(error=0.03, audit=2)
-LABELS = np.arange(IMAGES) % 10
+LABELS = np.arange(EXAMPLES) % 10
 
 
 def per_example(point, split):
-    """What each image gives at a point: lognormal losses, wider and wider from the first point on."""
+    """What each example gives at a point: lognormal losses, wider and wider from the first point on."""
     draw = np.random.default_rng([point, split])
-    losses = np.exp(draw.normal(0.1 * point, 0.2 + 0.15 * point, IMAGES))
-    return PerExample(losses, {"acc": draw.random(IMAGES) < 0.7})
+    losses = np.exp(draw.normal(0.1 * point, 0.2 + 0.15 * point, EXAMPLES))
+    return PerExample(losses, {"acc": draw.random(EXAMPLES) < 0.7})
 
 
 def origins():

@@ -1,4 +1,4 @@
-"""Learning: the updates of the textbook, every image once an epoch, the learning rates of the paper."""
+"""Learning: the updates of the textbook, every example once an epoch, the learning rates of the paper."""
 
 import math
 from itertools import chain
@@ -44,7 +44,7 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(tmp_path):
     torch.testing.assert_close(network.weight.detach(), start - 0.001 * gradient.sign(), rtol=1e-6, atol=1e-9)
 
 
-def test_every_image_is_seen_once_an_epoch_and_in_another_order(tmp_path):
+def test_every_example_is_seen_once_an_epoch_and_in_another_order(tmp_path):
     seen = []
 
     def loss(outputs, targets):
@@ -61,9 +61,9 @@ def test_every_image_is_seen_once_an_epoch_and_in_another_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("images_", "batch", "sizes"), [(17, 8, [8, 8]), (18, 8, [8, 8, 2]), (1, 8, [1]), (2, 1, [1, 1])]
+    ("examples_", "batch", "sizes"), [(17, 8, [8, 8]), (18, 8, [8, 8, 2]), (1, 8, [1]), (2, 1, [1, 1])]
 )
-def test_a_remainder_of_one_sits_the_epoch_out(tmp_path, images_, batch, sizes):
+def test_a_remainder_of_one_sits_the_epoch_out(tmp_path, examples_, batch, sizes):
     seen = []
 
     def loss(outputs, targets):
@@ -71,7 +71,7 @@ def test_a_remainder_of_one_sits_the_epoch_out(tmp_path, images_, batch, sizes):
             seen.append(len(targets))
         return squares(outputs, targets)
 
-    split = Split("train", torch.ones(images_, 1), torch.ones(images_, 1))
+    split = Split("train", torch.ones(examples_, 1), torch.ones(examples_, 1))
     run(tmp_path, nn.Linear(1, 1), split, loss=loss, epochs=1, batch=batch)
     assert seen == sizes
 

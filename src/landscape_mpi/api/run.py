@@ -122,7 +122,7 @@ def _place(world: World, call: Call) -> Iterator[Path]:
     """Yield the path of the surface file: the output, else one in a temporary folder that rank 0 makes and removes.
 
     Raises:
-        UserError: every node needs the folder, for what each image gave.
+        UserError: every node needs the folder, for what each example gave.
     """
     if call.output is not None:
         yield absolute(call.output, Path())

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 SummedLoss = Callable[[slice], Tensor]
-"""Consecutive images -> the sum of their losses, a scalar that depends on the parameters."""
+"""Consecutive examples -> the sum of their losses, a scalar that depends on the parameters."""
 
 
 @contextmanager
@@ -58,13 +58,13 @@ class Hessian:
         return sum(parameter.numel() for parameter in self.parameters)
 
     def times(self, vector: Tensor, batches: Iterable[slice]) -> Tensor:
-        """Return H v, float64 [n], of the SUM over all images of some batches, added in their order in float64.
+        """Return H v, float64 [n], of the SUM over all examples of some batches, added in their order in float64.
 
         Each batch by two passes backwards (Pearlmutter, Neural Computation 6, 1994), in the parameters' own dtype.
 
         Args:
             vector: v, float64 [n], on the parameters' device.
-            batches: which images go through the network at once.
+            batches: which examples go through the network at once.
         """
         cuts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
         parts = [cut.view(p.shape).to(p.dtype) for cut, p in zip(cuts, self.parameters, strict=True)]

@@ -47,7 +47,7 @@ class PlainLayer(DirectLayer):
 class ContiguousLayer(DirectLayer):
     """Any convolution, of tensors that lie contiguous.
 
-    For one input channel oneDNN (of PyTorch 2.13) computes some strided convolutions of three or five images and more
+    For one input channel oneDNN (of PyTorch 2.13) computes some strided convolutions of three or five examples and more
     wrongly where the strides of the weights or the input are those of channels last.
     """
 

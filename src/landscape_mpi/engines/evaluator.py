@@ -16,7 +16,7 @@ from landscape_mpi.evaluate import (
     ONE_LANE,
     Batch,
     EagerEvaluator,
-    Images,
+    Examples,
     Lanes,
     Network,
     Point,
@@ -27,7 +27,7 @@ from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.plane import Plane
 
 SAMPLES = (2, 16)
-"""Images that a network is traced with, and that it is compared on."""
+"""Examples that a network is traced with, and that it is compared on."""
 
 
 class FusedEvaluator:
@@ -55,7 +55,7 @@ class FusedEvaluator:
         self._asked = batch
         self._replay: Replay | None = None
         if lanes:
-            largest = max(task.splits, key=self.count)  # as many images as most batches will have
+            largest = max(task.splits, key=self.count)  # as many examples as most batches will have
             with torch.inference_mode():
                 sample = self._inputs(largest, batch)
                 self._replay = Replay(partial(task.forward, self._forward), lanes, sample)
@@ -65,25 +65,25 @@ class FusedEvaluator:
         """The point of theta*."""
         return self._plane.centre
 
-    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
-        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane.
+    def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane.
 
-        Images whose loss is not finite are evaluated by the plain network, and what that gives counts: folded weights
+        Examples whose loss is not finite are evaluated by the plain network, and what that gives counts: folded weights
         and Winograd's sums pass the largest float32 elsewhere, and then it is NaN in one and inf in the other.
         """
         with torch.inference_mode():
             self._fused.plane.move(*point)
         self._at = point
-        found = self._batch.attempt(lambda batch: self._evaluate(split, images, batch))
+        found = self._batch.attempt(lambda batch: self._evaluate(split, examples, batch))
         wild = ~np.isfinite(found.losses)
-        return self._tamed(found, wild, point, split, images) if wild.any() else found
+        return self._tamed(found, wild, point, split, examples) if wild.any() else found
 
     def _tamed(
-        self, found: PerExample, wild: NDArray[np.bool_], point: Point, split: str, images: Images
+        self, found: PerExample, wild: NDArray[np.bool_], point: Point, split: str, examples: Examples
     ) -> PerExample:
-        """Return the results, those of the wild images by the plain network, which takes the batches they are in."""
+        """Return the results, those of the wild examples by the plain network, which takes the batches they are in."""
         losses, others, start = found.losses.copy(), {name: one.copy() for name, one in found.others.items()}, 0
-        for part in parts(images, self.count(split), self._asked):
+        for part in parts(examples, self.count(split), self._asked):
             stop = start + (part.stop - part.start if isinstance(part, slice) else len(part))
             which = wild[start:stop]
             if which.any():
@@ -108,7 +108,7 @@ class FusedEvaluator:
             return self._eager().network_at(self._at)(inputs)
 
     def count(self, split: str) -> int:
-        """Return the number of images of a split."""
+        """Return the number of examples of a split."""
         return len(self._task.splits[split])
 
     @property
@@ -118,8 +118,8 @@ class FusedEvaluator:
 
     @property
     def batch(self) -> int:
-        """Return the number of images at a time."""
-        return self._batch.images
+        """Return the number of examples at a time."""
+        return self._batch.examples
 
     @property
     def description(self) -> str:
@@ -135,12 +135,12 @@ class FusedEvaluator:
         """Return nothing: what does not change from point to point cannot go wrong at one."""
         return ""
 
-    def _evaluate(self, split: str, images: Images, batch: int) -> PerExample:
+    def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:
         if batch < self._asked:
             self._replay = None  # recorded for batches that do not fit, and its memory is wanted
         network: Network = self._replay or self._forward
         lanes: Lanes = self._replay or ONE_LANE
-        return self._task.evaluate(network, split, images, batch, lanes)
+        return self._task.evaluate(network, split, examples, batch, lanes)
 
     def _inputs(self, split: str, count: int) -> Tensor:
         """Return the first inputs of a split.

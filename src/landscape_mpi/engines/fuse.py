@@ -23,7 +23,7 @@ READERS = frozenset({"as_strided", "as_strided_", "stride", "is_contiguous", "st
 """Functions and methods that tell a forward pass how a tensor lies in memory."""
 LARGEST_ERROR = 1e-2
 """Relative to the largest value: outputs that differ by more are not explained by rounding."""
-IMAGES = 16
+EXAMPLES = 16
 """That a layer is tried on: libraries were seen to go wrong from three or from five on."""
 
 Lookup = Callable[[Tensor], Polynomial]
@@ -232,7 +232,7 @@ def _differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Seq
             try:
                 ours = fused(sample.clone())
             except OtherBranchError as error:
-                return f"its forward pass depends on the number of images or on their values: {error}"
+                return f"its forward pass depends on the number of examples or on their values: {error}"
             except Exception as error:  # whatever an operation has against tensors that lie channels last
                 return f"fused it fails ({type(error).__name__}: {error})"
         if isinstance(plain, Tensor) and not _close(ours, plain):
@@ -241,7 +241,7 @@ def _differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Seq
 
 
 def _close(ours: object, plain: Tensor) -> bool:
-    """Whether two outputs are close where both are finite; images that are not are evaluated plainly anyway."""
+    """Whether two outputs are close where both are finite; examples that are not are evaluated plainly anyway."""
     if not isinstance(ours, Tensor) or ours.shape != plain.shape:
         return False
     tame = plain.isfinite() & ours.isfinite()
@@ -252,7 +252,7 @@ def _close(ours: object, plain: Tensor) -> bool:
 def is_sound(kind: type[Layer], shape: Shape, size: tuple[int, ...]) -> bool:
     """Whether a layer of a kind computes such a convolution: libraries have wrong ones for some shapes."""
     generator = torch.Generator().manual_seed(0)
-    sizes = (IMAGES, *size[1:]), (shape.channels, shape.channels_in // shape.groups, *shape.kernel), (shape.channels,)
+    sizes = (EXAMPLES, *size[1:]), (shape.channels, shape.channels_in // shape.groups, *shape.kernel), (shape.channels,)
     x, weight, bias = (torch.randn(one, generator=generator, dtype=shape.dtype).to(shape.device) for one in sizes)
     transformed = kind.transform(Polynomial.constant(weight)).coefficients[CONSTANT].to(shape.dtype).contiguous()
     layer = kind.build(shape, transformed, bias)

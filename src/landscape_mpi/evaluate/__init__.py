@@ -1,6 +1,6 @@
 """Evaluates a network at points of a plane: losses, other metrics and the running statistics of batch norm."""
 
-from landscape_mpi.evaluate.batches import Batch, Images, batches, parts
+from landscape_mpi.evaluate.batches import Batch, Examples, batches, parts
 from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
@@ -27,7 +27,7 @@ __all__ = [
     "Batch",
     "EagerEvaluator",
     "Evaluator",
-    "Images",
+    "Examples",
     "Lanes",
     "Loss",
     "Names",

@@ -1,4 +1,4 @@
-"""Running statistics of batch norm: which buffers they are, and their estimate from images; knows no plane, no data."""
+"""Running statistics of batch norm: which buffers they are, and their estimate from examples."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-IMAGES, BATCH = 1000, 100
-"""Training images from which statistics are estimated anew, and how many go through the network at once.
+EXAMPLES, BATCH = 1000, 100
+"""Training examples from which statistics are estimated anew, and how many go through the network at once.
 
 An average over batches depends on how they are cut, so that this is no choice of a job or of a machine.
 """

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from landscape_mpi.data.split import count
-from landscape_mpi.evaluate.batches import Batch, Images
+from landscape_mpi.evaluate.batches import Batch, Examples
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point, Task, fast_copy
 from landscape_mpi.metrics.examples import PerExample
@@ -22,7 +22,7 @@ class EagerEvaluator:
             network: in eval mode; with `afresh` in train mode.
             plane: of its parameters.
             task: what is evaluated.
-            batch: images at a time.
+            batch: examples at a time.
             afresh: whether each point gets a copy of its own, which is put into eval mode there: for networks that
                 compute something from their weights once. Else the parameters of one copy are set to each point's.
         """
@@ -34,10 +34,10 @@ class EagerEvaluator:
         self._at: Point | None = None
         self._held = 0
 
-    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
-        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane."""
+    def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane."""
         self._move(point)
-        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, images, batch))
+        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, examples, batch))
 
     def network_at(self, point: Point) -> nn.Module:
         """Return the network at a point of the plane, in eval mode; it stays this evaluator's own."""
@@ -50,7 +50,7 @@ class EagerEvaluator:
         return self._plane.centre
 
     def count(self, split: str) -> int:
-        """Return the number of images of a split."""
+        """Return the number of examples of a split."""
         return len(self._task.splits[split])
 
     @property
@@ -61,8 +61,8 @@ class EagerEvaluator:
 
     @property
     def batch(self) -> int:
-        """Return the number of images at a time."""
-        return self._batch.images
+        """Return the number of examples at a time."""
+        return self._batch.examples
 
     @property
     def description(self) -> str:
@@ -71,8 +71,10 @@ class EagerEvaluator:
         along = self._plane.statistics.theta if self._plane.statistics else ()
         what = "running statistics" if all(".running_" in f".{name}" for name in along) else "buffers"
         moved = f", {what} moved along" if along else ""
-        images = self._task.calibration
-        estimated = "" if images is None else f", running statistics from {count(images):,} training images a point"
+        examples = self._task.calibration
+        estimated = (
+            "" if examples is None else f", running statistics from {count(examples):,} training examples a point"
+        )
         return f"the network's own forward pass{afresh}{moved}{estimated}"
 
     @property

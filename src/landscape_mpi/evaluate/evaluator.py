@@ -13,7 +13,7 @@ from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
-from landscape_mpi.evaluate.batches import Images, batches, parts, rows
+from landscape_mpi.evaluate.batches import Examples, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours, weights
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.base import Metric
@@ -42,11 +42,11 @@ def place(point: Point) -> str:
 class Evaluator(Protocol):
     """What the sweep asks for; every engine offers just this."""
 
-    def per_example(self, point: Point, split: str, images: Images) -> PerExample:
-        """Return the losses, and what other metrics say, of some of a split's images at a point of the plane."""
+    def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
+        """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane."""
 
     def count(self, split: str) -> int:
-        """Return the number of images of a split."""
+        """Return the number of examples of a split."""
 
     @property
     def centre(self) -> Point:
@@ -58,7 +58,7 @@ class Evaluator(Protocol):
 
     @property
     def batch(self) -> int:
-        """Images at a time: fewer than were asked for once the memory has run out."""
+        """Examples at a time: fewer than were asked for once the memory has run out."""
 
     @property
     def description(self) -> str:
@@ -98,7 +98,7 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 """Torch's modes by their cost; networks and losses that take gradients themselves need these enabled."""
 ONE_LANE = OneLane()
 PASSED_ON = (torch.OutOfMemoryError,)
-"""What the user's own code may raise for want of memory, for which there is a remedy: fewer images at a time."""
+"""What the user's own code may raise for want of memory, for which there is a remedy: fewer examples at a time."""
 UINT8 = (
     "; nothing scales these uint8 inputs: ",
     Either(
@@ -139,15 +139,17 @@ class Task:
     gradients: str = "inference"
     metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
 
-    def evaluate(self, network: Network, split: str, images: Images, batch: int, lanes: Lanes = ONE_LANE) -> PerExample:
-        """Evaluate a network (eval mode, on the task's device and in its dtype) on some images of a split.
+    def evaluate(
+        self, network: Network, split: str, examples: Examples, batch: int, lanes: Lanes = ONE_LANE
+    ) -> PerExample:
+        """Evaluate a network (eval mode, on the task's device and in its dtype) on some examples of a split.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
         losses, others = [], []
         with self.mode():
-            for number, part in enumerate(parts(images, len(self.splits[split]), batch)):
+            for number, part in enumerate(parts(examples, len(self.splits[split]), batch)):
                 self.pause()
                 with lanes.lane(number):
                     made = self._batch(network, split, part)
@@ -159,14 +161,14 @@ class Task:
             fetched = {name: torch.cat([one[name] for one in others]).cpu().numpy() for name in names}
             return PerExample(torch.cat(losses).cpu().numpy(), fetched)
 
-    def losses_of(self, network: Network, split: str, images: Images) -> Tensor:
-        """Return the loss of each of some images of a split, float64 [n] on the device; gradients flow through it.
+    def losses_of(self, network: Network, split: str, examples: Examples) -> Tensor:
+        """Return the loss of each of some examples of a split, float64 [n] on the device; gradients flow through it.
 
         Raises:
             UserError: the loss does not return one value per example.
         """
-        outputs, targets = self.outputs_of(network, split, images)
-        return self._weighted(self.losses(outputs, targets, split), split, images)
+        outputs, targets = self.outputs_of(network, split, examples)
+        return self._weighted(self.losses(outputs, targets, split), split, examples)
 
     def forward(self, network: Network, inputs: Rows) -> Any:
         """Return the outputs of a network; in the task's dtype where autocast takes them down."""
@@ -177,12 +179,12 @@ class Task:
             outputs = call(network, inputs)
         return outputs.to(self.dtype) if isinstance(outputs, Tensor) else outputs
 
-    def inputs(self, split: str, images: Images) -> Rows:
-        """Return images of a split as the network gets them: on the device, normalised, floating point in the dtype."""
-        return self._some(self.splits[split].inputs, images)
+    def inputs(self, split: str, examples: Examples) -> Rows:
+        """Return examples of a split as the network gets them: on the device, normalised, floats in the dtype."""
+        return self._some(self.splits[split].inputs, examples)
 
     def calibrate(self, network: nn.Module) -> None:
-        """Estimate the running statistics of a network's batch norm from the images that there are for it, if any."""
+        """Estimate the running statistics of a network's batch norm from the examples that there are for it, if any."""
         if self.calibration is None:
             return
         with batchnorm.estimating(network), self.mode() if self.gradients == "enabled" else nullcontext():
@@ -191,7 +193,7 @@ class Task:
                 self.outputs(network, self._some(self.calibration, part), "train")
 
     def calibrated(self, network: nn.Module) -> nn.Module:
-        """Return the network, or a copy with the statistics that the task's images give at its parameters."""
+        """Return the network, or a copy with the statistics that the task's examples give at its parameters."""
         if self.calibration is None:
             return network
         # laid out as at every point: what estimates round differently adds up with depth
@@ -199,8 +201,8 @@ class Task:
         self.calibrate(network)
         return network
 
-    def _some(self, inputs: Rows, images: Images) -> Rows:
-        return each(inputs, lambda tensor: self._prepared(rows(tensor, images)))
+    def _some(self, inputs: Rows, examples: Examples) -> Rows:
+        return each(inputs, lambda tensor: self._prepared(rows(tensor, examples)))
 
     def _prepared(self, inputs: Tensor) -> Tensor:
         inputs = inputs.to(self.device)
@@ -258,22 +260,22 @@ class Task:
         with torch.inference_mode(False):  # gradients may flow through it
             return {name: weights(split, self.loss) for name, split in self.splits.items()}
 
-    def outputs_of(self, network: Network, split: str, images: Images) -> tuple[Any, Rows]:
-        """Return the outputs of a network for some images of a split, and their targets, a copy for the loss to use."""
-        targets = each(self.splits[split].targets, lambda tensor: rows(tensor, images).to(self.device, copy=True))
-        return self.outputs(network, self.inputs(split, images), split), targets
+    def outputs_of(self, network: Network, split: str, examples: Examples) -> tuple[Any, Rows]:
+        """Return a network's outputs for some examples of a split, and their targets, a copy for the loss to use."""
+        targets = each(self.splits[split].targets, lambda tensor: rows(tensor, examples).to(self.device, copy=True))
+        return self.outputs(network, self.inputs(split, examples), split), targets
 
-    def _weighted(self, losses: Tensor, split: str, images: Images) -> Tensor:
+    def _weighted(self, losses: Tensor, split: str, examples: Examples) -> Tensor:
         """Return losses float64 [n] in units of what the examples count."""
         weight = self.weights[split]
-        return losses.double() if weight is None else losses.double() * rows(weight, images)
+        return losses.double() if weight is None else losses.double() * rows(weight, examples)
 
-    def _batch(self, network: Network, split: str, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
+    def _batch(self, network: Network, split: str, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
         """Return losses float64 [n] and what other metrics say [n], on the device, where it may still be on its way."""
-        outputs, targets = self.outputs_of(network, split, images)
+        outputs, targets = self.outputs_of(network, split, examples)
         if ours(self.loss) and isinstance(outputs, Tensor):
             outputs = outputs.detach()  # no loss of ours takes gradients
-        losses = self._weighted(self.losses(outputs, targets, split), split, images)
+        losses = self._weighted(self.losses(outputs, targets, split), split, examples)
         return losses.detach(), self.others(outputs, targets)  # detached, a graph is gone before the next batch
 
     def others(self, outputs: Any, targets: Rows) -> dict[str, Tensor]:

@@ -21,10 +21,10 @@ WORDS = {
     "no_grad": "differs in torch's inference mode, or raises in it: evaluated under no_grad",
     "enabled": "takes gradients itself: evaluated with gradients enabled, which takes more memory",
 }
-IMAGES = 16
-"""Images of the first split that two layouts are compared on."""
+EXAMPLES = 16
+"""Examples of the first split that two layouts are compared on."""
 ROUNDING = 1e-3
-"""Largest error of an image's loss between layouts of one network, relative to the larger of the loss and 1."""
+"""Largest error of an example's loss between layouts of one network, relative to the larger of the loss and 1."""
 READERS = frozenset({"as_strided", "as_strided_", "stride", "data_ptr", "storage", "untyped_storage"})
 """Operations whose result depends on how a tensor lies in memory."""
 PERHAPS_VIEWS = frozenset({"flatten", "reshape", "reshape_as", "ravel", "contiguous"})
@@ -47,7 +47,7 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
         tried = replace(task, gradients=mode)
         try:
             found[mode] = Batch(min(batch, FIRST)).attempt(
-                lambda images, tried=tried: _losses(tried, network, split, images, accuracy)  # type: ignore[misc]
+                lambda examples, tried=tried: _losses(tried, network, split, examples, accuracy)  # type: ignore[misc]
             )
         except UserError as error:
             if not error.details:  # no mode changes that
@@ -69,9 +69,9 @@ def mode_note(task: Task) -> str:
     return "" if task.gradients == "inference" else f"the network or its loss {WORDS[task.gradients]}."
 
 
-def _losses(task: Task, network: nn.Module, split: str, images: int, accuracy: bool) -> Tensor:
+def _losses(task: Task, network: nn.Module, split: str, examples: int, accuracy: bool) -> Tensor:
     """Return the losses of the first examples of a split, and see that every split fits what came out."""
-    some = slice(0, min(images, len(task.splits[split])))
+    some = slice(0, min(examples, len(task.splits[split])))
     with task.mode():
         outputs, targets = task.outputs_of(duplicate(network), split, some)
         for one in task.splits.values():
@@ -81,15 +81,15 @@ def _losses(task: Task, network: nn.Module, split: str, images: int, accuracy: b
 
 def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
     """Return channels last where a network in eval mode gives the same losses so, and never depends on a layout."""
-    split, images = next(iter(task.splits)), slice(0, IMAGES)
+    split, examples = next(iter(task.splits)), slice(0, EXAMPLES)
     task = replace(task, metrics=())
     plain = duplicate(network)  # out of the watch's sight: copying looks at where tensors lie
     with _Watch() as watch:
-        expected = task.evaluate(plain, split, images, IMAGES).losses
+        expected = task.evaluate(plain, split, examples, EXAMPLES).losses
     if watch.depends:
         return torch.contiguous_format
     try:
-        found = task.evaluate(fast_copy(network, torch.channels_last), split, images, IMAGES).losses
+        found = task.evaluate(fast_copy(network, torch.channels_last), split, examples, EXAMPLES).losses
     except Exception:  # whatever the user's forward pass has against tensors that lie so
         return torch.contiguous_format
     wild = ~np.isfinite(expected)

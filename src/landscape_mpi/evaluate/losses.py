@@ -26,7 +26,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED)
     """Return -log softmax(outputs)[target] in nats, [n], for logits [n, k, ...] and classes [n, ...].
 
     Of several places an example it is the mean over those whose target is not `ignore_index`; 0 where there is none.
-    Without a gradient to take it is float64: float32 rounds the loss of an image that the network is sure of to
+    Without a gradient to take it is float64: float32 rounds the loss of an example that the network is sure of to
     multiples of 1.2e-7, which moves a mean of 3e-4 by 6e-5 of it.
     """
     if not outputs.requires_grad:

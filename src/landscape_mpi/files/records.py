@@ -136,5 +136,5 @@ def _other(path: Path) -> UserError:
         path,
         "holds the losses of another sweep than the surface beside it",
         expected="those of the same job",
-        remedy=f"Move the folder {path.parent} away: the sweep then evaluates its images again",
+        remedy=f"Move the folder {path.parent} away: the sweep then evaluates its examples again",
     )

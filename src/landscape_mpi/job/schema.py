@@ -188,7 +188,7 @@ class ChannelNormalisation(Values, frozen=True, kw_only=True):
 
 
 class Data(Values, frozen=True, kw_only=True):
-    """The data set, the splits to evaluate and how many of their first images.
+    """The data set, the splits to evaluate and how many of their first examples.
 
     Attributes:
         build: `cifar10`, `shapes10` (made on the spot, needs no download), or `package.module:callable`, called as
@@ -198,8 +198,8 @@ class Data(Values, frozen=True, kw_only=True):
         normalize: as in training, for images scaled to [0, 1]; none stands for the data set's own; a callable's inputs
             are left as they are
         splits: each is evaluated at every point
-        limit: the first n images of each split; `train` learns from no more than these either
-        order: a seed; the images are taken in a random order of it before `limit`, for sets that are sorted by class;
+        limit: the first n examples of each split; `train` learns from no more than these either
+        order: a seed; the examples are taken in a random order of it before `limit`, for sets that are sorted by class;
             none leaves them as they are
     """
 
@@ -274,7 +274,7 @@ class Evaluate(Values, frozen=True, kw_only=True):
     statistics stay those of the checkpoint, move along with the parameters, or are estimated anew at every point.
 
     Attributes:
-        batch: images at a time; `auto` is 64 on a CPU, and on a CUDA device as many as fit, 64 to 4096. Fixed and
+        batch: examples at a time; `auto` is 64 on a CPU, and on a CUDA device as many as fit, 64 to 4096. Fixed and
             recorded when the file is created
         dtype: what the network computes in; sums are always float64
         batchnorm: what becomes of the running statistics of batch norm
@@ -288,10 +288,10 @@ class Evaluate(Values, frozen=True, kw_only=True):
 
 
 class Hessian(Values, frozen=True, kw_only=True):
-    """How the extreme eigenvalues of the Hessian are found: on the first images of the first split, to a residual.
+    """How the extreme eigenvalues of the Hessian are found: on the first examples of the first split, to a residual.
 
     Attributes:
-        images: the first n images of the first split; null for all
+        images: the first n examples of the first split; null for all
         tolerance: of the residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
             lambda_min and lambda_max
     """
@@ -301,12 +301,12 @@ class Hessian(Values, frozen=True, kw_only=True):
 
 
 class Sampling(Values, frozen=True, kw_only=True):
-    """Some images a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
+    """Some examples a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
 
     Attributes:
-        error: the largest 95 % error bar of a mean loss, relative to it: 0.02 for 2 %. 0 asks for all images
-        seed: which images
-        audit: points evaluated on all images in the end, to see whether the bars hold; 0 for none
+        error: the largest 95 % error bar of a mean loss, relative to it: 0.02 for 2 %. 0 asks for all examples
+        seed: which examples
+        audit: points evaluated on all examples in the end, to see whether the bars hold; 0 for none
     """
 
     error: Annotated[float, Meta(ge=0, lt=1)]
@@ -339,7 +339,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
         metrics: what is computed at a point; `loss` is always among it
         hessian: how eigenvalues are found, where anything asks for them
         evaluate: how a point is evaluated
-        sampling: some images a point instead of all
+        sampling: some examples a point instead of all
         output: where the surface goes
     """
 

@@ -17,7 +17,7 @@ data:
   root: data                        # the folder of cifar-10-batches-py; `fetch cifar10 --root data` fills it
   # normalize: {mean: [0.4914, 0.4824, 0.4467], std: [0.2471, 0.2435, 0.2616]}   # as in training
   splits: [train, test]             # each is evaluated at every point
-  limit: 1000                       # the first n images of each split; leave it out for all
+  limit: 1000                       # the first n examples of each split; leave it out for all
 
 loss: cross_entropy                 # or mse, or "package.module:callable"
 
@@ -33,6 +33,6 @@ grid:
 
 metrics: [loss, accuracy]           # and hessian: the extreme eigenvalues at every point (docs/curvature.md)
 evaluate: {batch: auto, dtype: float32, batchnorm: keep, engine: auto}
-# sampling: {error: 0.02}           # some images a point, for 95 % error bars of 2 % (docs/sampling.md)
+# sampling: {error: 0.02}           # some examples a point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {file: surface.h5}
 """

@@ -12,5 +12,5 @@ HESSIAN = Metric(
     ),
     of="point",
     needs="gradients",
-    cost="about 300 evaluations of its images",
+    cost="about 300 evaluations of its examples",
 )

@@ -2,7 +2,7 @@
 
 from landscape_mpi.sampling.audit import Audit, Verdict, judge, points_to_audit
 from landscape_mpi.sampling.order import Frame, in_order, make_frame
-from landscape_mpi.sampling.plan import Promotion, all_images_because, prefixes, relative_bars
+from landscape_mpi.sampling.plan import Promotion, all_examples_because, prefixes, relative_bars
 from landscape_mpi.sampling.rounds import Estimated, Request, Rounds, run
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Request",
     "Rounds",
     "Verdict",
-    "all_images_because",
+    "all_examples_because",
     "in_order",
     "judge",
     "make_frame",

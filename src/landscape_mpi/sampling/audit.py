@@ -37,7 +37,7 @@ class Verdict:
 
 
 def points_to_audit(levels: Ints, top: int, count: int, seed: int) -> Ints:
-    """Return up to `count` points [A], ascending, chosen by seed of those that do not stand on all images already.
+    """Return up to `count` points [A], ascending, chosen by seed of those that do not stand on all examples already.
 
     A point on the top level has no error to find, so it would only make the audit milder. They are chosen by hash,
     simple at random: every bar is as likely to be looked at.
@@ -48,12 +48,12 @@ def points_to_audit(levels: Ints, top: int, count: int, seed: int) -> Ints:
 
 
 def judge(estimates: Floats, bars: Floats, truths: Floats, error: float) -> Verdict:
-    """Compare the estimates [A] and 95 % bars [A] of audited points with their means over all images [A].
+    """Compare the estimates [A] and 95 % bars [A] of audited points with their means over all examples [A].
 
     Args:
         estimates: means as the frozen plan has them.
         bars: their error bars.
-        truths: means over all images. A point is missed if its truth or its estimate is not finite.
+        truths: means over all examples. A point is missed if its truth or its estimate is not finite.
         error: target, relative.
     """
     misses_allowed = allowed(len(truths))
@@ -96,14 +96,14 @@ class Audit:
         self._truths: dict[int, PerExample] = {}
 
     def take(self, request: Request, found: PerExample) -> None:
-        """Take what a point gave on the images that it lacked."""
+        """Take what a point gave on the examples that it lacked."""
         self._truths[request.point] = PerExample.join([self._rounds.taken(request.point), found])
 
     @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that came back."""
         lacked = sum(request.stop - request.start for request in self.requests if request.point in self._truths)
-        return lacked / (len(self._loss.means) * self._rounds.ladder.frame.images)
+        return lacked / (len(self._loss.means) * self._rounds.ladder.frame.examples)
 
     @property
     def verdict(self) -> Verdict:
@@ -120,11 +120,11 @@ class Audit:
         """
         found = {}
         for result in metric.results:
-            means, bars, images, errors = (array.copy() for array in astuple(self._plan(metric)[result.name]))
+            means, bars, examples, errors = (array.copy() for array in astuple(self._plan(metric)[result.name]))
             for point, truth in self._truths.items():
                 means[point], errors[point] = mean_and_error(np.asarray(truth.numbers(result), np.float64))
-                bars[point], images[point] = 0.0, len(truth)
-            found[result.name] = Estimated(means, bars, images, errors)
+                bars[point], examples[point] = 0.0, len(truth)
+            found[result.name] = Estimated(means, bars, examples, errors)
         return found
 
     def _plan(self, metric: Metric) -> dict[str, Estimated]:

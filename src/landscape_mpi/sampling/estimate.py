@@ -18,11 +18,11 @@ from landscape_mpi.sums import exact_mean, mean_and_error
 LEAST_APART = 1e-6
 """A regressor is dropped if, scaled to length 1, it lies nearer than this to the span of those before it."""
 FEWEST = 5
-"""A class with fewer images than this in a prefix shares a stratum with other such classes."""
+"""A class with fewer examples than this in a prefix shares a stratum with other such classes."""
 PER_REGRESSOR = 5
-"""Images that every regressor needs: with more than n / 5 regressors the bars are too narrow."""
+"""Examples that every regressor needs: with more than n / 5 regressors the bars are too narrow."""
 PER_STRATUM = 10
-"""Images that every class of its own needs, on average."""
+"""Examples that every class of its own needs, on average."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def calibrate(regressors: Floats, design: Floats, means: Floats) -> Calibration:
     Args:
         regressors: x [n, p], finite.
         design: d [n], design weights 1 / pi, up to a factor.
-        means: m [p], over all images.
+        means: m [p], over all examples.
     """
     roots = np.sqrt(design)
     weighted = roots[:, None] * regressors
@@ -73,9 +73,9 @@ def calibrate(regressors: Floats, design: Floats, means: Floats) -> Calibration:
 
 
 def strata(prefix: Ints, whole: Ints, most: int) -> tuple[Floats, Floats]:
-    """Return class indicators of a prefix [n, k] and the shares of the same strata among all images [k].
+    """Return class indicators of a prefix [n, k] and the shares of the same strata among all examples [k].
 
-    Classes too rare in the prefix to tell anything (absent, fewer than 5 images, or beyond the `most` largest) are
+    Classes too rare in the prefix to tell anything (absent, fewer than 5 examples, or beyond the `most` largest) are
     collapsed into one stratum (SSW 3.7.1 on strata with few elements); if that is too rare as well, the smallest
     other joins it. The shares sum to 1: some combination of the indicators is the constant.
     """
@@ -94,7 +94,7 @@ def strata(prefix: Ints, whole: Ints, most: int) -> tuple[Floats, Floats]:
 
 
 def noise(calibration: Calibration, pi: Floats, residuals: Floats) -> Floats:
-    """Return each image's share in the errors [n, points]: n / (n - p) w_i sqrt(1 - pi_i) e_i.
+    """Return each example's share in the errors [n, points]: n / (n - p) w_i sqrt(1 - pi_i) e_i.
 
     The columns' squares sum to the variances of the estimates about B m, their products to the covariances (SSW 6.6.4
     for Poisson sampling, with calibrated weights; n / (n - p) makes up for the degrees of freedom the fit has used).
@@ -109,7 +109,7 @@ def noise(calibration: Calibration, pi: Floats, residuals: Floats) -> Floats:
 class Estimates:
     """Of every point: `means` float64 [G] and `variances` [G], NaN and infinite where there is no estimate.
 
-    `noise` float64 [n_0, G]: the share of the images of the first level in the error, for correlations between points
+    `noise` float64 [n_0, G]: the share of the examples of the first level in the error, for correlations between points
     and predictions; 0 where a point's mean is exact or unknown.
     """
 
@@ -128,10 +128,10 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ladder:
-    """What no evaluation changes: the images in order, and the levels.
+    """What no evaluation changes: the examples in order, and the levels.
 
-    `prefixes`: the number of images of each level, the last being all. `pi`: inclusion probabilities [n] of each
-    level's images in it.
+    `prefixes`: the number of examples of each level, the last being all. `pi`: inclusion probabilities [n] of each
+    level's examples in it.
     """
 
     frame: Frame
@@ -140,7 +140,7 @@ class Ladder:
 
     @property
     def top(self) -> int:
-        """The level of all images."""
+        """The level of all examples."""
         return len(self.prefixes) - 1
 
 
@@ -174,19 +174,19 @@ class _Known:
 def estimate(
     ladder: Ladder, standing: Standing, reference: NDArray[np.floating], values: Sequence[NDArray[np.floating]]
 ) -> Estimates:
-    """Return means over all images, with variances, of every point that has values.
+    """Return means over all examples, with variances, of every point that has values.
 
     Level by level from the top down: x_i = [class indicators; values at theta*; values at the points of higher
     levels], at most n / 5 of them, the highest levels first and in each the earliest promoted; mean = B m; variance =
-    B Cov(m) B' + sum noise^2. theta* has been evaluated on all images and never counts as a point.
+    B Cov(m) B' + sum noise^2. theta* has been evaluated on all examples and never counts as a point.
 
     A point with a value that is not finite has no estimate, unless it stands on the top level, and supports no other.
 
     Args:
-        ladder: the images and the levels.
+        ladder: the examples and the levels.
         standing: where the G points stand.
         reference: values at theta* [N], in the frame's order; no regressor where some are not finite.
-        values: of each point, at least as many as its level has images, in the frame's order.
+        values: of each point, at least as many as its level has examples, in the frame's order.
     """
     count = len(values)
     found = Estimates(
@@ -209,8 +209,8 @@ def standard_errors(
 ) -> Floats:
     """Return what a full sweep would give as the standard errors of its means [G]: sd (N - 1) / sqrt(N).
 
-    They say how far the mean of N images is from that of all images there might be; how far the estimate is from the
-    mean of the N is what bars say. Below the top the variance among images is estimated from the prefix,
+    They say how far the mean of N examples is from that of all examples there might be; how far the estimate is from
+    the mean of the N is what bars say. Below the top the variance among examples is estimated from the prefix,
     n / (n - 1) sum d (y - mean)^2 / sum d (SSW 5.9); NaN where there is no mean.
     """
     found = np.full(len(means), np.nan)
@@ -219,7 +219,7 @@ def standard_errors(
         n, design = ladder.prefixes[level], 1.0 / ladder.pi[level]
         with np.errstate(all="ignore"):
             squares = np.square(_columns(values, points, n) - means[points])
-            found[points] = np.sqrt(design @ squares / design.sum() * (n / (n - 1)) / ladder.frame.images)
+            found[points] = np.sqrt(design @ squares / design.sum() * (n / (n - 1)) / ladder.frame.examples)
     for point in np.flatnonzero(standing.levels == ladder.top).tolist():
         found[point] = mean_and_error(np.asarray(values[point], np.float64))[1]
     return found

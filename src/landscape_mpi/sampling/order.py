@@ -1,6 +1,6 @@
 """Orders the examples of a split at random, and computes the probability that a prefix holds each of them.
 
-Every evaluation of a job takes a prefix of this order, so points share their images and a longer prefix holds every
+Every evaluation of a job takes a prefix of this order, so points share their examples and a longer prefix holds every
 shorter one. It is sequential Poisson sampling with probability proportional to size: Ohlsson, "Sequential Poisson
 sampling", Journal of Official Statistics 14 (1998).
 """
@@ -16,10 +16,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Frame:
-    """The images in the order in which they are evaluated (a sampling frame, in the words of surveys).
+    """The examples in the order in which they are evaluated (a sampling frame, in the words of surveys).
 
-    `order` int64 [N]: the image at each place. `sizes` float64 [N] and `classes` int64 [N]: size and class code of the
-    image at each place.
+    `order` int64 [N]: the example at each place. `sizes` float64 [N] and `classes` int64 [N]: size and class code of
+    the example at each place.
     """
 
     order: Ints
@@ -27,45 +27,45 @@ class Frame:
     classes: Ints
 
     @property
-    def images(self) -> int:
-        """N, the number of images."""
+    def examples(self) -> int:
+        """N, the number of examples."""
         return len(self.order)
 
 
 def make_frame(
     reference: NDArray[np.floating], labels: NDArray[np.integer] | None, seed: int, stream: int = 0
 ) -> Frame:
-    """Order the images of a split.
+    """Order the examples of a split.
 
     Args:
         reference: losses at theta* [N], in the order of the data.
-        labels: class of each image [N]; None where there are none, which makes one class of all.
+        labels: class of each example [N]; None where there are none, which makes one class of all.
         seed: of the job, 0 to 2^64 - 1; another seed is another order.
         stream: 0 to 2^64 - 1, such as the number of the split, so that splits share no random numbers.
 
     Raises:
-        ValueError: there are no images, or not one label an image.
+        ValueError: there are no examples, or not one label an example.
     """
     n = len(reference)
     if not n or (labels is not None and len(labels) != n):
         found = "no labels" if labels is None else f"{len(labels)} labels"
-        raise ValueError(f"found {n} losses at theta* and {found}; expected one of each an image; pass whole splits.")
-    sizes = image_sizes(reference)
-    order = image_order(sizes, uniforms(seed, n, stream))
+        raise ValueError(f"found {n} losses at theta* and {found}; expected one of each an example; pass whole splits.")
+    sizes = example_sizes(reference)
+    order = example_order(sizes, uniforms(seed, n, stream))
     codes = np.zeros(n, np.int64) if labels is None else np.unique(labels, return_inverse=True)[1].astype(np.int64)
     return Frame(order, sizes[order], codes[order])
 
 
-def in_order(images: int) -> Frame:
-    """Return the images as the data have them, all alike: for splits of which every image is used at every point."""
-    return Frame(np.arange(images), np.ones(images), np.zeros(images, np.int64))
+def in_order(examples: int) -> Frame:
+    """Return the examples as the data have them, all alike: for splits of which all are used at every point."""
+    return Frame(np.arange(examples), np.ones(examples), np.zeros(examples, np.int64))
 
 
-def image_sizes(reference: NDArray[np.floating]) -> Floats:
-    """Return the size of each image [N], s_i = 1/2 + 1/2 sqrt(l_i* / L*), l_i* its loss at theta* and L* their mean.
+def example_sizes(reference: NDArray[np.floating]) -> Floats:
+    """Return the size of each example [N], s_i = 1/2 + 1/2 sqrt(l_i* / L*), l_i* its loss at theta* and L* their mean.
 
-    The square root lies between taking all images alike and taking them by their loss at theta*; the half keeps the
-    weight of an image that is easy at theta* and hard elsewhere below twice the average. Losses that are negative
+    The square root lies between taking all examples alike and taking them by their loss at theta*; the half keeps the
+    weight of an example that is easy at theta* and hard elsewhere below twice the average. Losses that are negative
     count as 0; where the mean is 0 or some loss is not finite, all sizes are 1.
     """
     losses = np.maximum(np.asarray(reference, np.float64), 0.0)
@@ -84,15 +84,15 @@ def uniforms(seed: int, count: int, stream: int = 0) -> Floats:
     return ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
-def image_order(sizes: Floats, uniform: Floats) -> Ints:
-    """Return the images [N] by ascending u_i / s_i; equals keep the order of the data."""
+def example_order(sizes: Floats, uniform: Floats) -> Ints:
+    """Return the examples [N] by ascending u_i / s_i; equals keep the order of the data."""
     return np.argsort(uniform / sizes, kind="stable").astype(np.int64)
 
 
 def inclusion(sizes: Floats, n: int) -> Floats:
-    """Return pi_i [N], how likely the first n places hold image i: min(1, n s_i / sum of s), summing to n.
+    """Return pi_i [N], how likely the first n places hold example i: min(1, n s_i / sum of s), summing to n.
 
-    Where that exceeds 1 the image is taken for certain, and the rest share what is left of n among them, until no
+    Where that exceeds 1 the example is taken for certain, and the rest share what is left of n among them, until no
     other exceeds 1 (Särndal, Swensson and Wretman, "Model assisted survey sampling", 1992, section 3.6.2). For
     sequential Poisson sampling these are approximate, and the better the larger n.
 
@@ -100,7 +100,7 @@ def inclusion(sizes: Floats, n: int) -> Floats:
         ValueError: n is not within 0 .. N.
     """
     if not 0 <= n <= len(sizes):
-        raise ValueError(f"found a prefix of {n} images; expected 0 to {len(sizes)}; ask for fewer.")
+        raise ValueError(f"found a prefix of {n} examples; expected 0 to {len(sizes)}; ask for fewer.")
     certain = np.zeros(len(sizes), bool)
     while (left := n - int(certain.sum())) > 0 and not certain.all():
         scaled = left * sizes / sizes[~certain].sum()

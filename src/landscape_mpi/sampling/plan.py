@@ -14,7 +14,7 @@ from landscape_mpi.sampling.estimate import Estimates, Ladder, Standing
 from landscape_mpi.sampling.order import Floats, Ints
 
 FIRST = {0.01: 1000.0, 0.02: 800.0, 0.05: 400.0}
-"""Images of the first level by target: relative 95 % error bar -> n_0."""
+"""Examples of the first level by target: relative 95 % error bar -> n_0."""
 FULLEST = 0.75
 """Once this share of a full sweep is used, the rest is evaluated too: what could still be saved is not worth rounds."""
 AIM = 0.75
@@ -28,7 +28,7 @@ ALIKE = 0.7
 
 
 def first_level(error: float) -> int:
-    """Return n_0, the images of the first level: 400, 800, 1000 for 5, 2, 1 %.
+    """Return n_0, the examples of the first level: 400, 800, 1000 for 5, 2, 1 %.
 
     Between these it is interpolated over the logarithm of the target, beyond them it is that of the nearest.
     """
@@ -36,37 +36,39 @@ def first_level(error: float) -> int:
     return round(float(np.interp(np.log(error), targets, list(FIRST.values()))))
 
 
-def prefixes(error: float, images: int) -> tuple[int, ...]:
-    """Return the number of images of each level: n_0 2^l as long as that is below N, then N.
+def prefixes(error: float, examples: int) -> tuple[int, ...]:
+    """Return the number of examples of each level: n_0 2^l as long as that is below N, then N.
 
     Args:
-        error: target, the relative 95 % error bar; 0 asks for all images.
-        images: N.
+        error: target, the relative 95 % error bar; 0 asks for all examples.
+        examples: N.
 
     Raises:
-        ValueError: the target is negative or no number, or there are no images.
+        ValueError: the target is negative or no number, or there are no examples.
     """
-    if not error >= 0 or images < 1:
-        raise ValueError(f"found error {error} and {images} images; expected error >= 0 and an image; mend the job.")
-    if all_images_because(error, images):
-        return (images,)
+    if not error >= 0 or examples < 1:
+        raise ValueError(
+            f"found error {error} and {examples} examples; expected error >= 0 and an example; mend the job."
+        )
+    if all_examples_because(error, examples):
+        return (examples,)
     first = first_level(error)
-    return (*takewhile(lambda n: n < images, (first << level for level in range(64))), images)
+    return (*takewhile(lambda n: n < examples, (first << level for level in range(64))), examples)
 
 
-def all_images_because(error: float, images: int) -> str:
+def all_examples_because(error: float, examples: int) -> str:
     """Return why nothing can be saved, as a clause, or an empty string where something can.
 
-    No bar is narrower than L / n_0 before all images are used (see `metrics.base.relative_floor`); a target at which
-    even that misses the aim of a promotion can only be met by all images.
+    No bar is narrower than L / n_0 before all examples are used (see `metrics.base.relative_floor`); a target at which
+    even that misses the aim of a promotion can only be met by all examples.
     """
     if error == 0:
         return "error: 0 asks for them"
     first = first_level(error)
-    if images <= first:
-        return f"there are {images} and the first level alone takes {first}"
+    if examples <= first:
+        return f"there are {examples} and the first level alone takes {first}"
     if AIM * error * first <= 1:
-        return f"bars of {error:.3g} are too tight to pay: only all images can meet less than {1 / (AIM * first):.2g}"
+        return f"bars of {error:.3g} are too tight to pay: only all examples can meet less than {1 / (AIM * first):.2g}"
     return ""
 
 
@@ -97,7 +99,7 @@ def promotions(
     level 0 a point goes to the smallest level whose predicted bar is below 3/4 of the target, from others one up.
 
     Args:
-        ladder: the images and the levels.
+        ladder: the examples and the levels.
         standing: where the G points stand.
         estimates: of all points, on these levels.
         bars: 95 % error bars [G] of the same estimates.
@@ -113,14 +115,14 @@ def promotions(
 
 
 def still_open(ladder: Ladder, standing: Standing, relative: Floats, error: float) -> NDArray[np.bool_]:
-    """Return which points [G] have an estimate on less than all images, with a relative bar beyond the target."""
+    """Return which points [G] have an estimate on less than all examples, with a relative bar beyond the target."""
     return (standing.levels >= 0) & (standing.levels < ladder.top) & (relative > error)
 
 
 def outlook(ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float) -> int:
-    """Return about how many images the rounds to come take at most: as if every open point had to go up by itself.
+    """Return about how many examples the rounds to come take at most: as if every open point had to go up by itself.
 
-    Each that does tightens the bars of others, so that fewer go: on real losses a half to a third of these images at
+    Each that does tightens the bars of others, so that fewer go: on real losses a half to a third of these examples at
     first, and about as many in the last rounds.
     """
     relative = relative_bars(estimates.means, bars)
@@ -135,7 +137,7 @@ def outlook(ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floa
 def unlike(candidates: Ints, noise: Floats) -> list[int]:
     """Return up to 8 of the candidates, first come first, none like an earlier one.
 
-    Alike are points with |correlation| >= .7 of their noise [n_0, G], the images' shares in their errors.
+    Alike are points with |correlation| >= .7 of their noise [n_0, G], the examples' shares in their errors.
     """
     lengths = np.linalg.norm(noise[:, candidates], axis=0)
     taken: list[int] = []
@@ -169,7 +171,7 @@ def predicted_variances(ladder: Ladder, variance: float, noise: Floats) -> list[
     Measured beside plain 1 / n - 1 / N on real losses (benchmarks/staircase.py, 2 %): 7.8 % of a full sweep, not 8.6 %.
 
     Args:
-        ladder: the images and the levels.
+        ladder: the examples and the levels.
         variance: the point's variance on level 0.
         noise: its noise [n_0] there.
     """

@@ -19,12 +19,12 @@ from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
-from landscape_mpi.sampling.plan import FULLEST, Promotion, all_images_because, outlook, prefixes, promotions, stand
+from landscape_mpi.sampling.plan import FULLEST, Promotion, all_examples_because, outlook, prefixes, promotions, stand
 
 
 @dataclass(frozen=True)
 class Request:
-    """A point to evaluate on the images at places `start` up to `stop` of the order."""
+    """A point to evaluate on the examples at places `start` up to `stop` of the order."""
 
     point: int
     start: int
@@ -33,20 +33,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Estimated:
-    """Of every point: `means` [G], 95 % error `bars` [G] and `images` int64 [G], how many were used.
+    """Of every point: `means` [G], 95 % error `bars` [G] and `examples` int64 [G], how many were used.
 
-    A point with no results yet has NaN, infinity and 0; one on all images its exact mean, finite or not, and bar 0.
+    A point with no results yet has NaN, infinity and 0; one on all examples its exact mean, finite or not, and bar 0.
     `errors` [G]: what a full sweep would give as the standard errors of its means (see `standard_errors`).
     """
 
     means: Floats
     bars: Floats
-    images: Ints
+    examples: Ints
     errors: Floats
 
 
 class Rounds:
-    """Decides round by round; `log` is the plan so far, `why_all` why all images are used where they are."""
+    """Decides round by round; `log` is the plan so far, `why_all` why all examples are used where they are."""
 
     def __init__(
         self, frame: Frame, origin: PerExample, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
@@ -54,16 +54,16 @@ class Rounds:
         """Start a job of so many points.
 
         Args:
-            frame: the images in order.
+            frame: the examples in order.
             origin: what theta* gave for all of them, in the order of the data.
             points: G.
             error: target, the largest relative 95 % error bar of the loss.
             log: of an earlier run: these rounds are repeated before any is decided.
         """
-        self.ladder = make_ladder(frame, prefixes(error, frame.images))
+        self.ladder = make_ladder(frame, prefixes(error, frame.examples))
         self.error = error
         self.log: list[tuple[Promotion, ...]] = []
-        self.why_all = all_images_because(error, frame.images)
+        self.why_all = all_examples_because(error, frame.examples)
         self._origin = origin[frame.order]
         self._replay = [tuple((int(point), int(level)) for point, level in one_round) for one_round in log]
         self._found = [origin[:0]] * points
@@ -84,7 +84,7 @@ class Rounds:
     @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that have come back."""
-        return sum(map(len, self._found)) / (len(self._found) * self.ladder.frame.images)
+        return sum(map(len, self._found)) / (len(self._found) * self.ladder.frame.examples)
 
     @property
     def others(self) -> frozenset[str]:
@@ -115,7 +115,7 @@ class Rounds:
         """Take what a request gave, [stop - start] of all that theta* gave.
 
         Raises:
-            ValueError: it is not awaited, or there is not one value an image.
+            ValueError: it is not awaited, or there is not one value an example.
         """
         expected = request.stop - request.start
         if len(found) != expected or set(found.others) != self.others:
@@ -147,10 +147,10 @@ class Rounds:
 
     @property
     def outlook(self) -> int:
-        """About how many images the rounds to come take at most; 0 once all bars hold."""
+        """About how many examples the rounds to come take at most; 0 once all bars hold."""
         standing = self.standing
         if self.why_all:
-            return int((self.ladder.frame.images - self._images(standing)).sum())
+            return int((self.ladder.frame.examples - self._examples(standing)).sum())
         found, bars = self._loss(standing)
         return outlook(self.ladder, standing, found, bars, self.error)
 
@@ -184,7 +184,7 @@ class Rounds:
     def _staircase(self, standing: Standing, result: Result, bars: Bars) -> tuple[Estimates, Floats]:
         values = [found.numbers(result) for found in self._found]
         found = estimate(self.ladder, standing, self._origin.numbers(result), values)
-        return found, bars(found.means, found.variances, self._images(standing), self.ladder.prefixes[0])
+        return found, bars(found.means, found.variances, self._examples(standing), self.ladder.prefixes[0])
 
     def _estimated(self, standing: Standing, result: Result, bars: Bars) -> Estimated:
         """Put exact points at a bar of 0 and unknown ones at infinity."""
@@ -193,16 +193,16 @@ class Rounds:
         widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
         values = [one.numbers(result) for one in self._found]
         errors = standard_errors(self.ladder, standing, found.means, values)
-        return Estimated(found.means, widths, self._images(standing), errors)
+        return Estimated(found.means, widths, self._examples(standing), errors)
 
-    def _images(self, standing: Standing) -> Ints:
-        """Return how many images each point stands on."""
+    def _examples(self, standing: Standing) -> Ints:
+        """Return how many examples each point stands on."""
         return np.where(standing.levels < 0, 0, np.array(self.ladder.prefixes)[standing.levels])
 
 
 def run(rounds: Rounds, evaluate: Callable[[int, Ints], PerExample]) -> None:
-    """Run all rounds here: `evaluate` gets a point and images, and returns what these give, in their order."""
+    """Run all rounds here: `evaluate` gets a point and examples, and returns what these give, in their order."""
     while requests := rounds.next():
         for request in requests:
-            images = rounds.ladder.frame.order[request.start : request.stop]
-            rounds.take(request, evaluate(request.point, images))
+            examples = rounds.ladder.frame.order[request.start : request.stop]
+            rounds.take(request, evaluate(request.point, examples))

@@ -23,7 +23,7 @@ from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
 
 FINGERPRINTS = {
     "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
-    "data_sha256": ("data", "other images or targets"),
+    "data_sha256": ("data", "other inputs or targets"),
     "plane_sha256": ("plane", "other directions"),
     "trajectory_sha256": ("plane.trajectory", "other checkpoints, or none"),
     own.RECORD: ("metrics", "a callable that calls its results otherwise"),

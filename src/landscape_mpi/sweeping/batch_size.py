@@ -1,4 +1,4 @@
-"""Chooses the batch of a new surface: as many images as fit into a CUDA device's memory; a fixed number on a CPU."""
+"""Chooses the batch of a new surface: as many examples as fit into a CUDA device's memory; a fixed number on a CPU."""
 
 import math
 
@@ -11,7 +11,7 @@ from landscape_mpi.sweeping.load import Experiment
 BATCH_CPU = 64
 SMALLEST, LARGEST = 64, 4096
 SAMPLE = 64
-"""Images by which the memory that one takes is measured."""
+"""Examples by which the memory that one takes is measured."""
 SHARE = 0.5
 """Of the free memory; what is left is for the libraries' work space and for gaps that nothing fits into."""
 IN_FLIGHT = LANES + 1
@@ -20,17 +20,17 @@ WEIGHT_COPIES = 16
 """Of all parameters: network, plane and flat buffers, and their float64 while an engine is built."""
 
 
-def largest_batch(*, free: int, ranks: int, weights: int, image: float) -> int:
+def largest_batch(*, free: int, ranks: int, weights: int, example: float) -> int:
     """Return the largest power of two between 64 and 4096 that fits; 64 where none does.
 
     Args:
         free: Bytes that are free on the device.
         ranks: Ranks that share it.
         weights: Bytes of the network's parameters.
-        image: Bytes that an image takes at the most on its way through the network.
+        example: Bytes that an example takes at the most on its way through the network.
     """
     room = SHARE * free / ranks - WEIGHT_COPIES * weights
-    fits = room / (IN_FLIGHT * max(image, 1.0))
+    fits = room / (IN_FLIGHT * max(example, 1.0))
     if fits <= SMALLEST:
         return SMALLEST
     return min(LARGEST, 1 << int(math.log2(fits)))
@@ -59,21 +59,21 @@ def _free_memory(host: str, device: torch.device) -> tuple[str, int] | None:
 
 
 def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None], rank: int) -> int:
-    """Return the batch that fits on this rank's device, by what a sample of images takes there."""
+    """Return the batch that fits on this rank's device, by what a sample of examples takes there."""
     mine = devices[rank]
     if mine is None:
         return BATCH_CPU
     task, device, network = experiment.task, experiment.device, experiment.theta.network
     split = next(iter(task.splits))
-    images = min(SAMPLE, len(task.splits[split]))
+    examples = min(SAMPLE, len(task.splits[split]))
     try:
         for _ in range(2):  # the first run pays for what the libraries keep
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
-            task.evaluate(network, split, slice(0, images), images)
-        image = (torch.cuda.max_memory_allocated(device) - before) / images
+            task.evaluate(network, split, slice(0, examples), examples)
+        example = (torch.cuda.max_memory_allocated(device) - before) / examples
     except torch.OutOfMemoryError:
-        image = math.inf
+        example = math.inf
     sharing = [free for name, free in filter(None, devices) if name == mine[0]]
     weights = sum(parameter.nbytes for parameter in network.parameters())
-    return largest_batch(free=min(sharing), ranks=len(sharing), weights=weights, image=image)
+    return largest_batch(free=min(sharing), ranks=len(sharing), weights=weights, example=example)

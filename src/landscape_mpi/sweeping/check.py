@@ -29,7 +29,7 @@ TORCH_ITSELF = 250.0
 
 
 def check(path: Path, device: str) -> str:
-    """Return what `check` prints: points, images, estimated time and memory, and the state of the output.
+    """Return what `check` prints: points, examples, estimated time and memory, and the state of the output.
 
     Raises:
         UserError: whatever `sweep` would refuse.
@@ -71,12 +71,12 @@ def _describe(
         axes = zip(AXES, grid.axes, strict=False)
         yield "grid", ", ".join(f"{name} {a.first:g} to {a.last:g} in {a.points} points" for name, a in axes)
     yield "points", f"{math.prod(grid.shape):,} ({' x '.join(map(str, grid.shape))})"
-    yield "images a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
+    yield "examples a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
     statistics = {
         "keep": "running statistics of the checkpoint" if experiment.theta.statistics else "no running statistics",
         "move": "running statistics move along with the parameters",
         "recompute": "running statistics estimated at every point, "
-        f"from {experiment.calibration_images:,} training images",
+        f"from {experiment.calibration_examples:,} training examples",
     }
     yield "batch norm", statistics[job.evaluate.batchnorm]
 
@@ -95,10 +95,10 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
         curvature_seconds = search.seconds if "hessian" in job.metrics else 0.0
         curvature_megabytes = search.megabytes
     points, planes = math.prod(job.chosen_grid.shape), repeats(job)
-    images = {name: len(split) for name, split in experiment.splits.items()}
-    least = sum(images.values()) * points
+    examples = {name: len(split) for name, split in experiment.splits.items()}
+    least = sum(examples.values()) * points
     if job.sampling is not None:
-        text, least = _first_level(job.sampling, images, points)
+        text, least = _first_level(job.sampling, examples, points)
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
@@ -106,8 +106,8 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
     started = time.perf_counter()
     evaluator.per_example(evaluator.centre, split, some)
     seconds = (time.perf_counter() - started) / some.stop
-    more = experiment.calibration_images  # at every point, for running statistics
-    each = seconds * (sum(images.values()) + more) + curvature_seconds
+    more = experiment.calibration_examples  # at every point, for running statistics
+    each = seconds * (sum(examples.values()) + more) + curvature_seconds
     total = clock_time(each * points * planes)
     if job.sampling is None:
         yield "time", f"about {each:.3g} s a point, {total} on one rank like this one"
@@ -120,13 +120,13 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
     yield "memory", f"about {memory:,.0f} MB a rank, {data:,.0f} MB a node for data"
 
 
-def _first_level(sampling: Sampling, images: Mapping[str, int], points: int) -> tuple[str, int]:
-    """Say what a sampled sweep begins with, and return how many images it evaluates at the least, with the audit."""
-    firsts = {name: prefixes(sampling.error, count)[0] for name, count in images.items()}
-    begins = ", ".join(f"{firsts[name]:,} of {count:,} {name}" for name, count in images.items())
+def _first_level(sampling: Sampling, examples: Mapping[str, int], points: int) -> tuple[str, int]:
+    """Say what a sampled sweep begins with, and return how many examples it evaluates at the least, with the audit."""
+    firsts = {name: prefixes(sampling.error, count)[0] for name, count in examples.items()}
+    begins = ", ".join(f"{firsts[name]:,} of {count:,} {name}" for name, count in examples.items())
     audited = min(sampling.audit, points)
-    least = sum(points * firsts[name] + audited * (count - firsts[name]) for name, count in images.items())
-    return f"bars of {sampling.error:.3g}: at first {begins} images a point; {sampling.audit} points on all", least
+    least = sum(points * firsts[name] + audited * (count - firsts[name]) for name, count in examples.items())
+    return f"bars of {sampling.error:.3g}: at first {begins} examples a point; {sampling.audit} points on all", least
 
 
 def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:

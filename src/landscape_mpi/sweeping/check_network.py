@@ -119,7 +119,7 @@ class Comparison:
         """Return the comparison at theta*, at the ends of an interpolation, and at points, by default around theta*."""
         reference = Reference.of(experiment.theta, plane, experiment.task, batch)
         centre = plane.centre
-        known = {centre: reference.at(centre) if experiment.calibration_images else experiment.centre}
+        known = {centre: reference.at(centre) if experiment.calibration_examples else experiment.centre}
         for point in points or around_centre(experiment.job.values.chosen_grid):
             if losses := _if_possible(reference.at, point):
                 known[point] = losses

@@ -16,7 +16,7 @@ from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, needs_afresh
-from landscape_mpi.sweeping.collective import FAR_IMAGES, evaluate_all, far_corner, per_example_at
+from landscape_mpi.sweeping.collective import FAR_EXAMPLES, evaluate_all, far_corner, per_example_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
 
@@ -26,7 +26,7 @@ FLAT = (
     "part in them, or the network keeps what it computed from them before it was copied."
 )
 WORTH = 20_000
-"""Images over all points from which on engines are timed; below, the first engine that agrees is taken."""
+"""Examples over all points from which on engines are timed; below, the first engine that agrees is taken."""
 SURELY = 0.75
 """An engine is preferred to the first one where it takes less than this of its time: noise is to decide nothing."""
 TURNS = 3
@@ -41,14 +41,14 @@ class Engine:
         name: As in the job's `evaluate.engine`.
         evaluator: What evaluates points on this rank.
         centre: What the checkpoint gives by the plain network, `train_loss`, `train_acc`, ...
-        images: What each image of each split gives at theta* by this engine, the same on every rank.
+        examples: What each example of each split gives at theta* by this engine, the same on every rank.
         afresh: Whether each point gets a network of its own.
     """
 
     name: str
     evaluator: Evaluator
     centre: Mapping[str, float]
-    images: Mapping[str, PerExample]
+    examples: Mapping[str, PerExample]
     afresh: bool = False
 
 
@@ -61,7 +61,7 @@ def choose_engine(
         world: The ranks.
         experiment: Network, data and job.
         plane: The plane of the surface.
-        batch: Images at a time.
+        batch: Examples at a time.
         recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
         alike: Whether other runs have to take the same engine, as those of other shards: then nothing is timed.
 
@@ -135,8 +135,8 @@ class _Trials:
         task, batch = self.experiment.task, Batch(self.batch)
         network = together(self.world, task.calibrated, self.experiment.theta.network)
 
-        def evaluate(split: str, images: slice) -> PerExample:
-            return batch.attempt(lambda n: task.evaluate(network, split, images, n))
+        def evaluate(split: str, examples: slice) -> PerExample:
+            return batch.attempt(lambda n: task.evaluate(network, split, examples, n))
 
         found = evaluate_all(self.world, self.experiment, evaluate, self.batch)
         return summarise(found, self.experiment.task.metrics)
@@ -147,8 +147,8 @@ class _Trials:
             built = self.built.pop(name, None) or self._build_on_all(name)
             if isinstance(built, str):
                 return built
-            images = evaluate_all(self.world, self.experiment, per_example_at(built, built.centre), self.batch)
-            ours = summarise(images, self.experiment.task.metrics)
+            examples = evaluate_all(self.world, self.experiment, per_example_at(built, built.centre), self.batch)
+            ours = summarise(examples, self.experiment.task.metrics)
             reason = difference(plain, ours, self.experiment.precision.tolerance)
             if not reason and name != "eager":
                 found = self.comparison.differs(self.world, built)
@@ -157,7 +157,7 @@ class _Trials:
             if name == "eager":
                 raise
             return f"it failed ({str(error).strip().rpartition(chr(10))[2]})"
-        return reason or Engine(name, built, plain, images, self.afresh)
+        return reason or Engine(name, built, plain, examples, self.afresh)
 
     def _build_on_all(self, name: str) -> Evaluator | str:
         """Return the engine, or why one of the ranks cannot build it."""
@@ -182,7 +182,7 @@ class _Trials:
         eager = together(self.world, EagerEvaluator, experiment.theta.network, self.plane, experiment.task, self.batch)
         plain, ours = (
             summarise(
-                evaluate_all(self.world, experiment, per_example_at(one, point), self.batch, FAR_IMAGES),
+                evaluate_all(self.world, experiment, per_example_at(one, point), self.batch, FAR_EXAMPLES),
                 experiment.task.metrics,
             )
             for one in (eager, evaluator)
@@ -198,7 +198,7 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
         world: The ranks, whose times are added up.
         engines: By name, in the order that is kept where the times do not tell them apart.
         split: Of which a batch is evaluated, at the centre.
-        batch: Images of it.
+        batch: Examples of it.
     """
     # of this process alone where it has one thread, since others may be busy
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter

@@ -55,7 +55,7 @@ class SweepContext:
         journals: The folder where the journals of sampled sweeps lie, those of all shards together.
         found: The surface as it was found; None where it was created just now.
         engine: What evaluates points.
-        batch: Images at a time, fixed with the file.
+        batch: Examples at a time, fixed with the file.
         curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
         platforms: The number of each rank's platform in the file's list of them; empty where an old file has no list.
         platform_note: What to record at points where there is no such list and others have another platform.
@@ -90,9 +90,9 @@ class SweepContext:
         """Those without a result."""
         return [index for index in self.points if self.found is None or self.found.status[index] != DONE]
 
-    def log_all_images(self, split: str, why: str) -> None:
-        """Say why all images of a split are evaluated at every point of a sampled sweep."""
-        note(self.world, f"{split}: all images at every point: {why}.")
+    def log_all_examples(self, split: str, why: str) -> None:
+        """Say why all examples of a split are evaluated at every point of a sampled sweep."""
+        note(self.world, f"{split}: all examples at every point: {why}.")
 
 
 def points_of(job: SweepJob, shard: Shard | None) -> list[Index]:

@@ -20,9 +20,9 @@ from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.load import Experiment
 
 LARGEST = 256
-"""Most images of a batch: two backward passes hold ten times as much as a forward one, and more are no faster."""
+"""Most examples of a batch: two backward passes hold ten times as much as a forward one, and more are no faster."""
 PARTS = 16
-"""Parts of the images whose sums are added up in the end: the most ranks that can share one product."""
+"""Parts of the examples whose sums are added up in the end: the most ranks that can share one product."""
 NO_CURVATURE = (
     "hessian",
     (
@@ -34,7 +34,7 @@ NO_CURVATURE = (
 )
 """The key, what was found, what was expected and the remedy where a network has no derivatives."""
 FEW = 2
-"""Images that derivatives are compared with differences on."""
+"""Examples that derivatives are compared with differences on."""
 NAMED = 5
 """Parameters that are named in a message."""
 REMEDY = (
@@ -54,14 +54,15 @@ class Curved(NamedTuple):
 
 @dataclass(frozen=True)
 class Curvature:
-    """The Hessian of the mean loss over the first images of a split, at points of a plane.
+    """The Hessian of the mean loss over the first examples of a split, at points of a plane.
 
     Attributes:
         evaluator: Puts the network at a point.
         task: The data and the loss.
         split: The name of the split.
-        parts: Its images in at most 16 parts of whole batches, in order: no bit depends on which rank sums which part.
-        batch: Images at a time.
+        parts: Its examples in at most 16 parts of whole batches, in order: no bit depends on which rank sums which
+            part.
+        batch: Examples at a time.
         tolerance: As for `curvature.Search`.
         tf32: Whether TF32 is allowed elsewhere; here it is not.
     """
@@ -80,26 +81,26 @@ class Curvature:
         job, task = experiment.job.values, replace(experiment.task, autocast=None)
         evaluator = EagerEvaluator(experiment.theta.network, plane, task, batch)
         split = job.data.splits[0]
-        images, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
-        images = min(images, evaluator.count(split))
-        parts = tuple(batches(images, held.images * math.ceil(math.ceil(images / held.images) / PARTS)))
+        examples, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
+        examples = min(examples, evaluator.count(split))
+        parts = tuple(batches(examples, held.examples * math.ceil(math.ceil(examples / held.examples) / PARTS)))
         return Curvature(evaluator, task, split, parts, held, job.hessian.tolerance, experiment.precision.tf32)
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """How many examples there are."""
         stop: int = self.parts[-1].stop
         return stop
 
     @property
     def weight(self) -> float:
-        """The sum of the images' weights: one each, but where a loss ignores some of their targets."""
+        """The sum of the examples' weights: one each, but where a loss ignores some of their targets."""
         weights = self.task.weights[self.split]
         return float(self.count if weights is None else weights[: self.count].sum())
 
     def at(self, point: Point) -> Curved:
         """Return what is recorded of a point."""
-        asked, hessian = self.batch.images, self.hessian(point)
+        asked, hessian = self.batch.examples, self.hessian(point)
         start = start_vector(hessian.size, self.task.device)
         found = extremes(
             lambda v: self.mean([self.part(hessian, v, part) for part in self.parts]), start, self.tolerance
@@ -110,8 +111,8 @@ class Curvature:
         elif not found.converged:
             products = f"{found.products} products"
             notes.append(f"Hessian: residual {found.residual:.2g} after {products}, not {self.tolerance:g}")
-        if self.batch.images < asked:
-            notes.append(f"Hessian: {self.batch.images} images at a time instead of {asked}, for want of memory")
+        if self.batch.examples < asked:
+            notes.append(f"Hessian: {self.batch.examples} examples at a time instead of {asked}, for want of memory")
         return Curved(values_of(found), "; ".join(notes))
 
     def hessian(self, point: Point, names: frozenset[str] | None = None) -> Hessian:
@@ -128,14 +129,14 @@ class Curvature:
         if odd := next((name for name, leaf in network.named_parameters() if leaf.is_complex()), None):
             raise UserError("hessian", f"the parameter `{odd}` is complex", expected="real ones, so leave hessian out")
 
-        def loss(images: slice) -> Tensor:
+        def loss(examples: slice) -> Tensor:
             self.task.pause()
-            return self.task.losses_of(network, self.split, images).sum()
+            return self.task.losses_of(network, self.split, examples).sum()
 
         return Hessian(leaves, loss)
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
-        """Return a product with the Hessian of the sum over some of the images, float64 [n]."""
+        """Return a product with the Hessian of the sum over some of the examples, float64 [n]."""
 
         def times(batch: int) -> Tensor:
             cuts = batches(part.stop - part.start, batch)
@@ -145,14 +146,14 @@ class Curvature:
             return self.batch.attempt(times)
 
     def mean(self, parts: list[Tensor]) -> Tensor:
-        """Return the mean over all images from the sums over the parts, in their order."""
+        """Return the mean over all examples from the sums over the parts, in their order."""
         total = torch.zeros_like(parts[0])
         for part in parts:
             total += part
         return total / self.weight
 
-    def rehearse(self, images: int = 2) -> str:
-        """Take one product at theta*, of few images, and see that it is one with the loss's own Hessian.
+    def rehearse(self, examples: int = 2) -> str:
+        """Take one product at theta*, of few examples, and see that it is one with the loss's own Hessian.
 
         Returns:
             What to say of parameters that stay out of it; empty where all are in it.
@@ -160,7 +161,7 @@ class Curvature:
         Raises:
             UserError: it is not to be had, or is one with another matrix.
         """
-        hessian, some = self.hessian(self.evaluator.centre), slice(0, min(images, self.count))
+        hessian, some = self.hessian(self.evaluator.centre), slice(0, min(examples, self.count))
         try:
             hessian.check(some)
             self.part(hessian, start_vector(hessian.size, self.task.device), some)
@@ -178,18 +179,18 @@ class Curvature:
         frozen = [name for name, leaf in network.named_parameters() if not leaf.requires_grad]
         return f"hessian: {_several(frozen)} no gradient, and the Hessian is that over the others." if frozen else ""
 
-    def _compare(self, images: slice) -> None:
+    def _compare(self, examples: slice) -> None:
         """Compare derivatives of a copy with differences: in float64, or what a network of its own dtype allows.
 
         Raises:
             UserError: they are those of another function.
         """
         try:
-            named, loss = self._copy(torch.float64, images)
+            named, loss = self._copy(torch.float64, examples)
             without = silent(named, loss)
             wrong = "" if without else differs(named, loss)
         except (UserError, RuntimeError, TypeError):
-            named, loss = self._copy(self.task.dtype, images)
+            named, loss = self._copy(self.task.dtype, examples)
             without, wrong = silent(named, loss), ""
         if without:
             pronoun = "them" if len(without) > 1 else "it"
@@ -211,12 +212,12 @@ class Curvature:
                 remedy=REMEDY,
             )
 
-    def _copy(self, dtype: torch.dtype, images: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
-        """Return the trained parameters of a copy of the network at theta*, and its loss of some images."""
+    def _copy(self, dtype: torch.dtype, examples: slice) -> tuple[dict[str, Tensor], Callable[[], Tensor]]:
+        """Return the trained parameters of a copy of the network at theta*, and its loss of some examples."""
         network = cast(duplicate(self.evaluator.network_at(self.evaluator.centre)), self.task.device, dtype)
         task = replace(self.task, dtype=dtype)
         named: dict[str, Tensor] = {name: leaf for name, leaf in network.named_parameters() if leaf.requires_grad}
-        return named, lambda: task.losses_of(network, self.split, images).sum()
+        return named, lambda: task.losses_of(network, self.split, examples).sum()
 
 
 def _several(names: list[str]) -> str:
@@ -250,13 +251,13 @@ def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
         UserError: the network or its loss cannot be differentiated twice.
     """
     curvature = Curvature.of(experiment, plane, batch)
-    images = min(curvature.batch.images, curvature.count)
-    if text := curvature.rehearse(images):
+    examples = min(curvature.batch.examples, curvature.count)
+    if text := curvature.rehearse(examples):
         experiment.theta.note(text)
     hessian = curvature.hessian(curvature.evaluator.centre)
     vector = start_vector(hessian.size, experiment.device)
     started = time.perf_counter()
-    curvature.part(hessian, vector, slice(0, images))
-    product = (time.perf_counter() - started) * curvature.count / images
-    text = f"{curvature.count:,} {curvature.split} images, {product:.3g} s a product, usually about {USUAL} of them"
+    curvature.part(hessian, vector, slice(0, examples))
+    product = (time.perf_counter() - started) * curvature.count / examples
+    text = f"{curvature.count:,} {curvature.split} examples, {product:.3g} s a product, usually about {USUAL} of them"
     return Forecast(text, USUAL * product, 8 * hessian.size * basis_size(hessian.size) / 1e6)

@@ -1,11 +1,11 @@
-"""Fills a surface with every image at every point: each rank takes points, coarse to fine, and writes its results."""
+"""Fills a surface with every example at every point: each rank takes points, coarse to fine, and writes its results."""
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.log import log
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import together
-from landscape_mpi.sampling import all_images_because
+from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweeping.context import Index, SweepContext
 from landscape_mpi.sweeping.deaths import Deaths
@@ -22,7 +22,7 @@ def fill(context: SweepContext) -> Exit:
     writer = together(world, open_writer, path, communicator, world.rank == 0, context.platforms)
     if job.sampling:
         for name, split in context.experiment.splits.items():
-            context.log_all_images(name, all_images_because(job.sampling.error, len(split)))
+            context.log_all_examples(name, all_examples_because(job.sampling.error, len(split)))
     done = context.found.done if context.found else 0
     plan = f"{done} points are there, {len(missing)} to do" if done else f"{len(missing)} points"
     log(world, f"{path}: {plan}, on {ranks(world.size)}.")

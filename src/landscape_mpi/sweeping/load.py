@@ -26,7 +26,7 @@ from landscape_mpi.evaluate import (
     mode_note,
     prepared,
 )
-from landscape_mpi.evaluate.batchnorm import IMAGES
+from landscape_mpi.evaluate.batchnorm import EXAMPLES
 from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
@@ -133,8 +133,8 @@ class Experiment:
         return PRECISIONS[self.job.values.evaluate.dtype]
 
     @property
-    def calibration_images(self) -> int:
-        """From how many images running statistics are estimated anew at every point; 0 where they are not."""
+    def calibration_examples(self) -> int:
+        """From how many examples running statistics are estimated anew at every point; 0 where they are not."""
         return 0 if self.task.calibration is None else count(self.task.calibration)
 
 
@@ -286,19 +286,19 @@ def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict
 
 
 def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapping[str, Split]) -> Split | None:
-    """Return the training images from which running statistics are estimated anew at every point; collective.
+    """Return the training examples from which running statistics are estimated anew at every point; collective.
 
     Args:
         job: The job.
         open_split: Opens a split by its name.
         world: The ranks.
-        splits: What is evaluated; the training images are loaded where they are not among it.
+        splits: What is evaluated; the training examples are loaded where they are not among it.
 
     Returns:
         The first 1,000 of the training split; None where the statistics are not estimated anew.
 
     Raises:
-        UserError: the training images are absent, or there is but one.
+        UserError: the training examples are absent, or there is but one.
     """
     if job.evaluate.batchnorm != "recompute":
         return None
@@ -309,13 +309,13 @@ def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapp
         (split,) = share_splits([] if made is None else [_first(made)], world)
     if len(split) < 2:
         raise UserError(
-            "evaluate.batchnorm", "found recompute, and there is one training image", expected="at least two"
+            "evaluate.batchnorm", "found recompute, and there is one training example", expected="at least two"
         )
     return split
 
 
 def _first(split: Split) -> Split:
-    inputs, targets = (each(rows, lambda tensor: tensor[:IMAGES]) for rows in (split.inputs, split.targets))
+    inputs, targets = (each(rows, lambda tensor: tensor[:EXAMPLES]) for rows in (split.inputs, split.targets))
     return replace(split, inputs=inputs, targets=targets)
 
 
@@ -339,7 +339,7 @@ def build_task(
         for name, split in splits.items()
     }
     precision = PRECISIONS[job.evaluate.dtype]
-    images = None if calibration is None else to(calibration.inputs, device)
+    examples = None if calibration is None else to(calibration.inputs, device)
     scaled = normalisation(job.data)
     names = Names(job.model.build, job.loss)
     return Task(
@@ -350,7 +350,7 @@ def build_task(
         device,
         precision.autocast,
         stop.check,
-        images,
+        examples,
         names,
         metrics=asked(job.metrics),
     )

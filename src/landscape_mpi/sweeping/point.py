@@ -87,14 +87,14 @@ class PointRunner:
     def _smaller_batch(self) -> str:
         """What to say where the batch is not the recorded one; else empty."""
         batch, recorded = self.evaluator.batch, self._context.batch
-        return f"{batch} images at a time instead of {recorded}, for want of memory" if batch < recorded else ""
+        return f"{batch} examples at a time instead of {recorded}, for want of memory" if batch < recorded else ""
 
 
 class PointComputer:
-    """Turns a grid index into the record of its point, on all images."""
+    """Turns a grid index into the record of its point, on all examples."""
 
     def __init__(self, context: SweepContext) -> None:
-        """Take the context; a surface with error bars says of points on all images that the bars are 0."""
+        """Take the context; a surface with error bars says of points on all examples that the bars are 0."""
         self._runner, self._context = PointRunner(context), context
         self._constants: dict[str, float] = {}
         if context.job.sampling is not None:

@@ -33,18 +33,18 @@ class Progress:
 
 
 class Pace:
-    """Counts images and says how long others will take."""
+    """Counts examples and says how long others will take."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock, self._start, self._done = clock, clock(), 0
 
-    def count(self, images: int) -> None:
-        """Count images that have been evaluated."""
-        self._done += images
+    def count(self, examples: int) -> None:
+        """Count examples that have been evaluated."""
+        self._done += examples
 
-    def left(self, images: int) -> str:
+    def left(self, examples: int) -> str:
         """Return how long so many more take at the pace so far, `?` before there is one."""
-        return time_left(images, self._done / max(self._clock() - self._start, 1e-9))
+        return time_left(examples, self._done / max(self._clock() - self._start, 1e-9))
 
 
 def time_left(count: int, rate: float) -> str:

@@ -128,7 +128,7 @@ def _prepare(
     engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None)
     log(world, f"engine {engine.name}: {engine.evaluator.description}.")
     centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith(STDERR))
-    anew = ", running statistics estimated anew in both" if experiment.calibration_images else ""
+    anew = ", running statistics estimated anew in both" if experiment.calibration_examples else ""
     log(world, f"f(0, 0): {centre.replace('_', ' ')}; the plane and the checkpoint agree{anew}.")
     context = SweepContext(
         world=world,
@@ -178,7 +178,7 @@ def _create_surface(context: SweepContext) -> None:
         "batch": context.batch,
         "batchnorm": context.job.evaluate.batchnorm,
         "gradients": experiment.task.gradients,
-        **({"batchnorm_examples": experiment.calibration_images} if experiment.calibration_images else {}),
+        **({"batchnorm_examples": experiment.calibration_examples} if experiment.calibration_examples else {}),
         **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
     }
     if experiment.precision.reduced:

@@ -1,4 +1,4 @@
-"""Fills a surface from some images a point: round by round, each piece on some rank, until every error bar holds."""
+"""Fills a surface from some examples a point: round by round, each piece on some rank, until every error bar holds."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from landscape_mpi.log import log, note
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
-from landscape_mpi.sampling import Rounds, all_images_because, in_order, make_frame, prefixes
+from landscape_mpi.sampling import Rounds, all_examples_because, in_order, make_frame, prefixes
 from landscape_mpi.sampling.order import Frame, Ints
 from landscape_mpi.surface import (
     THETA,
@@ -44,10 +44,10 @@ from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult
 
 
 def can_save(context: SweepContext) -> bool:
-    """Whether the job samples images and some split is large enough for that."""
+    """Whether the job samples examples and some split is large enough for that."""
     sampling = context.job.sampling
     sizes = [len(split) for split in context.experiment.splits.values()]
-    return sampling is not None and not all(all_images_because(sampling.error, size) for size in sizes)
+    return sampling is not None and not all(all_examples_because(sampling.error, size) for size in sizes)
 
 
 def check_journals(context: SweepContext) -> None:
@@ -81,7 +81,7 @@ def exit_of(world: World, surface: Surface) -> Exit:
 
 @dataclass(frozen=True)
 class PieceComputer:
-    """Evaluates pieces; `orders` has the images of each split in the order in which they are evaluated."""
+    """Evaluates pieces; `orders` has the examples of each split in the order in which they are evaluated."""
 
     runner: PointRunner
     shape: tuple[int, ...]
@@ -95,8 +95,8 @@ class PieceComputer:
         """
         started = time.perf_counter()
         name, order = list(self.orders.items())[piece.split]
-        images, per_example = order[piece.start : piece.stop], self.runner.evaluator.per_example
-        found = self.runner.run(self.index(piece.point), lambda point: per_example(point, name, images))
+        examples, per_example = order[piece.start : piece.stop], self.runner.evaluator.per_example
+        found = self.runner.run(self.index(piece.point), lambda point: per_example(point, name, examples))
         evaluated = Evaluated(piece.point, piece.split, piece.start, found)
         return PieceResult(evaluated, self.runner.world.rank, time.perf_counter() - started, self.runner.note)
 
@@ -164,8 +164,8 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     if sampling is None:
         raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
     if context.found is not None and context.found.done and not folder.is_dir():
-        log(context.world, f"{folder} is missing, and with it what each image gave: it is evaluated again.")
-    given = enumerate(context.engine.images.values())  # at theta*, in the order of the data
+        log(context.world, f"{folder} is missing, and with it what each example gave: it is evaluated again.")
+    given = enumerate(context.engine.examples.values())  # at theta*, in the order of the data
     origins = [Evaluated(THETA, number, 0, found) for number, found in given]
     plan = begin_plan(folder, identity, origins)
     _check_plan(context, plan, sampling)
@@ -185,26 +185,26 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     plan_log = None if shard else held.enter_context(PlanLog(folder, identity))
     writer = WholeWriter(context.path)
     held.callback(writer.close)
-    before = f"{len(stored)} slices of images are there; " if stored else ""
+    before = f"{len(stored)} slices of examples are there; " if stored else ""
     bars = f"{points} points to bars of {sampling.error:.3g}"
     log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size)}.")
     return Coordinator(context, state, writer, plan_log, slices)
 
 
 def frame_of(losses: NDArray[np.float64], labels: NDArray[np.int64] | None, sampling: Sampling, split: int) -> Frame:
-    """Return a split's images in the order in which they are evaluated; as they are where all of them will be."""
-    if all_images_because(sampling.error, len(losses)):
+    """Return a split's examples in the order in which they are evaluated; as they are where all of them will be."""
+    if all_examples_because(sampling.error, len(losses)):
         return in_order(len(losses))
     return make_frame(losses, labels, sampling.seed, stream=split)
 
 
 def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
-    """Refuse a plan that is not of these images, points and levels: its checksums say nothing of who wrote it.
+    """Refuse a plan that is not of these examples, points and levels: its checksums say nothing of who wrote it.
 
     Raises:
         UserError: on rank 0.
     """
-    points, ours = math.prod(context.job.chosen_grid.shape), list(context.engine.images.values())
+    points, ours = math.prod(context.job.chosen_grid.shape), list(context.engine.examples.values())
     sizes = [len(split) for split in context.experiment.splits.values()]
     sound = [len(one.found) for one in plan.origins] == sizes
     sound = sound and all(a.found.others.keys() == b.others.keys() for a, b in zip(plan.origins, ours, strict=True))
@@ -213,8 +213,8 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
     if not sound:
         raise UserError(
             context.journals,
-            f"its plan is not one of this sweep's {points} points and {sizes} images",
-            remedy="it is damaged: move the folder away, and the sweep evaluates its images again",
+            f"its plan is not one of this sweep's {points} points and {sizes} examples",
+            remedy="it is damaged: move the folder away, and the sweep evaluates its examples again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Keeps rank 0's state of a sampled sweep: which images to evaluate next, what came back, and the estimates from it.
+"""Keeps rank 0's state of a sampled sweep: which examples to evaluate next, what came back, and the estimates from it.
 
 `SplitState` and `SampledState` know neither files nor ranks; `Coordinator` writes their estimates and shows progress.
 """
@@ -35,7 +35,7 @@ OFTEN, SHARE = 10.0, 0.02
 
 @dataclass(frozen=True)
 class Piece:
-    """A point, number in the grid row by row, on the images at places `start` up to `stop` of a split's order."""
+    """A point, number in the grid row by row, on the examples at places `start` up to `stop` of a split's order."""
 
     split: int
     point: int
@@ -64,9 +64,9 @@ class SplitState:
     audit: Audit | None = None
 
     @property
-    def images(self) -> int:
-        """Images of the split."""
-        return self.rounds.ladder.frame.images
+    def examples(self) -> int:
+        """Examples of the split."""
+        return self.rounds.ladder.frame.examples
 
     def next(self) -> tuple[Request, ...]:
         """Return the requests of the next round, then those of the audit, then none."""
@@ -84,7 +84,7 @@ class SplitState:
             for short, found in source.estimates(metric).items():
                 name = f"{self.name}_{short}"
                 results |= {name: found.means, f"{name}{STDERR}": found.errors, f"{name}{BAR}": found.bars}
-                results[f"{self.name}{EXAMPLES}"] = found.images
+                results[f"{self.name}{EXAMPLES}"] = found.examples
         return results
 
 
@@ -107,7 +107,7 @@ class SampledState:
 
         Args:
             splits: In the order of the job.
-            batch: Images at a time.
+            batch: Examples at a time.
             order: The numbers of this run's points, in the order in which they are evaluated.
             stored: What the journals of an earlier run hold.
         """
@@ -198,9 +198,9 @@ class SampledState:
         return f"round {self.rounds}" if self.rounds else "first level"
 
     def _share(self, shares: Sequence[float]) -> float:
-        """Return the mean over the images of all splits of a share of each."""
-        images = [split.images for split in self.splits]
-        return sum(n * share for n, share in zip(images, shares, strict=True)) / sum(images)
+        """Return the mean over the examples of all splits of a share of each."""
+        examples = [split.examples for split in self.splits]
+        return sum(n * share for n, share in zip(examples, shares, strict=True)) / sum(examples)
 
     def _cut(self, decided: Callable[[int, tuple[Promotion, ...]], None]) -> Iterator[Piece]:
         """Cut the next requests of every split into pieces of whole batches: no bit depends on who does which."""
@@ -272,7 +272,7 @@ class Coordinator:
 
     @property
     def orders(self) -> dict[str, Ints]:
-        """The images of each split in the order in which they are evaluated."""
+        """The examples of each split in the order in which they are evaluated."""
         return {split.name: split.rounds.ladder.frame.order for split in self._state.splits}
 
     @property
@@ -288,20 +288,20 @@ class Coordinator:
         state, splits = self._state, self._state.splits
         pieces = state.first_level() if self._plan_log is None else state.next(self._plan_log.add)
         self._waiting = sum(piece.stop - piece.start for piece in pieces)
-        if self._plan_log is not None:  # about how many images come after this round, the audit included
+        if self._plan_log is not None:  # about how many examples come after this round, the audit included
             unaudited = [split for split in splits if split.audit is None]
-            self._later = sum(split.sampling.audit * split.images for split in unaudited)
+            self._later = sum(split.sampling.audit * split.examples for split in unaudited)
             self._later += sum(split.rounds.outlook for split in unaudited if split.rounds.log)
         for split in splits:
             if split.rounds.why_all and split.name not in self._explained:
                 self._explained.add(split.name)
-                self._context.log_all_images(split.name, split.rounds.why_all)
+                self._context.log_all_examples(split.name, split.rounds.why_all)
         self._begun = True
         return pieces
 
     def arrived(self, result: PieceResult) -> None:
         """Take what a piece gave, from whichever rank."""
-        images, point = len(result.evaluated.found), result.evaluated.point
+        examples, point = len(result.evaluated.found), result.evaluated.point
         self._state.take(result.evaluated)
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], result.seconds])
         self._work["rank"][point] = result.rank
@@ -309,8 +309,8 @@ class Coordinator:
             self._work[BY][point] = self._context.platforms[result.rank]
         if result.note:
             self._work["error"][point] = fitting(result.note)
-        self._pace.count(images)
-        self._waiting -= images
+        self._pace.count(examples)
+        self._waiting -= examples
         self._line.show(self._text)
         if time.monotonic() > self._next_write:
             self._write()
@@ -368,14 +368,14 @@ class Coordinator:
         self._next_write = now + max(OFTEN, (now - started) / SHARE)
 
     def _text(self, _: float) -> str:
-        """Return e.g. `round 3: 2.14% of a full sweep's images, worst bar 7.3%, up to 1:16 left`."""
+        """Return e.g. `round 3: 2.14% of a full sweep's examples, worst bar 7.3%, up to 1:16 left`."""
         share = self._state.used + self._state.audited
         return (
-            f"{self._state.phase}: {share:.2%} of a full sweep's images, worst bar {self._worst:.2%}, "
+            f"{self._state.phase}: {share:.2%} of a full sweep's examples, worst bar {self._worst:.2%}, "
             f"up to {self._pace.left(self._waiting + self._later)} left"
         )
 
 
 def factor(share: float) -> str:
-    """Return the share of a full sweep in words, such as `2.14 % of a full sweep's images (1/47)`."""
-    return f"{share:.2%} of a full sweep's images (1/{1 / share:.3g})"
+    """Return the share of a full sweep in words, such as `2.14 % of a full sweep's examples (1/47)`."""
+    return f"{share:.2%} of a full sweep's examples (1/{1 / share:.3g})"

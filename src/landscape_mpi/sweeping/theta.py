@@ -157,8 +157,8 @@ def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -
     losses = {}
     for split in task.splits:
 
-        def evaluate(images: int, split: str = split) -> PerExample:
-            return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), images)
+        def evaluate(examples: int, split: str = split) -> PerExample:
+            return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), examples)
 
         losses[split] = held.attempt(evaluate).losses
     return losses

@@ -104,7 +104,7 @@ class Learner:
         lay_out(self.network, self._layout)
 
     def learn(self, epoch: int, begun: Callable[[], None] = lambda: None) -> Means:
-        """Pass over the training split once, and return the means over the images as the network saw them.
+        """Pass over the training split once, and return the means over the examples as the network saw them.
 
         `begun` is called once the first step has been taken.
 
@@ -133,7 +133,7 @@ class Learner:
         return means
 
     def evaluate(self, split: str) -> Means:
-        """Return the means over all images of a split in eval mode; NaN if there is no such split."""
+        """Return the means over all examples of a split in eval mode; NaN if there is no such split."""
         if split not in self._task.splits:
             return Means()
         self.network.eval()
@@ -143,7 +143,7 @@ class Learner:
         return Means(float(found.losses.mean()), math.nan if accuracy is None else 100 * float(accuracy.mean()))
 
     def _step(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step; return the loss [n] of each image before it, and 1 or 0 [n] for right or wrong."""
+        """Take one step; return the loss [n] of each example before it, and 1 or 0 [n] for right or wrong."""
         self._task.pause()
         targets = each(self._targets, lambda tensor: tensor[which])
         inputs = each(self._inputs, lambda tensor: self._prepare(tensor[which]))

@@ -35,7 +35,7 @@ def build(plane: HessianPlane, request: Request) -> Built:
     curvature = together(world, Curvature.of, experiment, Plane(origin, (origin,)), batch)
     if text := together(world, curvature.rehearse):
         theta.note(text)
-    log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} images ...")
+    log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} examples ...")
     found = _extremes(world, curvature, frozenset(names))
     short = "" if found.converged else f", short of {curvature.tolerance:g}"
     log(
@@ -58,7 +58,7 @@ def build(plane: HessianPlane, request: Request) -> Built:
 def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes:
     """Return both ends of the spectrum at theta*; collective.
 
-    Rank 0 searches. All ranks share each product: a rank sums its parts of the images, and the sums are added in the
+    Rank 0 searches. All ranks share each product: a rank sums its parts of the examples, and the sums are added in the
     order of the parts, so that no bit depends on the number of ranks.
 
     Raises:
