@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import yaml
 
+from plot.made_surfaces import bowls, write
 from support.jobs import tiny_job, write_job
 from support.launch import launch
 
@@ -108,6 +109,8 @@ def _plot(folder, ready):
     (folder / "surfaces").mkdir()
     for name in ("small", "large", "surfaces/resnet56", "surfaces/resnet56_noshort", "surfaces/epoch-0001"):
         shutil.copy(ready / "plane.h5", folder / f"{name}.h5")
+    axis = np.linspace(-1, 1, 5)
+    write(folder / "surfaces/volume.h5", axis, axis, {"train_loss": bowls(axis, axis, axis)}, gamma=axis)
     for name in ("small.r0", "small.r1", "large.r0", "large.r1"):
         shutil.copy(ready / f"line.{name[-2:]}.h5", folder / f"{name}.h5")
     for name in ("small", "large", "vgg9"):

@@ -26,6 +26,11 @@ def bowl(alpha: Values, beta: Values) -> Values:
     return 0.05 + 2 * (alpha[None, :] - 0.1) ** 2 + 5 * (beta[:, None] + 0.2) ** 2 + 0.3 * alpha[None, :]
 
 
+def bowls(alpha: Values, beta: Values, gamma: Values) -> Values:
+    """Return bowls [nz, ny, nx] that rise along gamma, and are no mirror image of themselves along it."""
+    return bowl(alpha, beta)[None] + gamma[:, None, None] ** 2 + 0.5 * gamma[:, None, None] + 1
+
+
 def chaos(alpha: Values, beta: Values) -> Values:
     """Return a rugged surface [ny, nx] over five decades, as of a deep network without shortcuts."""
     x, y = alpha[None, :], beta[:, None]
@@ -42,10 +47,12 @@ def write(
     status: NDArray[np.uint8] | None = None,
     job: str | None = JOB,
     attributes: Mapping[str, object] | None = None,
+    gamma: Values | None = None,
 ) -> Path:
     """Write a surface file of the product's schema; without a status every point is done."""
-    axes = [("ycoordinates", beta), ("xcoordinates", alpha)] if beta is not None else [("xcoordinates", alpha)]
-    shape = tuple(len(axis) for _, axis in axes if axis is not None)
+    named = {"zcoordinates": gamma, "ycoordinates": beta, "xcoordinates": alpha}
+    axes = [(name, axis) for name, axis in named.items() if axis is not None]
+    shape = tuple(len(axis) for _, axis in axes)
     arrays = {
         **metrics,
         "status": np.ones(shape, np.uint8) if status is None else status,

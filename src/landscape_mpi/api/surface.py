@@ -129,6 +129,8 @@ class Surface:
     ) -> "Figure":
         """Draw this surface, and others beside it on one scale, as landscape-plot does; a notebook shows the figure.
 
+        Of a volume it draws the plane at the gamma nearest to 0; `surface.at(gamma).plot()` draws another.
+
         Args:
             others: more panels; text at the first place is the kind.
             kind: contour, filled, heat, surface or line.

@@ -65,6 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="default: contour, or line where there is no beta; for histories training",
     )
     parser.add_argument("--metric", help="default: train_loss; on a line every loss and accuracy")
+    parser.add_argument(
+        "--at",
+        metavar="gamma=VALUE",
+        help="of volumes: the plane at the nearest gamma of the grid; default: that nearest to 0",
+    )
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--log", action="store_true", default=None, help="logarithmic colours and heights")
     scale.add_argument("--linear", action="store_false", dest="log", help="linear colours and heights")
@@ -97,7 +102,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--vtk", type=Path, metavar="FILE.vts", help="no figure, but the surface for ParaView")
     parser.add_argument(
-        "--movie", type=Path, metavar="FILM", help="film.gif or film.mp4 instead of a figure: a frame a surface"
+        "--movie",
+        type=Path,
+        metavar="FILM",
+        help="film.gif or film.mp4 instead of a figure: a frame a surface, or a gamma of a volume",
     )
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second of the film, default: 4")
     parser.add_argument(

@@ -116,7 +116,7 @@ def frame(axes: Axes, field: Field) -> None:
         rows, columns = np.nonzero(field.done)
         axes.scatter(field.alpha[columns], field.beta[rows], s=2, color="black", alpha=0.5, linewidths=0, gid="done")
     (left, right), (bottom, top) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
-    if left <= 0 <= right and bottom <= 0 <= top:
+    if field.has_origin and left <= 0 <= right and bottom <= 0 <= top:
         _mark_trained(axes, alone=field.surface.trajectory is None)
 
 

@@ -133,6 +133,11 @@ class Field:
         return np.zeros(1) if self.surface.beta is None else self.surface.beta
 
     @property
+    def has_origin(self) -> bool:
+        """Whether (0, 0) is theta*: not on a plane of a volume at another gamma than 0."""
+        return not self.surface.gamma
+
+    @property
     def finite(self) -> NDArray[np.float64]:
         """The finite results, flat."""
         return self.values[np.isfinite(self.values)]
@@ -165,11 +170,12 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     else:
         results = ratio(surface) if name == RATIO else relative(surface, name.removesuffix(RELATIVE))
     done, origin, barred = surface.status == DONE, origin_of(surface), has_bars(surface, name)
+    where = "" if surface.gamma is None else f" at gamma = {surface.gamma:g}"
     if not done.any():
-        raise UserError(surface.path, f"nothing to draw yet: 0 of {surface.points} points are done")
+        raise UserError(surface.path, f"nothing to draw yet{where}: 0 of {surface.points} points are done")
     if not np.isfinite(results).any():
         raise UserError(
-            surface.path, f"nothing to draw: {name} is NaN or inf at all {surface.done} points that are done"
+            surface.path, f"nothing to draw{where}: {name} is NaN or inf at all {surface.done} points that are done"
         )
     return Field(
         surface,
@@ -191,13 +197,35 @@ def default_metric(surface: Surface) -> str:
     return "train_loss" if "train_loss" in losses else (losses or names)[0]
 
 
+def sliced(surfaces: Sequence[Surface], gamma: float | None) -> list[Surface]:
+    """Return the plane of each volume that is nearest to `gamma`; None is for the gamma nearest to 0.
+
+    Other surfaces stay as they are.
+
+    Raises:
+        UserError: there is a gamma, and a surface is no volume or does not reach that far.
+    """
+    planes = []
+    for surface in surfaces:
+        if surface.kind != "volume":
+            if gamma is not None:
+                raise UserError(Flag("at"), f"{surface.path} is a {surface.kind}", expected="a volume")
+            planes.append(surface)
+            continue
+        low, high = float(surface.axes[2].min()), float(surface.axes[2].max())
+        if gamma is not None and not low <= gamma <= high:
+            raise UserError(Flag("at"), f"{surface.path}: found gamma = {gamma:g}", expected=f"{low:g} to {high:g}")
+        planes.append(surface.at(min(max(gamma or 0.0, low), high)))
+    return planes
+
+
 def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
     """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
 
     One surface takes any number of them, each a run of its own; several take one each.
 
     Raises:
-        UserError: a file cannot be read, there are not as many projections as surfaces, or a surface is a line.
+        UserError: a file cannot be read, there are not as many projections as surfaces, or one is for no plane.
     """
     surfaces = [read_surface(path) for path in paths]
     if not projections:
@@ -211,9 +239,11 @@ def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surfa
     groups = [projections] if len(surfaces) == 1 else [[projection] for projection in projections]
     drawn = []
     for surface, files in zip(surfaces, groups, strict=True):
-        if surface.is_line:
+        if surface.kind != "plane":
             raise UserError(
-                Flag("trajectory"), f"{surface.path} is a line", expected="a plane, on which a path can be drawn"
+                Flag("trajectory"),
+                f"{surface.path} is a {surface.kind}",
+                expected="a plane, on which a path can be drawn",
             )
         runs = [read_projection(file) for file in files]
         run = runs[0] if len(runs) == 1 else joined(runs, [file.stem for file in files])

@@ -95,7 +95,12 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
     scale = scale_of(fields, options)
     texts = plane_texts(fields, replace(options, captions=()), kind, scale)
     titles = labels.captioned(texts.titles, options.captions, "frame")
-    titles = [_title(field, title, options) for field, title in zip(fields, titles, strict=True)]
+    if len(surfaces) > 1 and len({surface.path for surface in surfaces}) == 1 and surfaces[0].gamma is not None:
+        # planes of one volume, whose gamma stands below the title
+        whose = labels.checked(options.title) if options.title else labels.panel_titles(fields[:1])[0]
+        titles = list(options.captions) or [whose] * len(fields)
+    else:
+        titles = [_title(field, title, options) for field, title in zip(fields, titles, strict=True)]
     texts = Texts(titles, texts.own, texts.shared)
     with mpl.rc_context(style.RC):
         figure, (panel,) = plane_panels(fields[:1], kind)

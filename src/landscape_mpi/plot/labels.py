@@ -119,7 +119,9 @@ def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
 def _facts(directions: Sequence[str | None], progress: str | None, fields: Sequence[Field]) -> list[str]:
     origin = fields[0].origin
     curved = origin.hessian if any(field.quantity.metric in CURVATURE for field in fields) else None
-    every = [*directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
+    gamma = fields[0].surface.gamma
+    plane = None if gamma is None else f"plane at \N{GREEK SMALL LETTER GAMMA} = {number(gamma)}"
+    every = [plane, *directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
     said = [fact for fact in [*every, *_bars(fields)] if fact]
     for field in fields:  # results that cannot be drawn because they are not finite
         counts = [("inf", field.infinite), ("NaN", field.undefined)]

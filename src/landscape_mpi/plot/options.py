@@ -1,4 +1,4 @@
-"""Defines the options of a figure, and reads contour levels from their text."""
+"""Defines the options of a figure, and reads contour levels and the place of a plane from their text."""
 
 import math
 from collections.abc import Sequence
@@ -73,3 +73,19 @@ def parse_levels(levels_given: str | Sequence[float]) -> tuple[float, ...]:
     if len(levels) > MOST_LEVELS:
         raise UserError(Flag("levels"), f"{text!r} makes {len(levels)} levels", expected=f"at most {MOST_LEVELS}")
     return levels
+
+
+def parse_at(text: str) -> float:
+    """Return where the plane of a volume lies, of text such as `gamma=0.5`.
+
+    Raises:
+        UserError: it names another axis, or no finite number.
+    """
+    name, _, number = text.partition("=")
+    try:
+        gamma = float(number)
+    except ValueError:
+        gamma = math.nan
+    if name.strip() != "gamma" or not math.isfinite(gamma):
+        raise UserError(Flag("at"), f"found {text!r}", expected="gamma=NUMBER (such as gamma=0.5)")
+    return gamma

@@ -5,14 +5,15 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot.field import default_metric, read_given
+from landscape_mpi.plot.field import default_metric, read_given, sliced
 from landscape_mpi.plot.figure import LINE, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
 from landscape_mpi.plot.history import DEFAULT, are_histories, compose_histories, read_histories
-from landscape_mpi.plot.options import Options, parse_levels
+from landscape_mpi.plot.options import Options, parse_at, parse_levels
 from landscape_mpi.plot.page.build import PAGE_ENDINGS, html
 from landscape_mpi.plot.page.content import content
 from landscape_mpi.plot.save import check_target, image_of, save, write
@@ -43,7 +44,7 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
         return [_page(arguments)]
     if arguments.vtk:
         check_vtk(arguments)
-        (surface,) = read_given(arguments.surface, arguments.trajectory)
+        (surface,) = _planes(arguments, read_given(arguments.surface, arguments.trajectory))
         return write_grid(surface, _options(arguments), arguments.vtk)
     if arguments.movie:
         return [_film(arguments)]
@@ -58,6 +59,7 @@ def draw_inline(surfaces: Sequence[Surface], options: Options, output: str | Pat
     """
     if output is not None:
         check_target(Path(output))
+    surfaces = sliced(surfaces, None)
     figure = compose(surfaces, as_usual(options, surfaces))
     if output is not None:
         save(figure, Path(output))
@@ -93,18 +95,20 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
         check_target(path)
     options = _options(arguments)
     if are_histories(arguments.surface, options.kind):
-        if arguments.trajectory:
-            raise UserError(Flag("trajectory"), f"{arguments.surface[0]} is a training history", expected="surfaces")
+        for flag, given in (("trajectory", arguments.trajectory), ("at", arguments.at)):
+            if given:
+                raise UserError(Flag(flag), f"{arguments.surface[0]} is a training history", expected="surfaces")
         figure = compose_histories(read_histories(arguments.surface), options)
         default = _beside(arguments.surface, options.kind or DEFAULT)
     else:
-        surfaces = read_given(arguments.surface, arguments.trajectory)
+        surfaces = _planes(arguments, read_given(arguments.surface, arguments.trajectory))
         options = as_usual(options, surfaces)
         figure = compose(surfaces, options)
         kind = kind_of(surfaces, options.kind)
         # a line shows all its metrics and names none
         metric = options.metric or (None if kind == LINE else default_metric(surfaces[0]))
-        default = _beside([surface.path for surface in surfaces], *filter(None, (metric, kind)))
+        at = [f"gamma{surface.gamma:g}" for surface in surfaces if surface.gamma is not None][:1]
+        default = _beside([surface.path for surface in surfaces], *at, *filter(None, (metric, kind)))
     targets = arguments.output or [default]
     for path in targets:
         save(figure, path)
@@ -112,13 +116,23 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _film(arguments: argparse.Namespace) -> Path:
-    """Write a film of the surfaces; return its path."""
+    """Write a film of the surfaces, or of a volume's planes along gamma; return its path."""
     check_target(arguments.movie, FORMATS, Flag("movie"))
     check_format(arguments.movie)
     options = _options(arguments)
     surfaces = _surfaces(arguments, Flag("movie"))
+    if len(surfaces) == 1 and surfaces[0].kind == "volume" and arguments.at is None:
+        surfaces = along_gamma(surfaces[0])
+    else:
+        surfaces = _planes(arguments, surfaces)
     save_film(compose_film(surfaces, as_usual(options, surfaces)), arguments.movie, arguments.fps or DEFAULT_FPS)
     return Path(arguments.movie)
+
+
+def along_gamma(volume: Surface) -> list[Surface]:
+    """Return the planes of a volume that have a point that is done, in ascending order of gamma; all, if none has."""
+    every = [volume.at(gamma) for gamma in np.sort(volume.axes[2])]
+    return [plane for plane in every if plane.done] or every
 
 
 def _page(arguments: argparse.Namespace) -> Path:
@@ -129,9 +143,14 @@ def _page(arguments: argparse.Namespace) -> Path:
                 Flag(flag), (Flag("html"), " writes a page, which has no use for it"), remedy="leave one of the two out"
             )
     check_target(arguments.html, PAGE_ENDINGS, Flag("html"))
-    text = html(content(_surfaces(arguments, Flag("html")), _options(arguments)))
+    text = html(content(_planes(arguments, _surfaces(arguments, Flag("html"))), _options(arguments)))
     write(arguments.html, text.encode(), Flag("html"))
     return Path(arguments.html)
+
+
+def _planes(arguments: argparse.Namespace, surfaces: Sequence[Surface]) -> list[Surface]:
+    """Return the plane of each volume that is asked for; other surfaces stay as they are."""
+    return sliced(surfaces, None if arguments.at is None else parse_at(arguments.at))
 
 
 def _surfaces(arguments: argparse.Namespace, flag: Flag) -> list[Surface]:

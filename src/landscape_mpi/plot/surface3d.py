@@ -42,7 +42,7 @@ def mark_trained(axes: Axes3D, field: Field, scale: Scale) -> None:
     """Mark theta* on the surface where (0, 0) lies on it; it is drawn over the surface, also behind a ridge."""
     origin = np.zeros(1)
     height = between(scale.height(linear(field)), field, origin, origin)
-    if np.isfinite(height).all():
+    if field.has_origin and np.isfinite(height).all():
         star = {"marker": "*", "color": "white", "markersize": 7.5, "markeredgecolor": "black", "markeredgewidth": 0.6}
         axes.plot(origin, origin, height, linestyle="none", zorder=22, gid="trained", **star)
 

@@ -52,6 +52,7 @@ class Surface:
         trajectory: the path of a training run on the plane; None where the file has none.
         platforms: how many of the points that are done each platform has computed, by its text.
         unsound: how many points the file says are done that nobody can have computed; they count as not done.
+        gamma: where a plane lies that was taken of a volume; None of every other surface.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Surface:
     trajectory: Trajectory | None = None
     unsound: int = 0
     platforms: Mapping[str, int] = field(default_factory=dict)
+    gamma: float | None = None
 
     @property
     def alpha(self) -> NDArray[np.float64]:
@@ -105,7 +107,14 @@ class Surface:
             raise UserError("gamma", f"found {gamma:g}", expected=f"{third.min():g} to {third.max():g}")
         place = int(np.abs(third - gamma).argmin())
         metrics = {name: values[place] for name, values in self.metrics.items()}
-        return replace(self, axes=self.axes[:2], metrics=metrics, status=self.status[place], trajectory=None)
+        return replace(
+            self,
+            axes=self.axes[:2],
+            metrics=metrics,
+            status=self.status[place],
+            trajectory=None,
+            gamma=float(third[place]),
+        )
 
     @property
     def points(self) -> int:
