@@ -1,4 +1,4 @@
-"""Planes for ParaView, read and drawn by VTK itself."""
+"""Planes and volumes for ParaView, read and drawn by VTK itself."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
-from plot.made_surfaces import bowl, coarse, write, write_foreign
+from plot.made_surfaces import bowl, bowls, coarse, write, write_foreign
 
 pytest.importorskip("vtkmodules.vtkIOXML", reason="vtk is not installed")
 from plot import vtk_views
@@ -76,6 +76,44 @@ def test_what_is_not_done_yet_lies_between_its_neighbours(tmp_path):
     assert not data["vtkGhostType"].any()
 
 
+def test_a_volume_lies_where_it_belongs_and_what_is_not_there_is_hidden(tmp_path, capsys):
+    gamma = np.array([-0.5, 0.0, 0.25, 1.0])
+    loss = bowls(ALPHA, BETA, gamma)
+    accuracy = 100 / (1 + loss)
+    status = np.ones(loss.shape, np.uint8)
+    loss[1, 2, 3], status[3, 6, 8], status[0, 0, 1] = np.inf, 0, 2
+    path = write(tmp_path / "v.h5", ALPHA, BETA, {"train_loss": loss, "test_acc": accuracy}, gamma=gamma, status=status)
+    line = np.array([0.0, 0.5, 1.0])
+    with h5py.File(path, "r+") as file:
+        run = Trajectory((line, -line, line / 2), line, np.array([0, 5, 9]), line + 7, np.full(3, np.nan))
+        write_trajectory(file, run)
+    grid, data, points = converted(path, "--log")
+    assert capsys.readouterr().out.split() == [str(path.with_suffix(ending)) for ending in (".vts", ".vtp")]
+    assert grid.GetExtent() == (0, 8, 0, 6, 0, 3)
+    z, y, x = np.meshgrid(gamma, BETA, ALPHA, indexing="ij")
+    np.testing.assert_array_equal(points, np.stack([x, y, z], axis=-1))
+    here = (status == 1) & np.isfinite(loss)
+    np.testing.assert_array_equal(data["train_loss"], np.where(status == 1, loss, np.nan))
+    np.testing.assert_array_equal(data["test_acc"], np.where(status == 1, accuracy, np.nan))
+    np.testing.assert_array_equal(data["status"], status)
+    np.testing.assert_allclose(data["zvalue"], np.where(here, np.log10(np.where(here, loss, 1)), np.nan), rtol=1e-14)
+    visible = np.array([bool(grid.IsPointVisible(i)) for i in range(loss.size)])
+    np.testing.assert_array_equal(visible, here.ravel())
+    assert sum(not grid.IsCellVisible(i) for i in range(grid.GetNumberOfCells())) == 8 + 1 + 2
+    data, points, _ = vtk_views.read_line(path.with_suffix(".vtp"))
+    np.testing.assert_array_equal(points, np.column_stack([line, -line, line / 2]))
+    np.testing.assert_array_equal(data["train_loss"], line + 7)
+
+
+def test_a_plane_of_a_volume_is_a_plane(tmp_path):
+    gamma = np.array([-0.5, 0.0, 1.0])
+    loss = bowls(ALPHA, BETA, gamma)
+    path = write(tmp_path / "v.h5", ALPHA, BETA, {"train_loss": loss}, gamma=gamma)
+    _, data, points = converted(path, "--linear", "--at", "gamma=0.9")
+    np.testing.assert_array_equal(points[..., 2], loss[2])
+    np.testing.assert_array_equal(data["train_loss"], loss[2])
+
+
 def test_files_of_others_and_names_that_are_no_xml(tmp_path):
     name = 'a"<b>&\x1b'
     _, data, points = converted(
@@ -119,7 +157,7 @@ def test_mistakes_write_nothing(gaps, tmp_path, capsys):
         ([gaps, "--vtk", target, "-o", tmp_path / "f.png"], "-o, --vtk: expected one of them"),
         ([gaps, "--vtk", target, "--caption", "a"], "found --caption as well"),
         ([gaps, "--vtk", target, "--levels", "1,2"], "found --levels as well"),
-        ([line, "--vtk", target], "line.h5: found a line, which has no area; expected a plane."),
+        ([line, "--vtk", target], "line.h5: found a line, which has no area; expected a plane or a volume."),
         ([row, "--vtk", target], "row.h5: found 9 x 1 points, which has no area"),
         ([gaps, "--vtk", target, "--metric", "loss"], "s.h5 has no loss"),
     ]:

@@ -25,9 +25,9 @@ def read_grid(path):
 
 
 def arrays(grid):
-    """Return the point data by name, [ny, nx], and the points, [ny, nx, 3]."""
+    """Return the point data by name, [ny, nx] or [nz, ny, nx], and the points, with 3 coordinates each."""
     extent = grid.GetExtent()
-    shape = (extent[3] + 1, extent[1] + 1)
+    shape = (extent[5] + 1, extent[3] + 1, extent[1] + 1)[0 if extent[5] else 1 :]
     data = grid.GetPointData()
     found = {
         data.GetArrayName(i): vtk_to_numpy(data.GetArray(i)).reshape(shape) for i in range(data.GetNumberOfArrays())

@@ -44,7 +44,8 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
         return [_page(arguments)]
     if arguments.vtk:
         check_vtk(arguments)
-        (surface,) = _planes(arguments, read_given(arguments.surface, arguments.trajectory))
+        surfaces = read_given(arguments.surface, arguments.trajectory)
+        (surface,) = surfaces if arguments.at is None else _planes(arguments, surfaces)
         return write_grid(surface, _options(arguments), arguments.vtk)
     if arguments.movie:
         return [_film(arguments)]

@@ -1,4 +1,6 @@
-"""Writes a plane as a structured grid for ParaView (.vts) and a path on it as a line (.vtp), in VTK's XML.
+"""Writes a plane or a volume as a structured grid for ParaView (.vts), and a path on a plane as a line (.vtp).
+
+Both are VTK's XML.
 
 The format: https://docs.vtk.org/en/latest/vtk_file_formats/vtkxml_file_format.html
 """
@@ -53,56 +55,73 @@ def check_vtk(arguments: argparse.Namespace) -> None:
 
 
 def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
-    """Write a plane whose height is a metric, on the scale of a 3-D figure, with every result as point data.
+    """Write a volume, or a plane whose height is a metric on the scale of a 3-D figure; every result is point data.
 
-    A training run's path on it becomes a line of its own, beside it.
+    A training run's path becomes a line of its own, beside it.
 
     Returns:
         The files.
 
     Raises:
-        UserError: the surface is a line, has no such metric or nothing to show, or a file cannot be written.
+        UserError: the surface is a line or has one point along an axis, has no such metric or nothing to show, or a
+            file cannot be written.
     """
     if surface.beta is None or min(surface.shape) < 2:
-        found = "a line" if surface.beta is None else f"{surface.shape[1]} x {surface.shape[0]} points"
-        raise UserError(Flag("vtk"), f"{surface.path}: found {found}, which has no area", expected="a plane")
+        found = "a line" if surface.beta is None else f"{' x '.join(map(str, reversed(surface.shape)))} points"
+        raise UserError(
+            Flag("vtk"), f"{surface.path}: found {found}, which has no area", expected="a plane or a volume"
+        )
     field = field_of(surface, options.metric)
-    heights = scale_of([field], options).height(linear(field))
-    files = {path: _grid(surface, heights)}
-    if (run := surface.trajectory) is not None and run.beta is not None:
-        places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)
-        files[path.with_suffix(PATH_ENDING)] = _line(run, places)
+    scale = scale_of([field], options)
+    if surface.kind == "volume":
+        alpha, beta, gamma = surface.axes
+        z, y, x = np.meshgrid(gamma, beta, alpha, indexing="ij")
+        files = {path: _grid(surface, np.stack([x, y, z], axis=-1), scale.height(field.values))}
+        if (run := surface.trajectory) is not None and len(run.coordinates) == len(surface.axes):
+            files[path.with_suffix(PATH_ENDING)] = _line(run, np.stack(run.coordinates, axis=-1), {})
+    else:
+        heights = scale.height(linear(field))
+        alpha, beta = np.meshgrid(surface.alpha, np.asarray(surface.beta))
+        files = {path: _grid(surface, _places(alpha, beta, heights, heights), heights)}
+        if (run := surface.trajectory) is not None and run.beta is not None:
+            places = _places(run.alpha, run.beta, between(heights, field, run.alpha, run.beta), heights)
+            files[path.with_suffix(PATH_ENDING)] = _line(run, places, {"zvalue": places[..., 2]})
     for target, lines in files.items():
         with in_words(target, ("choose another place with ", Flag("vtk"))), atomic_write(target) as aside:
             aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [*files]
 
 
-def _grid(surface: Surface, heights: Values) -> Iterator[str]:
-    """Yield the lines of the file; x runs along alpha, y along beta."""
-    rows, columns = surface.shape
-    extent = f'"0 {columns - 1} 0 {rows - 1} 0 0"'
+def _grid(surface: Surface, places: Values, shown: Values) -> Iterator[str]:
+    """Yield the lines of the file: x runs along alpha, y along beta, and z along gamma or with the height.
+
+    Args:
+        surface: a plane or a volume.
+        places: where its points are, [..., 3].
+        shown: the metric on its scale, the shape of the surface; points where it is NaN are hidden.
+    """
+    layers, rows, columns = (1, 1, *surface.shape)[-3:]
+    extent = f'"0 {columns - 1} 0 {rows - 1} 0 {layers - 1}"'
     yield _opening("StructuredGrid")
     yield f"<StructuredGrid WholeExtent={extent}><Piece Extent={extent}>"
-    alpha, beta = np.meshgrid(surface.alpha, np.asarray(surface.beta))
-    hidden = np.where(np.isnan(heights), HIDDEN, 0).astype(np.uint8)  # takes gaps out of the picture
+    hidden = np.where(np.isnan(shown), HIDDEN, 0).astype(np.uint8)  # takes gaps out of the picture
     data: dict[str, NDArray[Any]] = {
         **surface.metrics,
         "status": surface.status,
-        "zvalue": heights,
+        "zvalue": shown,
         "vtkGhostType": hidden,
     }
-    yield from _points(data, _places(alpha, beta, heights, heights))
+    yield from _points(data, places)
     yield "</Piece></StructuredGrid></VTKFile>"
 
 
-def _line(run: Trajectory, places: Values) -> Iterator[str]:
-    """Yield the lines of the file of a path, a point a checkpoint."""
+def _line(run: Trajectory, places: Values, more: Mapping[str, Values]) -> Iterator[str]:
+    """Yield the lines of the file of a path, a point a checkpoint, with more point data."""
     count = run.alpha.size
     data = {name: getattr(run, name) for name in ("epoch", "residual", "train_loss", "lr")}
     yield _opening("PolyData")
     yield f'<PolyData><Piece NumberOfPoints="{count}" NumberOfLines="{len(run.runs)}">'
-    yield from _points({**data, "zvalue": places[..., 2]}, places)
+    yield from _points({**data, **more}, places)
     ends = np.cumsum([one.alpha.size for one in run.runs])
     yield f"<Lines>{_array('connectivity', np.arange(count))}{_array('offsets', ends)}</Lines>"
     yield "</Piece></PolyData></VTKFile>"
@@ -114,7 +133,7 @@ def _opening(kind: str) -> str:
 
 def _points(data: Mapping[str, NDArray[Any]], places: Values) -> Iterator[str]:
     """Yield what belongs to the points of either file, and where they are."""
-    yield '<PointData Scalars="zvalue">'
+    yield f'<PointData Scalars="{"zvalue" if "zvalue" in data else "train_loss"}">'
     for name, values in data.items():
         yield _array(name, values)
     yield "</PointData><Points>"
