@@ -107,7 +107,11 @@ def find_state(wanted: Wanted, content: Any, file: Place, entry: str | None = No
             expected='a state dict, or one under "state_dict" or "model"',
         )
     if entry is not None:
-        if named := _named(wanted, found, entry):
+        named = [one for one in found if (one.name or ".") == entry]
+        if not named:  # a name with one of several prefixes in a set: the tensors under it
+            choices = [choice for choice in _complete(wanted, found) if choice.label == entry]
+            named = [Entry(choice.entry.name, choice.tensors) for choice in choices]
+        if named:
             return _choose(wanted, named, file, asked_for=True)
         if asked:
             names = [one.name or "." for one in found if not MOMENTS.search(one.name)]
@@ -121,15 +125,6 @@ def find_state(wanted: Wanted, content: Any, file: Place, entry: str | None = No
         taken = _choose(wanted, found, file)
         return Found(taken.state, (f"{file} holds no {entry!r} of model.entry.", *taken.notes))
     return _choose(wanted, [one for one in found if not MOMENTS.search(one.name)] or found, file)
-
-
-def _named(wanted: Wanted, found: Sequence[Entry], entry: str) -> list[Entry]:
-    """Return the entry of a name; where that is one of several prefixes in a set, the tensors under it."""
-    exact = [one for one in found if (one.name or ".") == entry]
-    if exact:
-        return exact
-    choices = [choice for choice in _complete(wanted, found) if choice.label == entry]
-    return [Entry(choice.entry.name, choice.tensors) for choice in choices]
 
 
 def _choose(wanted: Wanted, found: Sequence[Entry], file: Place, *, asked_for: bool = False) -> Found:
