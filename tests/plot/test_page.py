@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page import content as module
@@ -19,7 +20,7 @@ from landscape_mpi.plot.page.content import content
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.trajectory import Trajectory, joined
 from plot.conftest import ALPHA, BETA
-from plot.made_surfaces import JOB, bowl, write
+from plot.made_surfaces import JOB, bowl, bowls, coarse, write
 
 HOSTILE = "name: </script><script>alert(1)</script><!-- & \u202e\n"
 
@@ -256,3 +257,44 @@ def test_without_plotly_a_sentence_says_how_to_get_it(plane, tmp_path):
 def test_a_surface_without_a_job_has_the_name_of_its_file(make):
     held = only(make({"train_loss": bowl(ALPHA, BETA)}, job=None))
     assert (held["title"], held["job"], held["betaLabel"]) == ("made", None, "β (η direction)")
+
+
+GAMMA = np.array([-0.5, 0.0, 0.25, 1.0])
+
+
+def test_a_volume_is_there_once_and_whole(make):
+    loss = bowls(ALPHA, BETA, GAMMA)
+    held = only(make({"train_loss": loss, "test_loss": loss + 1}, gamma=GAMMA))
+    assert np.array_equal(unpacked(held["gamma"]), GAMMA)
+    assert np.array_equal(unpacked(held["values"]["train_loss"], loss.shape), loss)
+    assert np.array_equal(unpacked(held["values"]["test_loss"], loss.shape), loss + 1)
+    assert len(base64.b64decode(held["status"])) == loss.size
+    assert held["filled"] is None
+
+
+def test_each_plane_of_an_unfinished_volume_is_interpolated_by_itself(make):
+    status = np.stack([coarse((BETA.size, ALPHA.size), 2)] * 3)
+    status[1] = 0
+    status[1, 3, 3] = 1
+    exact = 4.0 + ALPHA[None, None, :] + 3 * BETA[None, :, None] + GAMMA[:3, None, None]
+    held = only(make({"train_loss": np.where(status == 1, exact, np.nan)}, gamma=GAMMA[:3], status=status))
+    filled = unpacked(held["filled"]["train_loss"], exact.shape)
+    assert np.allclose(filled[[0, 2]], exact[[0, 2]])
+    assert np.argwhere(np.isfinite(filled[1])).tolist() == [[3, 3]]  # spans no area
+
+
+def test_of_a_volume_a_page_can_have_one_plane(make, tmp_path):
+    loss = bowls(ALPHA, BETA, GAMMA)
+    volume = make({"train_loss": loss}, gamma=GAMMA)
+    flat = only(volume.at(1))
+    assert flat["gamma"] is None
+    assert not flat["isAtZero"]
+    assert "plane at \N{GREEK SMALL LETTER GAMMA} = 1" in flat["facts"]
+    plane = make({"train_loss": loss[0]}, name="plane.h5")
+    with pytest.raises(UserError, match="planes and volumes do not mix on a page"):
+        content([volume, plane], Options())
+    # the command shows the plane at 0 beside another plane
+    page = tmp_path / "p.html"
+    assert main([str(volume.path), str(plane.path), "--html", str(page)]) == 0
+    held = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text())[1])
+    assert np.array_equal(unpacked(held["surfaces"][0]["values"]["train_loss"], loss.shape[1:]), loss[1])

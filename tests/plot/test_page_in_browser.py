@@ -28,7 +28,7 @@ from plot.browsing import (
     until,
 )
 from plot.conftest import ALPHA, BETA
-from plot.made_surfaces import JOB, bowl, coarse, write
+from plot.made_surfaces import JOB, bowl, bowls, coarse, write
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -353,4 +353,37 @@ def test_a_line_has_one_plot_with_losses_and_accuracies(visit, line):
     assert "alpha = 0.05 · training loss: " in told(page)
     page.locator("#metric").select_option("accuracy")
     assert len(drawn(page, ".line")) == 2
+    assert seen.complaints == []
+
+
+def test_a_slider_goes_through_the_planes_of_a_volume(visit, tmp_path):
+    gamma = np.array([-0.5, 0.0, 0.25, 1.0])
+    loss = bowls(ALPHA, BETA, gamma)
+    status = np.ones(loss.shape, np.uint8)
+    status[3, 0, 0] = 0
+    path = write(tmp_path / "v.h5", ALPHA, BETA, {"train_loss": loss}, gamma=gamma, status=status)
+    seen = visit([read_surface(path)], Options(log=False), **DESKTOP)
+    page = seen.page
+    slider = page.get_by_label("Plane")
+    loss[3, 0, 0] = np.nan
+    ends = (np.nanmin(loss), np.nanmax(loss))
+    page.evaluate("change({place: {alpha: SURFACES[0].alpha[2], beta: SURFACES[0].beta[1]}, fill: false})")
+    assert slider.get_attribute("aria-valuetext") == "\N{GREEK SMALL LETTER GAMMA} = 0"
+    slider.focus()
+    for key, place in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2), ("End", 3)):
+        page.keyboard.press(key)
+        value = f"\N{GREEK SMALL LETTER GAMMA} = {gamma[place]:g}".replace("-", "\N{MINUS SIGN}")
+        assert slider.get_attribute("aria-valuetext") == value
+        assert page.locator("#depth span").first.inner_text() == f"Plane {value}"
+        body = drawn(page, ".contours")[0]
+        assert np.allclose(heights(page), loss[place], equal_nan=True)
+        assert np.allclose(np.array(body["z"], float), loss[place], equal_nan=True)
+        assert np.allclose((body["zmin"], body["zmax"]), ends)  # one scale for all of them
+        assert np.allclose(drawn(page, "#along-alpha")[0]["y"], loss[place, 1])
+        assert np.allclose(np.array(drawn(page, "#along-beta")[0]["y"], float), loss[place, :, 2])
+        assert plain(value) in plain(body["hovertext"][1][2])
+        assert plain(value) in told(page)
+        stars = [trace["name"] for trace in drawn(page, ".contours")].count("theta")
+        assert stars == (gamma[place] == 0)
+    assert "not computed yet" in drawn(page, ".contours")[0]["hovertext"][0][0]
     assert seen.complaints == []

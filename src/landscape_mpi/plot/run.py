@@ -144,7 +144,10 @@ def _page(arguments: argparse.Namespace) -> Path:
                 Flag(flag), (Flag("html"), " writes a page, which has no use for it"), remedy="leave one of the two out"
             )
     check_target(arguments.html, PAGE_ENDINGS, Flag("html"))
-    text = html(content(_planes(arguments, _surfaces(arguments, Flag("html"))), _options(arguments)))
+    surfaces = _surfaces(arguments, Flag("html"))
+    if arguments.at is not None or len({surface.kind for surface in surfaces}) > 1:
+        surfaces = _planes(arguments, surfaces)  # beside planes a volume shows one of its own
+    text = html(content(surfaces, _options(arguments)))
     write(arguments.html, text.encode(), Flag("html"))
     return Path(arguments.html)
 

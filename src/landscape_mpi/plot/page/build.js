@@ -73,6 +73,8 @@ function fillControls() {
   offer(control.metric, generals.map((general) => [general, general]));
   for (const axis of ["alpha", "beta"]) control[axis].max = SURFACES[0][axis].length - 1;
   [control.low.value, control.high.value] = [state.low, state.high];
+  find("depth").hidden = !GAMMA;
+  if (GAMMA) control.gamma.max = GAMMA.length - 1;
   find("filling").hidden = !SURFACES.some((surface) => surface.filled);
 }
 

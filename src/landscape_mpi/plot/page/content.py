@@ -3,11 +3,12 @@
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_hex
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
@@ -42,11 +43,17 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
     if len(surfaces) > MOST_SURFACES:
         raise UserError(Flag("html"), f"found {len(surfaces)} surfaces", expected=f"at most {MOST_SURFACES} on a page")
     for surface in surfaces:
-        if surface.is_line != surfaces[0].is_line:
-            raise UserError(surface.path, "lines and planes do not mix on a page", expected="one or the other")
+        if surface.kind != surfaces[0].kind:
+            raise UserError(
+                surface.path,
+                f"{'s and '.join(sorted((surfaces[0].kind, surface.kind)))}s do not mix on a page",
+                expected="one or the other",
+            )
         if min(surface.shape) < 2:
             found = " x ".join(map(str, reversed(surface.shape)))
             raise UserError(surface.path, f"{found} points have no extent", expected="2 or more along each axis")
+    if surfaces[0].kind == "volume":  # a path leaves the planes that are shown
+        surfaces = [replace(surface, trajectory=None) for surface in surfaces]
     first = [field_of(surface, options.metric) for surface in surfaces]
     scale_of(first, options)
     every = [_drawable(surface) for surface in surfaces]
@@ -108,16 +115,18 @@ def _surface(surface: Surface) -> dict[str, Any]:
     fields = [field_of(surface, name) for name in _drawable(surface)]
     origin, filled = fields[0].origin, None
     with suppress(UserError):  # of too few points to span an area
-        filled = None if surface.filled else {f.quantity.metric: packed(linear(f)) for f in fields}
+        filled = None if surface.filled else {f.quantity.metric: packed(_filled(f)) for f in fields}
     ranked = sorted(fields, key=lambda field: _rank(field.quantity.metric))
     shown = [field for field in ranked if is_shown(field.quantity.metric)]
     return {
         "facts": [_readable(fact) for fact in [*labels.facts(shown or fields[:1]), *_stops(surface)]],
         "isLine": surface.is_line,
+        "isAtZero": not surface.gamma,
         "alphaLabel": _readable(labels.alpha_label(origin)),
         "betaLabel": _readable(labels.beta_label(origin)),
         "alpha": packed(surface.alpha),
         "beta": None if surface.beta is None else packed(surface.beta),
+        "gamma": packed(surface.axes[2]) if surface.kind == "volume" else None,
         "status": base64.b64encode(np.ascontiguousarray(surface.status, np.uint8).tobytes()).decode(),
         # what the file holds, inf included, or what was calculated from it
         "values": {
@@ -129,6 +138,24 @@ def _surface(surface: Surface) -> dict[str, Any]:
         "provenance": _provenance(surface),
         "job": None if surface.job is None else printable(surface.job),
     }
+
+
+def _filled(field: Field) -> NDArray[np.float64]:
+    """Return the values with those of points not done yet interpolated, in each plane of a volume by itself.
+
+    A plane with too few points to span an area stays as it is.
+
+    Raises:
+        UserError: the surface is such a plane.
+    """
+    if field.surface.kind != "volume":
+        return linear(field)
+    values = field.values.copy()
+    for place, gamma in enumerate(field.surface.axes[2]):
+        plane = replace(field, surface=field.surface.at(gamma), values=values[place], done=field.done[place], bars=None)
+        with suppress(UserError):
+            values[place] = linear(plane)
+    return values
 
 
 def packed(values: ArrayLike) -> str:

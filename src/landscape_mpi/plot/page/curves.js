@@ -7,7 +7,8 @@ function slice(surfaces, view, along) {
   const traces = surfaces.map((surface) => sliceCurve(surface, view, along));
   const point = gridPoint(surfaces[0], view.place), across = along === "alpha" ? "beta" : "alpha";
   const greek = { alpha: "α", beta: "β" };
-  const title = `${greek[along]}, at ${greek[across]} = ${shown(point[across])}`;
+  const [{ gamma, layer }] = surfaces, plane = gamma ? `, γ = ${shown(gamma[layer])}` : "";
+  const title = `${greek[along]}, at ${greek[across]} = ${shown(point[across])}${plane}`;
   const layout = { ...curveLayout(view, title), shapes: [upright(point[along])] };
   return { traces, layout: { ...layout, yaxis: valueAxis(view, view.label, view.scale) } };
 }

@@ -31,7 +31,7 @@ function remembered(key, make) {
 }
 
 function heightsOf(surface, view) {
-  const { metric, scale, fill } = view, key = ["heights", surface.number, metric, scale, fill];
+  const { metric, scale, fill } = view, key = ["heights", surface.number, surface.layer, metric, scale, fill];
   return remembered(key, () => {
     const values = valuesOf(surface, metric, fill);
     return rowsOf(surface, (index) => heightOf(scale, values[index]));
@@ -39,7 +39,7 @@ function heightsOf(surface, view) {
 }
 
 function hoverOf(surface, view) {
-  return remembered(["hover", surface.number, view.metric], () =>
+  return remembered(["hover", surface.number, surface.layer, view.metric], () =>
     rowsOf(surface, (index) => literal(pointLines(surface, view.metric, index).join("\n")).replaceAll("\n", "<br>")));
 }
 
@@ -107,7 +107,7 @@ function slices3d(surface, view, heights) {
 // The point, and theta* at (0, 0).
 function spots3d(surface, view, heights) {
   const point = gridPoint(surface, view.place), values = valuesOf(surface, view.metric, view.fill), up = above(view.scale);
-  const trained = heightOf(view.scale, heightAt(surface, values, 0, 0));
+  const trained = surface.isAtZero ? heightOf(view.scale, heightAt(surface, values, 0, 0)) : null;
   const marker = { symbol: ["diamond-open", "circle"], color: [MARK, "#ffffff"], size: [12, 5], opacity: 1, line: { color: "#000000", width: 1 } };
   const hovertext = [hoverOf(surface, view)[point.row][point.column], "θ* at α = 0, β = 0"];
   return line3d("spots", [point.alpha, 0], [point.beta, 0], [up(heights[point.row][point.column]), up(trained)], hovertext, { mode: "markers", marker });
@@ -220,7 +220,7 @@ function marks(surface, view) {
     ...ofStatus(surface, DONE, surface.filled ? MOST_DOTS : 0, "computed", { color: "rgba(0, 0, 0, 0.55)", size: 3 }, spots),
     ...ofStatus(surface, FAILED, Infinity, "failed", { color: RED, size: 8, symbol: "x" }, spots),
     spots("point", [point.alpha], [point.beta], { color: MARK, size: 20, symbol: "diamond-open", line: { width: 2.5 } }),
-    spots("theta", [0], [0], { color: "#ffffff", size: 11, symbol: "star", line: dark }),
+    ...(surface.isAtZero ? [0] : []).map(() => spots("theta", [0], [0], { color: "#ffffff", size: 11, symbol: "star", line: dark })),
   ];
 }
 

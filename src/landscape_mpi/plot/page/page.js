@@ -6,14 +6,14 @@ const TURN = -58, TILT = SURFACES.some((surface) => surface.runs.length) ? 60 : 
 const STEPS = { ArrowLeft: ["alpha", -1], ArrowRight: ["alpha", 1], ArrowDown: ["beta", -1], ArrowUp: ["beta", 1] };
 
 const find = (id) => document.getElementById(id);
-const isLine = SURFACES[0].isLine;
-const controls = ["metric", "split", "scale", "low", "high", "turn", "tilt", "alpha", "beta", "fill"];
+const isLine = SURFACES[0].isLine, GAMMA = SURFACES[0].gamma && [...SURFACES[0].gamma].sort((one, other) => one - other);
+const controls = ["metric", "split", "scale", "low", "high", "turn", "tilt", "alpha", "beta", "gamma", "fill"];
 const control = Object.fromEntries(controls.map((id) => [id, find(id)]));
 const figures = []; // {div, draw}, one a plot
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const state = {
-  metric: PAGE.start.metric, scale: PAGE.start.scale, low: PAGE.start.low, high: PAGE.start.high, fill: true,
+  metric: PAGE.start.metric, scale: PAGE.start.scale, low: PAGE.start.low, high: PAGE.start.high, fill: true, gamma: 0,
   place: { alpha: 0, beta: 0 }, camera: cameraAt(TURN, TILT),
 };
 
@@ -31,13 +31,14 @@ function anglesOf({ eye }) {
 function viewOf() {
   const metric = METRICS.get(state.metric), unit = metric.unit && ` (${metric.unit})`;
   const names = isLine ? alike(state.metric).map((each) => each.name) : [state.metric];
-  const arrays = () => SURFACES.flatMap((surface) => names.map((name) => surface.values[name]));
+  const arrays = () => SURFACES.flatMap((surface) => names.map((name) => surface.all[name]));
   const scale = scaleOf(remembered(["range", ...names], () => rangeOf(arrays())), metric.unit, state);
   const label = metric.words + unit, above = scale.base ? ` above ${shown(scale.base, 15)}` : "";
   return { ...state, scale, theme: theme(), label, heightLabel: metric.words + above + unit, generalLabel: metric.general + unit };
 }
 
 function draw() {
+  for (const surface of SURFACES) cut(surface, state.gamma);
   const view = viewOf();
   for (const figure of figures) {
     const { traces, layout } = figure.draw(view);
@@ -81,6 +82,14 @@ function showControls(scale) {
     control[axis].value = axis === "alpha" ? point.column : point.row;
     control[axis].setAttribute("aria-valuetext", `${GREEK[axis]} = ${shown(point[axis])}`);
   }
+  if (GAMMA) showGamma();
+}
+
+function showGamma() {
+  const chosen = nearest(GAMMA, state.gamma), text = `γ = ${shown(GAMMA[chosen])}`;
+  control.gamma.value = chosen;
+  control.gamma.setAttribute("aria-valuetext", text);
+  find("at-gamma").textContent = text;
 }
 
 function offer(select, options) {
@@ -122,6 +131,7 @@ function listen() {
   for (const axis of ["alpha", "beta"]) {
     control[axis].addEventListener("input", () => change({ place: { ...state.place, [axis]: SURFACES[0][axis][control[axis].value] } }));
   }
+  control.gamma.addEventListener("input", () => change({ gamma: GAMMA[control.gamma.value] }));
   for (const angle of ["turn", "tilt"]) {
     control[angle].addEventListener("input", () => look(cameraAt(Number(control.turn.value), Number(control.tilt.value))));
   }

@@ -29,7 +29,7 @@ function rangeOf(arrays) {
 
 // The range of a metric on all surfaces.
 function rangeOfMetric(name) {
-  return remembered(["range", name], () => rangeOf(SURFACES.map((surface) => surface.values[name])));
+  return remembered(["range", name], () => rangeOf(SURFACES.map((surface) => surface.all[name])));
 }
 
 // How many digits tell the values of a range apart.

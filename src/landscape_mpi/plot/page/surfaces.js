@@ -19,15 +19,28 @@ function mapped(object, change) {
 }
 
 function unpacked(surface) {
-  return {
+  const whole = {
     ...surface,
     alpha: floats(surface.alpha),
     beta: surface.beta ? floats(surface.beta) : new Float64Array(1),
+    gamma: surface.gamma && floats(surface.gamma),
     status: bytes(surface.status),
     values: mapped(surface.values, floats),
     filled: mapped(surface.filled, floats),
     runs: surface.runs.map((run) => ({ ...run, columns: mapped(run.columns, floats) })),
   };
+  return { ...whole, layer: 0, all: whole.values, whole };
+}
+
+// Let a surface show the plane of its volume that is nearest to a gamma; `all` stays the values of the whole volume.
+function cut(surface, gamma) {
+  const { whole } = surface;
+  if (!whole.gamma) return;
+  const layer = nearest(whole.gamma, gamma), size = whole.alpha.length * whole.beta.length;
+  const plane = (array) => array.subarray(layer * size, (layer + 1) * size);
+  Object.assign(surface, {
+    layer, isAtZero: whole.gamma[layer] === 0, status: plane(whole.status), values: mapped(whole.values, plane), filled: mapped(whole.filled, plane),
+  });
 }
 
 // Values of a metric, flat, row by row; with `fill` those between computed points are interpolated.
@@ -84,7 +97,8 @@ function shown(value, digits = 4) {
 function pointLines(surface, metric, index) {
   const columns = surface.alpha.length, alpha = surface.alpha[index % columns];
   const beta = surface.isLine ? "" : `, β = ${shown(surface.beta[Math.floor(index / columns)])}`;
-  const place = `α = ${shown(alpha)}${beta}`;
+  const gamma = surface.gamma ? `, γ = ${shown(surface.gamma[surface.layer])}` : "";
+  const place = `α = ${shown(alpha)}${beta}${gamma}`;
   if (surface.status[index] === FAILED) return [place, "failed: no result"];
   if (surface.status[index] !== DONE) return [place, "not computed yet"];
   const split = METRICS.get(metric).split ?? PAGE.metrics.find((each) => each.split)?.split;
