@@ -81,8 +81,14 @@ def client(place: str, *line: str) -> int:
     launcher = os.getppid() if line[0] == "rank" else 0
     with ask(place, line[1:] if launcher else line, Path.cwd(), os.environ, (0, 1, 2), launcher) as connection:
         pid = hear(connection)
+
+        def pass_on(number: int, _: object) -> None:
+            if pid:
+                with contextlib.suppress(ProcessLookupError):  # it has ended, as a rank that mpirun then tells to end
+                    os.kill(pid, number)
+
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, lambda number, _: pid and os.kill(pid, number))
+            signal.signal(number, pass_on)
         status = hear(connection) if pid else None
     if status is None:
         return 1
