@@ -7,6 +7,8 @@ PYTHON ?= python3
 TORCH_FROM ?=
 ARGS ?=
 export VENV MPI PYTHON TORCH_FROM
+# what pytest compiles of the tests is kept: eight seconds of a core
+unexport PYTHONDONTWRITEBYTECODE
 
 run := tools/run.sh
 python_files := src tests tools jobs setup.py $(wildcard benchmarks docs/*.py docs/gallery)
