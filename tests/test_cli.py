@@ -12,6 +12,7 @@ from support.jobs import tiny_job
 from support.launch import launch
 
 
+@pytest.mark.slow
 def test_check_says_what_a_job_costs_and_writes_nothing(tmp_path):
     job = tiny_job(tmp_path, plane__repeats=2)
     before = sorted(tmp_path.iterdir())

@@ -177,6 +177,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_drawing_is_one_sentence(swept):
     found = launch("surface.h5", program=[sys.executable, "-c", INTERRUPTED], cwd=swept)
     assert found.returncode == 75

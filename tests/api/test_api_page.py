@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 import landscape_mpi
@@ -25,6 +26,7 @@ def test_every_argument_and_everything_of_a_surface_is_there():
     assert set(inspect.signature(landscape_mpi.Surface.plot).parameters) - {"self"} <= words()
 
 
+@pytest.mark.slow
 def test_the_example_runs():
     example = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
     assert len(example.strip().splitlines()) <= 5

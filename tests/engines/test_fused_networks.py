@@ -53,7 +53,7 @@ def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     ("build", "options", "fused"),
     [
         ("vgg9", {"width": 4}, 7),
-        ("densenet121", {"growth": 2}, 120),
+        pytest.param("densenet121", {"growth": 2}, 120, marks=pytest.mark.slow),
         ("wrn56_2", {"width": 2}, 57),
     ],
 )
@@ -178,6 +178,7 @@ def test_the_callers_network_stays_at_theta(engine, tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", [16, 17, 25])
 def test_an_images_loss_depends_on_no_batch_beyond_rounding(engine, batch, tmp_path):

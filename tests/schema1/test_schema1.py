@@ -106,6 +106,7 @@ def test_a_sampled_surface_begun_is_gone_on_with_from_its_journals(folder):
     assert is_of_schema_1(folder / "sampled_half.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_images", "train_examples"])
 def test_the_number_of_examples_is_drawn_by_either_name(name, folder, capsys):
     as_schema_2(folder / "sampled.h5", folder / "new.h5")
