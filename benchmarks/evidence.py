@@ -49,7 +49,7 @@ class Sight:
 
     @property
     def seen(self) -> int:
-        """How many points there are, or slices of images where those are what is kept."""
+        """How many points there are, or slices of examples where those are what is kept."""
         return sum(map(len, self.records.values())) or len(self.points)
 
 

@@ -43,7 +43,7 @@ class Row:
 
 
 def compare(full: Surface, sampled: Surface, metric: str) -> Row:
-    """Return how far a sampled surface is from the full one, at the points that do not stand on all images."""
+    """Return how far a sampled surface is from the full one, at the points that do not stand on all examples."""
     truth, found, bars = full.metrics[metric], sampled.metrics[metric], sampled.metrics[f"{metric}_bar"]
     estimated = bars > 0
     off = np.abs(found - truth)[estimated]

@@ -46,8 +46,10 @@ def experiment(job: SweepJob) -> dict[str, Any]:
     sections = msgspec.to_builtins(job)
     if not job.curved:
         del sections["hessian"]
-    if sections["data"]["order"] is None:
-        del sections["data"]["order"]  # as in the journals of sampled sweeps before there was such a key
+    # journals of sampled sweeps are known by this: a key that they were begun without is left out where nobody sets it
+    for section, key in ((sections["data"], "order"), (sections["grid"] or {}, "gamma")):
+        if section.get(key) is None:
+            section.pop(key, None)
     return dict(_flat(sections))
 
 
