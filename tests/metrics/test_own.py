@@ -300,7 +300,24 @@ def test_sane_names(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "_a", "a_", "5a", "a b", "a-b", "é", "loss", "my_loss", "acc", "x_stderr", "x_bar", "images", "x" * 65]
+    "name",
+    [
+        "",
+        "_a",
+        "a_",
+        "5a",
+        "a b",
+        "a-b",
+        "é",
+        "loss",
+        "my_loss",
+        "acc",
+        "x_stderr",
+        "x_bar",
+        "images",
+        "examples",
+        "x" * 65,
+    ],
 )
 def test_names_that_would_be_read_as_others_are_none(name):
     assert not is_name(name)
