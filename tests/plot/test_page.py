@@ -298,3 +298,12 @@ def test_of_a_volume_a_page_can_have_one_plane(make, tmp_path):
     assert main([str(volume.path), str(plane.path), "--html", str(page)]) == 0
     held = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text())[1])
     assert np.array_equal(unpacked(held["surfaces"][0]["values"]["train_loss"], loss.shape[1:]), loss[1])
+
+
+def test_the_path_of_a_run_through_a_volume_is_on_none_of_its_planes(make):
+    steps = np.arange(3.0)
+    path = Trajectory((steps, steps, steps), steps, np.array([0, 5, 9]), steps, steps, (0.5, 0.3, 0.1))
+    volume = make({"train_loss": bowls(ALPHA, BETA, GAMMA)}, gamma=GAMMA)
+    held = only(replace(volume, trajectory=path))
+    assert held["runs"] == []
+    assert held["facts"] == only(volume)["facts"]
