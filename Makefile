@@ -7,8 +7,6 @@ PYTHON ?= python3
 TORCH_FROM ?=
 ARGS ?=
 export VENV MPI PYTHON TORCH_FROM
-# what pytest compiles of the tests is kept: eight seconds of a core
-unexport PYTHONDONTWRITEBYTECODE
 
 run := tools/run.sh
 python_files := src tests tools jobs setup.py $(wildcard benchmarks docs/*.py docs/gallery)
@@ -30,8 +28,9 @@ demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
 	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 $(ARGS)
 
+# What pytest compiles of the tests is kept for the next time: eight seconds of a core.
 test-fast: setup ## the tests that take less than half a second of a core each and start no mpirun, in a minute
-	OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts
 	$(run) ruff check $(python_files)
