@@ -3,7 +3,6 @@
 import ctypes
 import threading
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.flat import Polynomial
 from landscape_mpi.engines.layer import Shape
+from landscape_mpi.kernels import load_kernel
 
 EXTENSION = "landscape_mpi.engines._winograd"
 
@@ -35,10 +35,9 @@ _scratch = threading.local()
 @cache
 def library() -> Any:
     """Return the compiled kernel; None where the package was installed without a C compiler."""
-    spec = find_spec(EXTENSION)
-    if spec is None or spec.origin is None:
+    found = load_kernel(EXTENSION)
+    if found is None:
         return None
-    found = ctypes.CDLL(spec.origin)
     found.landscape_winograd.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_int] * 6
     found.landscape_winograd_scratch.argtypes = [ctypes.c_int] * 2
     found.landscape_winograd_scratch.restype = ctypes.c_long

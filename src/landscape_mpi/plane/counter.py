@@ -8,12 +8,13 @@ draws them; `by_numpy` is its reference, and draws where the package was install
 import ctypes
 import hashlib
 from functools import cache
-from importlib.util import find_spec
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from landscape_mpi.kernels import load_kernel
 
 GENERATOR = "counter-1"
 """Recorded in a surface whose directions were drawn here; another way to draw needs another name."""
@@ -67,10 +68,9 @@ def standard_normal(seed: int, axis: int, name: str, start: int, stop: int) -> N
 @cache
 def library() -> Any:
     """Return the compiled kernel; None where the package was installed without a C compiler."""
-    spec = find_spec(EXTENSION)
-    if spec is None or spec.origin is None:
+    found = load_kernel(EXTENSION)
+    if found is None:
         return None
-    found = ctypes.CDLL(spec.origin)
     found.landscape_normal.argtypes = [
         *(ctypes.c_void_p, ctypes.c_uint64, ctypes.c_long, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p),
         ctypes.c_int,
