@@ -19,6 +19,15 @@ TINY = {
     "grid": {"alpha": [-1, 1, 7], "beta": [-0.5, 1, 5]},
     "output": {"file": "surface.h5"},
 }
+LINE_JOB = """\
+model: {build: resnet20, checkpoint: nets/theta.pt}
+data: {build: cifar10, root: data, splits: [train]}
+plane: {kind: random}
+grid: {alpha: [-1, 1, 8]}
+metrics: [loss]
+output: {file: s.h5}
+"""
+"""The text of a job on a line of eight points, for surfaces that no network computes."""
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 BOOKKEEPING = {"seconds", "rank", "error", "finished", "complete", "job", "audit", "rounds"}
 

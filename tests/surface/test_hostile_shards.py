@@ -14,15 +14,8 @@ from landscape_mpi.job import Axis
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer, read, read_surface
 from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.merge import merge
+from support.jobs import LINE_JOB as JOB
 
-JOB = """\
-model: {build: resnet20, checkpoint: nets/theta.pt}
-data: {build: cifar10, root: data, splits: [train]}
-plane: {kind: random}
-grid: {alpha: [-1, 1, 8]}
-metrics: [loss]
-output: {file: s.h5}
-"""
 RESULTS = ("train_loss", "train_loss_stderr")
 
 

@@ -18,7 +18,8 @@ from landscape_mpi.surface.platforms import (
     platform_text,
     register,
 )
-from surface.test_hostile_shards import JOB, RESULTS
+from support.jobs import LINE_JOB as JOB
+from surface.test_hostile_shards import RESULTS
 
 HERE = {"device": "EPYC; 2 cores", "torch": "2.6.0", "settings": "none"}
 THERE = {**HERE, "settings": "ONEDNN_MAX_CPU_ISA=SSE41"}

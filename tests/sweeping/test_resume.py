@@ -17,18 +17,10 @@ from landscape_mpi.sweeping.resume import Identity, find_surface
 from landscape_mpi.sweeping.run import sweep
 from landscape_mpi.sweeping.sampled import climbs
 from support import tiny
+from support.jobs import LINE_JOB as JOB
 from support.jobs import tiny_job
 from support.launch import kill_session, launch, start
 from support.waiting import wait_for
-
-JOB = """\
-model: {build: resnet20, checkpoint: nets/theta.pt}
-data: {build: cifar10, root: data, splits: [train]}
-plane: {kind: random}
-grid: {alpha: [-1, 1, 8]}
-metrics: [loss]
-output: {file: s.h5}
-"""
 
 
 @pytest.fixture
