@@ -77,6 +77,31 @@ def test_numbers_of_points_stand_for_a_plane_or_a_line(network):
     assert line.loss()[3] == pytest.approx(losses(moved, data), rel=1e-5)
 
 
+def test_three_directions_make_a_volume(network):
+    data, weight = tiny.data(None, "train"), network[0].weight.detach().clone()
+    generator = torch.Generator().manual_seed(0)
+    directions = tuple({"0.weight": torch.randn(8, 4, generator=generator)} for _ in range(3))
+    volume = quiet(network, "cross_entropy", data, directions, (2, 3, 4))
+    assert volume.loss().shape == (4, 3, 2)
+    moved = tiny.network()
+    moved.load_state_dict(network.state_dict())
+    moved[0].weight.data = weight + sum(
+        float(at[1]) * direction["0.weight"]
+        for at, direction in zip((volume.alpha, volume.beta, volume.gamma), directions, strict=True)
+    )
+    assert volume.loss()[1, 1, 1] == pytest.approx(losses(moved, data), rel=1e-5)
+
+
+@pytest.mark.parametrize(("given", "axes"), [(1, 2), (1, 3), (2, 3)])
+def test_an_axis_without_a_direction_is_refused(network, given, axes):
+    directions = ({"0.weight": torch.ones(8, 4)},) * given
+    plural = "s" if given > 1 else ""
+    with pytest.raises(
+        UserError, match=rf"grid: found {axes} axes for {given} direction{plural}; expected a direction"
+    ):
+        quiet(network, "cross_entropy", tiny.data(None, "train"), directions, (3,) * axes)
+
+
 def test_a_line_to_another_network_ends_there(network):
     data, other = tiny.data(None, "test"), tiny.network()
     surface = quiet(network, "cross_entropy", {"test": data}, {"kind": "interpolate", "to": other}, 5)

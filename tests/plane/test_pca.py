@@ -155,6 +155,7 @@ def test_rows_that_are_theta_itself_are_left_out(theta):
         (0, 1, "found 0 checkpoints other than model.checkpoint, which span 0 dimensions around their mean; a line"),
         (1, 1, "found 1 checkpoint other than model.checkpoint, which span 0 dimensions"),
         (2, 2, "found 2 checkpoints other than model.checkpoint, which span 1 dimension around their mean; a plane"),
+        (3, 3, "which span 2 dimensions around their mean; a volume needs four checkpoints that do not lie on a plane"),
     ],
 )
 def test_too_few_checkpoints(theta, points, count, message):

@@ -67,8 +67,8 @@ class Call:
     def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
         """Return the job that writes `file`. Raises as `given`."""
         plane = self._plane(made)
-        # one direction alone makes a line
-        line = len(made.directions) == 1 or (plane.get("kind") == "interpolate" and plane.get("via") is None)
+        to_one_end = plane.get("kind") == "interpolate" and plane.get("via") is None
+        axes = len(made.directions) or (1 if to_one_end else 2)
         sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
         dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
         dtype = "float64" if dtypes == {torch.float64} else "float32"
@@ -81,7 +81,7 @@ class Call:
             "loss": self.loss if isinstance(self.loss, str) else name_of(self.loss),
             "loss_options": self.loss_options,
             "plane": plane,
-            "grid": grid_of(self.grid, str(plane.get("kind")), line),
+            "grid": grid_of(self.grid, str(plane.get("kind")), axes),
             "metrics": self.metrics or usual,
             "evaluate": {key: value for key, value in evaluate.items() if value is not None},
             "hessian": self.hessian,
@@ -138,13 +138,13 @@ def plain(value: object, key: str) -> Any:
     raise UserError(key, f"found a {type(value).__name__}", expected="text, a number, or a list or mapping of them")
 
 
-def grid_of(grid: object, kind: str, line: bool) -> Plain | None:
+def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
     """Return the section `grid` of a call's argument.
 
     Args:
-        grid: a mapping as in a job, a number of points, or one for alpha and one for beta; None for the usual one.
+        grid: a mapping as in a job, a number of points, or one for each of alpha, beta, ...; None for the usual one.
         kind: of the plane.
-        line: whether there is one direction alone.
+        axes: how many there are where `grid` does not say.
 
     Raises:
         UserError: it is none of these.
@@ -154,15 +154,15 @@ def grid_of(grid: object, kind: str, line: bool) -> Plain | None:
     if isinstance(grid, Mapping):
         return grid
     wanted = POINTS if grid is None else grid
-    pair = isinstance(wanted, list | tuple) and 1 <= len(wanted) <= 2
-    counts: Sequence[Any] = wanted if pair else [wanted] if line else [wanted, wanted]  # type: ignore[assignment]
+    each = isinstance(wanted, list | tuple) and 1 <= len(wanted) <= len(AXES)
+    counts: Sequence[Any] = wanted if each else [wanted] * axes  # type: ignore[assignment]
     if not all(isinstance(points, int | np.integer) for points in counts):
         raise UserError(
             "grid",
             f"found {grid!r}",
             expected=(
                 '{"alpha": [first, last, number of points], "beta": ...}, a number of points, or one for alpha and one '
-                "for beta"
+                "for beta (and one for gamma)"
             ),
         )
     ends = RANGES.get(kind, (-1.0, 1.0))

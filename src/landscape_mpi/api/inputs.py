@@ -25,7 +25,7 @@ from landscape_mpi.plane.plane import real, single
 from landscape_mpi.sweeping.planes.interpolate import interpolated
 from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays, share_parameters
 
-AXES, SPLITS = ("delta", "eta"), ("train", "test")
+DIRECTIONS, SPLITS = ("delta", "eta", "zeta"), ("train", "test")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 States = Mapping[str, Parameters]
 
@@ -40,7 +40,7 @@ class Given:
         losses: the loss.
         ends: state dicts that `plane.to` and `plane.via` stand for, by key.
         networks: the networks that they are of, by key, where such were given.
-        directions: delta, or delta and eta; parameters that they do not name stay.
+        directions: delta, eta, ..., one an axis; parameters that they do not name stay.
     """
 
     theta: nn.Module
@@ -113,8 +113,11 @@ class Given:
         if self.directions and job.evaluate.batchnorm == "move":
             raise UserError("evaluate.batchnorm", "found move, and the directions given are of parameters alone")
         if self.directions:
-            wanted = self.directions[: job.axes]
-            return Plane.along(theta.parameters, [_fitted(*named, theta) for named in zip(AXES, wanted, strict=False)])
+            if job.axes > len(self.directions):
+                few = f"{len(self.directions)} direction{'' if len(self.directions) == 1 else 's'}"
+                raise UserError("grid", f"found {job.axes} axes for {few}", expected="a direction for each axis")
+            named = zip(DIRECTIONS, self.directions[: job.axes], strict=False)
+            return Plane.along(theta.parameters, [_fitted(name, direction, theta) for name, direction in named])
         if isinstance(job.plane, InterpolatedPlane) and self.ends:
             return interpolated(job.plane, theta, job.evaluate.batchnorm == "move", partial(self._end, theta))
         return None
@@ -178,7 +181,7 @@ def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
 
 
 def directions_of(plane: object) -> tuple[Parameters, ...]:
-    """Return delta, or delta and eta, where a call gives tensors for its plane; else nothing.
+    """Return delta, eta, ... where a call gives tensors for its plane; else nothing.
 
     Raises:
         UserError: it is no plane at all.
@@ -187,13 +190,13 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
         return ()
     parts = plane if isinstance(plane, tuple | list) else ()
     named = all(isinstance(part, Mapping) and all(isinstance(v, Tensor) for v in part.values()) for part in parts)
-    if not (1 <= len(parts) <= 2 and named):
+    if not (1 <= len(parts) <= len(DIRECTIONS) and named):
         raise UserError(
             "plane",
             f"found a {type(plane).__name__}",
             expected=(
                 'a mapping such as {"kind": "random", "seed": 0}, or directions as mappings of names to tensors, '
-                "(delta, eta) or (delta,)"
+                "(delta, eta) or (delta,), or three for a volume"
             ),
         )
     return tuple(_copies(part) for part in parts)

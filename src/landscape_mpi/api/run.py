@@ -66,7 +66,7 @@ def sweep(
         data: (inputs, targets), each a tensor [n, ...] or a mapping of names to such tensors; a map-style Dataset of
             such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
         plane: as the section `plane` of a job, by default {"kind": "random"}; `to` and `via` may be networks or state
-            dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), or (delta,).
+            dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), (delta,), or three.
         grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points.
         output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
         metrics: "loss", "accuracy" and "hessian"; by default accuracy too where cross entropy has classes.

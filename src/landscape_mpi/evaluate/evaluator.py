@@ -15,6 +15,7 @@ from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.batches import Examples, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours, weights
+from landscape_mpi.job import AXES
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample
@@ -36,7 +37,7 @@ def place(point: Point) -> str:
     >>> place((0.5, -1.0))
     'alpha 0.5, beta -1'
     """
-    return ", ".join(f"{name} {x:g}" for name, x in zip(("alpha", "beta", "gamma"), point, strict=False))
+    return ", ".join(f"{name} {x:g}" for name, x in zip(AXES, point, strict=False))
 
 
 class Evaluator(Protocol):

@@ -159,7 +159,11 @@ def _combined(matrix: Matrix, weights: Values) -> tuple[Parameters, ...]:
 
 
 def _too_few(rows: int, found: int, count: int) -> UserError:
-    shape, needed = ("plane", "three checkpoints that do not lie on a line") if count > 1 else ("line", "two of them")
+    shape, needed = (
+        ("line", "two of them"),
+        ("plane", "three checkpoints that do not lie on a line"),
+        ("volume", "four checkpoints that do not lie on a plane"),
+    )[count - 1]
     checkpoints = f"{rows} checkpoint{'' if rows == 1 else 's'}"
     span = f", which span {found} dimension{'' if found == 1 else 's'} around their mean"
     what = (f"found {checkpoints} other than ", Key("model.checkpoint"), span)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
+from landscape_mpi.job import AXES
 
 GROUP = "trajectory"
 EXPLAINED = "explained_variance_ratio"
 RUN, NAMES = "run", "runs"
-AXES = ("alpha", "beta", "gamma")
 _COLUMNS = ("residual", "epoch", "train_loss", "lr")
 Values = NDArray[np.float64]
 
