@@ -19,7 +19,7 @@ from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane
-from landscape_mpi.sweeping.point import Grid
+from landscape_mpi.sweeping.point import point_at
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     experiment, plane, _ = build_plane(world, experiment, 0, None)
     engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
     (name, split), *_ = experiment.splits.items()
-    grid, shape, started = Grid.of(job.values.chosen_grid), job.values.chosen_grid.shape, time.perf_counter()
+    axes, shape, started = job.values.chosen_grid.coordinates(), job.values.chosen_grid.shape, time.perf_counter()
     every = slice(0, len(split))
-    losses = [engine.evaluator.per_example(grid.point(index), name, every).losses for index in np.ndindex(*shape)]
+    losses = [engine.evaluator.per_example(point_at(axes, index), name, every).losses for index in np.ndindex(*shape)]
     labels = split.targets.numpy().astype(np.int64)
     np.savez_compressed(options.out, losses=np.array(losses, np.float32), labels=labels)
     seconds = time.perf_counter() - started

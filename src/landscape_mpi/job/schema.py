@@ -255,6 +255,10 @@ class Grid(Values, frozen=True, kw_only=True):
         """The axes that there are, alpha first."""
         return tuple(axis for axis in (self.alpha, self.beta, self.gamma) if axis is not None)
 
+    def coordinates(self) -> tuple[NDArray[np.float64], ...]:
+        """Return the coordinates along alpha, beta, ..., float64 each."""
+        return tuple(axis.coordinates() for axis in self.axes)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """[nx] of a line, [ny, nx] of a plane, [nz, ny, nx] of a volume: the last index counts along alpha."""

@@ -220,7 +220,7 @@ def around_centre(grid: Grid) -> tuple[Point, ...]:
 
     No point of a usual grid: one at which a rank dies would be the end of every run, before any point is computed.
     """
-    axes = [axis.coordinates() for axis in grid.axes]
+    axes = grid.coordinates()
     ends = ([at.min() for at in axes], [at.max() for at in axes])
     points = (tuple(ABOUT_HALF * float(x) for x in end) for end in ends)
     return tuple(point for point in points if any(point))

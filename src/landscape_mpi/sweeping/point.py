@@ -3,8 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import Point, measure, place
-from landscape_mpi.job import Grid as JobGrid
 from landscape_mpi.log import say
 from landscape_mpi.metrics.names import BAR, EXAMPLES, means
 from landscape_mpi.mpi.scheduler import PieceError
@@ -24,20 +22,9 @@ from landscape_mpi.sweeping.deaths import note_of
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The coordinates of a grid along alpha, beta, ..., float64 each."""
-
-    axes: tuple[NDArray[np.float64], ...]
-
-    @staticmethod
-    def of(grid: JobGrid) -> "Grid":
-        """Return the coordinates of a job's grid."""
-        return Grid(tuple(axis.coordinates() for axis in grid.axes))
-
-    def point(self, index: Index) -> Point:
-        """Return the point at (iy, ix), or at (ix,) of a line: the last number counts along alpha."""
-        return tuple(float(at[i]) for at, i in zip(self.axes, reversed(index), strict=True))
+def point_at(axes: Sequence[NDArray[np.float64]], index: Index) -> Point:
+    """Return the point at (ix,) of a line, (iy, ix) of a plane, ...; `axes`: coordinates along alpha, beta, ..."""
+    return tuple(float(at[i]) for at, i in zip(axes, reversed(index), strict=True))
 
 
 class PointRunner:
@@ -46,7 +33,7 @@ class PointRunner:
     def __init__(self, context: SweepContext) -> None:
         """Take the context of the sweep; `batch` of its engine falls below the file's where memory runs short."""
         self.world, self.evaluator, self._context = context.world, context.engine.evaluator, context
-        self._grid, self._deaths = Grid.of(context.job.chosen_grid), note_of(context.path)
+        self._axes, self._deaths = context.job.chosen_grid.coordinates(), note_of(context.path)
         self._logged = context.batch
 
     def run(self, index: Index, evaluate: Callable[[Point], T]) -> T:
@@ -55,7 +42,8 @@ class PointRunner:
         Raises:
             PieceError: it raised; the text names rank, host and point.
         """
-        point, parent, world = self._grid.point(index), self.world.parent, self.world
+        parent, world = self.world.parent, self.world
+        point = point_at(self._axes, index)
         where = f"{place(point)} (index {index})"
         failed = f"rank {world.rank} on {world.host} failed at {where}"
         if parent:

@@ -54,16 +54,15 @@ def versions(mpi: str) -> dict[str, str]:
 
 def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str, str | float]:
     """Return what is recorded of the plane, the machine and the code."""
-    delta_norm, eta_norm, *others = (*plane.norms, math.nan)[: max(2, len(plane.norms))]
-    third = {}
-    if others:
-        third = {"zeta_norm": others[0], "cosine_13": plane.cosine(0, 2), "cosine_23": plane.cosine(1, 2)}
+    norms = dict(zip(("delta_norm", "eta_norm", "zeta_norm"), plane.norms, strict=False))
+    volume = len(plane.directions) == 3
+    more_angles = {"cosine_13": plane.cosine(0, 2), "cosine_23": plane.cosine(1, 2)} if volume else {}
     return {
         "plane_sha256": plane.fingerprint(),
         "cosine": plane.cosine(0, 1),
-        "delta_norm": delta_norm,
-        "eta_norm": eta_norm,
-        **third,
+        "eta_norm": math.nan,  # of a line
+        **norms,
+        **more_angles,
         "versions": json.dumps(versions(library_version() if is_started() else "not started")),
         "git": _git(folder),
         "device": device_name(device),

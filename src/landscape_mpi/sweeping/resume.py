@@ -117,7 +117,7 @@ def new_surface(
     if identity.shard:
         recorded["shard"] = str(identity.shard)
     return NewSurface(
-        axes=tuple(axis.coordinates() for axis in job.chosen_grid.axes),
+        axes=job.chosen_grid.coordinates(),
         results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
         directions=tuple(map(_stored, plane.directions)),
         buffers=tuple(map(_stored, statistics.directions)) if statistics else (),
