@@ -11,9 +11,10 @@ from landscape_mpi.files import isolated
 from landscape_mpi.job import Axis, SweepJob, read_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import NewSurface, create_surface
+from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.journal import PLAN, PlanLog
 from landscape_mpi.sweeping.context import Options
-from landscape_mpi.sweeping.resume import Identity, find_surface
+from landscape_mpi.sweeping.resume import find_surface
 from landscape_mpi.sweeping.run import sweep
 from landscape_mpi.sweeping.sampled import climbs
 from support import tiny

@@ -1,25 +1,30 @@
 """Decides whether a surface belongs to the same sweep as a job or as another surface, and has all its datasets.
 
 Compared are the keys of the job that fix the numbers, fingerprints of the files they point at, and the losses of the
-first examples at theta*, which also tell networks apart that are drawn at random.
+first examples at theta*, which also tell networks apart that are drawn at random. The journals of a sampled sweep carry
+a hash of the same.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import Key, Text, UserError
-from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, read_job
+from landscape_mpi.errors import Flag, Key, Text, UserError
+from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, experiment, read_job
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.names import dtype_of, in_schema, result_names
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
+from landscape_mpi.surface.shards import Shard, recorded_shard
+from landscape_mpi.surface.trajectory import Trajectory
 
 FINGERPRINTS = {
     "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),
@@ -41,6 +46,38 @@ WHY = (
 )
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What fixes every number of a surface beside the keys of its job: the fingerprints of what these point at.
+
+    Attributes:
+        seed: By which the plane's directions are drawn; -1 where nothing is drawn.
+        fingerprints: Of checkpoint, data, plane and trajectory, by the names of the surface's attributes.
+        shard: Which share of the points the file is for; None for all.
+        trajectory: The path of a training run on the plane.
+        facts: Numbers that are recorded of how the plane was found.
+        centre: The losses of the first examples at theta*, as `centre_text` writes them; empty where unknown.
+    """
+
+    seed: int
+    fingerprints: Mapping[str, str]
+    shard: Shard | None = None
+    trajectory: Trajectory | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+    centre: str = ""
+
+    @property
+    def recorded(self) -> Mapping[str, str]:
+        """What a surface records, by attribute, to be compared with."""
+        return {**self.fingerprints, CENTRE: self.centre} if self.centre else self.fingerprints
+
+    def digest(self, job: SweepJob, engine: str, batch: int) -> bytes:
+        """Return 32 bytes that the journals of a sampled sweep carry: the same for the same numbers."""
+        parts = [experiment(job), self.seed, dict(self.fingerprints), engine, batch]
+        text = json.dumps(parts, sort_keys=True, default=str)  # options may hold whatever YAML does, such as dates
+        return hashlib.sha256(text.encode()).digest()
+
+
 def job_of(surface: Surface) -> JobFile[SweepJob]:
     """Return the job that a surface was begun with; a grid that was left to the trajectory is the one chosen then.
 
@@ -59,6 +96,50 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
 def metrics_of(surface: Surface) -> tuple[Metric, ...]:
     """Return the metrics that a surface holds results of. Raises as `job_of`."""
     return asked(job_of(surface).values.metrics, own.recorded(surface.attributes))
+
+
+def check_same(surface: Surface, job: SweepJob, identity: Identity) -> None:
+    """Refuse to go on with a surface of another experiment, or with one that lacks what a sweep writes.
+
+    Raises:
+        UserError: it is no surface of ours, or of another experiment; the error names the first key that differs.
+    """
+    path = surface.path
+    if surface.job is None:
+        raise UserError("output.file", f"{path} was not written by landscape_mpi", remedy="name another file")
+    reason = first_difference(surface, job, identity.recorded)
+    if not reason and (shard := recorded_shard(surface.attributes.get("shard"))) != identity.shard:
+        theirs, ours = (f"shard {share}" if share else "all points" for share in (shard, identity.shard))
+        reason = Flag("shard"), f": it is for {theirs}, and this run is for {ours}"
+    if reason:
+        raise UserError(
+            "output.file",
+            (f"{path} holds another sweep: ", reason),
+            remedy=(
+                "name another ",
+                Key("output.file"),
+                ", or start afresh with ",
+                Flag("overwrite"),
+                ". Nothing was touched",
+            ),
+        )
+    check_whole(surface, job)
+
+
+def check_same_as(first: Surface, other: Surface) -> None:
+    """Refuse to merge surfaces of two experiments.
+
+    Raises:
+        UserError: their jobs, what these point at, or their grids differ.
+    """
+    reason = first_difference(first, job_of(other).values, other.attributes)
+    if reason or first.shape != other.shape:
+        raise UserError(
+            other.path,
+            (f"belongs to another sweep than {first.path}: ", reason or "the grid differs"),
+            expected="shards of one job",
+            remedy="Nothing was touched",
+        )
 
 
 def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> Text | None:

@@ -18,7 +18,7 @@ from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
 from landscape_mpi.metrics.names import in_schema, is_count
-from landscape_mpi.surface.identity import check_whole, first_difference, job_of
+from landscape_mpi.surface.identity import check_same_as, check_whole, job_of
 from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
 from landscape_mpi.surface.read import Surface, read_results, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET
@@ -60,7 +60,7 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
         for surface in (first, *others):
             check_whole(surface, job_of(surface).values)
         for other in others:
-            _check_same(first, other)
+            check_same_as(first, other)
         before = there[0].done if there else 0
         if not (there and there[0].complete):
             others_of = [surface.path for surface in others]
@@ -82,17 +82,6 @@ def _is_shard(path: Path) -> UserError:
         f"{path} is a shard, and the first name is that of the surface to put shards into",
         expected=f"e.g. merge {SLUG.sub('', path.name) or 's.h5'} SHARD...; nothing was touched",
     )
-
-
-def _check_same(first: Surface, other: Surface) -> None:
-    reason = first_difference(first, job_of(other).values, other.attributes)
-    if reason or first.shape != other.shape:
-        raise UserError(
-            other.path,
-            (f"belongs to another sweep than {first.path}: ", reason or "the grid differs"),
-            expected="shards of one job",
-            remedy="Nothing was touched",
-        )
 
 
 def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:

@@ -9,10 +9,10 @@ from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import DONE, Shard, Surface, coarse_to_fine
+from landscape_mpi.surface.identity import Identity
 from landscape_mpi.sweeping.choose_engine import Engine
 from landscape_mpi.sweeping.curvature import Curvature
 from landscape_mpi.sweeping.load import Experiment
-from landscape_mpi.sweeping.resume import Identity
 
 Index = tuple[int, ...]
 """(iy, ix) of a plane, (ix,) of a line."""

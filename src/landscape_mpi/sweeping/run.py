@@ -27,6 +27,7 @@ from landscape_mpi.surface import (
     parse_shard,
     seal,
 )
+from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.status import without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
@@ -39,7 +40,7 @@ from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, register_platforms
-from landscape_mpi.sweeping.resume import Identity, find_surface, new_surface
+from landscape_mpi.sweeping.resume import find_surface, new_surface
 
 
 def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:

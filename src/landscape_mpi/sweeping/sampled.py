@@ -1,7 +1,6 @@
 """Fills a surface from some examples a point: round by round, each piece on some rank, until every error bar holds."""
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
-from landscape_mpi.job import Sampling, experiment
+from landscape_mpi.job import Sampling
 from landscape_mpi.log import log, note
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
@@ -150,11 +149,8 @@ def fill(context: SweepContext) -> Exit:
 
 
 def journal_identity(context: SweepContext) -> bytes:
-    """Return what the journals of a surface carry: the same for the same numbers, 32 bytes."""
-    identity = context.identity
-    parts = [experiment(context.job), identity.seed, dict(identity.fingerprints), context.engine.name, context.batch]
-    text = json.dumps(parts, sort_keys=True, default=str)  # options may hold whatever YAML does, such as dates
-    return hashlib.sha256(text.encode()).digest()
+    """Return the 32 bytes by which the journals of this sweep are known."""
+    return context.identity.digest(context.job, context.engine.name, context.batch)
 
 
 def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:

@@ -12,12 +12,11 @@ from landscape_mpi.job import Plane as Section
 from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.surface.identity import centre_text
+from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.planes import hessian, interpolate, pca, random, stored
 from landscape_mpi.sweeping.planes.request import Built, Request
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
-from landscape_mpi.sweeping.resume import Identity
 
 BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
     RandomPlane: random.build,

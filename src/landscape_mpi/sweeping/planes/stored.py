@@ -13,12 +13,13 @@ from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Parameters, Plane, fit_direction
 from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
+from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes.request import Built, Request
-from landscape_mpi.sweeping.resume import Identity, check_same
+from landscape_mpi.sweeping.resume import check_resumable
 from landscape_mpi.sweeping.theta import Theta
 
 
@@ -120,5 +121,5 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
     if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
         return None
     same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
-    check_same(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
+    check_resumable(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
     return list(read_directions(known, experiment.job.values.axes).axes)
