@@ -40,6 +40,7 @@ MISTAKES = (
     "model: {build: resnet20, checkpoint: net.pt, entry: 3}",
     "metrics: [loss, acuracy]",
     "metrics: [accuracy]",
+    "loss: next_token",
     "sampling: {error: 0.02}\nmetrics: [loss, hessian]",
     "sampling: {error: 2}",
     "hessian: {tolerance: 1e-3}",

@@ -62,7 +62,7 @@ def sweep(
 
     Args:
         model: the network, whose weights are theta*; it is copied, and evaluated in eval mode.
-        loss: `cross_entropy`, `mse`, or a callable (outputs, targets) -> one loss per example, [n].
+        loss: `cross_entropy`, `mse`, `next_token`, or a callable (outputs, targets) -> one loss per example, [n].
         data: (inputs, targets), each a tensor [n, ...] or a mapping of names to such tensors; a map-style Dataset of
             such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
         plane: as the section `plane` of a job, by default {"kind": "random"}; `to` and `via` may be networks or state
@@ -74,8 +74,8 @@ def sweep(
         device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
         engine: as `evaluate.engine` of a job.
         dtype: as `evaluate.dtype`; by default float64 where the network is, else float32.
-        loss_options: keyword arguments of the loss; of "cross_entropy" {"ignore_index": -100}, the target of places
-            that do not count.
+        loss_options: keyword arguments of the loss; of "cross_entropy" and "next_token" {"ignore_index": -100}, the
+            target of places that do not count.
         batchnorm: "keep", "move" or "recompute", as `evaluate.batchnorm`.
         hessian: as the section `hessian`.
         sampling: as the section `sampling`.

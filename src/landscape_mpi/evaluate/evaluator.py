@@ -15,6 +15,7 @@ from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.batches import Examples, batches, parts, rows
 from landscape_mpi.evaluate.losses import Loss, ours, weights
+from landscape_mpi.evaluate.next_token import logits_of
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.accuracy import ACCURACY
 from landscape_mpi.metrics.base import Metric
@@ -172,13 +173,19 @@ class Task:
         return self._weighted(self.losses(outputs, targets, split), split, examples)
 
     def forward(self, network: Network, inputs: Rows) -> Any:
-        """Return the outputs of a network; in the task's dtype where autocast takes them down."""
+        """Return the outputs of a network; in the task's dtype where autocast takes them down.
+
+        For `next_token` the logits among them, so that the rest of what a transformer returns is gone at once.
+        """
         if self.autocast is None:
-            return call(network, inputs)
+            return self._picked(call(network, inputs))
         # no cache of weights in the lower dtype: they move, and a recorded graph would keep the old ones
         with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
-            outputs = call(network, inputs)
+            outputs = self._picked(call(network, inputs))
         return outputs.to(self.dtype) if isinstance(outputs, Tensor) else outputs
+
+    def _picked(self, outputs: Any) -> Any:
+        return logits_of(outputs) if ours(self.loss) == "next_token" else outputs
 
     def inputs(self, split: str, examples: Examples) -> Rows:
         """Return examples of a split as the network gets them: on the device, normalised, floats in the dtype."""

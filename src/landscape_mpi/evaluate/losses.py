@@ -1,4 +1,4 @@
-"""Computes losses, one number an example (cross entropy, squared error, the user's own), and prepares their targets."""
+"""Computes losses, one number an example (cross entropy, squared error, ...), and prepares their targets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,12 +13,11 @@ from torch.nn import functional
 from landscape_mpi.data import Split
 from landscape_mpi.data.split import each, found
 from landscape_mpi.errors import Key, UserError
+from landscape_mpi.evaluate.next_token import IGNORED, check_tokens, following, next_token
 from landscape_mpi.plugin import check_options, is_plugin, load_plugin
 
 Loss = Callable[[Any, Any], Tensor]
 """(outputs, targets) -> one loss an example, [n]; outputs as the network gives them, targets as the data do."""
-IGNORED = -100
-"""The target of places that do not count, as in torch, unless `loss_options: {ignore_index: ...}` names another."""
 FROM_DATA = Key("data.build")
 
 
@@ -53,11 +52,13 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - wanted).square().reshape(len(outputs), -1).mean(1)
 
 
-OURS: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse}
+OURS: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "next_token": next_token}
+IGNORING = ("cross_entropy", "next_token")
+"""Those that leave places of one target out."""
 
 
 def build_loss(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Loss:
-    """Return the loss that a job names: `cross_entropy`, `mse` or `package.module:callable`, with keyword arguments.
+    """Return the loss that a job names, one of ours or `package.module:callable`, with keyword arguments.
 
     Raises:
         UserError: the name is unknown, the callable cannot be imported, or it takes no such options.
@@ -78,7 +79,7 @@ def with_loss_options(name: str, loss: Loss, options: Mapping[str, Any]) -> Loss
     if name not in OURS:
         check_options("loss_options", name, loss, options, None, None)
         return partial(loss, **options) if options else loss
-    known = {"cross_entropy": ["ignore_index"]}.get(name, [])
+    known = ["ignore_index"] if name in IGNORING else []
     if set(options) - set(known):
         what = f"no other than {', '.join(known)}" if known else "none"
         raise UserError("loss_options", f"found {', '.join(map(str, options))} for {name}", expected=what)
@@ -98,13 +99,19 @@ def ignored(loss: Loss) -> int | None:
     """Return the target that the loss ignores; None for a loss that ignores none."""
     if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
         return int(loss.ignore_index)
-    if ours(loss) != "cross_entropy":
+    if ours(loss) not in IGNORING:
         return None
     return int(loss.keywords["ignore_index"]) if isinstance(loss, partial) else IGNORED
 
 
+def asked(targets: Tensor, loss: Loss) -> Tensor:
+    """Return those of some targets that a loss asks for: the first token of a text is not predicted."""
+    is_text = ours(loss) == "next_token" and targets.dim() == 2 and targets.shape[1] > 1
+    return following(targets) if is_text else targets
+
+
 def prepared(split: Split, loss: Loss) -> Split:
-    """Return a split as cross entropy takes it, ours or torch's own; with a note at the most for any other loss.
+    """Return a split as cross entropy takes it, ours or torch's own; with a note at the most for most other losses.
 
     Classes [n, 1] and truth values become classes [n], and examples of which no place counts are left out.
 
@@ -116,14 +123,16 @@ def prepared(split: Split, loss: Loss) -> Split:
         return split
     if index is None:
         return _left_to_the_loss(split, split.targets)
-    targets, notes = as_classes(split.targets), list(split.notes)
+    targets, notes = split.targets, list(split.notes)
+    if ours(loss) != "next_token":
+        targets = as_classes(targets)
     if targets.shape != split.targets.shape:
         notes.append(f"{split.name}: the targets {found(split.targets)} are taken as classes [{len(targets)}].")
-    counts = (targets != index).reshape(len(targets), -1).any(1)
+    counts = (asked(targets, loss) != index).reshape(len(targets), -1).any(1)
     if not counts.any():
         raise UserError(
             "data",
-            f"every target of the {split.name} split is {index}, which cross_entropy ignores",
+            f"every target of the {split.name} split is {index}, which {ours(loss) or 'cross_entropy'} ignores",
             expected="at least one that counts, or another loss_options.ignore_index",
         )
     if counts.all():
@@ -163,7 +172,7 @@ def weights(split: Split, loss: Loss) -> Tensor | None:
     index = ignored(loss)
     if index is None or not isinstance(split.targets, Tensor) or not _is_whole(split.targets):
         return None
-    counts = (split.targets != index).reshape(len(split.targets), -1).sum(1)
+    counts = (asked(split.targets, loss) != index).reshape(len(split.targets), -1).sum(1)
     return None if bool((counts == counts[0]).all()) else counts.double() / counts.double().mean()
 
 
@@ -184,7 +193,9 @@ def check_fit(split: Split, loss: Loss, outputs: object, accuracy: bool) -> None
                 "tensor alone"
             ),
         )
-    if isinstance(outputs, Tensor) and isinstance(split.targets, Tensor):
+    if name == "next_token" and isinstance(outputs, Tensor):
+        check_tokens(split, split.targets, outputs, ignored(loss))
+    elif isinstance(outputs, Tensor) and isinstance(split.targets, Tensor):
         if name == "cross_entropy":
             _check_classes(split, split.targets, outputs, ignored(loss))
         elif name == "mse":

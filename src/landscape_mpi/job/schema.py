@@ -335,9 +335,9 @@ class TrainJob(Values, frozen=True, kw_only=True):
         model: the network
         data: the data set
         train: how theta* is trained, for the `train` command
-        loss: `cross_entropy` (nats), `mse`, or `package.module:callable`
-        loss_options: keyword arguments of that callable; of `cross_entropy` only `ignore_index`, the target of places
-            that do not count
+        loss: `cross_entropy` (nats), `mse`, `next_token` (nats, of language models), or `package.module:callable`
+        loss_options: keyword arguments of that callable; of `cross_entropy` and `next_token` only `ignore_index`, the
+            target of places that do not count
         plane: where the directions come from
         grid: which points
         metrics: what is computed at a point; `loss` is always among it

@@ -19,7 +19,7 @@ data:
   splits: [train, test]             # each is evaluated at every point
   limit: 1000                       # the first n examples of each split; leave it out for all
 
-loss: cross_entropy                 # or mse, or "package.module:callable"
+loss: cross_entropy                 # or mse, next_token, or "package.module:callable"
 
 plane:
   kind: random                      # or interpolate (with `to:`, `via:`), pca (`trajectory:`), hessian, file (`path:`)

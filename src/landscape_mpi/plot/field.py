@@ -180,7 +180,7 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
     return Field(
         surface,
         origin,
-        quantity(in_schema(name, SCHEMA), nats=origin.loss == "cross_entropy"),
+        quantity(in_schema(name, SCHEMA), nats=origin.loss in ("cross_entropy", "next_token")),
         np.where(np.isfinite(results), results, np.nan),
         done,
         bars=surface.metrics[name + BAR] if barred else None,
