@@ -19,14 +19,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Settings of glibc's `mallopt`, from malloc.h."""
 
 
-def build_model(job: JobFile[SweepJob] | JobFile[TrainJob]) -> nn.Module:
+def build_model(job: JobFile[SweepJob] | JobFile[TrainJob], *, empty: bool = False) -> nn.Module:
     """Return the network of `model.build` and `model.options`, as its callable makes it, with fresh weights.
+
+    `empty`: its parameters are left on the meta device, without memory.
 
     Raises:
         UserError: the network cannot be built.
     """
     model: Model = job.values.model
-    return build_network(model.build, model.options, job.path.parent)
+    return build_network(model.build, model.options, job.path.parent, empty=empty)
 
 
 def open_split(job: JobFile[SweepJob] | JobFile[TrainJob], name: str) -> Split:

@@ -22,7 +22,7 @@ def duplicate(network: nn.Module) -> nn.Module:
     known: dict[int, Any] = {}
     memory = {_place(parameter): name for name, parameter in network.named_parameters()}
     for module in network.modules():
-        for tensor in _kept(vars(module)):
+        for tensor in kept(vars(module)):
             if tensor.is_leaf:
                 continue
             if tensor.numel() and tensor._is_view() and (seen := memory.get(_place(tensor))):
@@ -81,13 +81,13 @@ def _place(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _kept(value: object, depth: int = 3) -> Iterator[Tensor]:
+def kept(value: object, depth: int = 3) -> Iterator[Tensor]:
     """Yield the tensors among attributes, and in lists and mappings of them."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, Mapping):
         for part in list(value.values()):
-            yield from _kept(part, depth - 1)
+            yield from kept(part, depth - 1)
     elif depth and isinstance(value, list | tuple):
         for part in value:
-            yield from _kept(part, depth - 1)
+            yield from kept(part, depth - 1)

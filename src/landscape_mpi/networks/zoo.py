@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.networks.meta import build_empty
 from landscape_mpi.plugin import check_options, is_plugin, load_plugin, own_code, with_options
 
 
@@ -262,13 +263,14 @@ ZOO: Mapping[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Module:
+def build_network(build: str, options: Mapping[str, Any], folder: Path, *, empty: bool = False) -> nn.Module:
     """Return the network that the job names, in the mode and with the weights that its callable gives it.
 
     Args:
         build: a name of the zoo, or `package.module:callable`.
         options: keyword arguments of that callable.
         folder: where the job file lies; modules are looked for there too.
+        empty: whether its parameters are left on the meta device, without memory, for a checkpoint to come.
 
     Raises:
         UserError: the name is unknown, an option is refused, or the callable returns no `nn.Module`.
@@ -284,7 +286,7 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path) -> nn.Mo
         raise UserError("model.build", f"found {build!r}{hint}", expected)
     check_options("model.options", build, builder, options)
     with own_code("model.build", build, lambda: with_options(options)):
-        network: object = builder(**options)
+        network: object = build_empty(partial(builder, **options)) if empty else builder(**options)
     if not isinstance(network, nn.Module):
         raise UserError("model.build", f"{build!r} returned {type(network).__name__}", expected="a torch.nn.Module")
     return network
