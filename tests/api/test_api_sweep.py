@@ -192,7 +192,7 @@ def test_batch_norm_moves_and_the_hessian_is_found_as_in_jobs():
     ("change", "words"),
     [
         ({"model": 3}, "model: found a int; expected a torch.nn.Module."),
-        ({"loss": "crossentropy"}, "loss: found 'crossentropy'; expected cross_entropy, mse, or a callable"),
+        ({"loss": "crossentropy"}, "loss: found 'crossentropy'; expected cross_entropy, mse, next_token, or a call"),
         ({"loss": nn.CrossEntropyLoss()}, r"loss: it returned the shape \[\] .*reduction='none'"),
         ({"data": {}}, "data: found a mapping of nothing; expected"),
         ({"data": {"valid": 1}}, "data: found a mapping of 'valid'; expected"),

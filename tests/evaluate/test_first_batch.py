@@ -9,7 +9,7 @@ import landscape_mpi
 from landscape_mpi.data import Split
 from landscape_mpi.engines import candidates
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Task, first_batch
+from landscape_mpi.evaluate import Task, examples_that_fit, first_batch
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.plane import Plane
 
@@ -117,3 +117,33 @@ def test_a_sweep_says_so_and_records_it(capfd):
     assert surface.loss()[1] == pytest.approx(wanted, rel=1e-12)
     assert surface.attributes["gradients"] == "enabled"
     assert "the network or its loss takes gradients itself: evaluated with gradients enabled" in capfd.readouterr().err
+
+
+class Wide(nn.Module):
+    """A network with many outputs an example, which may take no example alone, or none at all."""
+
+    def __init__(self, form=lambda outputs: outputs, least=1):
+        super().__init__()
+        self.form, self.least = form, least
+
+    def forward(self, x):
+        if len(x) < self.least:
+            raise ValueError("too few")
+        return self.form(torch.zeros(len(x), 1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("network", "most", "examples"),
+    [
+        (Wide(), 64, 16),  # 4 MB an example, 64 MB in all
+        (Wide(), 16, 16),
+        (Wide(), 10, 10),
+        (Wide(lambda outputs: {"a": outputs, "others": (outputs, [outputs], None)}), 64, 4),
+        (Wide(least=2), 64, 16),
+        (Wide(least=3), 64, 64),
+        (Wide(lambda outputs: outputs.expand(100, *outputs.shape)), 64, 1),
+        (nn.Linear(2, 2), 64, 64),
+    ],
+)
+def test_as_many_examples_go_at_a_time_as_have_outputs_of_64_mb(network, most, examples):
+    assert examples_that_fit(task(), network, most) == examples

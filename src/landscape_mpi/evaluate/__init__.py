@@ -16,7 +16,7 @@ from landscape_mpi.evaluate.evaluator import (
     lay_out,
     place,
 )
-from landscape_mpi.evaluate.first_batch import choose_layout, first_batch, mode_note
+from landscape_mpi.evaluate.first_batch import choose_layout, examples_that_fit, first_batch, mode_note
 from landscape_mpi.evaluate.losses import OURS, Loss, as_classes, build_loss, prepared, with_loss_options
 from landscape_mpi.evaluate.summary import measure, summarise
 
@@ -38,6 +38,7 @@ __all__ = [
     "batches",
     "build_loss",
     "choose_layout",
+    "examples_that_fit",
     "first_batch",
     "is_classes",
     "lay_out",

@@ -1,7 +1,10 @@
-"""Chooses, by a first batch, torch's gradient mode and the memory layout in which a network is evaluated."""
+"""Chooses, by a first batch, torch's gradient mode, the layout of weights in memory, and how many examples to take."""
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ WORDS = {
     "no_grad": "differs in torch's inference mode, or raises in it: evaluated under no_grad",
     "enabled": "takes gradients itself: evaluated with gradients enabled, which takes more memory",
 }
+ROOM = 64 << 20
+"""Bytes of a batch's outputs, beyond which fewer examples go at a time: 64 texts of a language model have gigabytes."""
 EXAMPLES = 16
 """Examples of the first split that two layouts are compared on."""
 ROUNDING = 1e-3
@@ -41,12 +46,13 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
         UserError: the network or the loss raises in every mode, or the targets do not fit.
     """
     split = next(iter(task.splits))
+    batch = examples_that_fit(replace(task, gradients="no_grad"), duplicate(network), min(batch, FIRST))
     found: dict[str, Tensor] = {}
     failures: list[UserError] = []
     for mode in MODES:
         tried = replace(task, gradients=mode)
         try:
-            found[mode] = Batch(min(batch, FIRST)).attempt(
+            found[mode] = Batch(batch).attempt(
                 lambda examples, tried=tried: _losses(tried, network, split, examples, accuracy)  # type: ignore[misc]
             )
         except UserError as error:
@@ -62,6 +68,33 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
     if "inference" in found and torch.allclose(found["inference"], found[last], rtol=1e-5, atol=1e-8, equal_nan=True):
         return task
     return replace(task, gradients=last)
+
+
+def examples_that_fit(task: Task, network: nn.Module, most: int) -> int:
+    """Return the largest number of examples, `most` or a power of two below it, whose outputs take at most 64 MB.
+
+    At least 1. As the first example shows, or the first two where a network takes no single one; `most` where neither
+    can be evaluated.
+
+    Args:
+        task: In the mode in which the network can be evaluated.
+        network: In eval mode, on the task's device.
+        most: The largest number to return.
+    """
+    split = next(iter(task.splits))
+    for few in (1, 2):
+        with suppress(Exception), task.mode():
+            one = _nbytes(task.outputs(network, task.inputs(split, slice(0, few)), split)) / few
+            return most if most * one <= ROOM else 1 << max(0, math.floor(math.log2(ROOM / one)))
+    return most
+
+
+def _nbytes(outputs: object) -> int:
+    """Return the memory of all tensors in what a network returned."""
+    if isinstance(outputs, Tensor):
+        return outputs.nbytes
+    parts = outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, tuple | list) else ()
+    return sum(map(_nbytes, parts))
 
 
 def mode_note(task: Task) -> str:
@@ -80,16 +113,22 @@ def _losses(task: Task, network: nn.Module, split: str, examples: int, accuracy:
 
 
 def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
-    """Return channels last where a network in eval mode gives the same losses so, and never depends on a layout."""
+    """Return channels last where a network in eval mode gives the same losses so, and never depends on a layout.
+
+    So does a network without tensors of four dimensions, of which nothing can be laid out in another way.
+    """
+    if not any(tensor.dim() == 4 for tensor in chain(network.parameters(), network.buffers())):
+        return torch.channels_last
     split, examples = next(iter(task.splits)), slice(0, EXAMPLES)
     task = replace(task, metrics=())
     plain = duplicate(network)  # out of the watch's sight: copying looks at where tensors lie
+    batch = examples_that_fit(task, duplicate(network), EXAMPLES)
     with _Watch() as watch:
-        expected = task.evaluate(plain, split, examples, EXAMPLES).losses
+        expected = task.evaluate(plain, split, examples, batch).losses
     if watch.depends:
         return torch.contiguous_format
     try:
-        found = task.evaluate(fast_copy(network, torch.channels_last), split, examples, EXAMPLES).losses
+        found = task.evaluate(fast_copy(network, torch.channels_last), split, examples, batch).losses
     except Exception:  # whatever the user's forward pass has against tensors that lie so
         return torch.contiguous_format
     wild = ~np.isfinite(expected)

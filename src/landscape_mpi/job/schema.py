@@ -278,8 +278,8 @@ class Evaluate(Values, frozen=True, kw_only=True):
     statistics stay those of the checkpoint, move along with the parameters, or are estimated anew at every point.
 
     Attributes:
-        batch: examples at a time; `auto` is 64 on a CPU, and on a CUDA device as many as fit, 64 to 4096. Fixed and
-            recorded when the file is created
+        batch: examples at a time; `auto` is 64 on a CPU, fewer (a power of two) where their outputs would take more
+            than 64 MB, and on a CUDA device as many as fit, 64 to 4096. Fixed and recorded when the file is created
         dtype: what the network computes in; sums are always float64
         batchnorm: what becomes of the running statistics of batch norm
         engine: how a point is evaluated; `auto` takes the fastest engine that agrees with the plain network

@@ -1,14 +1,16 @@
-"""Chooses the batch of a new surface: as many examples as fit into a CUDA device's memory; a fixed number on a CPU."""
+"""Chooses the batch of a new surface: as many examples as fit into a CUDA device's memory; 64 or fewer on a CPU."""
 
 import math
 
 import torch
 
 from landscape_mpi.engines import LANES
+from landscape_mpi.evaluate import examples_that_fit
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.sweeping.load import Experiment
 
 BATCH_CPU = 64
+"""Examples on a CPU; fewer where their outputs would take more than 64 MB."""
 SMALLEST, LARGEST = 64, 4096
 SAMPLE = 64
 """Examples by which the memory that one takes is measured."""
@@ -60,10 +62,10 @@ def _free_memory(host: str, device: torch.device) -> tuple[str, int] | None:
 
 def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None], rank: int) -> int:
     """Return the batch that fits on this rank's device, by what a sample of examples takes there."""
-    mine = devices[rank]
+    mine, task, network = devices[rank], experiment.task, experiment.theta.network
     if mine is None:
-        return BATCH_CPU
-    task, device, network = experiment.task, experiment.device, experiment.theta.network
+        return examples_that_fit(task, network, BATCH_CPU)
+    device = experiment.device
     split = next(iter(task.splits))
     examples = min(SAMPLE, len(task.splits[split]))
     try:

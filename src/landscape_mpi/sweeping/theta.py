@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, Task, statistics_of
+from landscape_mpi.evaluate import Batch, Task, examples_that_fit, statistics_of
 from landscape_mpi.job.schema import Evaluate
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import World
@@ -153,7 +153,7 @@ def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
 
 def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -> Losses:
     """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time."""
-    held = Batch(FIRST_EXAMPLES if batch == "auto" else min(batch, FIRST_EXAMPLES))
+    held = Batch(examples_that_fit(task, network, FIRST_EXAMPLES) if batch == "auto" else min(batch, FIRST_EXAMPLES))
     losses = {}
     for split in task.splits:
 
