@@ -16,8 +16,7 @@ from landscape_mpi.assemble import allow_tf32
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split
 from landscape_mpi.engines import FusedEvaluator
 from landscape_mpi.engines.cuda_graphs import CudaLane, Lane
-from landscape_mpi.engines.direct import DirectLayer, PlainLayer
-from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.layers import DirectLayer, Layer, PlainLayer
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, build_loss
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.networks import build_network

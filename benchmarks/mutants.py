@@ -251,14 +251,14 @@ def _read_history(folder: Path) -> object:
 def _run_state(folder: Path) -> None:
     import torch
 
-    from landscape_mpi.train.resume import RunState, write_run_state
+    from landscape_mpi.train.checkpoints import RunState, write_run_state
 
     tensors = {"optimizer.0.momentum_buffer": torch.zeros(2, 3), "random.cpu": torch.get_rng_state()[:64]}
     write_run_state(folder, RunState(JOB, {"train": "00" * 32}, 1, "11" * 32, tensors))
 
 
 def _read_run_state(folder: Path) -> object:
-    from landscape_mpi.train.resume import read_run_state
+    from landscape_mpi.train.checkpoints import read_run_state
 
     return read_run_state(folder)
 

@@ -1,5 +1,6 @@
-"""Standard output and standard error that are closed, full or left: the work is done, and its exit code says so."""
+"""Standard output and standard error that are closed, full or left: the work is done; progress on a terminal."""
 
+import io
 import logging
 import logging.config
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from landscape_mpi import cli, log
 from landscape_mpi.errors import UserError
+from landscape_mpi.log import Progress, clock_time, console
 from landscape_mpi.plot.__main__ import main as plot
 from support.jobs import done, tiny_job
 from support.launch import COMMAND, environment, launch
@@ -263,3 +265,59 @@ def test_a_line_names_files_from_the_working_folder(capsys, tmp_path, monkeypatc
     with log.console():
         log.log(Rank(0), f"{tmp_path / 's.h5'}: complete.")
     assert capsys.readouterr().err == "s.h5: complete.\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Puts a stream in place of standard error, counts points up to a number, and returns what was written."""
+
+    def count(stream, first, last, seconds, *, progress=True):
+        monkeypatch.setattr(sys, "stderr", stream)
+        clock = Clock()
+        with console(progress=progress):
+            counted = Progress(last, first, clock)
+            for seconds_taken in seconds:
+                clock.now += seconds_taken
+                counted.step()
+        return stream.getvalue()
+
+    return count
+
+
+def test_a_file_gets_few_lines_and_the_last_one(shown):
+    lines = shown(io.StringIO(), 0, 600, [1.0] * 600).splitlines()
+    assert len(lines) == 11
+    assert lines[0] == "6 of 600 points (1%), 1 points/s, 9:54 left"
+    assert lines[-1] == "600 of 600 points (100%), 1 points/s, 0:00 left"
+
+
+def test_a_terminal_gets_a_bar_on_one_line(shown):
+    text = shown(Terminal(), 0, 4, [1.0] * 4)
+    assert text.startswith("\r[")
+    assert text.count("\n") == 1
+    assert "[##############################] 4 of 4" in text
+
+
+def test_points_of_an_earlier_run_count_as_done_but_not_in_the_rate(shown):
+    assert shown(io.StringIO(), 8, 10, [10.0]) == "9 of 10 points (90%), 0.1 points/s, 0:10 left\n"
+
+
+def test_quiet_is_quiet(shown):
+    assert not shown(io.StringIO(), 0, 1, [1.0], progress=False)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (90061, "25:01:01")])
+def test_clock_time(seconds, text):
+    assert clock_time(seconds) == text

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from landscape_mpi.engines.compiled import CompiledLayer, library, transform_weight
-from landscape_mpi.engines.layer import Shape
+from landscape_mpi.engines.layers import Shape
 
 pytestmark = pytest.mark.kernel
 

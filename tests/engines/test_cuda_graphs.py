@@ -6,7 +6,7 @@ import torch
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split
 from landscape_mpi.engines import FusedEvaluator
 from landscape_mpi.engines.cuda_graphs import Replay
-from landscape_mpi.engines.direct import DirectLayer
+from landscape_mpi.engines.layers import DirectLayer
 from landscape_mpi.evaluate import Task
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.networks import build_network

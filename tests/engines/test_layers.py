@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from landscape_mpi.engines.compiled import CompiledLayer
-from landscape_mpi.engines.direct import ContiguousLayer, DirectLayer, PlainLayer
 from landscape_mpi.engines.flat import CONSTANT, Polynomial
 from landscape_mpi.engines.fuse import is_sound
-from landscape_mpi.engines.layer import Shape
+from landscape_mpi.engines.layers import ContiguousLayer, DirectLayer, PlainLayer, Shape
 
 KINDS = [DirectLayer, PlainLayer, pytest.param(CompiledLayer, marks=pytest.mark.kernel)]
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.mpi.launcher import Launcher, check_launcher, launcher_of, local_rank_from
+from landscape_mpi.mpi.launcher import Launcher, check_launcher, choose_device, launcher_of, local_rank_from
 from support.launch import launch
 
 OPEN = """
@@ -99,3 +99,27 @@ def test_a_fitting_launcher_and_none_pass():
 )
 def test_the_launchers_environment_is_the_fallback(environment, expected):
     assert local_rank_from(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("requested", "local_rank", "devices", "expected"),
+    [
+        ("auto", 0, 0, "cpu"),
+        ("auto", 5, 0, "cpu"),
+        ("auto", 0, 4, "cuda:0"),
+        ("auto", 3, 4, "cuda:3"),
+        ("auto", 7, 4, "cuda:3"),
+        ("auto", 2, 1, "cuda:0"),
+        ("cpu", 1, 4, "cpu"),
+        ("cuda", 5, 4, "cuda:1"),
+        ("cuda:2", 0, 4, "cuda:2"),
+    ],
+)
+def test_device_of_a_rank(requested, local_rank, devices, expected):
+    assert choose_device(requested, local_rank, devices) == expected
+
+
+@pytest.mark.parametrize(("requested", "devices"), [("cuda", 0), ("cuda:4", 4), ("gpu", 2), ("cuda:x", 1)])
+def test_a_device_that_is_not_there_is_refused(requested, devices):
+    with pytest.raises(UserError, match="--device"):
+        choose_device(requested, 0, devices)

@@ -66,10 +66,10 @@ def test_eight_ranks_hold_one_copy():
 def cramped(where):
     """SHARE on a node whose shared memory has no room, and whose temporary folder may have none either."""
     return f"""
-from landscape_mpi.mpi import node
-node.room = lambda _: 2_000_000
+from landscape_mpi.mpi import communicator
+communicator.free_bytes = lambda _: 2_000_000
 if {where == "nowhere"}:
-    node.new_file = lambda _: None
+    communicator.new_file = lambda _: None
 {SHARE}"""
 
 

@@ -14,9 +14,8 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.page import content as module
-from landscape_mpi.plot.page.build import html
-from landscape_mpi.plot.page.content import content
+from landscape_mpi.plot.page import build as module
+from landscape_mpi.plot.page.build import content, html
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.trajectory import Trajectory, joined
 from plot.conftest import ALPHA, BETA

@@ -5,9 +5,8 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.compiled import CompiledLayer, library
 from landscape_mpi.engines.cuda_graphs import lanes_of
-from landscape_mpi.engines.direct import DirectLayer, PlainLayer
 from landscape_mpi.engines.evaluator import FusedEvaluator
-from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.layers import DirectLayer, Layer, PlainLayer
 from landscape_mpi.engines.trace import CannotFuseError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Task
 from landscape_mpi.plane import Plane

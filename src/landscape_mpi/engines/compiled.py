@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.engines.flat import Polynomial
-from landscape_mpi.engines.layer import Shape
+from landscape_mpi.engines.layers import Shape
 from landscape_mpi.kernels import load_kernel
 
 EXTENSION = "landscape_mpi.engines._winograd"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.engines.cuda_graphs import Lane, Replay
 from landscape_mpi.engines.fuse import fuse
-from landscape_mpi.engines.layer import Layer
+from landscape_mpi.engines.layers import Layer
 from landscape_mpi.engines.trace import CannotFuseError, OtherBranchError
 from landscape_mpi.evaluate import (
     ONE_LANE,

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn import functional
 
-from landscape_mpi.engines.direct import ContiguousLayer
 from landscape_mpi.engines.flat import CONSTANT, FlatPlane, Polynomial
-from landscape_mpi.engines.layer import Layer, Shape
+from landscape_mpi.engines.layers import ContiguousLayer, Layer, Shape
 from landscape_mpi.engines.trace import FORM, CannotFuseError, Form, OtherBranchError, Trace, trace
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane

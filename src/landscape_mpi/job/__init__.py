@@ -1,7 +1,7 @@
 """Reads job.yaml into frozen, checked values."""
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
-from landscape_mpi.job.load import load_job, read_job, read_values
+from landscape_mpi.job.load import TEMPLATE, load_job, read_job, read_values
 from landscape_mpi.job.schema import (
     AXES,
     FROM_PYTHON,
@@ -24,7 +24,6 @@ from landscape_mpi.job.schema import (
     Train,
     TrainJob,
 )
-from landscape_mpi.job.template import TEMPLATE
 
 __all__ = [
     "AXES",

@@ -1,5 +1,6 @@
 """Opens the world of many ranks by mpi4py: barriers, broadcasts, messages, arrays that a node's ranks share."""
 
+import mmap
 import os
 import socket
 import subprocess
@@ -7,21 +8,28 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import gettempdir, mkstemp
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.log import note
-from landscape_mpi.mpi import node
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import check_launcher, launcher_of
-from landscape_mpi.mpi.node import SLACK, Form
 from landscape_mpi.mpi.world import Solo, World, wait_for
 
 T = TypeVar("T")
+OPEN_MPI = "OMPI_MCA_osc_sm_backing_directory"
+"""Where Open MPI is told to keep them somewhere else."""
+Form = tuple[tuple[int, ...], np.dtype[np.generic]]
+"""Shape and dtype of an array."""
+PAGE = mmap.ALLOCATIONGRANULARITY
+SLACK = 1 << 17
+"""Bytes that MPI takes for itself with every window, at the most."""
 RECOVERS = "OMPI_MCA_orte_enable_recovery"
 """What Open MPI's `mpirun --enable-recovery` says: a dead rank does not end the job."""
 PATIENCE = 60.0
@@ -154,16 +162,16 @@ class MpiWorld:
 
         MPI dies of a shared window without room, so that is looked at before.
         """
-        need, free = node.nbytes(forms), node.room(node.shared_memory())
+        need, free = nbytes(forms), free_bytes(shared_memory())
         if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
             return [self._allocate(*form) for form in forms], ""
-        file = self._node.bcast(node.new_file(need) if self._node.rank == 0 else None)
-        found = node.mapped(file, forms) if file else None
+        file = self._node.bcast(new_file(need) if self._node.rank == 0 else None)
+        found = map_arrays(file, forms) if file else None
         everywhere = all(self._node.allgather(found is not None))
         if file and self._node.rank == 0:
             Path(file).unlink(missing_ok=True)
         place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
-        short = f"{node.shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
+        short = f"{shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
         words = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
         return found if everywhere else None, words if self._node.rank == 0 else ""
 
@@ -215,3 +223,60 @@ def _die_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()
+
+
+# Arrays that the ranks of a node share, in a file where its shared memory has no room: containers give 64 MB to
+# /dev/shm as a rule. A file in the temporary folder is as shared: its pages are in memory once.
+
+
+def shared_memory() -> Path:
+    """Return where the MPI libraries keep shared windows."""
+    return Path(os.environ.get(OPEN_MPI, "/dev/shm"))
+
+
+def nbytes(forms: Sequence[Form]) -> int:
+    """Return how many bytes arrays take, each from the beginning of a page."""
+    return sum(_size(form) for form in forms)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return how many bytes a file system has free; None where that is unknown."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def new_file(size: int) -> str | None:
+    """Make a file of so many bytes, really allocated, in the temporary folder; None where there is no room for it."""
+    with suppress(OSError):
+        file, name = mkstemp(prefix="landscape_mpi-")
+        try:
+            os.posix_fallocate(file, 0, size)
+            return name
+        except OSError:
+            Path(name).unlink()
+        finally:
+            os.close(file)
+    return None
+
+
+def map_arrays(name: str, forms: Sequence[Form]) -> list[NDArray[np.generic]] | None:
+    """Return arrays in a file that `new_file` made; None where this process cannot open it."""
+    try:
+        file = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            buffer = mmap.mmap(file, nbytes(forms))
+        finally:
+            os.close(file)
+    except (OSError, ValueError):
+        return None
+    places = np.cumsum([0, *map(_size, forms)])
+    return [np.ndarray(shape, dtype, buffer, int(place)) for (shape, dtype), place in zip(forms, places, strict=False)]
+
+
+def _size(form: Form) -> int:
+    shape, dtype = form
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    return max(-(-size // PAGE), 1) * PAGE

@@ -1,9 +1,10 @@
-"""Reads from the environment which launcher (mpirun, srun) started this process, its rank and the number of ranks."""
+"""Reads from the environment which launcher (mpirun, srun) started this process, and chooses the device of a rank."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 
 LAUNCHERS = (("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "PMI_RANK"))
 """Variables of an mpirun: the number of processes, and the number of this one."""
@@ -85,3 +86,27 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
             ),
             remedy="use the mpirun of that one",
         )
+
+
+def choose_device(requested: str, local_rank: int, cuda_devices: int) -> str:
+    """Return `cpu` or `cuda:K` for a rank.
+
+    Args:
+        requested: `auto`, `cpu`, `cuda` or `cuda:K`.
+        local_rank: the rank among those on the same node.
+        cuda_devices: how many CUDA devices this process sees; more ranks than devices share them in turn.
+
+    Raises:
+        UserError: the request is not understood, or asks for a device that is not there.
+    """
+    if requested == "cpu" or (requested == "auto" and cuda_devices == 0):
+        return "cpu"
+    wanted = re.fullmatch(r"auto|cuda(?::(\d+))?", requested)
+    if not wanted:
+        raise UserError(Flag("device"), f"found {requested!r}", expected="auto, cpu, cuda or cuda:K")
+    index = int(wanted[1]) if wanted[1] else local_rank % max(cuda_devices, 1)
+    if index >= cuda_devices:
+        raise UserError(
+            Flag("device"), f"found {requested!r}, and this process sees {cuda_devices} CUDA devices", remedy="use cpu"
+        )
+    return f"cuda:{index}"

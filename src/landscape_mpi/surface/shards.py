@@ -1,10 +1,14 @@
-"""Divides the points of a grid into shards, for runs that know nothing of each other, such as tasks of an array."""
+"""Orders the points of a grid from coarse to fine, and divides them into shards, each for a run of its own."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, UserError
 
@@ -16,6 +20,30 @@ LONGEST = 40
 NAME = re.compile(r"(?P<index>\d+)/(?P<count>\d+)")
 SLUG = re.compile(r"\.shard-\d+-of-\d+(?=\.|$)")
 """What the name of a shard has and its surface's has not."""
+
+
+def coarse_to_fine(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return every grid index once: the corners, then the middles, then the middles between those, and so on.
+
+    Whenever the work is stopped, the points done are spread over the whole grid, so an unfinished surface can be
+    drawn. Inside a level the order is shuffled by a fixed seed.
+    """
+    levels = [axis_levels(points) for points in shape]
+    indices = list(product(*(range(points) for points in shape)))
+    shuffle = np.random.default_rng(0).permutation(len(indices))
+    keys = [max(level[i] for level, i in zip(levels, index, strict=True)) for index in indices]
+    return [indices[k] for k in sorted(range(len(indices)), key=lambda k: (keys[k], shuffle[k]))]
+
+
+def axis_levels(points: int) -> NDArray[np.int64]:
+    """Return for each index of an axis the level of halving at which it first appears; the ends and middle are 0."""
+    levels = np.full(points, -1)
+    level, pieces = 0, 2
+    while (levels < 0).any():
+        marks = np.rint(np.linspace(0, points - 1, pieces + 1)).astype(int)
+        levels[marks[levels[marks] < 0]] = level
+        level, pieces = level + 1, 2 * pieces
+    return levels
 
 
 @dataclass(frozen=True)

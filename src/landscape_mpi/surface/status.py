@@ -17,11 +17,10 @@ import numpy as np
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import FROM_PYTHON, SweepJob, TrainJob, load_job
 from landscape_mpi.surface.journal import journal_folder
-from landscape_mpi.surface.order import coarse_to_fine
 from landscape_mpi.surface.platforms import parse_platform, platform_of
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
-from landscape_mpi.surface.shards import Shard, parse_shard, recorded_shard
+from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
 
 
 def state(surface: Surface) -> str:

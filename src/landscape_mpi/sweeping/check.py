@@ -12,7 +12,7 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.job import AXES, HessianPlane, Sampling, SweepJob, load_job
-from landscape_mpi.log import noter
+from landscape_mpi.log import clock_time, noter
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
@@ -21,7 +21,6 @@ from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
-from landscape_mpi.sweeping.progress import clock_time
 from landscape_mpi.sweeping.resume import find_surface
 
 TORCH_ITSELF = 250.0

@@ -1,17 +1,14 @@
 """Fills a surface with every example at every point: each rank takes points, coarse to fine, and writes its results."""
 
 from landscape_mpi.errors import Exit
-from landscape_mpi.log import log
-from landscape_mpi.mpi.dispenser import Handlers
-from landscape_mpi.mpi.scheduler import share_out
+from landscape_mpi.log import Progress, log, ranks
+from landscape_mpi.mpi.scheduler import Handlers, share_out
 from landscape_mpi.mpi.world import together
 from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweeping.context import Index, SweepContext
-from landscape_mpi.sweeping.deaths import Deaths
 from landscape_mpi.sweeping.exit import some_failed, stopped
-from landscape_mpi.sweeping.point import PointComputer
-from landscape_mpi.sweeping.progress import Progress, ranks
+from landscape_mpi.sweeping.point import Deaths, PointComputer
 
 
 def fill(context: SweepContext) -> Exit:

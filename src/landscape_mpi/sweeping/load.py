@@ -32,7 +32,7 @@ from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.registry import asked
-from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint, sha256

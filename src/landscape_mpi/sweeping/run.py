@@ -36,9 +36,9 @@ from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
-from landscape_mpi.sweeping.deaths import note_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
+from landscape_mpi.sweeping.point import note_of
 from landscape_mpi.sweeping.provenance import attributes, register_platforms
 from landscape_mpi.sweeping.resume import find_surface, new_surface
 

@@ -14,9 +14,8 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling
-from landscape_mpi.log import log, note
-from landscape_mpi.mpi.dispenser import Handlers
-from landscape_mpi.mpi.scheduler import share_out
+from landscape_mpi.log import log, note, ranks
+from landscape_mpi.mpi.scheduler import Handlers, share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.sampling import Rounds, all_examples_because, in_order, make_frame, prefixes
 from landscape_mpi.sampling.order import Frame, Ints
@@ -35,10 +34,8 @@ from landscape_mpi.surface import (
 )
 from landscape_mpi.surface.journal import Round
 from landscape_mpi.sweeping.context import Index, SweepContext
-from landscape_mpi.sweeping.deaths import Deaths
 from landscape_mpi.sweeping.exit import stopped
-from landscape_mpi.sweeping.point import PointRunner
-from landscape_mpi.sweeping.progress import ranks
+from landscape_mpi.sweeping.point import Deaths, PointRunner
 from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult, SampledState, SplitState
 
 

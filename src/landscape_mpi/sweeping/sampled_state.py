@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
-from landscape_mpi.log import ProgressLine, log
+from landscape_mpi.log import Pace, ProgressLine, log
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.loss import LOSS
@@ -25,7 +25,6 @@ from landscape_mpi.surface import Audit as AuditResult
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.sweeping.context import SweepContext
 from landscape_mpi.sweeping.exit import some_failed
-from landscape_mpi.sweeping.progress import Pace
 
 BATCHES = 8
 """Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""

@@ -12,9 +12,18 @@ from torch import Tensor, nn
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.surface.history import EDGES, EpochRecord, read_history, write_history
-from landscape_mpi.train.checkpoints import HISTORY, checkpoint_path, save_checkpoint
+from landscape_mpi.train.checkpoints import (
+    AFRESH,
+    HISTORY,
+    RunState,
+    capture,
+    checkpoint_path,
+    clear,
+    restore,
+    save_checkpoint,
+    write_run_state,
+)
 from landscape_mpi.train.learner import Learner, Means, learning_rate
-from landscape_mpi.train.resume import AFRESH, RunState, capture, clear, restore, write_run_state
 
 
 def weights(network: nn.Module) -> list[Tensor]:

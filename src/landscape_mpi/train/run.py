@@ -17,16 +17,15 @@ from landscape_mpi.evaluate import Names, build_loss, prepared
 from landscape_mpi.files.paths import check_folder
 from landscape_mpi.job import JobFile, TrainJob, load_job
 from landscape_mpi.log import Line, log, note, report, say, show_progress
-from landscape_mpi.mpi.node import choose_device
+from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop, job_end, stop_time
 from landscape_mpi.mpi.world import World, failure_text, on_root
 from landscape_mpi.plugin import is_plugin
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import EpochRecord
-from landscape_mpi.train.checkpoints import checkpoint_path, prepare_folder
+from landscape_mpi.train.checkpoints import RESUME, RunState, begin, checkpoint_path, find_run_state, prepare_folder
 from landscape_mpi.train.learner import Learner
 from landscape_mpi.train.loop import initialise, train
-from landscape_mpi.train.resume import RESUME, RunState, begin, find_run_state
 
 TRAINING = ("is training into it", "wait for its end, or name another train.output")
 

@@ -18,7 +18,7 @@ from landscape_mpi.files import atomic as durable
 from landscape_mpi.surface import lock_surface
 from landscape_mpi.surface.history import read_history
 from landscape_mpi.train import run as running
-from landscape_mpi.train.resume import read_run_state, write_run_state
+from landscape_mpi.train.checkpoints import read_run_state, write_run_state
 from landscape_mpi.train.run import train_into
 
 SGD = {"epochs": 3, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, "augment": True, "drops": [1]}
