@@ -72,3 +72,17 @@ def cifar10(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     command = [sys.executable, str(shared_data / "unpack_cifar10.py"), str(root)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return root
+
+
+@pytest.fixture(scope="session")
+def torchvision_models():
+    """torchvision.models; its C++ operators, which no network here uses, do not load beside a CPU build of torch."""
+    try:
+        from torchvision import models
+    except RuntimeError:
+        import torch
+
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import models
+    return models

@@ -11,15 +11,3 @@ def _one_thread():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def torchvision_models():
-    """torchvision.models; its C++ operators, which no network here uses, do not load beside a CPU build of torch."""
-    try:
-        from torchvision import models
-    except RuntimeError:
-        for name in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        from torchvision import models
-    return models

@@ -18,6 +18,7 @@ from landscape_mpi.evaluate.evaluator import (
 )
 from landscape_mpi.evaluate.first_batch import choose_layout, examples_that_fit, first_batch, mode_note
 from landscape_mpi.evaluate.losses import OURS, Loss, as_classes, build_loss, prepared, with_loss_options
+from landscape_mpi.evaluate.streamed import Streamed
 from landscape_mpi.evaluate.summary import measure, summarise
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Names",
     "Network",
     "Point",
+    "Streamed",
     "Task",
     "as_classes",
     "batches",
