@@ -170,13 +170,13 @@ def test_sampled_means_have_bars_that_hold(sampled, name):
 
 @pytest.mark.mpi
 def test_a_sampled_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path, sampled):
-    job, folder = tiny_job(tmp_path, **SAMPLED, sampling={"error": 0.02, "audit": 3}), tmp_path / "surface.h5.images"
+    job, folder = tiny_job(tmp_path, **SAMPLED, sampling={"error": 0.02, "audit": 3}), tmp_path / "surface.h5.examples"
 
     def written(folder):
         return sum(path.stat().st_size for path in folder.glob("rank-*.journal"))
 
     process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.01"})
-    enough = written(sampled / "surface.h5.images") / 2
+    enough = written(sampled / "surface.h5.examples") / 2
     wait_for(lambda: written(folder) >= enough or process.poll() is not None)
     kill_session(process)
     assert 0 < written(folder) < 2 * enough

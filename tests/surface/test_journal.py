@@ -76,6 +76,11 @@ def test_all_ranks_are_read_and_runs_append(tmp_path):
 
 def test_no_folder_holds_nothing(tmp_path):
     assert list(read_journals(tmp_path / "absent", IDENTITY)) == []
+    assert journal_folder(tmp_path / "s.h5") == tmp_path / "s.h5.examples"
+
+
+def test_the_folder_that_an_older_version_began_is_gone_on_with(tmp_path):
+    (tmp_path / "s.h5.images").mkdir()
     assert journal_folder(tmp_path / "s.h5") == tmp_path / "s.h5.images"
 
 

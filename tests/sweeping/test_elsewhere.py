@@ -64,7 +64,7 @@ def test_a_sampled_surface_says_who_was_last_at_a_point(tmp_path):
     assert launch("sweep", job).returncode == 0
     assert list(read_surface(surface).platforms.values()) == [35]
     stopped(surface)
-    journal = tmp_path / "surface.h5.images" / "rank-00000.journal"
+    journal = tmp_path / "surface.h5.examples" / "rank-00000.journal"
     journal.write_bytes(journal.read_bytes()[:-40])  # the last slice is evaluated again
     again = launch("sweep", job, env=ELSEWHERE)
     assert again.returncode == 0, again.stderr

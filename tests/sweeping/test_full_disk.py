@@ -86,7 +86,7 @@ def test_journals_that_fill_the_disk_stop_a_sampled_sweep(tmp_path, disk, undist
     job = job_in(tmp_path, surface, **SAMPLED)
     room = whole.stat().st_size + 40 * 1024 + share * journals(whole)
     ballast.write_bytes(bytes(int(1024 * 1024 - room)))
-    refused(launch("sweep", job, ranks=ranks), f"{surface}.images")
+    refused(launch("sweep", job, ranks=ranks), f"{surface}.examples")
     assert bool(journals(surface)) == bool(share)
     ballast.unlink()
     again = launch("sweep", job)

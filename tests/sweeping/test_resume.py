@@ -120,7 +120,7 @@ def test_rounds_that_no_sweep_of_eight_points_and_three_levels_has(name):
 @pytest.mark.slow
 def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
     sampled = {"data__options": {"images": 4000}, "sampling": {"error": 0.02}}
-    job, folder = tiny_job(tmp_path, **sampled), tmp_path / "surface.h5.images"
+    job, folder = tiny_job(tmp_path, **sampled), tmp_path / "surface.h5.examples"
     process = start("sweep", job, env={"TINY_SLEEP": "0.02"})
     wait_for(lambda: (folder / "plan.journal").exists() or process.poll() is not None)
     kill_session(process)
@@ -130,7 +130,7 @@ def test_a_plan_that_is_not_of_this_grid_is_refused(tmp_path):
     before = (folder / "plan.journal").read_bytes()
     run = launch("sweep", job)
     assert run.returncode == 2
-    assert "surface.h5.images: its plan is not one of this sweep's 35 points and [4000, 4000] examples" in run.stderr
+    assert "surface.h5.examples: its plan is not one of this sweep's 35 points and [4000, 4000] examples" in run.stderr
     assert (folder / "plan.journal").read_bytes() == before
 
 

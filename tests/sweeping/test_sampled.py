@@ -29,13 +29,13 @@ def sampled_job(folder, **changes):
 
 def slices(surface):
     """Point, split and first example of each record that the ranks' journals hold."""
-    folder = surface.with_name(surface.name + ".images")
+    folder = surface.with_name(surface.name + ".examples")
     identity = journal_files(folder)[0].read_bytes()[len(JOURNAL.magic) :][:32]
     return [(slice_.point, slice_.split, slice_.start) for slice_ in read_journals(folder, identity)]
 
 
 def journals(surface):
-    return sum(path.stat().st_size for path in surface.with_name(surface.name + ".images").glob("rank-*.journal"))
+    return sum(path.stat().st_size for path in surface.with_name(surface.name + ".examples").glob("rank-*.journal"))
 
 
 def array(path, name):
@@ -99,7 +99,7 @@ def test_five_ranks_change_no_bit(tmp_path, undisturbed):
     run = launch("sweep", sampled_job(tmp_path), ranks=5)
     assert run.returncode == 0, run.stderr
     assert results(tmp_path / "surface.h5") == results(undisturbed[0] / "surface.h5")
-    assert len(list((tmp_path / "surface.h5.images").glob("rank-*.journal"))) == 5
+    assert len(list((tmp_path / "surface.h5.examples").glob("rank-*.journal"))) == 5
 
 
 @pytest.mark.mpi
@@ -140,7 +140,7 @@ def test_interrupted_the_file_holds_what_is_known(tmp_path):
 def test_without_the_folder_it_says_so_and_evaluates_again(tmp_path, undisturbed):
     shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
-    shutil.rmtree(tmp_path / "surface.h5.images")
+    shutil.rmtree(tmp_path / "surface.h5.examples")
     finished = launch("sweep", job)
     assert finished.returncode == 0
     assert "nothing to do" in finished.stderr
@@ -148,7 +148,7 @@ def test_without_the_folder_it_says_so_and_evaluates_again(tmp_path, undisturbed
         file["complete"][()] = 0
     again = launch("sweep", job)
     assert again.returncode == 0
-    assert "surface.h5.images is missing, and with it what each example gave: it is evaluated again" in again.stderr
+    assert "surface.h5.examples is missing, and with it what each example gave: it is evaluated again" in again.stderr
     assert results(surface) == results(undisturbed[0] / "surface.h5")
 
 
@@ -224,7 +224,7 @@ def test_a_line_of_a_regression_that_diverges(tmp_path):
 
 @pytest.mark.slow
 def test_journals_of_another_sweep_are_refused_and_only_overwrite_removes_them(tmp_path, undisturbed):
-    shutil.copytree(undisturbed[0] / "surface.h5.images", tmp_path / "surface.h5.images")
+    shutil.copytree(undisturbed[0] / "surface.h5.examples", tmp_path / "surface.h5.examples")
     job = sampled_job(tmp_path, plane__seed=8)
     refused = launch("sweep", job)
     assert refused.returncode == 2
@@ -259,4 +259,4 @@ def test_check_says_where_it_begins_and_what_it_may_cost(tmp_path):
         "bars of 0.02: at first 800 of 4,000 train, 800 of 4,000 test examples a point; 6 points on all" in run.stdout
     )
     assert re.search(r"time +0:\d\d at the least, 0:\d\d at the most, on one rank", run.stdout)
-    assert not (tmp_path / "surface.h5.images").exists()
+    assert not (tmp_path / "surface.h5.examples").exists()

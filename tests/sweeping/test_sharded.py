@@ -147,7 +147,7 @@ def test_sampled_shards_evaluate_the_first_level_and_the_rounds_go_on_without_th
         run = launch("sweep", job, "--shard", f"{index}/3")
         assert run.returncode == 0, run.stderr
         assert f"the first level of shard {index}/3 is complete, with bars of up to" in run.stderr
-    folder = tmp_path / "surface.h5.images"
+    folder = tmp_path / "surface.h5.examples"
     assert len(list(folder.glob("shard-*-of-3.rank-00000.journal"))) == 3
     shard = tmp_path / "surface.shard-1-of-3.h5"
     assert (done(shard), array(shard, "train_examples").max()) == (15, 800)
@@ -159,6 +159,6 @@ def test_sampled_shards_evaluate_the_first_level_and_the_rounds_go_on_without_th
     rest = launch("sweep", job)
     assert rest.returncode == 0, rest.stderr
     assert results(tmp_path / "surface.h5") == results(tmp_path / "whole.h5")
-    first = sum(path.stat().st_size for path in (tmp_path / "whole.h5.images").glob("rank-*.journal"))
+    first = sum(path.stat().st_size for path in (tmp_path / "whole.h5.examples").glob("rank-*.journal"))
     rounds = (folder / "rank-00000.journal").stat().st_size
     assert before + rounds < 1.01 * first + 4 * 55

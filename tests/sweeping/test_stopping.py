@@ -118,7 +118,7 @@ def test_a_sampled_sweep_stops_and_goes_on(tmp_path):
     changes = {"data__options": {"images": 2000}, "sampling": {"error": 0.05, "audit": 4}}
     job, surface = tiny_job(tmp_path, **changes), tmp_path / "surface.h5"
     process = start("sweep", job, ranks=2, env=SLOW)
-    wait_for(lambda: sum(p.stat().st_size for p in tmp_path.glob("surface.h5.images/rank-*")) > 40_000)
+    wait_for(lambda: sum(p.stat().st_size for p in tmp_path.glob("surface.h5.examples/rank-*")) > 40_000)
     process.send_signal(signal.SIGUSR1)
     ended = finish(process, 60)
     assert ended.returncode == 75

@@ -62,7 +62,7 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
 def test_ranks_change_no_bit_of_a_sampled_sweep(world, folder, job):
     ours, alone = by_all_and_by_one(world, folder, job, **SAMPLED)
     assert ours == alone
-    assert len(list((folder / "all.h5.images").glob("rank-*.journal"))) == world.size
+    assert len(list((folder / "all.h5.examples").glob("rank-*.journal"))) == world.size
 
 
 def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world, folder, job):

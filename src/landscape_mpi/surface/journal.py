@@ -116,8 +116,9 @@ JOURNAL = Format(b"landscape_mpi images 1\n", is_evaluated)
 
 
 def journal_folder(surface: Path) -> Path:
-    """Return the folder of a surface's journals: `surface.h5.images`."""
-    return surface.with_name(surface.name + ".images")
+    """Return the folder of a surface's journals: `surface.h5.examples`, or `surface.h5.images` where an old one is."""
+    old = surface.with_name(surface.name + ".images")
+    return old if old.is_dir() else surface.with_name(surface.name + ".examples")
 
 
 class Journal(RecordFile):

@@ -72,7 +72,8 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
         there, plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
         identity = replace(identity, shard=shard)
-        codes.append(_sweep_plane(world, options, there, plane, identity, path, journal_folder(output)))
+        journals = on_root(world, journal_folder, output)
+        codes.append(_sweep_plane(world, options, there, plane, identity, path, journals))
         if codes[-1] == Exit.RUN_AGAIN:
             break
     return max(codes)
