@@ -1,4 +1,4 @@
-"""CPU time of an image at a point: what users have today, plain torch, and our engines, interleaved in one run.
+"""CPU time of an example at a point: what users have today, plain torch, and our engines, interleaved in one run.
 
     python benchmarks/evaluate.py [--networks resnet20 resnet56] [--checkpoint resnet20=FILE] [--json FILE]
 
@@ -32,12 +32,12 @@ from landscape_mpi.data import Split
 from landscape_mpi.evaluate import Point
 
 FEW = 64
-"""Images of the comparison with float64, which is slow."""
+"""Examples of the comparison with float64, which is slow."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to evaluate: milliseconds an image, how many times faster than others, deviation from float64."""
+    """One way to evaluate: milliseconds an example, how many times faster than others, deviation from float64."""
 
     way: str
     cpu_ms: float
@@ -116,7 +116,7 @@ def measure_network(recipe: Recipe, rounds: int) -> dict[str, Any]:
 
 
 Times = dict[str, list[tuple[float, float]]]
-"""CPU and wall milliseconds an image of each round, by way."""
+"""CPU and wall milliseconds an example of each round, by way."""
 
 
 def interleaved(workers: Sequence[Worker], rounds: int, images: int) -> Times:
@@ -159,7 +159,7 @@ def ratio(slow: list[float], fast: list[float]) -> float:
 
 
 def convolution_flops(network: nn.Module) -> int:
-    """Return the floating-point operations of the convolutions and linear layers for one image of 32 x 32."""
+    """Return the floating-point operations of the convolutions and linear layers for one example of 32 x 32."""
     total = 0
 
     def count(module: nn.Module, _: object, output: Tensor) -> None:
@@ -211,8 +211,8 @@ def _first(split: Split, images: int) -> Split:
 def table(name: str, found: dict[str, Any]) -> Iterator[str]:
     """Yield the figures of a network as lines of text."""
     yield (
-        f"{name}: {found['mflop']:.1f} MFLOP an image; ceiling of direct convolution {found['ceiling_gflops']:.0f} "
-        f"GFLOP/s, its floor {found['floor_ms']:.3f} ms; {found['images']} images, 1 thread, {found['rounds']} rounds"
+        f"{name}: {found['mflop']:.1f} MFLOP an example; ceiling of direct convolution {found['ceiling_gflops']:.0f} "
+        f"GFLOP/s, its floor {found['floor_ms']:.3f} ms; {found['images']} examples, 1 thread, {found['rounds']} rounds"
     )
     yield "                CPU ms           range  wall ms  baseline  preloaded   floor   deviation"
     for row in found["rows"]:
@@ -224,7 +224,7 @@ def table(name: str, found: dict[str, Any]) -> Iterator[str]:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="CPU time of an image at a point, by every engine.")
+    parser = argparse.ArgumentParser(description="CPU time of an example at a point, by every engine.")
     parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet56"])
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NETWORK=FILE")
     parser.add_argument("--shortcut", default="projection", help="of the networks: projection, pad or none")

@@ -55,7 +55,7 @@ def tiny() -> Scale:
 
 
 def measure_network(name: str, scale: Scale, peaks: dict[str, float]) -> dict[str, Any]:
-    """Return the rows of all ways in all precisions, and images a second by batch."""
+    """Return the rows of all ways in all precisions, and examples a second by batch."""
     subject = Subject.of(name, scale)
     exact = [subject.exact()(point).losses.mean() for point in POINTS]
     rows = []
@@ -94,12 +94,12 @@ def _graph(lanes: int) -> str:
 
 
 def _speed(way: Way, scale: Scale) -> float:
-    """Return images a second at a point."""
+    """Return examples a second at a point."""
     return scale.images / seconds(scale.device, scale.rounds, lambda: way(POINTS[1]))
 
 
 def _deviation(way: Way, exact: list[float], scale: Scale, name: str) -> float:
-    """Return the largest relative deviation of the mean loss of a few images; as it is, a network stays at theta."""
+    """Return the largest relative deviation of the mean loss of a few examples; as it is, a network stays at theta."""
     points = zip(POINTS[:1] if name.startswith("as it is") else POINTS, exact, strict=False)
     return float(max(abs(way(point).losses[: scale.exact].mean() / loss - 1) for point, loss in points))
 
@@ -160,11 +160,11 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     matmul = ", ".join(f"{name} {peak:.3g}" for name, peak in peaks.items() if name != "copy")
     yield f"{report['device']}, torch {report['torch']}: copy {peaks['copy']:.4g} GB/s, matmul TFLOP/s: {matmul}"
     for name, found in report["networks"].items():
-        yield f"\n{name}, {found['mflop']:.1f} MFLOP an image"
-        yield f"{'':29}  images/s  TFLOP/s  of matmul  deviation  same bits"
+        yield f"\n{name}, {found['mflop']:.1f} MFLOP an example"
+        yield f"{'':29}examples/s  TFLOP/s  of matmul  deviation  same bits"
         yield from map(_line, found["rows"])
         speeds = ", ".join(f"{batch}: {speed:,.0f}" for batch, speed in found["images_a_second_by_batch"].items())
-        yield f"images/s by batch, float32, {_graph(LANES)}: {speeds}"
+        yield f"examples/s by batch, float32, {_graph(LANES)}: {speeds}"
     yield "\nreal sweeps of ResNet-20, nine points"
     for one in report["sweeps"]:
         cost = f", precision_error {one['precision_error']:.1e}" if "precision_error" in one else ""

@@ -26,7 +26,7 @@ from landscape_mpi.sweeping.precision import PRECISIONS
 LANES = (1, 2, 4)
 NORMALISATION = DEFAULT_NORMALISATION["cifar10"]
 Way = Callable[[Point], PerExample]
-"""Evaluates all images at a point."""
+"""Evaluates all examples at a point."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Scale:
     matmul: int
     copied: int
     exact: int
-    """Images that are evaluated in float64 as well."""
+    """Examples that are evaluated in float64 as well."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Subject:
         return Subject(network.eval().to(scale.device), Plane(theta, (draw(theta, 0), draw(theta, 1))), split, scale)
 
     def task(self, dtype: str, images: int) -> Task:
-        """Return the evaluation of the first images in a precision."""
+        """Return the evaluation of the first examples in a precision."""
         precision = PRECISIONS[dtype]
         few = Split("train", self.split.inputs[:images], self.split.targets[:images])
         loss = build_loss("cross_entropy", Path())
@@ -80,7 +80,7 @@ class Subject:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of an image."""
+        """Floating-point operations of an example."""
         counter = FlopCounterMode(display=False)
         with counter, torch.inference_mode():
             self.network(torch.zeros(2, 3, 32, 32, device=self.scale.device))
@@ -104,13 +104,13 @@ class Subject:
         }
 
     def exact(self) -> Way:
-        """Return the evaluation of a few images in float64."""
+        """Return the evaluation of a few examples in float64."""
         network = copy.deepcopy(self.network).double()
         return whole(EagerEvaluator(network, self.plane, self.task("float64", self.scale.exact), 64))
 
 
 def whole(evaluator: Evaluator) -> Way:
-    """Return the evaluation of all images of an evaluator."""
+    """Return the evaluation of all examples of an evaluator."""
     return lambda point: evaluator.per_example(point, "train", slice(None))
 
 

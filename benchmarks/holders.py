@@ -40,7 +40,7 @@ def main() -> int:
     figures = {"libraries": before, "data": held(world) - before, "bytes": sum(split.inputs.nbytes for split in splits)}
     world.barrier()
     if touched != figures["bytes"]:
-        raise RuntimeError(f"the shared images add up to {touched}; expected {figures['bytes']} ones")
+        raise RuntimeError(f"the shared examples add up to {touched}; expected {figures['bytes']} ones")
     if world.rank == 0:
         sys.stdout.write(json.dumps(figures) + "\n")
     return 0

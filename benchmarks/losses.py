@@ -1,8 +1,8 @@
-"""Per-image losses of a job at every point of its grid, by the fastest engine: what staircase.py is judged on.
+"""Per-example losses of a job at every point of its grid, by the fastest engine: what staircase.py is judged on.
 
     python benchmarks/losses.py job.yaml OUT.npz
 
-OUT.npz holds `losses` float32 [points, images] of the first split, row by row of the grid, and `labels` [images].
+OUT.npz holds `losses` float32 [points, examples] of the first split, row by row of the grid, and `labels` [examples].
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     labels = split.targets.numpy().astype(np.int64)
     np.savez_compressed(options.out, losses=np.array(losses, np.float32), labels=labels)
     seconds = time.perf_counter() - started
-    sys.stdout.write(f"{options.out}: {len(losses)} points, {len(split)} images, {seconds:.0f} s by {engine.name}\n")
+    sys.stdout.write(f"{options.out}: {len(losses)} points, {len(split)} examples, {seconds:.0f} s by {engine.name}\n")
     return 0
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py [--seeds 2000] [--first 0] [--show] [--json FILE]
 
-Seed n is always the same network. A mismatch is a loss of an image that is neither within rounding of float64's nor
+Seed n is always the same network. A mismatch is a loss of an example that is neither within rounding of float64's nor
 what plain torch gives in float32, or one that is finite where plain torch's is not, or the other way round. Within
 rounding is 1e-4 of the loss, ten times what plain float32 loses there, or ten times (Winograd: thirty times) what one
 rounding of each weight and input changes there. Networks that call a two-dimensional convolution padded with zeros, and

@@ -1,9 +1,9 @@
-"""Error, coverage and cost of the prefix staircase, on real per-image losses: no network runs, the losses are given.
+"""Error, coverage and cost of the prefix staircase, on real per-example losses: no network runs, the losses are given.
 
     python benchmarks/staircase.py --losses FILE [--draws 25] [--json FILE]
 
-FILE is an npz with `losses` [points, images] and `labels` [images], theta* in the middle of the points. N = 50,000 is
-emulated: every image is there 50 times, with order keys of its own, and the truth is the mean over the 1,000. A draw is
+FILE is an npz with `losses` [points, examples] and `labels` [examples], theta* in the middle of the points. N = 50,000 is
+emulated: every example is there 50 times, with order keys of its own, and the truth is the mean over the 1,000. A draw is
 a seed of the order. The method has no setting that these figures were used to choose. Hits are not recorded; more than
 half of the probability on the right class stands in for one. 2,601 points for the time are made by mixing pairs.
 """
@@ -43,7 +43,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Emulation:
-    """`losses` float64 [points, images], `labels` [images]; every image is there `copies` times."""
+    """`losses` float64 [points, examples], `labels` [examples]; every example is there `copies` times."""
 
     losses: NDArray[np.float64]
     labels: NDArray[np.integer]
@@ -57,7 +57,7 @@ class Emulation:
 
     @cached_property
     def hits(self) -> NDArray[np.bool_]:
-        """What stands in for right answers [points, images]."""
+        """What stands in for right answers [points, examples]."""
         return self.losses < np.log(2)
 
     @cached_property
@@ -72,7 +72,7 @@ class Emulation:
 
     @cached_property
     def origin(self) -> PerExample:
-        """What theta* gives for all N images."""
+        """What theta* gives for all N examples."""
         centre = len(self.losses) // 2
         hits = np.repeat(self.hits[centre], self.copies)
         return PerExample(np.repeat(self.losses[centre], self.copies), {"acc": hits})

@@ -175,7 +175,7 @@ def _starts(starts: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _memory(found: dict[str, Any]) -> Iterator[str]:
     size = found["memory"][0]["bytes"]
-    yield f"{found['images']:,} images of {size / 1e6:.0f} MB, held by all ranks together (PSS):"
+    yield f"{found['images']:,} examples of {size / 1e6:.0f} MB, held by all ranks together (PSS):"
     for row in found["memory"]:
         copies = row["data"] / row["bytes"]
         yield (

@@ -27,14 +27,14 @@ Way = Callable[[Point], float]
 
 @dataclass(frozen=True)
 class Subject:
-    """A network on a plane, and the images it is evaluated on."""
+    """A network on a plane, and the examples it is evaluated on."""
 
     network: nn.Module
     plane: Plane
     split: Split
 
     def task(self, images: int, dtype: torch.dtype = torch.float32) -> Task:
-        """Return the evaluation of the first images."""
+        """Return the evaluation of the first examples."""
         few = Split("train", self.split.inputs[:images], self.split.targets[:images])
         return Task({"train": few}, NORMALISATION, build_loss("cross_entropy", Path()), dtype)
 
