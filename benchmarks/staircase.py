@@ -2,10 +2,11 @@
 
     python benchmarks/staircase.py --losses FILE [--draws 25] [--json FILE]
 
-FILE is an npz with `losses` [points, examples] and `labels` [examples], theta* in the middle of the points. N = 50,000 is
-emulated: every example is there 50 times, with order keys of its own, and the truth is the mean over the 1,000. A draw is
-a seed of the order. The method has no setting that these figures were used to choose. Hits are not recorded; more than
-half of the probability on the right class stands in for one. 2,601 points for the time are made by mixing pairs.
+FILE is an npz with `losses` [points, examples] and `labels` [examples], theta* in the middle of the points. N = 50,000
+is emulated: every example is there 50 times, with order keys of its own, and the truth is the mean over the 1,000. A
+draw is a seed of the order. The method has no setting that these figures were used to choose. Hits are not recorded;
+more than half of the probability on the right class stands in for one. 2,601 points for the time are made by mixing
+pairs.
 """
 
 import argparse

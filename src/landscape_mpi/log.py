@@ -22,6 +22,8 @@ from landscape_mpi.errors import Calls, Text, UserError, from_here, render
 LOGGER = logging.getLogger("landscape_mpi")
 PROGRESS = logging.getLogger("landscape_mpi.progress")
 NUMBERS = {1: "stdout", 2: "stderr"}
+PASSED_OVER = "passed over"
+"""The kind of a note that a faster engine cannot take the network."""
 EVERY = 60.0
 """Seconds between two lines of progress in a file; the first comes sooner."""
 
@@ -44,15 +46,15 @@ class Line:
         return from_here(render(self.text, self.called))
 
 
-def log(world: Ranked, text: Text, level: int = logging.INFO) -> None:
-    """Log a line, from rank 0 alone."""
+def log(world: Ranked, text: Text, level: int = logging.INFO, kind: str = "") -> None:
+    """Log a line, from rank 0 alone; `kind` is for filters, as an attribute of the record."""
     if world.rank == 0:
-        say(Line(text), level)
+        say(Line(text), level, kind=kind)
 
 
-def note(world: Ranked, text: Text) -> None:
-    """Log what a user should know of, from rank 0 alone."""
-    log(world, ("note: ", text), logging.WARNING)
+def note(world: Ranked, text: Text, kind: str = "") -> None:
+    """Log what a user should know of, from rank 0 alone; `kind` as for `log`."""
+    log(world, ("note: ", text), logging.WARNING, kind)
 
 
 def noter(world: Ranked) -> Callable[[Text], None]:
@@ -67,9 +69,9 @@ def noter(world: Ranked) -> Callable[[Text], None]:
     return once
 
 
-def say(line: Line | str, level: int = logging.INFO, rank: int = 0) -> None:
-    """Log a line from this rank, which the line has to name where there may be others."""
-    _emit(LOGGER, level, line, rank=rank)
+def say(line: Line | str, level: int = logging.INFO, rank: int = 0, kind: str = "") -> None:
+    """Log a line from this rank, which the line has to name where there may be others; `kind` as for `log`."""
+    _emit(LOGGER, level, line, rank=rank, kind=kind)
 
 
 def show_progress(line: Line | str, rank: int = 0, *, last: bool = True) -> None:

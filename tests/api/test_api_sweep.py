@@ -175,6 +175,38 @@ def test_accuracy_is_there_where_cross_entropy_has_classes(network):
     }
 
 
+class Sureness:
+    """A metric that is an object, as those of libraries are."""
+
+    def __call__(self, outputs, targets):  # noqa: ARG002
+        return outputs.softmax(1).amax(1)
+
+
+def test_metrics_may_be_callables_of_any_sort(tmp_path, network):
+    """A nested function by its own name, an object by its class's, a lambda by what it returns; gone on with too."""
+    shift = 3.0
+
+    def margin(outputs, targets):
+        return outputs.gather(1, targets[:, None])[:, 0] - shift
+
+    named = lambda outputs, targets: {"top": outputs.amax(1)}  # noqa: ARG005, E731
+    data, file = tiny.data(None, "train"), tmp_path / "s.h5"
+    asked = {"grid": LINE, "output": file, "metrics": ["loss", margin, Sureness(), named]}
+    surface = quiet(network, "cross_entropy", data, **asked)
+    assert set(surface.metrics) == {
+        f"train_{name}{end}" for name in ("loss", "margin", "Sureness", "top") for end in ("", "_stderr")
+    }
+    with torch.no_grad():
+        outputs = network(data[0])
+    expected = outputs.gather(1, data[1][:, None])[:, 0] - shift
+    assert surface.metrics["train_margin"][1] == pytest.approx(expected.mean().item(), rel=1e-5)
+    assert surface.metrics["train_top"][1] == pytest.approx(outputs.amax(1).mean().item(), rel=1e-5)
+    again = quiet(network, "cross_entropy", data, **asked)
+    assert np.array_equal(again.metrics["train_Sureness"], surface.metrics["train_Sureness"])
+    with pytest.raises(UserError, match="metrics: the file has"):
+        quiet(network, "cross_entropy", data, **{**asked, "metrics": ["loss", margin]})
+
+
 def test_batch_norm_moves_and_the_hessian_is_found_as_in_jobs():
     torch.manual_seed(2)
     network, other, data = tiny.network(batchnorm=True), tiny.network(batchnorm=True), tiny.data(None, "train")
@@ -210,6 +242,10 @@ def test_batch_norm_moves_and_the_hessian_is_found_as_in_jobs():
         ({"plane": {"kind": "interpolate", "to": "none.pt"}}, "plane.to: no file none.pt"),
         ({"grid": "wide"}, "^grid: found 'wide'; expected"),
         ({"grid": {"alpha": [1, -1, 3]}}, "^grid.alpha: found the reversed range 1 to -1"),
+        ({"metrics": "loss"}, "^metrics: found 'loss'; expected a list of names and callables"),
+        ({"metrics": ["loss", Sureness(), Sureness()]}, "^metrics: found two callables .*:Sureness"),
+        ({"metrics": ["loss", lambda outputs, _: outputs[:, 0]]}, "^metrics: .*calls a result '<lambda>'"),
+        ({"metrics": ["loss", lambda outputs, _: {"a": outputs}]}, r"^metrics: .*returned the shape \[.*, 3\]"),
         ({"metrics": ["loss", "acuracy"]}, "^metrics.*expected one of loss, accuracy, hessian"),
         ({"batch_size": 0}, "^batch_size: found 0"),
         ({"engine": "fast"}, "^engine: found 'fast'; expected one of auto"),

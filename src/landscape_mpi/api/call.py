@@ -12,7 +12,18 @@ import torch
 import yaml
 from msgspec import structs
 
-from landscape_mpi.api.inputs import Given, directions_of, ends_of, loss_of, name_of, networks_of, own, splits_of
+from landscape_mpi.api.inputs import (
+    Given,
+    directions_of,
+    ends_of,
+    functions_of,
+    loss_of,
+    metric_name,
+    name_of,
+    networks_of,
+    own,
+    splits_of,
+)
 from landscape_mpi.data.split import count
 from landscape_mpi.errors import Either, Flag, Term, UserError
 from landscape_mpi.job import AXES, FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
@@ -47,7 +58,7 @@ class Call:
     data: object
     plane: object
     grid: object
-    metrics: Sequence[str] | None
+    metrics: Sequence[object] | None
     evaluate: Plain
     hessian: Plain | None
     sampling: Plain | None
@@ -62,7 +73,8 @@ class Call:
         plane = self.plane if isinstance(self.plane, Mapping) else {}
         ends, networks, directions = ends_of(plane), networks_of(plane), directions_of(self.plane)
         loss = loss_of(self.loss, self.loss_options or {})
-        return Given(own(self.model), splits_of(self.data), loss, ends, networks, directions)
+        functions = functions_of(self.metrics)
+        return Given(own(self.model), splits_of(self.data), loss, ends, networks, directions, functions)
 
     def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
         """Return the job that writes `file`. Raises as `given`."""
@@ -82,7 +94,7 @@ class Call:
             "loss_options": self.loss_options,
             "plane": plane,
             "grid": grid_of(self.grid, str(plane.get("kind")), axes),
-            "metrics": self.metrics or usual,
+            "metrics": [*map(metric_name, self.metrics)] if self.metrics else usual,
             "evaluate": {key: value for key, value in evaluate.items() if value is not None},
             "hessian": self.hessian,
             "sampling": self.sampling,

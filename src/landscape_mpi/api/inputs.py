@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
 from landscape_mpi.files.paths import absolute
-from landscape_mpi.job import InterpolatedPlane, SweepJob
+from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
+from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.own import load as load_metrics
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks import load_checkpoint, load_state
 from landscape_mpi.networks.copies import duplicate
@@ -41,6 +43,7 @@ class Given:
         ends: state dicts that `plane.to` and `plane.via` stand for, by key.
         networks: the networks that they are of, by key, where such were given.
         directions: delta, eta, ..., one an axis; parameters that they do not name stay.
+        functions: callables among the metrics, by their names in the job.
     """
 
     theta: nn.Module
@@ -49,6 +52,7 @@ class Given:
     ends: States = field(default_factory=dict)
     networks: Mapping[str, nn.Module] = field(default_factory=dict)
     directions: tuple[Parameters, ...] = ()
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     _splits: dict[str, Split] = field(default_factory=dict)
 
     def shared(self, world: World) -> "Given":
@@ -97,6 +101,10 @@ class Given:
     def loss(self) -> Loss:
         """Return the loss."""
         return self.losses
+
+    def metrics(self, job: JobFile[SweepJob]) -> tuple[Metric, ...]:
+        """Return the metrics that were given as callables, and import those that were named."""
+        return load_metrics(job.values.metrics, job.path.parent, self.functions)
 
     @property
     def classified(self) -> bool:
@@ -178,6 +186,32 @@ def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
             expected=f"{', '.join(OURS)}, or a callable (outputs, targets) -> one loss per example",
         )
     return with_loss_options("the loss", loss, options)
+
+
+def functions_of(metrics: object) -> dict[str, Callable[..., Any]]:
+    """Return the callables among a call's metrics by what they are called in the job: `module:name`.
+
+    Raises:
+        UserError: two of them are called the same.
+    """
+    if metrics is not None and (isinstance(metrics, str | Mapping) or not isinstance(metrics, Iterable)):
+        raise UserError("metrics", f"found {metrics!r}", expected="a list of names and callables")
+    found: dict[str, Callable[..., Any]] = {}
+    for metric in metrics or ():
+        if callable(metric) and not isinstance(metric, str):
+            name = metric_name(metric)
+            if name in found:
+                raise UserError("metrics", f"found two callables {name}", expected="names of their own")
+            found[name] = metric
+    return found
+
+
+def metric_name(metric: object) -> str:
+    """Return what to call a metric in a job: a name as it is, a callable `module:name` without what it is nested in."""
+    if isinstance(metric, str) or not callable(metric):
+        return metric  # type: ignore[return-value]  # the job refuses what is no name
+    module, _, name = name_of(metric).partition(":")
+    return f"{module}:{name.rpartition('.')[2]}"
 
 
 def directions_of(plane: object) -> tuple[Parameters, ...]:

@@ -20,7 +20,7 @@ from landscape_mpi.api.call import Call, argument, in_arguments
 from landscape_mpi.api.surface import Surface
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.files.paths import absolute
-from landscape_mpi.log import LOGGER, Line, console, log
+from landscape_mpi.log import LOGGER, PASSED_OVER, Line, console, log
 from landscape_mpi.mpi.communicator import world_if_started
 from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
@@ -31,8 +31,6 @@ from landscape_mpi.sweeping.run import sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-PASSED_OVER = "note: not the engine"
-"""Beginning of the message that a faster engine cannot take the network; usual for calls, and so not shown."""
 
 
 def sweep(
@@ -43,7 +41,7 @@ def sweep(
     grid: Mapping[str, Sequence[float]] | int | Sequence[int] | None = None,
     *,
     output: str | Path | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Callable[[Any, Any], Any]] | None = None,
     batch_size: int | str | None = None,
     device: str = "auto",
     engine: str | None = None,
@@ -69,7 +67,8 @@ def sweep(
             dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), (delta,), or three.
         grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points.
         output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
-        metrics: "loss", "accuracy" and "hessian"; by default accuracy too where cross entropy has classes.
+        metrics: "loss", "accuracy", "hessian", and callables (outputs, targets) -> one number per example, [n], or a
+            mapping of names to such; by default the loss, and accuracy too where cross entropy has classes.
         batch_size: examples at a time, or "auto".
         device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
         engine: as `evaluate.engine` of a job.
@@ -145,7 +144,9 @@ def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
     def in_words(record: logging.LogRecord) -> bool:
         words = record.msg.text if isinstance(record.msg, Line) else str(record.msg)
         record.msg = text = str(Line(words, argument))
-        hidden = text.startswith(PASSED_OVER) or (call.output is None and file.parent.name in text.partition(": ")[0])
+        # a faster engine that cannot take the network is usual for calls
+        usual = getattr(record, "kind", "") == PASSED_OVER
+        hidden = usual or (call.output is None and file.parent.name in text.partition(": ")[0])
         return record.levelno >= logging.ERROR or not hidden
 
     LOGGER.addFilter(in_words)

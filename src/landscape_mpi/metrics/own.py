@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,14 +35,19 @@ def metric(key: str, names: Iterable[str] = (), compute: Callable[[Any, Any], di
     return Metric(key, tuple(map(result, names)), "examples", "nothing", cost, compute)
 
 
-def load(keys: Iterable[str], folder: Path) -> tuple[Metric, ...]:
+def load(
+    keys: Iterable[str], folder: Path, given: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+) -> tuple[Metric, ...]:
     """Return the metrics of the callables among a job's keys, looked for in the job file's folder too; no results yet.
+
+    `given`: callables that are there already, by key; they are not looked for.
 
     Raises:
         UserError: a callable cannot be imported.
     """
     ours = [key for key in keys if is_plugin(key)]
-    return tuple(metric(key, compute=_Numbers(key, load_plugin("metrics", key, folder))) for key in ours)
+    functions = {key: given[key] if key in given else load_plugin("metrics", key, folder) for key in ours}
+    return tuple(metric(key, compute=_Numbers(key, function)) for key, function in functions.items())
 
 
 class _Numbers:

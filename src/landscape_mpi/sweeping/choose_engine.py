@@ -11,7 +11,7 @@ import torch
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, Flag, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place, summarise
-from landscape_mpi.log import note
+from landscape_mpi.log import PASSED_OVER, note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
@@ -92,7 +92,7 @@ def choose_engine(
                 remedy=("Go on where it was begun, or start afresh with ", Flag("overwrite")),
             )
         if name != "eager":
-            note(world, f"not the engine {name}: {found}.")
+            note(world, f"not the engine {name}: {found}.", PASSED_OVER)
     raise CentreMismatchError(
         f"f(0, 0) does not match: {found}; expected them equal to {experiment.precision.tolerance.relative:.0e}. A "
         "network that draws random numbers in eval mode, or changes its own state, does this."

@@ -1,7 +1,7 @@
 """Loads the network, the data and the loss of a job on every rank, and sees that all ranks hold the same."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -31,6 +31,7 @@ from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own
+from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
@@ -60,6 +61,9 @@ class Source(Protocol):
 
     def loss(self) -> Loss:
         """Return the loss."""
+
+    def metrics(self, job: JobFile[SweepJob]) -> tuple[Metric, ...]:
+        """Return the user's own metrics among those that a job names, without results yet."""
 
     def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
         """Return the plane where its directions are given; None where the job says how to find them."""
@@ -98,6 +102,10 @@ class JobSource:
     def loss(self) -> Loss:
         """Return the loss, which may be the user's own."""
         return build_loss(self.job.values.loss, self.job.path.parent, self.job.values.loss_options)
+
+    def metrics(self, job: JobFile[SweepJob]) -> tuple[Metric, ...]:
+        """Import the callables that the job names."""
+        return own.load(job.values.metrics, job.path.parent)
 
     def plane(self, theta: Theta, job: SweepJob) -> Plane | None:  # noqa: ARG002 - a job's planes are all to be found
         """Return None: the job says where its directions come from."""
@@ -171,7 +179,7 @@ def load_experiment(
     calibration = load_calibration(values, source.split, world, splits)
     task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
     task = in_its_mode(world, task, theta.network, values)
-    task = with_own_metrics(world, task, theta.network, job)
+    task = with_own_metrics(world, task, theta.network, together(world, source.metrics, job))
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
     task = replace(task, layout=_layout(world, theta, short))
     # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
@@ -222,13 +230,12 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
     return task
 
 
-def with_own_metrics(world: World, task: Task, network: nn.Module, job: JobFile[SweepJob]) -> Task:
+def with_own_metrics(world: World, task: Task, network: nn.Module, loaded: Sequence[Metric]) -> Task:
     """Return the task with the user's own metrics, whose results a first batch names; the same on all ranks.
 
     Raises:
-        UserError: on every rank, where a callable cannot be imported, raises, or returns something else than numbers.
+        UserError: on every rank, where a callable raises or returns something else than numbers.
     """
-    loaded = together(world, own.load, job.values.metrics, job.path.parent)
     if not loaded:
         return task
 
