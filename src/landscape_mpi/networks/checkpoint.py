@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.copies import cast
-from landscape_mpi.networks.files import read_weights
+from landscape_mpi.networks.files import copies, files_of, read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
 
 LEVELS = 6
 """Depth of nested containers in which sets of weights are looked for."""
 LARGEST = 5
 """Number of sets, the largest ones, that are compared with the network where none fits."""
+BLOCK = 1 << 18
+"""Numbers that are compared at a time."""
 AVERAGED = frozenset(
     {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow", "slow", "teacher", "target", "momentum"}
 )
@@ -63,10 +65,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Found:
-    """Tensors by the network's names, and notes for the user on how they were found."""
+    """Tensors by the network's names, and notes for the user on how they were found.
+
+    `copied`: where the file was asked for as mapped, the names of tensors that are copies in memory nevertheless.
+    """
 
     state: dict[str, Tensor]
     notes: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
 
 
 def entries(content: Any) -> Iterator[Entry]:
@@ -206,8 +212,13 @@ def _same(one: Choice, other: Choice) -> bool:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; NaN equals NaN."""
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    """Whether two tensors hold the same numbers; NaN equals NaN. What is mapped is looked at in blocks."""
+    if a.shape != b.shape:
+        return False
+    if a.is_contiguous() and b.is_contiguous():
+        a, b = a.view(-1), b.view(-1)
+    blocks = zip(torch.split(a, BLOCK), torch.split(b, BLOCK), strict=True) if a.dim() else [(a, b)]
+    return all(bool(((x == y) | ((x != x) & (y != y))).all()) for x, y in blocks)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -256,16 +267,18 @@ def open_checkpoint(
 ) -> Found:
     """Return the tensors of a file by the network's names, once all fit; arguments and Raises as for `load_checkpoint`.
 
-    `mapped`: as for `read_weights`.
+    The network's parameters may lie on the meta device: names and shapes are all that counts.
+    `mapped`: as for `read_weights`; then `copied` says of which tensors that could not be.
     """
     content = read_weights(path, key, mapped=mapped)
     found = _fitted(network, content.loaded, Place(key, str(path)), entry, asked=key == CHECKPOINT)
-    if not content.names:
-        return found
-    shown = ", ".join(content.names[:4]) + (f" and {len(content.names) - 4} more" if len(content.names) > 4 else "")
-    return Found(
-        found.state, (f"{key}: {path} holds {shown} beside the weights: not executed, left out.", *found.notes)
-    )
+    copied = copies(found.state, files_of(path, key)) if mapped else ()
+    notes = found.notes
+    if content.names:
+        more = f" and {len(content.names) - 4} more" if len(content.names) > 4 else ""
+        shown = ", ".join(content.names[:4]) + more
+        notes = (f"{key}: {path} holds {shown} beside the weights: not executed, left out.", *notes)
+    return Found(found.state, notes, copied)
 
 
 def _fitted(network: nn.Module, content: object, file: Place, entry: str | None, *, asked: bool) -> Found:

@@ -6,7 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from landscape_mpi.data.unpickle import HostileError, refuse_hostile_pickle
 from landscape_mpi.errors import UserError
@@ -33,6 +35,8 @@ LEGACY_PICKLES = 5
 """In a file from before the archives: magic number, protocol, system, content, keys of the storages."""
 MAX_INDEX = 1 << 24
 """Bytes of an index; those of the largest models take some hundred thousand."""
+MAPS = Path("/proc/self/maps")
+"""Which memory of this process stands for which file."""
 _EXPECTED = "a .safetensors file, one torch.save wrote, a Hugging Face folder or its *.index.json"
 
 
@@ -61,8 +65,8 @@ def sha256(path: Path, key: str = "model.checkpoint") -> str:
 def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
     """Return what lies at a path; `key` is the job's key that names it, for messages.
 
-    The tensors of a `.safetensors` file, and with `mapped` those of a torch file, are views of the file: only what is
-    looked at is read, and it counts as memory of the process only until the tensors are dropped.
+    The tensors of a `.safetensors` file, and with `mapped` those of an archive of torch.save, are views of the file:
+    only what is looked at is read, once for all processes of a machine, and what is written stays in the process.
 
     Raises:
         UserError: there is nothing, or no file of weights.
@@ -79,6 +83,20 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
             raise UserError(key, f"{index} says that {shard} holds `{name}`, which is not in it", expected="its own")
         state[name] = held[name]
     return Content(state, tuple(sorted({name for part in parts.values() for name in part.names})))
+
+
+def copies(state: Mapping[str, Tensor], files: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of tensors that are copies in memory: no views of the files, which Linux says are mapped."""
+    inodes, mapped = {file.stat().st_ino for file in files}, []
+    with suppress(OSError):
+        for line in MAPS.read_text(errors="replace").splitlines():
+            place, _, _, _, inode, *_ = line.split()
+            if int(inode) in inodes:
+                begin, end = (int(part, 16) for part in place.split("-"))
+                mapped.append(range(begin, end))
+    return tuple(
+        name for name, tensor in state.items() if tensor.nbytes and not any(tensor.data_ptr() in r for r in mapped)
+    )
 
 
 def files_of(path: Path, key: str) -> list[Path]:

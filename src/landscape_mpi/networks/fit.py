@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.meta import materialise
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 WRAPPERS: tuple[frozenset[str], ...] = (frozenset(), _WRAPPERS, _WRAPPERS | {"module"})
@@ -60,7 +62,9 @@ class Wanted:
         groups: dict[object, list[str]] = {}
         for name, tensor in self.tensors.items():
             memory: object = id(tensor)
-            if not is_lazy(tensor) and tensor.data_ptr():
+            if tensor.is_meta and not is_lazy(tensor):
+                memory = (tensor.untyped_storage()._cdata, tensor.dtype, tuple(tensor.shape), tensor.stride())
+            elif not is_lazy(tensor) and tensor.data_ptr():
                 memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
             groups.setdefault(memory, []).append(name)
         return [group for group in groups.values() if len(group) > 1]
@@ -205,7 +209,7 @@ def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict
     """
     renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in state.items()}
     try:
-        twin = duplicate(wanted.network)
+        twin = materialise(duplicate(wanted.network), torch.device("cpu"))
         result = twin.load_state_dict(renamed, strict=False)
     except Exception:  # the network's own code may raise anything; then it does not fit
         return None

@@ -55,19 +55,21 @@ def build_empty(build: Callable[[], Any]) -> Any:
     return network
 
 
-def materialise(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def materialise(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
     """Give the parameters of a network that lie on the meta device memory, without numbers in it, and return it.
 
     Floating-point parameters get the dtype and complex ones its partner, whole numbers keep theirs; what is real
-    already goes to device and dtype as by `cast`. Tied parameters stay tied.
+    already goes to device and dtype as by `cast`. Without a dtype each has its own. Tied parameters stay tied.
 
     Raises:
         UserError: the network keeps a parameter where it cannot be replaced.
     """
-    partner, storages = dtype.to_complex(), dict[int, Tensor]()
+    storages: dict[int, Tensor] = {}
 
     def filled(parameter: nn.Parameter) -> Tensor:
-        own = partner if parameter.is_complex() else dtype if parameter.is_floating_point() else parameter.dtype
+        own = parameter.dtype
+        if dtype is not None:
+            own = dtype.to_complex() if own.is_complex else dtype if own.is_floating_point else own
         return _like(parameter, storages, parameter.untyped_storage()._cdata, device, own)
 
     _replace(network, lambda parameter: filled(parameter) if parameter.is_meta else None)
@@ -78,7 +80,7 @@ def materialise(network: nn.Module, device: torch.device, dtype: torch.dtype) ->
                 f"a {type(module).__name__} keeps a parameter in a place where it cannot be replaced",
                 expected="parameters of modules",
             )
-    return cast(network, device, dtype)
+    return network.to(device) if dtype is None else cast(network, device, dtype)
 
 
 class _Emptied:
@@ -189,14 +191,21 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._skipped = False
         self._drawn: set[StorageWeakRef] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: hiding the mode from the compiler would import all of it, a second of time."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call an operation, and note what depends on random numbers by it."""
         kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        given, results = _tensors((args, kwargs)), _tensors(made)
-        draws = torch.Tag.nondeterministic_seeded in func.tags
+        given, draws = _tensors((args, kwargs)), torch.Tag.nondeterministic_seeded in func.tags
+        # torch's own normal_ of a tensor on meta does nothing, but imports the compiler for it
+        nothing = draws and func._schema.is_mutable and given[0].is_meta
+        made = given[0] if nothing else func(*args, **kwargs)
+        results = _tensors(made)
         self._skipped |= draws and any(tensor.is_meta for tensor in results)
         if (draws and self._skipped) or any(map(self.depends, given)):
             changed = (*results, *given) if func._schema.is_mutable else results
