@@ -3,6 +3,7 @@
 from setuptools import Extension, setup
 
 WINOGRAD = "src/landscape_mpi/engines/kernel/"
+PLANE = "src/landscape_mpi/plane/kernel/"
 
 setup(
     ext_modules=[
@@ -15,8 +16,9 @@ setup(
             py_limited_api=True,
         ),
         Extension(
-            "landscape_mpi.plane._normal",
-            ["src/landscape_mpi/plane/kernel/normal.c"],
+            "landscape_mpi.plane._kernel",
+            [PLANE + "normal.c"],
+            depends=[PLANE + "normal.h"],
             extra_compile_args=["-O3", "-ffp-contract=off"],
             optional=True,  # without a C compiler numpy draws the same numbers, more slowly
             py_limited_api=True,

@@ -24,12 +24,12 @@ from landscape_mpi.plane.counter import LEVELS, by_kernel, by_numpy, library, st
 
 Numbers = NDArray[np.float32]
 CHUNK = 1 << 20
-UNIT = 2.0**20
+UNIT = 2.0**21
 """Numbers are multiples of 1 / UNIT."""
 MOMENTS = ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96))
 """Power, its mean and its variance."""
 BOUNDS = (4.0, 4.5, 5.0, 5.5)
-LAGS = (1, 2, 3, 9, 64, 576, 4096, 32768)
+LAGS = (1, 2, 3, 9, 64, 576, 4096, 32768, 65536)
 """Distances within a tensor: neighbours, and the same place in the next row or filter."""
 SIZE = 1 << 26
 """Numbers of the arrays that times are taken on: 268 MB each."""

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.plane import Plane, RandomDirections, counter
-from landscape_mpi.plane.counter import LEVELS, by_kernel, by_numpy, library, quantiles, standard_normal
+from landscape_mpi.plane import Plane, RandomDirections, counter, counter_torch
+from landscape_mpi.plane.counter import BLOCK, FACTORS, LEVELS, by_kernel, by_numpy, library, standard_normal
 
 MANY = 2_000_000
 KEYS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
@@ -53,36 +53,63 @@ def test_the_numbers_are_these():
     numbers = standard_normal(7, 1, "layer3.0.conv1.weight", 0, 100_000)
     assert (
         hashlib.sha256(numbers.astype("<f4").tobytes()).hexdigest()
-        == "cd2287ab892a824408fdbe5e40af6c44d3b24f063536dec2cde3c4cae8519684"
+        == "709429987428669fae9b38a66a38d600ee43a9f35ed0623052ee09091f507eff"
     )
     assert doctest.testmod(counter) == (0, 2)
 
 
 @pytest.mark.kernel
-@given(st.integers(0, 2**64 - 10_000), st.integers(0, 5000), st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
+@given(st.integers(0, 2**63), st.integers(0, 5000), st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
 def test_the_kernel_gives_the_bits_of_numpy_by_every_instruction_set(start, count, keys):
     expected = numbers_by(by_numpy, start, count, keys)
     for level in levels():
         assert numbers_by(by_kernel, start, count, keys, level).tobytes() == expected.tobytes(), LEVELS[level]
 
 
-def unmixed(word):
+def unmixed(word, other):
+    """The first key of the block whose place 0 is hashed to this word, given the other key: `hashed`, backwards."""
+    one, two, three = (pow(factor, -1, 2**32) for factor in FACTORS[1:])
+    word = word * three % 2**32
+    word = (word ^ word >> 16) * two % 2**32 ^ other
+    word = (word ^ word >> 15 ^ word >> 30) * one % 2**32
+    return word ^ word >> 16
+
+
+def unmixed_64(word):
     """The word that the finaliser of MurmurHash3 takes to this one."""
     for factor in (0xC4CEB9FE1A85EC53, 0xFF51AFD7ED558CCD):
         word = (word ^ word >> 33) * pow(factor, -1, 2**64) % 2**64
     return word ^ word >> 33
 
 
+def keys_to(word):
+    """Keys of a stream whose first number is made of this word."""
+    return unmixed_64(unmixed_64(unmixed(word, 0xABCD1234) | 0xABCD1234 << 32) ^ 77), 77
+
+
+def ends():
+    """Words at both ends of every octave of the tail, of both signs."""
+    tails = {0, *((2**power + step) % 2**31 for power in range(32) for step in (-(2**15), -1, 0, 1, 2**15))}
+    return [sign << 31 | tail for tail in sorted(tails) for sign in (0, 1)]
+
+
 @pytest.mark.kernel
 def test_the_kernel_gives_the_bits_of_numpy_at_both_ends_of_every_power_of_two():
-    """Both are made to hash to these words; the lowest bit is the sign, and the next eleven are not looked at."""
-    ends = [(2**power + step) % 2**64 for power in range(12, 65) for step in (-4096, -1, 0, 1, 4096)]
-    for word in [0, 1, *ends]:
-        keys = (unmixed(unmixed(word)), 0)
-        expected = counter._normal(np.array([word], np.uint64))
-        assert numbers_by(by_numpy, 0, 1, keys).tobytes() == expected.tobytes()
+    for word in ends():
+        expected = counter.normal_of(np.array([word], np.uint32))
+        assert numbers_by(by_numpy, 0, 1, keys_to(word)).tobytes() == expected.tobytes()
         for level in levels():
-            assert numbers_by(by_kernel, 0, 1, keys, level).tobytes() == expected.tobytes(), (word, LEVELS[level])
+            assert numbers_by(by_kernel, 0, 1, keys_to(word), level).tobytes() == expected.tobytes(), LEVELS[level]
+
+
+def test_torch_gives_the_bits_of_numpy():
+    words = np.array(ends(), np.uint32)
+    table = torch.from_numpy(counter.QUANTILES.T.copy())
+    by_torch = counter_torch.normal_of(torch.from_numpy(words.view(np.int32)), table)
+    assert by_torch.numpy().tobytes() == counter.normal_of(words).tobytes()
+    for start, count in ((0, 3 * BLOCK), (BLOCK - 3, 9), (2**45 + 5, BLOCK), (7, 0)):
+        drawn = counter_torch.draw(KEYS, start, start + count, torch.device("cpu"))
+        assert drawn.numpy().tobytes() == numbers_by(by_numpy, start, count, KEYS).tobytes()
 
 
 @pytest.mark.kernel
@@ -97,24 +124,29 @@ def test_without_the_kernel_numpy_draws_the_same(monkeypatch):
     assert standard_normal(3, 2, "weight", 5, 70_000).tobytes() == drawn.tobytes()
 
 
-def test_no_entry_of_the_table_is_near_a_boundary_of_rounding():
-    """A library whose logarithm differs in its last digits, 1e-15 of 9, makes the same table."""
-    scaled = quantiles()
-    assert np.abs(scaled % 1 - 0.5).min() > 1e-5
-    assert (np.diff(scaled) < 0).all()
+def exact(words):
+    """The quantiles of the words' tails."""
+    return np.array([-NormalDist().inv_cdf((word + 0.5) / 2**32) for word in words.tolist()])
 
 
 def test_quantiles_are_those_of_the_normal_distribution():
-    words = np.sort(np.random.default_rng(0).integers(0, 2**63, 1000, dtype=np.uint64) * np.uint64(2))
-    found = counter._normal(words)
-    exact = [-NormalDist().inv_cdf(word / 2**65) for word in words.tolist()]
-    np.testing.assert_allclose(found, exact, rtol=0, atol=6e-6)
+    words = np.random.default_rng(0).integers(0, 2**31, 5000, dtype=np.uint32)
+    tails = np.concatenate([words >> np.uint32(octave) for octave in range(31)])
+    np.testing.assert_allclose(counter.normal_of(tails), exact(tails), rtol=0, atol=5e-5)
+    np.testing.assert_array_equal(counter.normal_of(tails | np.uint32(2**31)), -counter.normal_of(tails))
 
 
 def test_both_ends_of_the_tail():
-    smallest, largest = counter._normal(np.array([0, 2**64 - 2], np.uint64))
-    assert smallest == pytest.approx(-NormalDist().inv_cdf(2.0**-53), abs=1e-5)
-    assert largest == pytest.approx(0, abs=1e-6)
+    words = np.array([0, 1, 2, 2**31 - 1], np.uint32)
+    np.testing.assert_allclose(counter.normal_of(words), exact(words), rtol=0, atol=5e-5)
+
+
+def test_no_two_blocks_have_the_same_keys():
+    one, other = counter.block_keys(KEYS, 0, 100_000)
+    pairs = one.astype(np.uint64) << np.uint64(32) | other
+    assert len(np.unique(pairs)) == 100_000
+    again = counter.block_keys(KEYS, 99_999, 1)
+    assert (again[0][0], again[1][0]) == (one[-1], other[-1])
 
 
 def test_moments_and_tails(many):
@@ -132,7 +164,7 @@ def test_the_distribution_is_normal_by_kolmogorov_and_smirnov(many):
     assert np.abs(exact - np.arange(0, MANY, 20) / MANY).max() < 1.95 / math.sqrt(MANY)
 
 
-@pytest.mark.parametrize("lag", [1, 2, 3, 9, 64, 576, 4096, 32768])
+@pytest.mark.parametrize("lag", [1, 2, 3, 9, 64, 576, 4096, 32768, 65536])
 def test_neighbours_are_not_correlated(many, lag):
     assert abs(correlation(many[:-lag], many[lag:])) < 4
     assert abs(correlation(many[:-lag] ** 2, many[lag:] ** 2)) < 4
@@ -168,10 +200,10 @@ def test_a_plane_has_the_same_bits_with_and_without_vector_instructions(capabili
     env = {"ATEN_CPU_CAPABILITY": capability, "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
     assert [one[:16] for one in found] == [
-        "461e4dccdb5a440c",
-        "afbca5735a77fa31",
-        "e66c2d2b61d76cac",
-        "0b73348190e12e33",
+        "5b67e619d04766b8",
+        "a61db2edd22db45f",
+        "c5637c119e12ddf1",
+        "549ded6187015de2",
     ]
 
 

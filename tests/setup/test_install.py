@@ -85,7 +85,7 @@ def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
 
 @pytest.mark.kernel
 def test_wheel_holds_the_compiled_kernels(wheel: Path) -> None:
-    assert {"landscape_mpi/engines/_winograd.abi3.so", "landscape_mpi/plane/_normal.abi3.so"} <= names_in(wheel)
+    assert {"landscape_mpi/engines/_winograd.abi3.so", "landscape_mpi/plane/_kernel.abi3.so"} <= names_in(wheel)
 
 
 def test_without_a_c_compiler_the_wheel_is_built_without_the_kernels(sources: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from support.launch import launch, mpirun
 
 WORLD_SIZE = "from mpi4py import MPI; print(MPI.COMM_WORLD.size)"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-KERNELS = ("landscape_mpi.engines._winograd", "landscape_mpi.plane._normal")
+KERNELS = ("landscape_mpi.engines._winograd", "landscape_mpi.plane._kernel")
 SLURM_PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from landscape_mpi.plane.norms import row_norms
 from landscape_mpi.plane.plane import double, real
 
 Normaliser = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +30,7 @@ def filter_normalise(d: Tensor, theta: Tensor) -> Tensor:
     if theta.dim() <= 1:
         return theta.clone()
     shape = (-1, *[1] * (theta.dim() - 1))
-    d_norms, theta_norms = (row_norms(tensor.flatten(1)).view(shape) for tensor in (d, theta))
+    d_norms, theta_norms = (row_norms(real(tensor).flatten(1)).view(shape) for tensor in (d, theta))
     return _rescale(d, theta, d_norms, theta_norms)
 
 
@@ -37,7 +38,7 @@ def layer_normalise(d: Tensor, theta: Tensor) -> Tensor:
     """Give d the norm of theta over the whole tensor: d <- d / ||d|| * ||theta||; one dimension takes d = theta."""
     if theta.dim() <= 1:
         return theta.clone()
-    d_norm, theta_norm = (row_norms(tensor.reshape(1, -1))[0] for tensor in (d, theta))
+    d_norm, theta_norm = (row_norms(real(tensor).reshape(1, -1))[0] for tensor in (d, theta))
     return _rescale(d, theta, d_norm, theta_norm)
 
 
@@ -57,20 +58,6 @@ NORMALISERS: Mapping[str, Normaliser] = {
     "weight": weight_normalise,
     "none": leave,
 }
-
-
-def row_norms(rows: Tensor) -> Tensor:
-    """Return the Euclidean norm of each row, float64 [n] for [n, m]: the same bits on every processor.
-
-    Squares are added in halves, element by element: torch's own reductions add in an order that depends on the
-    processor's vector registers.
-    """
-    sums = real(double(rows)).flatten(1).square()
-    while (width := sums.shape[1]) > 1:
-        half = (width + 1) // 2
-        sums[:, : width - half] += sums[:, half:]
-        sums = sums[:, :half]
-    return sums.sum(1).sqrt()
 
 
 def _rescale(d: Tensor, theta: Tensor, d_norm: Tensor, theta_norm: Tensor) -> Tensor:

@@ -55,4 +55,4 @@ def test_a_new_surface_says_how_its_directions_were_drawn(begun):
     job, surface, _ = begun
     assert launch("sweep", job, "--overwrite").returncode == 0
     with h5py.File(surface) as file:
-        assert file.attrs["generator"] == "counter-1"
+        assert file.attrs["generator"] == "counter-2"

@@ -1,0 +1,29 @@
+/* What the kernels of plane/ share: drawing numbers in pieces that stay in the first cache, by instruction set.
+ *
+ * Whole numbers and single multiplications and additions only, never one rounding for two (setup.py turns that off):
+ * no bit depends on the instruction set. Loops are plain C that compilers vectorise, compiled once for each set.
+ */
+
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_X86 1
+#define INLINE static inline __attribute__((always_inline))
+#define AVX2 __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
+#else
+#define HAS_X86 0
+#define INLINE static inline
+#endif
+
+enum { PIECE = 1024 }; /* numbers between two loops; 65536, the indices that share keys, is a multiple */
+
+/* A direction's numbers for a tensor: its two keys, and the table of plane/counter.py, three rows of 32. */
+struct stream {
+    uint64_t first, second;
+    const int32_t *table;
+};
+
+/* Draws the numbers `index` to `index + count - 1`, at most PIECE, into a buffer of PIECE floats, by the instruction
+ * set `level`: 2 is AVX-512, 1 is AVX2, 0 what every machine has. Overwrites the rest of the buffer. */
+void landscape_draw(float *buffer, uint64_t index, long count, const struct stream *stream, int level);

@@ -1,0 +1,124 @@
+"""Fills a tensor with the weights at a point of a plane, W = theta + alpha d + beta e, from theta and its directions.
+
+A direction is a stored part, or it is drawn: its numbers are then a function of (seed, axis, name, index) and are made
+as they are needed, so that it takes no memory but a scale a row. Weights are always made anew from theta, never by
+undoing a step, and at coordinates 0 they are theta to the bit.
+
+Arithmetic for a result in float32, the same bits on every processor: d = fl(z s) for a drawn number z and its scale s,
+and W = fl(W + fl(alpha d)) with alpha in float32, one direction after the other, from W = theta on. A result in float64
+does the same in float64, with d as it is in float32; one in bfloat16 or float16 is rounded once from float32.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape_mpi.plane import counter, counter_torch
+
+_PIECE = 1 << 15
+"""Weights at a time on a CPU: what is between the steps stays in the cache."""
+_DEVICE_PIECE = 1 << 22
+"""Weights at a time elsewhere."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A scale for each row of a tensor, where a row is a slice along its first dimension.
+
+    Attributes:
+        scales: float32 [rows], contiguous, of the whole tensor, on the device of the weights.
+        width: numbers in a row.
+    """
+
+    scales: Tensor
+    width: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A direction's part for one tensor, drawn anew whenever it is needed: d = fl(z s), z standard normal.
+
+    Attributes:
+        seed: of the direction.
+        axis: 0 for delta, 1 for eta, 2 for a third direction.
+        name: of the tensor, in the network.
+        scale: s: of each row, one number, or "theta" for theta itself, rounded to float32 (normalisation by weight).
+    """
+
+    seed: int
+    axis: int
+    name: str
+    scale: Rows | float | Literal["theta"] = 1.0
+
+    @property
+    def keys(self) -> counter.Keys:
+        """The keys of its numbers."""
+        return counter.stream_keys(self.seed, self.axis, self.name)
+
+
+@dataclass(frozen=True)
+class Itself:
+    """The direction of a tensor that takes d = theta, rounded to float32."""
+
+
+Part = Tensor | Drawn | Itself
+"""A direction's part for one tensor. A tensor holds it for the indices that are rebuilt: float32, flat, contiguous."""
+Step = tuple[float, Part]
+"""A coordinate, alpha of alpha d, and the direction d."""
+
+
+def rebuild(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int = 0) -> None:
+    """Fill `out` with theta + alpha d + ..., for the flat indices `start` to `start + len(out) - 1` of a tensor.
+
+    Args:
+        out: [n], contiguous, float32, float64, bfloat16 or float16.
+        theta: [n], contiguous, of the same indices and device, any of these dtypes; it may be `out` itself.
+        steps: coordinates and directions, in the order in which they are added; those with coordinate 0 are left out.
+        start: flat index of the first weight in the whole tensor.
+    """
+    taken = [(coordinate, part) for coordinate, part in steps if coordinate != 0]
+    if not taken:
+        out.copy_(theta)
+        return
+    size = _PIECE if out.device.type == "cpu" else _DEVICE_PIECE
+    for first in range(0, out.numel(), size):
+        piece = slice(first, first + size)
+        _by_torch(out[piece], theta[piece], [(c, _of(part, piece)) for c, part in taken], start + first)
+
+
+def _of(part: Part, piece: slice) -> Part:
+    return part[piece] if isinstance(part, Tensor) else part
+
+
+def _by_torch(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
+    """Fill `out` by the operations of torch; each multiplication and each addition is rounded alone."""
+    double = out.dtype == torch.float64
+    weights = theta.to(torch.float64 if double else torch.float32, copy=True)
+    for coordinate, part in steps:
+        d = direction(part, theta, start)
+        weights += d.double() * coordinate if double else d * float(np.float32(coordinate))
+    out.copy_(weights)
+
+
+def direction(part: Part, theta: Tensor, start: int) -> Tensor:
+    """Return a direction's part for the flat indices from `start` on, float32 [n]; `theta` [n] is of these indices."""
+    if isinstance(part, Tensor):
+        return part
+    if isinstance(part, Itself):
+        return theta.float()
+    z = draw(part.keys, start, start + theta.numel(), theta.device)
+    if isinstance(part.scale, Rows):
+        index = torch.arange(start, start + theta.numel(), device=theta.device)
+        return z * part.scale.scales[index // part.scale.width]
+    return z * (theta.float() if part.scale == "theta" else float(np.float32(part.scale)))
+
+
+def draw(keys: counter.Keys, start: int, stop: int, device: torch.device) -> Tensor:
+    """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start], on a device."""
+    if device.type != "cpu":
+        return counter_torch.draw(keys, start, stop, device)
+    return torch.from_numpy(counter.draw(keys, start, stop))

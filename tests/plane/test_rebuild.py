@@ -1,0 +1,105 @@
+"""Weights rebuilt at a point: the arithmetic that is promised, of any part of a tensor, and theta itself at 0."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape_mpi.plane import counter
+from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, rebuild
+
+WIDTH, ROWS = 300, 500
+SIZE = WIDTH * ROWS
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def numbers(seed, size=SIZE):
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+SCALES = torch.rand(ROWS, generator=torch.Generator().manual_seed(1))
+PARTS = {
+    "stored": numbers(2),
+    "plain": Drawn(5, 0, "weight"),
+    "one number": Drawn(5, 1, "weight", 0.3),
+    "by row": Drawn(5, 1, "weight", Rows(SCALES, WIDTH)),
+    "by weight": Drawn(5, 0, "other", "theta"),
+    "itself": Itself(),
+}
+
+
+def d_of(name, theta):
+    """The whole direction of PARTS, by numpy, float32."""
+    part, theta = PARTS[name], theta.float().numpy()
+    if name == "stored":
+        return part.numpy()
+    if name == "itself":
+        return theta
+    z = counter.standard_normal(part.seed, part.axis, part.name, 0, SIZE)
+    scale = {"plain": np.float32(1), "one number": np.float32(0.3), "by row": SCALES.numpy().repeat(WIDTH)}
+    return z * scale.get(name, theta)
+
+
+def promised(theta, steps, dtype):
+    """W by numpy: every product and every sum rounded alone."""
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    weights = theta.double().numpy().astype(kind)
+    for coordinate, name in steps:
+        weights = weights + kind(coordinate) * d_of(name, theta).astype(kind)
+    return torch.from_numpy(weights).to(dtype)
+
+
+def cut(part, there):
+    return part[there] if isinstance(part, torch.Tensor) else part
+
+
+def bits(tensor):
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize("to", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("names", [[name] for name in PARTS] + [["by row", "by weight"], ["plain", "itself", "stored"]])
+def test_every_kind_of_direction_in_every_dtype(names, dtype, to):
+    theta = numbers(3).to(dtype)
+    steps = list(zip((0.1, -0.7, 1 / 3), names, strict=False))
+    out = torch.full((SIZE,), torch.nan, dtype=to)
+    rebuild(out, theta, [(coordinate, PARTS[name]) for coordinate, name in steps])
+    assert bits(out) == bits(promised(theta, steps, to))
+
+
+@given(st.integers(0, SIZE), st.integers(0, SIZE), st.sampled_from(DTYPES))
+def test_a_part_is_that_of_the_whole(start, length, dtype):
+    there = slice(start, min(start + length, SIZE))
+    theta = numbers(4).to(dtype)
+    steps = [(0.2, PARTS["by row"]), (0.4, PARTS["by weight"]), (-0.3, PARTS["stored"])]
+    whole, out = torch.empty(SIZE), torch.empty(there.stop - there.start)
+    rebuild(whole, theta, steps)
+    rebuild(out, theta[there], [(coordinate, cut(part, there)) for coordinate, part in steps], start)
+    assert bits(out) == bits(whole[there])
+
+
+@pytest.mark.parametrize("to", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_at_coordinates_0_it_is_theta_to_the_bit(dtype, to):
+    theta = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, 1e-40, 6e-8, 1.5]).to(dtype)
+    if dtype == to:
+        theta.view(torch.uint8)[: dtype.itemsize] = 0xFF  # a NaN that no arithmetic makes
+    out = torch.empty(8, dtype=to)
+    rebuild(out, theta, [(0.0, torch.full((8,), torch.inf)), (-0.0, PARTS["plain"])])
+    assert bits(out) == bits(theta.to(to))
+
+
+def test_weights_may_be_rebuilt_in_place():
+    theta, steps = numbers(5), [(0.5, PARTS["by weight"]), (0.25, PARTS["itself"])]
+    expected = torch.empty(SIZE)
+    rebuild(expected, theta, steps)
+    rebuild(theta, theta, steps)
+    assert bits(theta) == bits(expected)
+
+
+def test_a_coordinate_is_taken_in_float32_for_weights_in_float32():
+    out = torch.empty(1)
+    rebuild(out, torch.zeros(1), [(0.1, torch.tensor([3.0]))])
+    assert out.item() == float(np.float32(0.1) * np.float32(3))
