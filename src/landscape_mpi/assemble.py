@@ -39,8 +39,10 @@ def open_split(job: JobFile[SweepJob] | JobFile[TrainJob], name: str) -> Split:
     """
     data = job.values.data
     callable_ = load_plugin("data.build", data.build, job.path.parent) if is_plugin(data.build) else None
-    root = job.resolve(data.root) if data.root is not None else None
-    return load_split(data.build, root, name, data.options, data.limit, callable_, data.order)
+    root, options = job.resolve(data.root) if data.root is not None else None, data.options
+    if data.build == "text" and isinstance(options.get("tokenizer"), str):
+        options = {**options, "tokenizer": str(job.resolve(options["tokenizer"]))}
+    return load_split(data.build, root, name, options, data.limit, callable_, data.order)
 
 
 def normalisation(data: Data) -> Normalisation | None:

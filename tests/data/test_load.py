@@ -145,7 +145,7 @@ def test_the_traceback_of_the_users_code_is_kept():
 
 
 def test_an_unknown_data_set_is_named():
-    with pytest.raises(UserError, match=r"data\.build: found 'cifar100'; expected cifar10, shapes10 or"):
+    with pytest.raises(UserError, match=r"data\.build: found 'cifar100'; expected cifar10, shapes10, text or"):
         load_split("cifar100", None, "train", {}, None)
 
 

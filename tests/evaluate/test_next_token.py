@@ -83,6 +83,21 @@ def test_wild_logits_make_a_wild_loss_where_a_token_is_predicted_from_them(wild)
     assert next_token(logits, tokens)[2] == math.inf
 
 
+def test_the_eigenvalues_of_its_hessian_are_those_of_torchs_loss():
+    torch.manual_seed(0)
+    network, tokens = Bigram(5), torch.randint(5, (9, 6))
+    options = {"grid": {"alpha": [0, 0, 1]}, "quiet": True, "metrics": ["loss", "hessian"]}
+    surface = landscape_mpi.sweep(network, "next_token", (tokens, tokens), **options)
+
+    def loss(table):
+        return by_torch(table[tokens], tokens).mean()
+
+    table = network.table.weight.detach().double()
+    eigenvalues = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, table).reshape(25, 25))
+    assert surface.metrics["max_eig"][0] == pytest.approx(eigenvalues[-1].item(), rel=1e-2)
+    assert surface.metrics["min_eig"][0] == pytest.approx(0, abs=1e-2 * eigenvalues[-1].item())
+
+
 @pytest.mark.parametrize("form", ["tensor", "mapping", "object", "tuple"])
 def test_logits_are_found_in_what_transformers_models_return(form):
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.load import agreed
 from landscape_mpi.sweeping.run import Options, sweep
-from support import tiny
+from support import texts, tiny
 from support.jobs import done, results
 
 OPTIONS = Options(device="cpu")
@@ -71,6 +71,17 @@ def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world,
     ours, alone = by_all_and_by_one(world, folder, job, **changes)
     assert ours == alone
     assert gone_on_with(world, folder, job, **changes) == alone
+
+
+def test_ranks_change_no_bit_of_a_language_model_swept_on_text(world, folder):
+    def job(name="job.yaml", **changes):
+        if world.rank == 0:
+            texts.language_job(folder, name, **changes)
+        world.barrier()
+        return folder / name
+
+    ours, alone = by_all_and_by_one(world, folder, job)
+    assert ours == alone
 
 
 @pytest.mark.parametrize("policy", ["move", "recompute"])

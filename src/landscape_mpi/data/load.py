@@ -1,4 +1,4 @@
-"""Loads a split of CIFAR-10, of shapes10, or of the data that a user's own callable returns."""
+"""Loads a split of CIFAR-10, of shapes10, of text, or of the data that a user's own callable returns."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape_mpi.data.cifar import read_cifar10
 from landscape_mpi.data.shapes import ShapesOptions, draw_shapes10
 from landscape_mpi.data.split import Choice, Rows, Split, count_classes, each
+from landscape_mpi.data.text import TextOptions, read_text
 from landscape_mpi.errors import UserError
 from landscape_mpi.plugin import check_options, own_code, with_options
 
@@ -161,10 +162,10 @@ def load_split(
     """Return the first `limit` examples of one split.
 
     Args:
-        build: `cifar10`, `shapes10`, or the name of the user's callable as the job has it.
-        root: Where the files lie; needed by `cifar10`, passed on to a callable.
+        build: `cifar10`, `shapes10`, `text`, or the name of the user's callable as the job has it.
+        root: Where the files lie; needed by `cifar10` and `text`, passed on to a callable.
         split: `train` or `test`.
-        options: Of `shapes10` or of the callable; `cifar10` has none.
+        options: Of `shapes10`, `text` or the callable; `cifar10` has none.
         limit: The largest number of examples; None for all of them.
         callable_: What `build` names where it is not one of the built-in sets.
         order: The seed of a random order in which they are taken; None for the data's own.
@@ -174,7 +175,8 @@ def load_split(
     """
     if build not in _BUILT_IN:
         if callable_ is None:
-            raise UserError("data.build", f"found '{build}'", expected="cifar10, shapes10 or 'package.module:callable'")
+            known = ", ".join(_BUILT_IN)
+            raise UserError("data.build", f"found '{build}'", expected=f"{known} or 'package.module:callable'")
         return load_user_split(build, callable_, root, split, options, Choice(limit, order))
     if split not in SPLITS:
         raise UserError("data.splits", f"{build} has no split '{split}'", expected="train or test")
@@ -203,7 +205,16 @@ def _load_shapes10(_root: Path | None, split: str, options: Mapping[str, Any], l
     return Split(split, torch.from_numpy(images), torch.from_numpy(labels).to(torch.int64))
 
 
+def _load_text(root: Path | None, split: str, options: Mapping[str, Any], limit: int | None) -> Split:
+    if root is None:
+        raise UserError("data.root", "is missing", expected="a text file, or a pattern of their names")
+    windows, notes = read_text(root, split, TextOptions.from_mapping(options), limit)
+    tokens = torch.from_numpy(windows)
+    return Split(split, tokens, tokens, notes)
+
+
 _BUILT_IN: dict[str, Callable[[Path | None, str, Mapping[str, Any], int | None], Split]] = {
     "cifar10": _load_cifar10,
     "shapes10": _load_shapes10,
+    "text": _load_text,
 }

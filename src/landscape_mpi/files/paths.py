@@ -1,6 +1,7 @@
 """Checks the names of files and folders that a job or a command line gives."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -77,6 +78,15 @@ def names_in(folder: Path, key: Text = "") -> list[str]:
         return [path.name for path in folder.iterdir()]
     except OSError as error:
         raise _wrong(key, folder, f"cannot be looked into ({_words(error)})") from None
+
+
+def natural(path: Path) -> list[str | int]:
+    """Return what to sort paths by, so that 9 comes before 10 in a name.
+
+    >>> sorted([Path("part-10"), Path("part-9")], key=natural)[0].name
+    'part-9'
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def check_input(path: Path, key: Text, expected: str) -> None:

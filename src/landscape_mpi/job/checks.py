@@ -11,6 +11,7 @@ from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.schema import (
     AXES,
+    SPLIT,
     Axis,
     Data,
     Evaluate,
@@ -53,7 +54,7 @@ OF_OTHERS = frozenset(
 
 def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
     """Yield each mistake that the types let through."""
-    yield from _data(job.data)
+    yield from _data(job.data, job.loss)
     yield from _metrics(job)
     if job.grid is None and isinstance(job, SweepJob) and not isinstance(job.plane, PcaPlane):
         yield UserError(
@@ -135,7 +136,25 @@ def _metrics(job: SweepJob | TrainJob) -> Iterator[UserError]:
         )
 
 
-def _data(data: Data) -> Iterator[UserError]:
+def _text(data: Data, loss: str) -> Iterator[UserError]:
+    """Find what does not go with tokens: one root for several splits, losses and normalisations of images."""
+    if data.root is None:
+        yield UserError(
+            "data.root", "the key is missing", remedy='text needs a file, or a pattern such as "texts/*.txt"'
+        )
+    elif len(data.splits) > 1 and SPLIT not in data.root:
+        yield UserError(
+            "data.splits",
+            f"found {list(data.splits)}, and data.root {data.root!r} names one text",
+            expected=f"splits: [{data.splits[0]}], or {SPLIT} in data.root, which stands for the name of each split",
+        )
+    if data.normalize is not None:
+        yield UserError("data.normalize", "found it for text, whose inputs are tokens", remedy="leave it out")
+    if loss in ("cross_entropy", "mse"):
+        yield UserError("loss", f"found {loss}, and text has a token at every place", expected="next_token")
+
+
+def _data(data: Data, loss: str) -> Iterator[UserError]:
     if len(set(data.splits)) < len(data.splits):
         yield UserError("data.splits", f"found {list(data.splits)}", expected="each split once")
     if data.normalize and len(data.normalize.mean) != len(data.normalize.std):
@@ -144,6 +163,8 @@ def _data(data: Data) -> Iterator[UserError]:
             f"found {len(data.normalize.mean)} means and {len(data.normalize.std)} standard deviations",
             expected="one of each for every channel",
         )
+    if data.build == "text":
+        yield from _text(data, loss)
     if data.build == "cifar10" and data.root is None:
         yield UserError("data.root", "the key is missing", remedy="cifar10 needs the folder that holds its batches")
 

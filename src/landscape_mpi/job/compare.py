@@ -9,7 +9,7 @@ from landscape_mpi.errors import Key, Text
 from landscape_mpi.job.schema import SweepJob, TrainJob
 
 PLACES = {
-    *("output", "train", "model.checkpoint", "data.root"),
+    *("output", "train", "model.checkpoint", "data.root", "data.options.tokenizer"),
     *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
 }
 """Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""

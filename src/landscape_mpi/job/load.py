@@ -178,7 +178,7 @@ model:
   checkpoint: nets/resnet20.pt      # theta*: .safetensors, a Hugging Face folder, or what torch.save wrote
 
 data:
-  build: cifar10                    # cifar10, shapes10 (needs no download), or "package.module:callable"
+  build: cifar10                    # cifar10, shapes10 (needs no download), text, or "package.module:callable"
   root: data                        # the folder of cifar-10-batches-py; `fetch cifar10 --root data` fills it
   # normalize: {mean: [0.4914, 0.4824, 0.4467], std: [0.2471, 0.2435, 0.2616]}   # as in training
   splits: [train, test]             # each is evaluated at every point

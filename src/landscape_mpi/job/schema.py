@@ -148,6 +148,8 @@ class Train(Values, frozen=True, kw_only=True):
 
 
 SplitName = Literal["train", "test"]
+SPLIT = "{split}"
+"""In the `data.root` of a text, what stands for the name of the split."""
 
 
 class Model(Values, frozen=True, kw_only=True):
@@ -191,10 +193,12 @@ class Data(Values, frozen=True, kw_only=True):
     """The data set, the splits to evaluate and how many of their first examples.
 
     Attributes:
-        build: `cifar10`, `shapes10` (made on the spot, needs no download), or `package.module:callable`, called as
-            `f(root, split, **options)`
-        root: the folder that holds `cifar-10-batches-py` or `cifar-10-batches-bin`; required for `cifar10`
-        options: keyword arguments of `shapes10` or of the callable
+        build: `cifar10`, `shapes10` (made on the spot, needs no download), `text`, or `package.module:callable`, called
+            as `f(root, split, **options)`
+        root: of `cifar10` the folder that holds `cifar-10-batches-py` or `cifar-10-batches-bin`; of `text` a file or a
+            pattern such as `"texts/*.txt"`, with `{split}` for the name of the split; required for both
+        options: of `shapes10`, of `text` (`tokenizer`, `length`, `stride`, `special`), or keyword arguments of
+            the callable
         normalize: as in training, for images scaled to [0, 1]; none stands for the data set's own; a callable's inputs
             are left as they are
         splits: each is evaluated at every point

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.files.paths import FILE
+from landscape_mpi.files.paths import FILE, natural
 from landscape_mpi.files.paths import found as found_at
 from landscape_mpi.job import Axis, Grid, JobFile, SweepJob
 from landscape_mpi.mpi.shutdown import Stop
@@ -97,12 +97,12 @@ def in_order(paths: Sequence[Path]) -> list[tuple[int, Path]]:
 
     In a name, 9 comes before 10.
     """
-    natural = sorted(paths, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", str(path))])
-    epochs = _epochs(natural)
+    named = sorted(paths, key=natural)
+    epochs = _epochs(named)
     known = [epoch for epoch in epochs if epoch is not None]
-    if len(known) < len(natural):
-        return list(enumerate(natural))
-    return sorted(zip(known, natural, strict=True), key=lambda pair: pair[0])
+    if len(known) < len(named):
+        return list(enumerate(named))
+    return sorted(zip(known, named, strict=True), key=lambda pair: pair[0])
 
 
 def _epochs(paths: Sequence[Path]) -> list[int | None]:
