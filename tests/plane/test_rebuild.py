@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.plane import counter
-from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, rebuild
+from landscape_mpi.plane.counter import LEVELS, library
+from landscape_mpi.plane.counter_torch import KINDS
+from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, by_kernel, by_torch, rebuild
 
 WIDTH, ROWS = 300, 500
 SIZE = WIDTH * ROWS
@@ -67,6 +69,33 @@ def test_every_kind_of_direction_in_every_dtype(names, dtype, to):
     out = torch.full((SIZE,), torch.nan, dtype=to)
     rebuild(out, theta, [(coordinate, PARTS[name]) for coordinate, name in steps])
     assert bits(out) == bits(promised(theta, steps, to))
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("width", [1, 7, WIDTH, SIZE])
+def test_the_kernel_gives_the_bits_of_torch_by_every_instruction_set(dtype, width):
+    scales = torch.rand(SIZE // width + 1, generator=torch.Generator().manual_seed(8))
+    theta, start = numbers(3, 5000).to(dtype), 64_321
+    steps = [(0.3, PARTS["stored"][:5000]), (-0.1, Drawn(1, 2, "w", Rows(scales, width))), (0.7, PARTS["by weight"])]
+    expected, out = torch.empty(5000), torch.empty(5000)
+    by_torch(expected, theta, steps, start)
+    for level in range(library().landscape_normal_level() + 1):
+        by_kernel(out.fill_(torch.nan), theta, steps, start, level)
+        assert bits(out) == bits(expected), LEVELS[level]
+
+
+@pytest.mark.kernel
+def test_every_number_of_16_bits_is_widened_as_torch_does():
+    halves = torch.arange(-(2**15), 2**15, dtype=torch.int16)
+    for dtype, part in ((torch.bfloat16, Itself()), (torch.float16, torch.zeros(2**16))):
+        theta = halves.view(dtype)
+        expected, out = torch.empty(2**16), torch.empty(2**16)
+        by_torch(expected, theta, [(1.0, part)], 0)
+        for level in range(library().landscape_normal_level() + 1):
+            by_kernel(out, theta, [(1.0, part)], 0, level)
+            assert torch.equal(out.nan_to_num(1.25), expected.nan_to_num(1.25)), LEVELS[level]
+            assert torch.equal(out.isnan(), expected.isnan())
 
 
 @given(st.integers(0, SIZE), st.integers(0, SIZE), st.sampled_from(DTYPES))

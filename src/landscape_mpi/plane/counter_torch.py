@@ -10,6 +10,9 @@ from torch import Tensor
 
 from landscape_mpi.plane.counter import BLOCK, FACTORS, QUANTILES, SCALE_BITS, Keys, block_keys
 
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""The dtypes that the kernels read, and how they call them."""
+
 _WEYL, *_FACTORS = (int(np.uint32(factor).view(np.int32)) for factor in FACTORS)
 
 

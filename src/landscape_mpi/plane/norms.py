@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape_mpi.plane import counter
+from landscape_mpi.plane import counter, counter_torch
 
 LANES = 16
 """Sums of a row."""
@@ -24,18 +24,40 @@ _Part = Callable[[int, int], Doubles]
 
 def row_norms(rows: Tensor) -> Tensor:
     """Return the Euclidean norm of each row, float64 [n] on the CPU for [n, m] of any real dtype and device."""
-    flat = rows.reshape(-1)
-
-    def part(start: int, stop: int) -> Doubles:
-        piece: Doubles = flat[start:stop].to("cpu", torch.float64).numpy()
-        return piece
-
-    return _norms(part, *rows.shape)
+    kernel = counter.library()
+    if kernel and rows.device.type == "cpu" and rows.dtype in counter_torch.KINDS and rows.is_contiguous():
+        return by_kernel(rows.detach(), (0, 0), rows.shape[0], rows.shape[1], kernel.landscape_normal_level())
+    return by_numpy(rows.detach(), (0, 0), rows.shape[0], rows.shape[1])
 
 
 def drawn_norms(keys: counter.Keys, rows: int, width: int) -> Tensor:
     """Return the norm of each row of the first `rows` rows of a stream's numbers, float64 [rows]."""
-    return _norms(lambda start, stop: counter.draw(keys, start, stop).astype(np.float64), rows, width)
+    kernel = counter.library()
+    if kernel:
+        return by_kernel(None, keys, rows, width, kernel.landscape_normal_level())
+    return by_numpy(None, keys, rows, width)
+
+
+def by_kernel(array: Tensor | None, keys: counter.Keys, rows: int, width: int, level: int) -> Tensor:
+    """Return norms of an array's rows, or where it is None of a stream's, by the instruction set `LEVELS[level]`."""
+    norms = torch.zeros(rows, dtype=torch.float64)
+    address, kind = (None, 0) if array is None else (array.data_ptr(), counter_torch.KINDS[array.dtype])
+    counter.library().landscape_norms(
+        norms.data_ptr(), address, kind, *keys, counter.table_address(), rows, width, level
+    )
+    return norms
+
+
+def by_numpy(array: Tensor | None, keys: counter.Keys, rows: int, width: int) -> Tensor:
+    """Return the same norms by numpy."""
+    flat = None if array is None else array.reshape(-1)
+
+    def part(start: int, stop: int) -> Doubles:
+        numbers = counter.draw(keys, start, stop) if flat is None else flat[start:stop].to("cpu", torch.float64).numpy()
+        wide: Doubles = numbers.astype(np.float64)
+        return wide
+
+    return _norms(part, rows, width)
 
 
 def _norms(part: _Part, rows: int, width: int) -> Tensor:

@@ -9,6 +9,7 @@ and W = fl(W + fl(alpha d)) with alpha in float32, one direction after the other
 does the same in float64, with d as it is in float32; one in bfloat16 or float16 is rounded once from float32.
 """
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,8 @@ _PIECE = 1 << 15
 """Weights at a time on a CPU: what is between the steps stays in the cache."""
 _DEVICE_PIECE = 1 << 22
 """Weights at a time elsewhere."""
+_STORED, _SCALED, _BY_ROW, _BY_WEIGHT, _ITSELF = range(5)
+"""Kinds of directions, as kernel/rebuild.c counts them."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,60 @@ def rebuild(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int = 0) -
     if not taken:
         out.copy_(theta)
         return
+    kernel = counter.library()
+    if kernel and out.dtype == torch.float32 and out.device.type == "cpu" and theta.dtype in counter_torch.KINDS:
+        by_kernel(out, theta, taken, start, kernel.landscape_normal_level())
+    else:
+        by_torch(out, theta, taken, start)
+
+
+def by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, level: int) -> None:
+    """Fill `out`, float32 on the CPU, from theta in a dtype of KINDS, by the instruction set `LEVELS[level]`."""
+    packed = (_PackedStep * len(steps))(*[_packed(coordinate, part) for coordinate, part in steps])
+    counter.library().landscape_rebuild(
+        *(out.data_ptr(), theta.data_ptr(), counter_torch.KINDS[theta.dtype], out.numel(), start),
+        *(ctypes.byref(packed), len(steps), counter.table_address(), level),
+    )
+
+
+class _PackedStep(ctypes.Structure):
+    """A step as kernel/rebuild.c reads it."""
+
+    _fields_ = (
+        ("coordinate", ctypes.c_float),
+        ("scale", ctypes.c_float),
+        ("numbers", ctypes.c_void_p),
+        *((name, ctypes.c_uint64) for name in ("width", "first", "second")),
+        ("part", ctypes.c_int),
+    )
+
+
+def _packed(coordinate: float, part: Part) -> _PackedStep:
+    if isinstance(part, Tensor):
+        return _PackedStep(coordinate, 0, part.data_ptr(), 0, 0, 0, _STORED)
+    if isinstance(part, Itself):
+        return _PackedStep(coordinate, 0, None, 0, 0, 0, _ITSELF)
+    if isinstance(part.scale, Rows):
+        return _PackedStep(coordinate, 0, part.scale.scales.data_ptr(), part.scale.width, *part.keys, _BY_ROW)
+    if isinstance(part.scale, str):
+        return _PackedStep(coordinate, 0, None, 0, *part.keys, _BY_WEIGHT)
+    return _PackedStep(coordinate, part.scale, None, 0, *part.keys, _SCALED)
+
+
+def by_torch(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
+    """Fill `out` by the operations of torch, piece by piece: the reference, for any dtype and device."""
     size = _PIECE if out.device.type == "cpu" else _DEVICE_PIECE
     for first in range(0, out.numel(), size):
         piece = slice(first, first + size)
-        _by_torch(out[piece], theta[piece], [(c, _of(part, piece)) for c, part in taken], start + first)
+        _fill(out[piece], theta[piece], [(c, _of(part, piece)) for c, part in steps], start + first)
 
 
 def _of(part: Part, piece: slice) -> Part:
     return part[piece] if isinstance(part, Tensor) else part
 
 
-def _by_torch(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
-    """Fill `out` by the operations of torch; each multiplication and each addition is rounded alone."""
+def _fill(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
+    """Fill a piece; each multiplication and each addition is rounded alone."""
     double = out.dtype == torch.float64
     weights = theta.to(torch.float64 if double else torch.float32, copy=True)
     for coordinate, part in steps:
