@@ -13,6 +13,7 @@ from landscape_mpi.data import text as module
 from landscape_mpi.errors import UserError
 from support import texts
 
+pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
 EMOJI = "é漢字🙂 " * 40
 
 

@@ -3,7 +3,6 @@
 from pydoc_data.topics import topics
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
 VOCABULARY = 400
@@ -13,6 +12,8 @@ TEXT = "\n\n".join(topics[name] for name in sorted(topics))
 
 def tokenizer(kind="bytes"):
     """A tokenizer of `VOCABULARY` tokens, as GPT-2's (bytes), Llama's (prepended) or T5's (unigram) are made."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
     if kind == "bytes":
         made = Tokenizer(models.BPE())
         made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,6 +41,8 @@ def tokenizer(kind="bytes"):
 
 def surrounded():
     """The tokenizer of bytes, which puts <s> before a text and </s> after it."""
+    from tokenizers import processors
+
     made = tokenizer()
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
     return made

@@ -12,6 +12,7 @@ from landscape_mpi.sweeping.run import Options, sweep
 from support import texts
 from support.texts import language_job
 
+pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
 OPTIONS = Options(device="cpu")
 
 

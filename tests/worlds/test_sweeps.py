@@ -74,6 +74,8 @@ def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world,
 
 
 def test_ranks_change_no_bit_of_a_language_model_swept_on_text(world, folder):
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+
     def job(name="job.yaml", **changes):
         if world.rank == 0:
             texts.language_job(folder, name, **changes)
