@@ -1,5 +1,6 @@
 """Fixtures and rules of all tests: a missing part skips its tests, or fails them where the part is required."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from landscape_mpi.files import isolated
 from landscape_mpi.log import console
 from support.parts import PARTS, required_here
 
@@ -33,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish() -> None:
+    """What the tests' modules hold is looked at by no collection of garbage again: a third of a second each."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Look for the parts that a test is marked with."""
     for part, why_not in PARTS.items():
@@ -41,6 +49,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if part in required_here():
             pytest.fail(f"{part} is required here, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_readers() -> None:
+    """Surfaces are read by forks of a small process, as where MPI runs: those of this one take three times as long.
+
+    `files/test_isolated.py` has both ways, and commands have theirs.
+    """
+    isolated._forked = isolated._served
 
 
 @pytest.fixture

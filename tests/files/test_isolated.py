@@ -47,6 +47,7 @@ def fork():
 os.fork = fork
 isolated.serve()
 """
+FORKED = module._forked
 DAMAGED = Path(__file__).parent / "damaged"
 """`crash.h5` and `endless.h5`: what fuzzing found for HDF5 1.10.8; a library without these defects refuses them."""
 
@@ -84,6 +85,12 @@ def test_ranks_do_not_die_of_it(tmp_path):
     assert run.returncode == 2
     assert run.stderr.startswith("error: ")
     assert "crash.h5: the file is damaged" in run.stderr
+
+
+@pytest.fixture(autouse=True)
+def as_users_read(monkeypatch):
+    """Where MPI has not been started, by a fork of this process."""
+    monkeypatch.setattr(module, "_forked", FORKED)
 
 
 @pytest.fixture
