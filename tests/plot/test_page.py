@@ -299,7 +299,7 @@ def test_of_a_volume_a_page_can_have_one_plane(make, tmp_path):
     assert np.array_equal(unpacked(held["surfaces"][0]["values"]["train_loss"], loss.shape[1:]), loss[1])
 
 
-def test_the_path_of_a_run_through_a_volume_is_on_none_of_its_planes(make):
+def test_the_page_of_a_volume_has_no_path_as_its_planes_change(make):
     steps = np.arange(3.0)
     path = Trajectory((steps, steps, steps), steps, np.array([0, 5, 9]), steps, steps, (0.5, 0.3, 0.1))
     volume = make({"train_loss": bowls(ALPHA, BETA, GAMMA)}, gamma=GAMMA)

@@ -1,5 +1,7 @@
 """Planes of volumes as figures and films: `--at`, the plane at 0, and frames along gamma."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from landscape_mpi.plot.film import compose_film
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.trajectory import Trajectory
 from plot.made_surfaces import bowl, bowls, write
 
 ALPHA, BETA, GAMMA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7), np.array([-0.5, 0.0, 0.25, 1.0])
@@ -75,6 +78,24 @@ def test_a_plane_of_a_volume_has_every_kind(volume, kind):
         for words in ("plane at \N{GREEK SMALL LETTER GAMMA} = 0", "plane at \N{GREEK SMALL LETTER GAMMA} = 1")
     )
     assert stars(figure) == 1
+
+
+@pytest.mark.usefixtures("draft")
+@pytest.mark.parametrize("kind", ["heat", "surface"])
+def test_the_path_of_a_run_is_drawn_on_every_slice(volume, kind):
+    """Principal components are orthogonal: a path has its alpha and beta there, and lies as far off as its gamma."""
+    steps, unknown = np.linspace(0.4, 0, 5), np.full(5, np.nan)
+    run = Trajectory((steps, -steps, 2 * steps), 0 * steps, np.arange(5), unknown, unknown, (0.5, 0.3, 0.1))
+    lengths = dict.fromkeys(("delta_norm", "eta_norm", "zeta_norm"), 2.0)
+    angles = dict.fromkeys(("cosine", "cosine_13", "cosine_23"), 0.0)
+    surface = replace(read_surface(volume), trajectory=run, attributes={"seed": 3, **lengths, **angles})
+    figure = compose([surface.at(1)], Options(kind=kind))
+    axes = next(axes for axes in figure.axes if axes.get_title())
+    paths = [artist for artist in axes.get_children() if artist.get_gid() == "path"]
+    assert len(paths) == 1
+    if kind == "heat":
+        np.testing.assert_allclose(paths[0].get_segments()[0], np.stack([steps, -steps], axis=1), atol=1e-12)
+    assert "path of 5 checkpoints: up to 1.13 from θ* in the plane, 2 off it" in caption(figure)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Trajectory, create_surface, read_surface
 from landscape_mpi.surface.info import describe
-from landscape_mpi.surface.trajectory import joined
+from landscape_mpi.surface.trajectory import joined, on_slice
 
 COLUMNS = ("residual", "epoch", "train_loss", "lr")
 
@@ -147,3 +147,30 @@ def test_runs_that_are_numbered_wrongly_are_refused(tmp_path):
             file["trajectory/run"] = np.array(run)
         with pytest.raises(UserError, match="`trajectory/run` does not number 2 runs of 8 checkpoints"):
             read_surface(surface)
+
+
+def projected(points, directions):
+    """Least-squares coordinates [n, axes] of points on the span of directions, and their distance from it [n]."""
+    found = np.linalg.lstsq(directions.T, points.T, rcond=None)[0].T
+    return found, np.linalg.norm(points - found @ directions, axis=1)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.7, -2.0])
+def test_a_path_through_a_volume_is_projected_onto_its_slices(gamma):
+    """Against least squares on the slice itself, for directions of any lengths and angles."""
+    random = np.random.default_rng(3)
+    directions, points = random.normal(size=(3, 12)) * [[1.0], [2.0], [0.5]], random.normal(size=(5, 12))
+    coordinates, residual = projected(points, directions)
+    norms = np.linalg.norm(directions, axis=1)
+    cosines = directions @ directions.T / np.outer(norms, norms)
+    attributes = dict(zip(("delta_norm", "eta_norm", "zeta_norm"), norms.tolist(), strict=True))
+    attributes |= {"cosine": float(cosines[0, 1]), "cosine_13": float(cosines[0, 2]), "cosine_23": float(cosines[1, 2])}
+    whole = Trajectory(tuple(coordinates.T), residual, np.arange(5), residual, residual, (0.5, 0.3, 0.1))
+    expected, off = projected(points - gamma * directions[2], directions[:2])
+    found = on_slice(whole, gamma, attributes)
+    np.testing.assert_allclose(np.stack(found.coordinates, axis=1), expected, rtol=1e-9)
+    np.testing.assert_allclose(found.residual, off, rtol=1e-9)
+    assert found.explained == (0.5, 0.3)
+    assert on_slice(whole, gamma, {**attributes, "zeta_norm": math.nan}) is None
+    assert on_slice(whole, gamma, {}) is None
+    assert on_slice(path(), gamma, attributes) is None

@@ -20,7 +20,7 @@ from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
 from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, Audit, check_schema
-from landscape_mpi.surface.trajectory import Trajectory, read_trajectory
+from landscape_mpi.surface.trajectory import Trajectory, on_slice, read_trajectory
 
 _BOOKKEEPING = {
     *(f"{letter}coordinates" for letter in LETTERS),
@@ -97,6 +97,8 @@ class Surface:
     def at(self, gamma: float) -> "Surface":
         """Return the plane of a volume at the coordinate along its third axis that is nearest to `gamma`.
 
+        The path of a training run is projected onto it.
+
         Raises:
             UserError: this is no volume, or `gamma` is outside it.
         """
@@ -112,7 +114,7 @@ class Surface:
             axes=self.axes[:2],
             metrics=metrics,
             status=self.status[place],
-            trajectory=None,
+            trajectory=self.trajectory and on_slice(self.trajectory, float(third[place]), self.attributes),
             gamma=float(third[place]),
         )
 

@@ -1,5 +1,6 @@
 """Holds the path of a training run on a plane, and writes and reads it as `/trajectory` of a surface file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -80,6 +81,37 @@ def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
     known = np.flatnonzero(np.isfinite(lr))
     before: NDArray[np.intp] = known[:-1][np.diff(lr[known]) < 0]
     return before
+
+
+def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -> Trajectory | None:
+    """Return the path through a volume as projected onto the volume's plane at a gamma; None where that is unknown.
+
+    A checkpoint is theta* + a delta + b eta + c zeta + r, with r orthogonal to all three. From the plane at gamma it
+    differs by (c - gamma) zeta + r: the part of zeta along delta and eta moves its coordinates there, the rest its
+    distance. What was projected by least squares before stays least squares.
+
+    Args:
+        path: with coordinates along three directions.
+        gamma: where the plane lies.
+        attributes: of the surface, with the lengths of the directions and the cosines of the angles between them.
+    """
+    names = ("delta_norm", "eta_norm", "zeta_norm", "cosine", "cosine_13", "cosine_23")
+    numbers = [value for name in names if isinstance(value := attributes.get(name), float) and math.isfinite(value)]
+    if len(path.coordinates) < 3 or len(numbers) < len(names):
+        return None
+    delta, eta, zeta, *cosines = numbers
+    products = np.array([[delta * delta, delta * eta * cosines[0]], [delta * eta * cosines[0], eta * eta]])
+    along = np.array([delta * zeta * cosines[1], eta * zeta * cosines[2]])  # of zeta with delta and with eta
+    share = np.linalg.lstsq(products, along)[0]
+    height = math.sqrt(max(zeta * zeta - float(along @ share), 0.0))
+    a, b, c = path.coordinates
+    away = c - gamma
+    return replace(
+        path,
+        coordinates=(a + away * share[0], b + away * share[1]),
+        residual=np.hypot(path.residual, away * height),
+        explained=path.explained[:2],
+    )
 
 
 def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
