@@ -143,6 +143,21 @@ def test_what_the_height_is_stands_beside_the_axis_which_has_few_numbers(flat):
     assert len(flat.evaluate("document.querySelector('.relief').layout.scene.zaxis.tickvals")) <= 5
 
 
+def test_both_views_of_a_plane_are_wider_than_high(flat):
+    """One in three dimensions fits its height, so that a narrow one would lose the numbers on its left."""
+    size = """() => {
+      const box = document.querySelector(".pair > div:last-child").getBoundingClientRect();
+      return [box.width, box.height];
+    }"""
+    try:
+        for width in (760, 900, 1040, 1400):
+            flat.set_viewport_size({"width": width, "height": 600})
+            across, up = flat.evaluate(size)
+            assert 200 < up < 0.9 * across, width
+    finally:
+        flat.set_viewport_size(DESKTOP["viewport"])
+
+
 def test_a_small_range_is_drawn_above_its_least_value(visit, tmp_path):
     """In the 32 bits in which browsers draw heights, it would be steps or nothing."""
     values = 2.3 + 1e-9 * LOSS
