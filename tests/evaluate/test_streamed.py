@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.streamed import Streamed
+from landscape_mpi.evaluate import Streamed
+from landscape_mpi.evaluate import streamed as evaluate_streamed
 from landscape_mpi.networks.copies import duplicate
 
 MODES = (torch.inference_mode, torch.no_grad)
@@ -160,6 +161,8 @@ def test_torchs_transformer_takes_its_fast_path(monkeypatch):
     agree(resident, network, points, torch.randn(2, 7, 16), torch.randn(3, 5, 16), modes=[torch.inference_mode])
     assert len(calls) == 2 * 4 * 3 * 2  # both networks, layers, points, batches
     assert points.peak == points.nbytes // 4
+    agree(resident, network, points, torch.randn(2, 7, 16), modes=[torch.enable_grad])
+    assert len(calls) == 2 * 4 * 3 * 2  # none where its weights ask for gradients
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -189,7 +192,7 @@ class Reader(nn.Module):
     def __init__(self):
         super().__init__()
         self.linear, self.again = nn.Linear(4, 4), nn.Linear(4, 4)
-        self.held = [self.linear.weight]
+        self.held = [self.linear.weight, self.again.weight]
         self.same = nn.ModuleList([self.linear, self.again, self.linear])
 
     def forward(self, x):
@@ -199,6 +202,7 @@ class Reader(nn.Module):
         x = x.to(first.device, first.dtype) @ self.held[0].t() + torch.stack([p.sum() for p in self.parameters()]).sum()
         weights = {name: 2 * parameter for name, parameter in self.again.named_parameters()}
         x = functional_call(self.again, weights, x) + torch.einsum("ij,kj->ki", self.held[0], x)
+        x = x + torch.stack(self.held).sum(0).mean(0)
         return x + self.again.forward(x) if x.sum() > 0 else self.linear.forward(x) - x
 
 
@@ -346,6 +350,17 @@ def test_outputs_may_hold_parameters():
         assert torch.equal(outputs[1], points.theta["weight"])
     del outputs
     assert points.alive == 0
+
+
+def test_memory_that_others_hold_is_looked_for_once(monkeypatch):
+    looked, real = [], evaluate_streamed.keeper
+    monkeypatch.setattr(evaluate_streamed, "keeper", lambda *given: looked.append(1) or real(*given))
+    network = nn.Linear(4, 4).eval()
+    theta = Points(network).theta
+    network = Streamed(network, theta.__getitem__)
+    for _ in range(3):
+        network(torch.ones(1, 4))
+    assert len(looked) == len(theta)
 
 
 class Merged(nn.Linear):

@@ -21,7 +21,10 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.streamable import REMEDY, Extent, check, keeper
 
 Build = Callable[[str], Tensor]
-"""Name of a parameter -> its tensor at the present point: that shape, dtype and layout, which nobody else writes to."""
+"""Name of a parameter -> its tensor at the present point, in memory that nobody else writes to.
+
+Fresh memory of torch's is aligned, by which matrix products round; what starts elsewhere may give other last bits.
+"""
 _DESCRIBES = {
     *(Tensor.shape.__get__, Tensor.dtype.__get__, Tensor.ndim.__get__, Tensor.requires_grad.__get__),  # type: ignore[attr-defined]
     *(Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex),
@@ -242,7 +245,7 @@ class Streamed:
         """Let a module read what is built, and drop it after its forward pass."""
         if module._parameters:
             vars(module)["_parameters"] = _Parameters(module._parameters, self._weights)
-        if module is not self.network and next(module.parameters(), None) is None:
+        if next(module.parameters(), None) is None:
             return
         forward = _restored(module) if isinstance(module, nn.RNNBase) else module.forward
         weights, network = self._weights, self.network
