@@ -202,6 +202,10 @@ BAD = {
         "evaluate.dtype: found 'float16'; expected one of float32, float64, tf32, bfloat16",
     ),
     "tf32 on a CPU": (keys(evaluate={"dtype": "tf32"}), "evaluate.dtype: found tf32, which a CPU does not have"),
+    "weights nowhere": (
+        keys(evaluate={"weights": "disk"}),
+        "evaluate.weights: found 'disk'; expected one of auto, resident, streamed",
+    ),
     "deleted engine": (
         keys(evaluate={"engine": "winograd"}),
         "evaluate.engine: found 'winograd'; expected one of auto, eager, fused, compiled",

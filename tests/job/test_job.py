@@ -25,6 +25,7 @@ def test_defaults_are_the_contracts():
     assert (values.plane.normalize, values.plane.ignore, values.plane.repeats) == ("filter", "biasbn", 1)
     evaluate = values.evaluate
     assert (evaluate.batch, evaluate.dtype, evaluate.batchnorm, evaluate.engine) == ("auto", "float32", "keep", "auto")
+    assert evaluate.weights == "auto"
 
 
 def test_the_hessians_keys_make_another_experiment_only_where_something_asks_for_it():
@@ -85,6 +86,7 @@ def test_the_middle_of_a_symmetric_axis_is_exactly_zero(last, half):
         {"data__root": "elsewhere"},
         {"plane__repeats": 5},
         {"evaluate": {"dtype": "float32"}},
+        {"evaluate": {"weights": "streamed"}},
         {"train": {"output": "nets"}},
     ],
 )

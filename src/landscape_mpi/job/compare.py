@@ -11,8 +11,9 @@ from landscape_mpi.job.schema import SweepJob, TrainJob
 PLACES = {
     *("output", "train", "model.checkpoint", "data.root", "data.options.tokenizer"),
     *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
+    "evaluate.weights",
 }
-"""Keys that say where things lie (what lies there is compared by its fingerprint) or how many planes there are."""
+"""Keys that say where things lie, or how many planes there are: what lies there is compared by its fingerprint."""
 OPTIONS = ("model.options", "data.options", "loss_options")
 """Mappings that are empty where they are left out."""
 UNTRAINED = {"train.output", "train.epochs", "model.entry"}

@@ -287,12 +287,15 @@ class Evaluate(Values, frozen=True, kw_only=True):
         dtype: what the network computes in; sums are always float64
         batchnorm: what becomes of the running statistics of batch norm
         engine: how a point is evaluated; `auto` takes the fastest engine that agrees with the plain network
+        weights: `resident`: each rank holds the weights of the whole network at a point; `streamed`: those of the
+            layers that are running. The bits are the same; `auto` chooses by free memory
     """
 
     batch: Literal["auto"] | Positive = "auto"
     dtype: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
     batchnorm: Literal["keep", "move", "recompute"] = "keep"
     engine: Literal["auto", "eager", "fused", "compiled"] = "auto"
+    weights: Literal["auto", "resident", "streamed"] = "auto"
 
 
 class Hessian(Values, frozen=True, kw_only=True):
