@@ -12,7 +12,7 @@ from torch import nn
 from landscape_mpi.data import DEFAULT_NORMALISATION, Normalisation, Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Data, JobFile, Model, SweepJob, TrainJob
-from landscape_mpi.networks import build_network
+from landscape_mpi.networks import build_network, huggingface
 from landscape_mpi.plugin import is_plugin, load_plugin
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -28,6 +28,10 @@ def build_model(job: JobFile[SweepJob] | JobFile[TrainJob], *, empty: bool = Fal
         UserError: the network cannot be built.
     """
     model: Model = job.values.model
+    if model.build == huggingface.NAME:
+        if model.checkpoint is None:
+            raise UserError("model.checkpoint", "is missing", expected="the folder with its config.json")
+        return huggingface.build_huggingface(job.resolve(model.checkpoint), model.options, empty=empty)
     return build_network(model.build, model.options, job.path.parent, empty=empty)
 
 

@@ -150,7 +150,7 @@ class Output(dict):
         (torch.zeros(6, 3), functional.one_hot(LABELS), r"return targets.argmax\(1\) from data.build"),
         (torch.zeros(6, 3, 4, 4), torch.zeros(6, 5, 4).long(), r"expected targets of shape \[6, 4, 4\]"),
         (torch.zeros(6, 5, 9), torch.zeros(6, 5).long(), r"comes second: \[n, classes, ...\]"),
-        (Output(logits=torch.zeros(6, 3)), LABELS, r"takes one tensor, .* a Output of 'logits' \(float32 \[6, 3\]\)"),
+        (Output(out=torch.zeros(6, 3)), LABELS, r"takes one tensor, .* a Output of 'out' \(float32 \[6, 3\]\)"),
         ((torch.zeros(6, 3), None), LABELS, r"a tuple of float32 \[6, 3\], None; .* outputs\[0\]"),
     ],
 )
@@ -158,6 +158,20 @@ def test_what_cross_entropy_cannot_take_is_one_sentence(outputs, targets, words)
     found = refusal(outputs, targets)
     assert found.startswith("loss: ")
     assert re.search(words, found), found
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, mse])
+def test_of_outputs_by_name_the_logits_are_taken(loss):
+    logits = torch.arange(18.0).reshape(6, 3)
+    task = Task({"train": Split("train", torch.zeros(6, 2), LABELS)}, None, loss)
+    found = task.evaluate(lambda _: Output(logits=logits, hidden_states=None), "train", slice(0, 6), 4)
+    assert found.losses == pytest.approx(loss(logits, LABELS).numpy())
+
+
+def test_a_loss_of_ones_own_gets_all_that_the_network_returns():
+    task = Task({"train": Split("train", torch.zeros(6, 2), LABELS)}, None, lambda outputs, _: outputs["logits"][:, 0])
+    found = task.evaluate(lambda x: Output(logits=torch.ones(len(x), 3)), "train", slice(0, 6), 4)
+    assert found.losses.tolist() == [1] * 6
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ class Task:
     def forward(self, network: Network, inputs: Rows) -> Any:
         """Return the outputs of a network; in the task's dtype where autocast takes them down.
 
-        For `next_token` the logits among them, so that the rest of what a transformer returns is gone at once.
+        For a loss of ours the logits among them, so that the rest of what a transformer returns is gone at once.
         """
         if self.autocast is None:
             return self._picked(call(network, inputs))
@@ -185,7 +185,9 @@ class Task:
         return outputs.to(self.dtype) if isinstance(outputs, Tensor) else outputs
 
     def _picked(self, outputs: Any) -> Any:
-        return logits_of(outputs) if ours(self.loss) == "next_token" else outputs
+        several = isinstance(outputs, tuple | list) and not hasattr(outputs, "logits")
+        name = ours(self.loss)
+        return outputs if name is None or (several and name != "next_token") else logits_of(outputs)
 
     def inputs(self, split: str, examples: Examples) -> Rows:
         """Return examples of a split as the network gets them: on the device, normalised, floats in the dtype."""

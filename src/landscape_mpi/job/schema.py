@@ -153,12 +153,13 @@ SPLIT = "{split}"
 
 
 class Model(Values, frozen=True, kw_only=True):
-    """The network: a name of the zoo or `package.module:callable`, and its keyword arguments.
+    """The network: a name of the zoo, `huggingface` or `package.module:callable`, and its keyword arguments.
 
     Attributes:
-        build: a network of the paper (below), or `package.module:callable` that returns a `torch.nn.Module`; modules
-            are looked for beside the job file too. **A callable runs your own code.**
-        options: keyword arguments of that callable
+        build: a network of the paper (below); `huggingface`, the model of transformers that the checkpoint's
+            `config.json` names (below); or `package.module:callable` that returns a `torch.nn.Module`; modules are
+            looked for beside the job file too. **A callable runs your own code.**
+        options: keyword arguments of that callable; for `huggingface` keys of `config.json`
         checkpoint: theta*, the trained weights: a `.safetensors` file, a Hugging Face folder, an index of shards, or
             what torch.save wrote (below)
         entry: the set of weights that is meant where a checkpoint holds several, by the keys that lead to it: `ema`,

@@ -16,6 +16,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.networks.files import copies, files_of, read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
+from landscape_mpi.networks.huggingface import converted
 
 LEVELS = 6
 """Depth of nested containers in which sets of weights are looked for."""
@@ -159,10 +160,12 @@ def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
     largest = sorted(found, key=lambda entry: len(entry.state), reverse=True)[:LARGEST]
     every = [Choice(entry, fit) for entry in largest for fit in fits(wanted, entry.state)]
     best = max(every, key=lambda choice: len(choice.fit.names) - len(choice.fit.reshaped))
-    state = through_hooks(wanted, best.fit, best.entry.state)
+    state, by = through_hooks(wanted, best.fit, best.entry.state), "the network, whose own hooks took them"
+    if state is None:
+        state, by = converted(wanted.network, best.entry.state), "the network, and transformers took them"
     if state is None:
         raise refusal(wanted, best.fit, best.entry.state, file)
-    return Found(state, (f"{file}: its names are of another version of the network, whose own hooks took them.",))
+    return Found(state, (f"{file}: its names are of another version of {by}.",))
 
 
 def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: Place, notes: tuple[str, ...]) -> Found:

@@ -282,7 +282,7 @@ def build_network(build: str, options: Mapping[str, Any], folder: Path, *, empty
     else:
         near = difflib.get_close_matches(build, ZOO, n=1)
         hint = f" (did you mean `{near[0]}`?)" if near else ""
-        expected = f"{', '.join(ZOO)} or `package.module:callable`"
+        expected = f"{', '.join(ZOO)}, huggingface or `package.module:callable`"
         raise UserError("model.build", f"found {build!r}{hint}", expected)
     check_options("model.options", build, builder, options)
     with own_code("model.build", build, lambda: with_options(options)):

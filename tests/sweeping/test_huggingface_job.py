@@ -1,0 +1,59 @@
+"""Jobs of models of transformers: a folder and no line of Python by the user for the network."""
+
+import json
+from importlib import import_module
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping.run import Options, sweep
+from support.jobs import write_job
+from support.transformers_models import classifier, transformers
+
+transformers()
+DATA = """
+import torch
+def images(root, split):
+    generator = torch.Generator().manual_seed(len(split))
+    return torch.randn(40, 3, 8, 8, generator=generator), torch.randint(5, (40,), generator=generator)
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    classifier().save_pretrained(tmp_path / "vit")
+    (tmp_path / "hfdata.py").write_text(DATA)
+    values = {
+        "model": {"build": "huggingface", "checkpoint": "vit"},
+        "data": {"build": "hfdata:images", "splits": ["train"]},
+        "plane": {"kind": "random", "seed": 1},
+        "grid": {"alpha": [-0.5, 0.5, 3]},
+        "output": {"file": "s.h5"},
+    }
+    return write_job(tmp_path / "job.yaml", values)
+
+
+def test_the_centre_is_the_loss_of_transformers_own_model(job, tmp_path):
+    assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
+    with h5py.File(tmp_path / "s.h5", locking=False) as file:
+        found = {name: file[name][()] for name in ("train_loss", "train_acc")}
+    inputs, targets = import_module("hfdata").images(None, "train")
+    with torch.no_grad():
+        logits = classifier()(inputs).logits
+    assert found["train_loss"][1] == pytest.approx(cross_entropy(logits.double(), targets).item(), rel=1e-6)
+    assert found["train_acc"][1] == pytest.approx(100 * (logits.argmax(1) == targets).double().mean().item())
+    assert np.isfinite(found["train_loss"]).all()
+
+
+def test_a_class_that_transformers_does_not_have_is_one_sentence(job, tmp_path):
+    config = tmp_path / "vit" / "config.json"
+    values = json.loads(config.read_text()) | {"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}
+    config.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"names 'Own', which is no model of transformers .* is not executed"):
+        sweep(job, Options(device="cpu"), Solo())
+    assert not (tmp_path / "s.h5").exists()
