@@ -91,15 +91,12 @@ class Search:
             return
         krylov.grow(product)
         self._past.append(krylov.ends)
-        done = krylov.exhausted or (krylov.residual <= self._tolerance and self._steady())
+        moved = max(abs(a - b) for a, b in zip(self._past[0], self._past[-1], strict=True))
+        steady = len(self._past) == STEADY and moved <= self._tolerance * krylov.scale
+        done = krylov.exhausted or (krylov.residual <= self._tolerance and steady)
         if done or self._count == self._most:
             vectors = (krylov.ritz_vector(which) for which in (0, -1))
             self.found = Extremes(*krylov.ends, krylov.residual, self._count, done, *vectors)
-
-    def _steady(self) -> bool:
-        most = self._tolerance * self._krylov.scale
-        moved = (abs(a - b) for a, b in zip(self._past[0], self._past[-1], strict=True))
-        return len(self._past) == STEADY and all(way <= most for way in moved)
 
 
 def extremes(product: Product, start: Tensor, tolerance: float, most: int = MOST) -> Extremes:

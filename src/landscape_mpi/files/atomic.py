@@ -48,7 +48,12 @@ def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
         if replace:
             aside.replace(path)
         else:
-            _name_first(aside, path)
+            try:
+                path.hardlink_to(aside)
+            except FileExistsError:  # another writer was sooner
+                pass
+            except OSError:  # a file system without links
+                aside.replace(path)
         with suppress(PermissionError):  # a folder that may be written and not read
             make_durable(path.parent)
     finally:
@@ -94,16 +99,6 @@ def _remove_left_overs(path: Path) -> None:
                         aside.unlink()
                 finally:
                     os.close(file)
-
-
-def _name_first(aside: Path, path: Path) -> None:
-    """Give a file its name unless another writer was sooner."""
-    try:
-        path.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        aside.replace(path)
 
 
 def make_durable(path: Path) -> None:

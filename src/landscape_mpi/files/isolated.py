@@ -214,7 +214,13 @@ def serve() -> None:
 
 def _answer(pipe: int, seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     """Write what `read` returns or raises into a pipe, in a process that is for this alone."""
-    _limit(seconds)
+    # die quietly: of too much work, with the parent, or of what the library does
+    faulthandler.disable()
+    for number in (signal.SIGXCPU, *CRASHES):
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CPU, _cpu_limits(seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _end_with_parent()
     answer: tuple[object, Exception | None]
     try:
         answer = read(*arguments), None
@@ -228,16 +234,6 @@ def _answer(pipe: int, seconds: int, read: Callable[..., Any], arguments: tuple[
             stream.flush()
         except MemoryError:
             os._exit(errno.ENOMEM)
-
-
-def _limit(seconds: int) -> None:
-    """Die quietly: of too much work, with the parent, or of what the library does."""
-    faulthandler.disable()
-    for number in (signal.SIGXCPU, *CRASHES):
-        signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CPU, _cpu_limits(seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -164,7 +164,13 @@ class MpiWorld:
         """
         need, free = nbytes(forms), free_bytes(shared_memory())
         if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
-            return [self._allocate(*form) for form in forms], ""
+            arrays = []
+            for shape, dtype in forms:
+                size = int(np.prod(shape)) * dtype.itemsize if self._node.rank == 0 else 0
+                self._windows.append(self._mpi.Win.Allocate_shared(size, dtype.itemsize, comm=self._node))
+                buffer, _ = self._windows[-1].Shared_query(0)
+                arrays.append(np.ndarray(shape, dtype, buffer))
+            return arrays, ""
         file = self._node.bcast(new_file(need) if self._node.rank == 0 else None)
         found = map_arrays(file, forms) if file else None
         everywhere = all(self._node.allgather(found is not None))
@@ -200,13 +206,6 @@ class MpiWorld:
             if os.environ.get(RECOVERS, "0") != "0":  # Open MPI's own way may leave mpirun hanging then
                 os._exit(code)
         self.communicator.Abort(code)
-
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        size = int(np.prod(shape)) * dtype.itemsize
-        window = self._mpi.Win.Allocate_shared(size if self._node.rank == 0 else 0, dtype.itemsize, comm=self._node)
-        self._windows.append(window)
-        buffer, _ = window.Shared_query(0)
-        return np.ndarray(shape, dtype, buffer)
 
     def _sleep_until_all(self, communicator: Any) -> None:
         request = communicator.Ibarrier()

@@ -128,21 +128,17 @@ class _Watch:
             found = signal.sigtimedwait([*SIGNALS, TOLD, signal.SIGCHLD], LOOK)
             if found is None:
                 self._look_around()
-            elif found.si_signo == signal.SIGCHLD:
-                self._reap()
+            elif found.si_signo == signal.SIGCHLD:  # of the rank, or of what it had started and left behind
+                with suppress(ChildProcessError):
+                    while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                        if ended[0] == self._child:
+                            self._end(ended[1])
             elif found.si_signo == TOLD and _parent_of(found.si_pid) in (self._launcher, 0):  # 0: it has ended since
                 self._end_quietly()
             else:
                 self._passed.add(found.si_signo)
                 with suppress(ProcessLookupError):
                     os.kill(self._child, found.si_signo)
-
-    def _reap(self) -> None:
-        """Look at what has ended, the rank or what it had started and left behind."""
-        with suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if found[0] == self._child:
-                    self._end(found[1])
 
     def _look_around(self) -> None:
         """End where the launcher or another rank's parent is gone, or where the rank's own end takes too long."""

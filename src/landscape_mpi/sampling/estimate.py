@@ -192,7 +192,10 @@ def estimate(
     found = Estimates(
         np.full(count, np.nan), np.full(count, np.inf), np.zeros((ladder.prefixes[0] if ladder.top else 0, count))
     )
-    given, known = _Given(ladder, reference, values), _origin(exact_mean(reference))
+    given, mean = _Given(ladder, reference, values), exact_mean(reference)
+    # theta* is known without error, unless its mean is not finite
+    origin = np.full(int(np.isfinite(mean)), -1)
+    known = _Known(origin, np.full(len(origin), mean), np.zeros((len(origin),) * 2))
     for level in range(ladder.top, -1, -1):
         points = np.flatnonzero(standing.levels == level)
         points = points[np.argsort(standing.turns[points], kind="stable")]
@@ -231,12 +234,6 @@ def _columns(values: Sequence[NDArray[np.floating]], points: Ints, n: int) -> Fl
     for column, point in enumerate(points.tolist()):
         columns[:, column] = values[point][:n]
     return columns
-
-
-def _origin(mean: float) -> _Known:
-    """Return theta* as known without error; nothing, where its mean is not finite."""
-    points = np.full(int(np.isfinite(mean)), -1)
-    return _Known(points, np.full(len(points), mean), np.zeros((len(points),) * 2))
 
 
 def _count_out(given: _Given, points: Ints, known: _Known, found: Estimates) -> _Known:

@@ -142,8 +142,17 @@ class Rounds:
         Raises:
             KeyError: theta* gave no such results.
         """
-        standing = self.standing
-        return {result.name: self._estimated(standing, result, metric.bars) for result in metric.results}
+        standing, estimated = self.standing, {}
+        examples = self._examples(standing)
+        for result in metric.results:
+            found, widths = self._staircase(standing, result, metric.bars)
+            # exact points have a bar of 0, unknown ones an infinite one
+            exact, known = standing.levels == self.ladder.top, ~np.isnan(found.means)
+            widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
+            values = [one.numbers(result) for one in self._found]
+            errors = standard_errors(self.ladder, standing, found.means, values)
+            estimated[result.name] = Estimated(found.means, widths, examples, errors)
+        return estimated
 
     @property
     def outlook(self) -> int:
@@ -185,15 +194,6 @@ class Rounds:
         values = [found.numbers(result) for found in self._found]
         found = estimate(self.ladder, standing, self._origin.numbers(result), values)
         return found, bars(found.means, found.variances, self._examples(standing), self.ladder.prefixes[0])
-
-    def _estimated(self, standing: Standing, result: Result, bars: Bars) -> Estimated:
-        """Put exact points at a bar of 0 and unknown ones at infinity."""
-        found, widths = self._staircase(standing, result, bars)
-        exact, known = standing.levels == self.ladder.top, ~np.isnan(found.means)
-        widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
-        values = [one.numbers(result) for one in self._found]
-        errors = standard_errors(self.ladder, standing, found.means, values)
-        return Estimated(found.means, widths, self._examples(standing), errors)
 
     def _examples(self, standing: Standing) -> Ints:
         """Return how many examples each point stands on."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,6 +84,7 @@ def _is_shard(path: Path) -> UserError:
 
 
 def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
+    """Write the points of all files into a copy of the first one; within `isolated`."""
     shutil.copyfile(base, aside)
     with OwnFile(aside, "r+") as file:
         # its sweep may have written while it was copied, so that the copy has a status without its values
@@ -96,8 +96,19 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
                 numbers = np.full(256, NOBODY, np.uint8)
                 numbers[: len(texts)] = numbers_of(file, texts)
                 arrays[BY] = numbers[arrays[BY]]
-            _copy(file, arrays)
-        _settle(file)
+            # the points that a shard has done, or failed at, and the surface has not
+            status, theirs, schema = file["status"][()], arrays["status"], int(file.attrs["schema"])
+            where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
+            for name, values in ((in_schema(name, schema), values) for name, values in arrays.items()):
+                if name in file and file[name].shape == values.shape and file[name].dtype == values.dtype:
+                    file[name][...] = np.where(where, values, file[name][()])
+        # the whole is no shard any more, and complete where every point is done and nothing is left to refine
+        if (shard := recorded_shard(file.attrs.get("shard"))) is not None:
+            file.attrs["shards"] = shard.count
+            del file.attrs["shard"]
+        file["complete"][()] = np.uint8(0)
+        if bool((file["status"][()] == DONE).all()) and not any(map(is_count, file)):
+            write_end(file)
 
 
 def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
@@ -117,26 +128,3 @@ def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         nothing = blank.get(name, np.nan if values.dtype.kind == "f" else values.dtype.type())
         values[status == NOT_YET if name == "error" else status != DONE] = nothing
     return {**arrays, "status": status}, platforms.texts if platforms else []
-
-
-def _copy(file: h5py.File, arrays: dict[str, NDArray[Any]]) -> None:
-    """Copy the points that a shard has done, or failed at, and the surface has not."""
-    status, theirs = file["status"][()], arrays["status"]
-    where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
-    schema = int(file.attrs["schema"])
-    for name, values in ((in_schema(name, schema), values) for name, values in arrays.items()):
-        if name in file and file[name].shape == values.shape and file[name].dtype == values.dtype:
-            file[name][...] = np.where(where, values, file[name][()])
-
-
-def _settle(file: h5py.File) -> None:
-    """Mark the whole: no shard any more, complete where every point is done and nothing is left to refine."""
-    shard = recorded_shard(file.attrs.get("shard"))
-    if shard is not None:
-        file.attrs["shards"] = shard.count
-        del file.attrs["shard"]
-    done = bool((file["status"][()] == DONE).all())
-    sampled = any(map(is_count, file))
-    file["complete"][()] = np.uint8(0)
-    if done and not sampled:
-        write_end(file)

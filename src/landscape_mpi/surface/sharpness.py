@@ -153,25 +153,19 @@ def roughness(grid: Values, alpha: Values, beta: Values) -> float:
     """
     if alpha.size < 3 or beta.size == 2:
         return math.nan
-    smallest, error = _line_curvatures(grid, alpha) if beta.size == 1 else _plane_curvatures(grid, alpha, beta)
+    if beta.size == 1:
+        smallest = _second(grid, alpha)
+        size = sliding_window_view(np.abs(grid), 3, axis=1).max(axis=-1)
+        error = ROUNDING * size / _shorter(alpha) ** 2  # what rounding may make of 0
+    else:
+        xx, yy = _second(grid, alpha)[1:-1], _second(grid.T, beta).T[:, 1:-1]
+        twist = (grid[2:, 2:] + grid[:-2, :-2]) - (grid[2:, :-2] + grid[:-2, 2:])
+        xy = twist / np.outer(beta[2:] - beta[:-2], alpha[2:] - alpha[:-2])
+        smallest = (xx + yy) / 2 - np.hypot((xx - yy) / 2, xy)  # the smaller eigenvalue of each Hessian
+        size = sliding_window_view(np.abs(grid), (3, 3)).max(axis=(2, 3))
+        error = ROUNDING * size * (1 / _shorter(alpha) ** 2 + 1 / _shorter(beta)[:, None] ** 2)
     known = ~np.isnan(smallest)
     return float((smallest < -error)[known].mean()) if known.any() else math.nan
-
-
-def _line_curvatures(grid: Values, alpha: Values) -> tuple[Values, Values]:
-    """Return second derivatives [1, nx - 2], and what rounding may make of 0."""
-    size = sliding_window_view(np.abs(grid), 3, axis=1).max(axis=-1)
-    return _second(grid, alpha), ROUNDING * size / _shorter(alpha) ** 2
-
-
-def _plane_curvatures(grid: Values, alpha: Values, beta: Values) -> tuple[Values, Values]:
-    """Return the smaller eigenvalues of the Hessians [ny - 2, nx - 2], and what rounding may make of 0."""
-    xx, yy = _second(grid, alpha)[1:-1], _second(grid.T, beta).T[:, 1:-1]
-    twist = (grid[2:, 2:] + grid[:-2, :-2]) - (grid[2:, :-2] + grid[:-2, 2:])
-    xy = twist / np.outer(beta[2:] - beta[:-2], alpha[2:] - alpha[:-2])
-    size = sliding_window_view(np.abs(grid), (3, 3)).max(axis=(2, 3))
-    error = ROUNDING * size * (1 / _shorter(alpha) ** 2 + 1 / _shorter(beta)[:, None] ** 2)
-    return (xx + yy) / 2 - np.hypot((xx - yy) / 2, xy), error
 
 
 def _second(values: Values, axis: Values) -> Values:

@@ -103,17 +103,14 @@ def progress(arguments: Sequence[str]) -> int:
     names = [output]
     if repeats > 1:
         names = [output.with_name(f"{output.stem}.r{n}{output.suffix}") for n in range(repeats)]
-    return sum(_points_and_bytes(shard.path(name) if shard else name) for name in names)
-
-
-def _points_and_bytes(surface: Path) -> int:
-    """Return how many points are done, and how many bytes the journals of a sampled sweep hold beside them."""
-    folder = journal_folder(surface)
-    journals = sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
-    if not surface.exists():
-        return journals
-    with h5py.File(surface, "r", locking=False) as file:
-        return journals + int((np.asarray(file["status"]) == DONE).sum())
+    total = 0
+    for surface in (shard.path(name) if shard else name for name in names):
+        folder = journal_folder(surface)  # beside a sampled sweep's surface
+        total += sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+        if surface.exists():
+            with h5py.File(surface, "r", locking=False) as file:
+                total += int((np.asarray(file["status"]) == DONE).sum())
+    return total
 
 
 if __name__ == "__main__":

@@ -45,13 +45,18 @@ class Deaths:
 
     def __init__(self, surface: Path) -> None:
         """Read the note of a surface; lines that are not ours are passed over."""
-        self._note = note_of(surface)
+        self._note, text = note_of(surface), ""
         self._lines: defaultdict[Index, list[tuple[str, str]]] = defaultdict(list)
-        for line in _read(self._note).splitlines():
+        with suppress(OSError):  # nothing is read where something else than a file of ours lies there
+            descriptor = os.open(self._note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as stream:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    text = stream.read(2 * LARGEST).decode(errors="replace")
+        for line in text.splitlines():
             with suppress(ValueError, TypeError, KeyError, RecursionError):  # such as of a line that was cut short
                 found = json.loads(line)
-                text = printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
-                self._lines[tuple(int(i) for i in found["index"])].append((line, text))
+                death = printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
+                self._lines[tuple(int(i) for i in found["index"])].append((line, death))
 
     def at(self, index: Index) -> Sequence[str]:
         """Return who died at a point, in words."""
@@ -75,16 +80,6 @@ class Deaths:
                     made.write_text("".join(f"{line}\n" for line in kept))
             else:
                 self._note.unlink(missing_ok=True)
-
-
-def _read(note: Path) -> str:
-    """Return the text of a note; nothing where there is none, or something else than a file of ours lies there."""
-    with suppress(OSError):
-        file = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(file, "rb") as stream:
-            if stat.S_ISREG(os.fstat(file).st_mode):
-                return stream.read(2 * LARGEST).decode(errors="replace")
-    return ""
 
 
 T = TypeVar("T")
