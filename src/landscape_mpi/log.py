@@ -29,13 +29,13 @@ EVERY = 60.0
 
 
 class Ranked(Protocol):
-    """What a line is said by."""
+    """Whatever has a rank, such as a `World`."""
 
     rank: int
 
 
 class Line:
-    """The message of a record: words that are rendered where they are read, files named from the working folder."""
+    """The message of a record: rendered when it is read, with files named from the working folder."""
 
     def __init__(self, text: Text, called: Calls = str) -> None:
         """Take the words, and what to call their terms."""
@@ -70,7 +70,7 @@ def noter(world: Ranked) -> Callable[[Text], None]:
 
 
 def say(line: Line | str, level: int = logging.INFO, rank: int = 0, kind: str = "") -> None:
-    """Log a line from this rank, which the line has to name where there may be others; `kind` as for `log`."""
+    """Log a line from this rank; where there may be other ranks, the line names it. `kind` as for `log`."""
     _emit(LOGGER, level, line, rank=rank, kind=kind)
 
 
@@ -80,7 +80,7 @@ def show_progress(line: Line | str, rank: int = 0, *, last: bool = True) -> None
 
 
 class ProgressLine:
-    """A line that is logged over and over: ten times a second on a terminal, once a minute elsewhere."""
+    """A line that is logged repeatedly: ten times a second on a terminal, once a minute elsewhere."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the clock, in seconds."""
@@ -153,7 +153,7 @@ def console(level: int | None = None, *, progress: bool = True, of_command: bool
 
 
 class _Shielded(io.FileIO):
-    """A descriptor that never refuses a write; why the system did, it remembers."""
+    """A descriptor whose writes never fail; `refused` is the error that the system gave."""
 
     refused: OSError | None = None
 
@@ -172,10 +172,10 @@ class _Shielded(io.FileIO):
 
 
 def shield() -> None:
-    """Let this process write to standard output and standard error whatever becomes of them; for programs of our own.
+    """Let no write to standard output or standard error fail from here on; for programs of our own.
 
-    A closed descriptor leads to nowhere from here on: the next file that is opened would get its number, and with it
-    whatever libraries print.
+    A closed descriptor is opened to /dev/null: otherwise the next file that is opened would get its number, and
+    libraries would print into that file.
     """
     _opened(0)
     for number, name in NUMBERS.items():
@@ -192,7 +192,7 @@ def shield() -> None:
 
 
 def _opened(number: int) -> bool:
-    """Open a descriptor to nowhere where it is closed; return whether it was."""
+    """Open a descriptor to /dev/null where it is closed; return whether it was."""
     try:
         os.fstat(number)
     except OSError:
@@ -205,7 +205,7 @@ def _opened(number: int) -> bool:
 
 
 def report(text: str) -> None:
-    """Write lines on what was done to standard output; one that cannot be written is dropped, as the work is done."""
+    """Write lines about finished work to standard output; a line that cannot be written is dropped."""
     write(sys.stdout, from_here(f"{text}\n"))
 
 
@@ -217,17 +217,17 @@ def write(stream: TextIO | None, text: str) -> None:
 
 
 def answer(text: str) -> None:
-    """Write lines that a command is there for to standard output.
+    """Write the result of a command to standard output.
 
     Raises:
-        UserError: they cannot be written; a reader that has gone has had enough.
+        UserError: it cannot be written; a pipe whose reader has gone is no mistake.
     """
     report(text)
     check_answered()
 
 
 def check_answered() -> None:
-    """See that what was written to standard output has been taken. Raises as `answer`."""
+    """Check that standard output could be written. Raises as `answer`."""
     write(sys.stdout, "")
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     refused = raw.refused if isinstance(raw, _Shielded) else None

@@ -48,7 +48,7 @@ def own_code(
 ) -> Iterator[None]:
     """Turn whatever the user's own code raises into one sentence; the cause keeps the traceback.
 
-    So is an exit of theirs, by sys.exit or argparse: nobody but us ends this program, for other ranks wait for it.
+    An exit, by sys.exit or argparse, is turned into one too: other ranks wait for this process.
 
     Args:
         key: of the job.

@@ -34,7 +34,7 @@ def test_what_bfloat16_costs_is_measured_recorded_and_said(surfaces):
     (exact, exact_test, of_float32), (low, low_test, of_bfloat16) = map(losses, surfaces[:2])
     error = of_bfloat16["precision_error"]
     assert of_bfloat16["dtype"] == "bfloat16"
-    assert f"bfloat16: mean losses deviate from those of float32 by up to {error:.2g} of them" in surfaces[2]
+    assert f"bfloat16: the maximum relative error of mean losses against float32 is {error:.2g}" in surfaces[2]
     # the surface itself: the point nearest the centre is not on the grid, the far corner is its last
     assert np.all(low != exact)
     at_corner = max(abs(a / b - 1)[-1, -1] for a, b in ((low, exact), (low_test, exact_test)))

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, durably, and turns the errors of the system into sentences."""
+"""Writes files whole or not at all, durably, and turns errors of the system into messages."""
 
 import fcntl
 import os
@@ -30,8 +30,8 @@ GO_ON = "what it holds by now is kept: mend that, such as by making space, and r
 def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to: renamed to `path` at the end of the block, removed if it raises.
 
-    The file is there already, empty and under a name that nobody has used: no link is followed, nothing of anybody
-    else's is emptied, and two writers of one path each have their own. What killed writers of `path` left is removed.
+    The file exists already, empty, under a new name: no link is followed, no other file is emptied, and two writers of
+    one path write two files. Files that killed writers of `path` left behind are removed.
 
     Args:
         path: what is written; its folder exists.
@@ -115,7 +115,7 @@ def make_durable(path: Path) -> None:
 
 
 class Disk:
-    """Where a file ends up: hands over what was written to it, seldom enough to cost next to nothing."""
+    """Flushes a file to its disk (fdatasync), at most every 30 seconds, so that it costs next to nothing."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Open the file once more, for this alone.
@@ -128,7 +128,7 @@ class Disk:
         self._clock, self._last = clock, clock()
 
     def wrote(self) -> None:
-        """Hear of a write; hand everything over where that was last done 30 seconds ago or longer.
+        """Call this after a write: flushes the file where that was last done 30 seconds ago or longer.
 
         Raises:
             OSError: the disk did not take it.
@@ -146,7 +146,7 @@ class Disk:
         self._last = self._clock()
 
     def close(self) -> None:
-        """Hand over the rest."""
+        """Flush the rest, and close the descriptor."""
         try:
             self.hand_over()
         finally:
@@ -155,7 +155,7 @@ class Disk:
 
 @contextmanager
 def in_words(path: Path, advice: Text = GO_ON) -> Iterator[None]:
-    """Turn what the system says against writing into a sentence.
+    """Turn an error of the system while writing into a UserError.
 
     Args:
         path: what is written.
@@ -171,7 +171,7 @@ def in_words(path: Path, advice: Text = GO_ON) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Return the system's own words, such as `No space left on device`, wherever an exception keeps them."""
+    """Return the system's message, such as `No space left on device`, from an exception of Python or HDF5."""
     found = HDF5_CODE.search(str(error))
     code = error.errno if isinstance(error, OSError) and error.errno else int(found[1]) if found else 0
     return os.strerror(code) if code else " ".join(str(error).split())

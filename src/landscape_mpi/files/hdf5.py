@@ -63,14 +63,14 @@ class OwnFile:
 
 
 class Shielded(FileIO):
-    """A file that never refuses a write; whether the system did, it says when asked."""
+    """A file whose writes never fail; `check` raises the error that the system gave."""
 
     shared = False
     """Whether others may read the file while it is written."""
     _refused: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write all of it, or remember why not."""
+        """Write all bytes, or keep the error."""
         view, place = memoryview(data).cast("B"), self.tell()
         size = len(view)
         end = place + size
@@ -85,7 +85,7 @@ class Shielded(FileIO):
         return size
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Set the file's size, or remember why not."""
+        """Set the file's size, or keep the error."""
         try:
             return super().truncate(size)
         except OSError as error:
@@ -93,7 +93,7 @@ class Shielded(FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Say what was refused.
+        """Raise the first error of a write.
 
         Raises:
             OSError: something was.

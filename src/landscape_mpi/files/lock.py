@@ -56,7 +56,7 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) 
                 os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        with suppress(OSError):  # what a network file system says against the text in it harms nobody
+        with suppress(OSError):  # an error of a network file system about the text in it does no harm
             stream.close()
 
 

@@ -182,7 +182,7 @@ class MpiWorld:
         return found if everywhere else None, words if self._node.rank == 0 else ""
 
     def release(self) -> None:
-        """Let go of all that was shared: no rank may look at it any more; collective."""
+        """Free the shared arrays, which no rank may use any more; collective."""
         while self._windows:
             self._windows.pop().Free()
 

@@ -46,7 +46,7 @@ _OPEN = 128
 
 
 class Parent:
-    """The rank's end of the line: memory that both processes see, so that a word of it costs no system call."""
+    """Memory that a rank shares with its parent process, as the rank writes it: a message needs no system call."""
 
     def __init__(self, page: mmap.mmap) -> None:
         self._page = page
@@ -112,7 +112,7 @@ def fork_rank(rank: int, launched: bool) -> Parent | None:
 
 
 class _Watch:
-    """The parent's end."""
+    """The parent process: waits for the end of its rank, and watches the launcher and the other parents."""
 
     def __init__(self, child: int, page: mmap.mmap, rank: int, launched: bool) -> None:
         self._child, self._page, self._launched, self._rank = child, page, launched, rank

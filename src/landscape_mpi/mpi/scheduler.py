@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Later(Enum):
-    """There is no piece now, but one may come."""
+    """The answer where there is no piece now, but one may come."""
 
     LATER = 0
 
@@ -271,7 +271,7 @@ class LocalSource(Generic[Piece, Result]):
         self._dispenser.failed(0, text)
 
     def leave(self, stopped: bool) -> None:
-        """Say so where this rank was told to stop."""
+        """Hand out nothing more where this rank was told to stop."""
         if stopped:
             self._dispenser.halt()
 
@@ -296,11 +296,11 @@ class RemoteSource(Generic[Piece, Result]):
         self._world.send(Report(result), 0)
 
     def fail(self, text: str) -> None:
-        """Send word."""
+        """Tell rank 0."""
         self._world.send(Failed(text), 0)
 
     def leave(self, stopped: bool) -> None:
-        """Send word."""
+        """Tell rank 0."""
         self._world.send(Leave(stopped), 0)
 
 
@@ -348,7 +348,7 @@ class Server(Generic[Piece, Result]):
     """Answers the other ranks until all have left; runs in a thread of rank 0, or where rank 0 only serves."""
 
     def __init__(self, world: World, dispenser: Dispenser[Piece, Result], end: "_Ending", *, refills: bool) -> None:
-        """Take who is served with what, and how the job ends; `refills`: whether nobody else asks for more pieces."""
+        """Take the ranks, the pieces and how the job ends; `refills`: whether this server asks for more pieces."""
         self.world, self.end = world, end
         self._dispenser, self._refills = dispenser, refills
         self._present = set(range(1, world.size))

@@ -23,7 +23,7 @@ class Interrupted(BaseException):
 
 
 class Stop:
-    """Why this rank should stop, if it should."""
+    """The reasons for this rank to stop: a signal, or a time limit."""
 
     def __init__(self, until: float | None = None, clock: Callable[[], float] = time.time) -> None:
         """Take the time of the clock, in seconds since 1970, from which on to stop; None for never."""
@@ -76,7 +76,7 @@ class Stop:
 
 
 NEVER = Stop()
-"""No reason, ever."""
+"""Never a reason to stop."""
 
 
 def stop_time(limit: float | None, slurm_end: float | None, now: float) -> float | None:
@@ -94,7 +94,7 @@ def stop_time(limit: float | None, slurm_end: float | None, now: float) -> float
 def job_end(environment: Mapping[str, str]) -> float | None:
     """Return when SLURM ends the job of this environment, in seconds since 1970; None where that is unknown.
 
-    Where the environment does not say so, squeue is asked, once; no answer is none.
+    Where the environment does not say so, squeue is asked once.
     """
     if environment.get(JOB_END, "").isdecimal():
         return float(environment[JOB_END])

@@ -51,7 +51,7 @@ class World(Protocol):
         """Return the arrays of each node's local rank 0, held once in that node's memory."""
 
     def release(self) -> None:
-        """Let go of all that was shared: no rank may look at it any more; collective."""
+        """Free the shared arrays, which no rank may use any more; collective."""
 
     def send(self, message: Any, to: int) -> None:
         """Send a message without waiting for its receipt; a large one leaves during later calls of this world."""

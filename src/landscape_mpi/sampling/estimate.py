@@ -151,7 +151,7 @@ def make_ladder(frame: Frame, prefixes: tuple[int, ...]) -> Ladder:
 
 @dataclass(frozen=True)
 class _Given:
-    """What `estimate` gets, see there."""
+    """The arguments of `estimate`."""
 
     ladder: Ladder
     reference: NDArray[np.floating]

@@ -1,4 +1,4 @@
-"""Creates a surface file, whole or not at all: under another name, really allocated, made durable, then renamed."""
+"""Creates a surface file whole or not at all: written under another name with all its space, then renamed."""
 
 from pathlib import Path
 from tempfile import TemporaryFile

@@ -165,7 +165,7 @@ def centre_text(losses: Mapping[str, NDArray[np.float64]]) -> str:
 
 
 def other_network(theirs: object, ours: object, dtype: str, places: tuple[str, str] = ("there", "here")) -> Text | None:
-    """Say how two texts of `centre_text` show different networks; None where they do not, or where one is missing."""
+    """Say how the losses in two texts of `centre_text` differ; None where they do not, or where a text is missing."""
     if not (isinstance(theirs, str) and isinstance(ours, str)) or theirs == ours:
         return None
     try:

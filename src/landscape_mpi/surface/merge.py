@@ -1,4 +1,4 @@
-"""Merges shards into one surface: points that are done are copied, whoever computed them, in any order and number."""
+"""Merges shards into one surface: copies the points that are done, of any number of shards in any order."""
 
 import shutil
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ SHARED = {*(f"{letter}coordinates" for letter in LETTERS), "audit"}
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of a merge: the surface, how many points it did not have before, and what to say of the shards."""
+    """The result of a merge: the surface, how many points are new in it, and notes about the shards."""
 
     surface: Surface
     new: int
@@ -41,7 +41,7 @@ class Merged:
 def merge(path: Path, shards: Sequence[Path]) -> Merged:
     """Put shards together into the surface at `path`, beside what it holds already.
 
-    The surface is made aside and renamed: it is there before or after, never in between.
+    The surface is written under another name and renamed: there is the old one or the new one, never a part.
 
     Raises:
         UserError: `path` is a shard, a shard is missing, damaged or of another experiment, or the surface cannot be

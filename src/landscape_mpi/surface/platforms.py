@@ -1,4 +1,4 @@
-"""Records which platform computed each point: processor, libraries, engine and batch, on which last digits depend.
+"""Records which platform computed each point: processor, libraries, engine and batch, which decide its last digits.
 
 A file has a list of platforms, each a text such as `device=...; torch=2.6.0; engine=fused`, and of each point the
 number of its platform in that list.

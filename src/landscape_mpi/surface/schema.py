@@ -52,9 +52,9 @@ class NewSurface:
 
 @dataclass(frozen=True)
 class Record:
-    """What a rank found at a point: the grid index (iy, ix) or (ix,), results by dataset name, and who and how long.
+    """A point's results by dataset name, with its grid index (iy, ix) or (ix,), the rank and the seconds it took.
 
-    `note` says what was not as it should be, though there may be a result; it goes to `/error`. `status` is DONE or
+    `note` says what was unusual, and goes to `/error`. `status` is DONE or
     FAILED.
     """
 

@@ -50,7 +50,7 @@ LAST_DIGITS = "their last digits may differ by that; `info` says how many are wh
 
 
 def known_platforms(surface: Surface) -> list[dict[str, str]]:
-    """Return who computed the points of a surface that are done, as far as its file says."""
+    """Return the platforms that computed the points of a surface, as far as its file says."""
     if not surface.done:
         return []
     return [parse_platform(text) for text in surface.platforms] or [platform_of(surface.attributes)]

@@ -115,7 +115,7 @@ def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -
 
 
 def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
-    """Return the paths of several runs as one, which `Trajectory.runs` takes apart again."""
+    """Return the paths of several runs as one; `Trajectory.runs` separates them again."""
     columns: dict[str, Any] = {column: np.concatenate([getattr(run, column) for run in runs]) for column in _COLUMNS}
     columns["coordinates"] = tuple(map(np.concatenate, zip(*(run.coordinates for run in runs), strict=True)))
     number = np.repeat(np.arange(len(runs)), [run.alpha.size for run in runs])

@@ -90,7 +90,7 @@ class ParallelWriter:
             self._disk.wrote()
 
     def at_root(self, record: Record) -> None:
-        """Leave a record alone that its own rank has written."""
+        """Do nothing: the rank that computed the record has written it."""
 
     def at_failure(self, record: Record) -> None:
         """Write the record; in a thread of its own, while this rank may be writing another."""
@@ -103,7 +103,7 @@ class ParallelWriter:
             self._disk.hand_over()
 
     def finish(self, barrier: Callable[[], None], complete: bool) -> None:
-        """Meet all ranks without spinning, mark a complete file on rank 0, and close it as it was opened."""
+        """Wait for all ranks, mark a complete file on rank 0, and close the file collectively."""
         barrier()
         with in_words(self._path):
             try:
@@ -133,7 +133,7 @@ class RootWriter:
         self._cells = Cells(self._file.hdf5, platforms) if self._file else None
 
     def at_rank(self, record: Record) -> None:
-        """Leave it to rank 0."""
+        """Do nothing: rank 0 writes."""
 
     def at_root(self, record: Record) -> None:
         """Write the record and hand it to the system, so that it survives the death of this process.
@@ -147,14 +147,14 @@ class RootWriter:
                 self._file.flush()
 
     def sync(self) -> None:
-        """Leave it to the end: rank 0 alone has written."""
+        """Do nothing: rank 0 alone has written."""
 
     def at_failure(self, record: Record) -> None:
         """Write the record."""
         self.at_root(record)
 
     def finish(self, barrier: Callable[[], None], complete: bool) -> None:
-        """Meet the other ranks, then mark a complete file and close it on rank 0."""
+        """Wait for the other ranks, then mark a complete file and close it on rank 0."""
         barrier()
         if self._file:
             with in_words(self._path):
@@ -171,7 +171,7 @@ class RootWriter:
 
 
 class WholeWriter:
-    """Rank 0 alone, whole datasets at a time: where examples are sampled, every round moves every estimate."""
+    """Writes whole datasets, on rank 0 alone: in a sampled sweep every round changes every estimate."""
 
     def __init__(self, path: Path) -> None:
         """Open the file; the other ranks hold nothing."""
@@ -268,7 +268,7 @@ class Cell:
 
 
 def _write_again(dataset: h5py.h5d.DatasetID, value: NDArray[Any], place: int) -> None:
-    """Ask the system itself for its reason, which MPI does not hand on; `place`: which element of the dataset.
+    """Write an element by a call of the system, whose error MPI does not pass on; `place`: which element it is.
 
     Raises:
         OSError: the system refuses.
@@ -296,7 +296,7 @@ def seal(path: Path) -> None:
 
 
 def forget(path: Path, status: NDArray[np.uint8]) -> None:
-    """Take back what a file says of points that count as not done: a death from here on must not hide that."""
+    """Write a status in which some points are no longer done, and mark the file as not complete."""
     with in_words(path), OwnFile(path, "r+") as file:
         file["complete"][()] = np.uint8(0)
         file["status"][...] = status

@@ -153,13 +153,13 @@ class Curvature:
         return total / self.weight
 
     def rehearse(self, examples: int = 2) -> str:
-        """Take one product at theta*, of few examples, and see that it is one with the loss's own Hessian.
+        """Compute one product at theta* on few examples, and check that it is one with the Hessian of the loss.
 
         Returns:
             What to say of parameters that stay out of it; empty where all are in it.
 
         Raises:
-            UserError: it is not to be had, or is one with another matrix.
+            UserError: the loss cannot be differentiated twice, or torch differentiates another function.
         """
         hessian, some = self.hessian(self.evaluator.centre), slice(0, min(examples, self.count))
         try:

@@ -41,7 +41,7 @@ def note_of(surface: Path) -> Path:
 
 
 class Deaths:
-    """Who died at which points of a surface, in runs that have not been followed by a complete one."""
+    """The deaths of ranks at points of a surface, in runs since the last complete one."""
 
     def __init__(self, surface: Path) -> None:
         """Read the note of a surface; lines that are not ours are passed over."""
@@ -59,7 +59,7 @@ class Deaths:
                 self._lines[tuple(int(i) for i in found["index"])].append((line, death))
 
     def at(self, index: Index) -> Sequence[str]:
-        """Return who died at a point, in words."""
+        """Return a sentence for each death at a point."""
         return [text for _, text in self._lines.get(index, ())]
 
     def log(self, world: World, points: Iterable[Index]) -> None:
@@ -91,7 +91,7 @@ def point_at(axes: Sequence[NDArray[np.float64]], index: Index) -> Point:
 
 
 class PointRunner:
-    """Runs an evaluation at a point; keeps, for the process above this one, which point it is in case the rank dies."""
+    """Runs evaluations at points, and tells the parent process which point it is in case the rank dies."""
 
     def __init__(self, context: SweepContext) -> None:
         """Take the context of the sweep; `batch` of its engine falls below the file's where memory runs short."""

@@ -185,7 +185,7 @@ def _create_surface(context: SweepContext) -> None:
     }
     if experiment.precision.reduced:
         error = precision_error(world, experiment, plane, context.engine.evaluator)
-        log(world, f"{fixed['dtype']}: mean losses deviate from those of float32 by up to {error:.2g} of them.")
+        log(world, f"{fixed['dtype']}: the maximum relative error of mean losses against float32 is {error:.2g}.")
         fixed["precision_error"] = error
 
     def create() -> None:
