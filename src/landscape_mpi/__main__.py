@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _forked() -> Parent | None:
-    """Fork and return in the child alone: this process stays above it and watches."""
+    """Fork, and return in the child alone: this process stays its parent and watches it."""
     launcher = launcher_of(os.environ)
     return fork_rank(launcher.rank, launched=True) if launcher and launcher.many else fork_rank(0, launched=False)
 

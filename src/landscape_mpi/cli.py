@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Print versions, one a line, and exit; what they cost to find out is paid only here."""
+    """Print versions, one a line, and exit; they are looked up only here, as that imports torch."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
         super().__init__(option_strings, dest, nargs=0, help=help)
@@ -151,10 +151,10 @@ def _add_time_limit(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def heavy_imports() -> Iterator[None]:
-    """Import torch without the garbage collector, and keep what it brings out of every later collection.
+    """Import torch with garbage collection off, and leave its objects out of every later collection.
 
-    None of it is ever garbage, and looking through it over and over is a quarter of what the start and the end of a
-    rank cost.
+    None of them ever becomes garbage, and searching them is a quarter of the time that the start and the end of a
+    rank take.
     """
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Defines the exit codes and UserError, a user's mistake in parts, and makes its sentence of them."""
+"""Defines the exit codes and UserError, a user's mistake in parts that become one sentence."""
 
 import os
 import re
@@ -78,7 +78,7 @@ Calls: TypeAlias = Callable[[Term], str]
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, in parts, of which the sentence is made when it is shown.
+    """A mistake that the user can correct, in parts; its sentence is put together when it is shown.
 
     The sentence is `PLACE: KEY: FOUND; expected EXPECTED: REMEDY.` without the parts that are empty. The command
     prints it without a traceback and exits with `Exit.USER`. It keeps its parts from rank to rank and from process
@@ -125,7 +125,7 @@ class UserError(Exception):
         return self.sentence(self.called)
 
     def sentence(self, called: Calls) -> str:
-        """Return the sentence on one line: what was found in a file may hold anything, and terminals obey escapes."""
+        """Return the sentence on one line, with control characters as escapes: text from a file may hold any."""
         parts = (self.key, self.found, self.expected, self.remedy)
         key, found, expected, remedy = (render(part, called) for part in parts)
         sentence = "".join(f"{part}: " for part in (self.place, key) if part) + found

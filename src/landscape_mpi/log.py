@@ -58,7 +58,7 @@ def note(world: Ranked, text: Text, kind: str = "") -> None:
 
 
 def noter(world: Ranked) -> Callable[[Text], None]:
-    """Return what logs a note, from rank 0 alone and each text once."""
+    """Return a function that logs a note, from rank 0 alone and each text once."""
     told: set[Text] = set()
 
     def once(text: Text) -> None:
@@ -107,10 +107,10 @@ def _emit(logger: logging.Logger, level: int, line: Line | str, **extra: object)
 
 
 class Console(logging.Handler):
-    """Writes lines to standard error if anything can be; progress on a terminal is written over."""
+    """Writes lines to standard error where that is possible; progress on a terminal is overwritten."""
 
     def __init__(self, of_command: bool) -> None:
-        """Look what standard error is; `of_command`: whether the process is ours."""
+        """Check whether standard error is a terminal; `of_command`: whether the process is ours."""
         super().__init__()
         self.of_command = of_command
         self.terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -241,7 +241,7 @@ Clock = Callable[[], float]
 
 
 class Progress:
-    """Counts points done and says at what rate and how much longer."""
+    """Counts the points that are done, and tells their rate and the time left."""
 
     def __init__(self, total: int, done: int, clock: Clock = time.monotonic) -> None:
         """Start at `done` of `total` points."""
@@ -264,7 +264,7 @@ class Progress:
 
 
 class Pace:
-    """Counts examples and says how long others will take."""
+    """Counts examples, and tells how long others will take."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock, self._start, self._done = clock, clock(), 0

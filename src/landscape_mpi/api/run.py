@@ -112,7 +112,7 @@ def sweep(
 
 @cache
 def _world() -> World:
-    """Return the world of this process, opened once: each costs MPI something that it never gives back."""
+    """Return the world of this process, opened once: MPI never frees all that a communicator takes."""
     return world_if_started()
 
 
@@ -158,7 +158,7 @@ def _logged(quiet: bool, call: Call, file: Path) -> Iterator[None]:
 
 
 def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
-    """Raise what tells the caller that the sweep was stopped.
+    """Raise the exception for a sweep that was stopped.
 
     Raises:
         KeyboardInterrupt: by SIGINT.
@@ -217,6 +217,6 @@ def _cuda() -> Iterator[None]:
 
 
 def listening(stop: Stop) -> AbstractContextManager[None]:
-    """Take signals as reasons to stop while the block runs, in the main thread: no other may ask for them."""
+    """Take signals as reasons to stop while the block runs; in the main thread alone, as Python requires."""
     main = threading.current_thread() is threading.main_thread()
     return stop.listening() if main else nullcontext()

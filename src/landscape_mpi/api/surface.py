@@ -32,7 +32,7 @@ ADVICE = "expected a place that can be written, with space for the whole file"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Surface:
-    """Losses and other results over a line or a plane.
+    """Losses and other results over a line, a plane or a volume.
 
     Arrays are float64 [n_beta, n_alpha], or [n_alpha] on a line: the row is beta, the column alpha, as in the file.
 
@@ -70,7 +70,7 @@ class Surface:
 
     @property
     def complete(self) -> bool:
-        """Whether every point has a result that stays."""
+        """Whether every point has its final result."""
         return self.found.complete
 
     def __repr__(self) -> str:

@@ -113,7 +113,7 @@ def basis_size(size: int) -> int:
 
 
 class _Krylov:
-    """An orthonormal basis of vectors [n], and H as seen in it."""
+    """An orthonormal basis of vectors [n], and the matrix of H in it."""
 
     def __init__(self, start: Tensor) -> None:
         size = len(start)

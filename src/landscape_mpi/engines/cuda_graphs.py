@@ -155,7 +155,7 @@ class CudaLane:
 
 @contextmanager
 def _waiting_forbidden() -> Iterator[None]:
-    """Make torch raise where the host waits for the device: found before a capture, it does not break that."""
+    """Make torch raise where the host waits for the device: an error before the capture does not break it."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -81,7 +81,7 @@ class FusedEvaluator:
     def _tamed(
         self, found: PerExample, wild: NDArray[np.bool_], point: Point, split: str, examples: Examples
     ) -> PerExample:
-        """Return the results, those of the wild examples by the plain network, which takes the batches they are in."""
+        """Return the results, with the wild (not finite) ones replaced by the plain network's, in their batches."""
         losses, others, start = found.losses.copy(), {name: one.copy() for name, one in found.others.items()}, 0
         for part in parts(examples, self.count(split), self._asked):
             stop = start + (part.stop - part.start if isinstance(part, slice) else len(part))
@@ -132,7 +132,7 @@ class FusedEvaluator:
 
     @property
     def note(self) -> str:
-        """Return nothing: what does not change from point to point cannot go wrong at one."""
+        """Return nothing: fused layers hold no state that could be wrong at one point."""
         return ""
 
     def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:

@@ -66,7 +66,7 @@ class FlatPlane:
     """Polynomials side by side in flat buffers on a device, and the buffer of the present point."""
 
     def __init__(self, entries: Mapping[str, Polynomial], device: torch.device, dtype: torch.dtype) -> None:
-        """Lay the entries out and stand at the centre."""
+        """Lay the entries out in the buffers; the present point is the centre."""
         self._shapes = {name: entry.coefficients[CONSTANT].shape for name, entry in entries.items()}
         self._starts: dict[str, int] = {}
         length = 0

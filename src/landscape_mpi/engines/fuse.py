@@ -31,7 +31,7 @@ Lookup = Callable[[Tensor], Polynomial]
 
 @dataclass(frozen=True)
 class FusedNetwork:
-    """A network that follows its flat plane.
+    """A network whose weights are views of a flat plane, and so those of the plane's present point.
 
     Attributes:
         forward: The network's forward pass; its weights are views into `plane`.

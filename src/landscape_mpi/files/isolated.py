@@ -185,7 +185,7 @@ def _received(connection: socket.socket, size: int) -> bytes:
 
 
 def serve() -> None:
-    """Be the server: fork a process for each request that comes through standard input, and say how it ended."""
+    """Run the server: fork a process for each request that comes through standard input, and say how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it is meant for the process that started this one
     _end_with_parent()
     with socket.socket(fileno=sys.stdin.fileno()) as owner:
@@ -249,7 +249,7 @@ def _cpu_limits(seconds: int) -> tuple[int, int]:
 
 
 def _ending(names: str, code: int, seconds: int) -> UserError:
-    """Return the error about a process that ended without an answer: only HDF5's crashes speak against the file."""
+    """Return the error about a process that ended without an answer: only HDF5's crashes mean a damaged file."""
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     if code == -signal.SIGXCPU:
         allowed, _ = _cpu_limits(seconds)

@@ -19,7 +19,7 @@ KINDS = {
 
 
 def mistake(name: str) -> str:
-    """Return what no path on this machine can have, such as `a NUL character`; empty where there is nothing of it."""
+    """Return what keeps a name from being a path here, such as `a NUL character`; empty for a sound name."""
     if "\0" in name:
         return "a NUL character"
     try:
@@ -35,7 +35,7 @@ def mistake(name: str) -> str:
 
 
 def absolute(name: str | Path, folder: Path) -> Path:
-    """Return a path that no change of the working directory moves: from `folder` on, without links and detours.
+    """Return an absolute path, from `folder` on, with links and `..` resolved.
 
     Raises:
         UserError: there is no such path, or no working directory.
@@ -90,7 +90,7 @@ def natural(path: Path) -> list[str | int]:
 
 
 def check_input(path: Path, key: Text, expected: str) -> None:
-    """Refuse to read what is no file that this user may read.
+    """Refuse to read anything but a file that this user may read.
 
     Raises:
         UserError: it is missing, a folder, a pipe, a device, or unreadable.
@@ -105,7 +105,7 @@ def check_input(path: Path, key: Text, expected: str) -> None:
 
 
 def check_place(path: Path, key: Text = "") -> None:
-    """Refuse to write to what is there and no file: a folder, a device, a pipe.
+    """Refuse to write where something other than a file is: a folder, a device, a pipe.
 
     Raises:
         UserError: it is so.
@@ -130,7 +130,7 @@ def check_target(path: Path, key: Text = "") -> None:
 
 
 def check_folder(path: Path, key: Text) -> None:
-    """Refuse to write into what is there and no folder that this user may look into.
+    """Refuse to write into something other than a folder that this user may look into.
 
     Raises:
         UserError: it is so.

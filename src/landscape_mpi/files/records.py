@@ -24,7 +24,7 @@ FRAME = struct.Struct("<II")
 
 @dataclass(frozen=True)
 class Format:
-    """What a file of records begins with, before the identity, and which payloads can be meant."""
+    """The bytes that a file of records begins with, before the identity, and the test that its payloads pass."""
 
     magic: bytes
     sound: Callable[[bytes], bool]

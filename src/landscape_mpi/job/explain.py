@@ -80,7 +80,7 @@ def _explain_section(found: dict[Any, Any], sections: list[Any], key: str) -> Us
 
 
 def _explain_items(found: list[Any], part: Any, key: str) -> UserError | None:
-    """Return the first mistake in a list, as far as its items or their number are to blame."""
+    """Return the first mistake in a list, if one of its items or their number is wrong."""
     items: Sequence[Any] | repeat[Any] = ()
     if get_origin(part) is tuple:
         items = repeat(get_args(part)[0])

@@ -42,7 +42,7 @@ class PerExample:
 
     @staticmethod
     def join(parts: "Sequence[PerExample]") -> "PerExample":
-        """Put what several examples gave together, in their order; of other metrics what all parts have."""
+        """Concatenate the results of several parts, in order; of other metrics those that all parts have."""
         names = [name for name in parts[0].others if all(name in part.others for part in parts)]
         others = {name: np.concatenate([part.others[name] for part in parts]) for name in names}
         return PerExample(np.concatenate([part.losses for part in parts]), others)

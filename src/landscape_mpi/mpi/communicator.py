@@ -69,7 +69,7 @@ def open_world(parent: Parent | None = None) -> World:
 
 
 def _starts() -> bool:
-    """Return whether MPI starts here: where it does not know SLURM it ends the process, so another one tries."""
+    """Return whether MPI starts here, as another process finds out: MPI ends one where it does not know SLURM."""
     command = [sys.executable, "-c", "from mpi4py import MPI"]
     try:
         return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
@@ -187,7 +187,7 @@ class MpiWorld:
             self._windows.pop().Free()
 
     def send(self, message: Any, to: int) -> None:
-        """Send a message; MPI's own wait would spin until the receiver has looked, so its buffer is kept instead."""
+        """Send a message and keep its buffer: MPI's own wait would take processor time until it is received."""
         while len(self._leaving) >= KEPT and self._leaving[0].Test():
             self._leaving.popleft()
         self._leaving.append(self._messages.isend(message, to))

@@ -53,7 +53,7 @@ class Parent:
         self._state, self._code = _WORKING, 0
 
     def opened(self) -> None:
-        """The ranks have found each other: from now on each can wait for all others."""
+        """Tell the parent that the ranks have found each other: from now on each can wait for all others."""
         self._state |= _OPEN
         self._write(b"")
 

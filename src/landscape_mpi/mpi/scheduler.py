@@ -2,7 +2,7 @@
 
 The `Dispenser` decides which piece is next and knows which rank has which piece; it sends no messages. A rank asks for
 its next piece before it does the one in hand, so that no answer is waited for. Rank 0 answers in a thread where MPI
-allows it, else it does no pieces itself. No rank spins while it waits.
+allows it, else it does no pieces itself.
 """
 
 import logging
@@ -154,7 +154,7 @@ class PieceError(Exception):
 
 
 def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
-    """Do all pieces on all ranks; collective, and no rank spins. Those of rank 0 count.
+    """Do the pieces of rank 0 on all ranks; collective. A rank that waits takes no processor time.
 
     A piece that raises is tried once more, on whichever rank asks next, where the handlers are tolerant; otherwise it
     ends every rank.

@@ -25,7 +25,7 @@ GROWTH = 1.25
 
 
 class World(Protocol):
-    """Ranks that compute together. Nothing here spins while it waits."""
+    """Ranks that compute together. A rank that waits here takes no processor time."""
 
     rank: int
     size: int

@@ -176,7 +176,7 @@ def _directions(origin: Origin) -> str | None:
 
 
 def _path(field: Field, path: Trajectory) -> str:
-    """Return how far a training run comes from theta*, along plane or line and off it, in parameter space's norm."""
+    """Return how far a training run comes from theta*, within plane or line and off it, as distances of parameters."""
     on, what = ("on", "line") if path.beta is None else ("in", "plane")
     whose = f"{plain(path.names[0])}: " if path.names else ""
     parts = [f"{whose}path of {path.epoch.size} checkpoints"]

@@ -96,7 +96,7 @@ def origin_of(surface: Surface) -> Origin:
 
 
 def _default(section: type[msgspec.Struct], key: str) -> Any:
-    """Return what a key of a job is where it is left out."""
+    """Return the default of a key of a job."""
     return next(field.default for field in msgspec.structs.fields(section) if field.name == key)
 
 

@@ -122,11 +122,11 @@ class Scale:
         return Numbers.of(self.levels if len(self.levels) > 1 else self.ticks)
 
     def mappable(self, colours: Colormap) -> ScalarMappable:
-        """Return what a continuous colour bar needs."""
+        """Return the mappable of a continuous colour bar."""
         return ScalarMappable(self.norm, colours)
 
     def banded(self, colours: Colormap) -> ScalarMappable:
-        """Return what a colour bar of filled bands needs."""
+        """Return the mappable of a colour bar of filled bands."""
         return ScalarMappable(BoundaryNorm(self.bands, colours.N, extend=self.extend), colours)
 
     def lift(self, values: Values) -> Values:

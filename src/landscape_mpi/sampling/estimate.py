@@ -128,7 +128,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ladder:
-    """What no evaluation changes: the examples in order, and the levels.
+    """The examples in order, and the levels; no evaluation changes them.
 
     `prefixes`: the number of examples of each level, the last being all. `pi`: inclusion probabilities [n] of each
     level's examples in it.

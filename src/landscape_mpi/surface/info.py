@@ -101,7 +101,7 @@ def _trajectory(path: Trajectory) -> Iterator[str]:
 
 
 def _sampling(surface: Surface) -> Iterator[str]:
-    """Yield of a sampled surface how wide its bars are, what they saved, and what the audit found."""
+    """Yield how wide the bars of a sampled surface are, what sampling saved, and what the audit found."""
     for name in surface.metrics:
         if has_bars(surface, name):
             unit = "points" if in_points(name) else "% of the mean"
@@ -153,7 +153,7 @@ def _number(found: Sharpness, attribute: str) -> str:
 
 
 def _work(surface: Surface) -> Iterator[str]:
-    """Yield how long the points took, how many each rank and each machine computed, and what was noted of some."""
+    """Yield the seconds a point, the points by rank and by platform, and the notes of points."""
     if not {"seconds", "rank"} <= set(surface.kinds):
         return
     seconds, ranks, notes = isolated([surface.path], _read_work, surface.path)

@@ -255,7 +255,7 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
 
 
 def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:
-    """Return rounds without those that a run which went on wrote once more: the first ones in their order.
+    """Return rounds without repetitions: a resumed run of an older version wrote the first rounds once more.
 
     No round is decided twice: a point only ever rises.
     """

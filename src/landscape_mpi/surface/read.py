@@ -145,7 +145,7 @@ class Surface:
 
     @property
     def complete(self) -> bool:
-        """Whether every point has a result that stays."""
+        """Whether every point has its final result."""
         return self.filled and (self.sealed or not self.sampled)
 
 
@@ -227,7 +227,7 @@ def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
 def read_results(
     datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8], int]:
-    """Read metrics and status of a file of our own schema, and how many points only claim to be done.
+    """Read metrics and status of a file of our own schema, and how many points are marked as done and cannot be.
 
     Raises:
         UserError: there is no status, or a dataset does not have the shape of the grid.
@@ -252,8 +252,8 @@ def _without_numbers(
 ) -> NDArray[np.bool_]:
     """Return where no rank can have computed a point, as after a power cut, in a torn copy or by a flipped bit.
 
-    Losses may be NaN where a point was computed; the seconds it took, its rank, accuracies and numbers of examples are
-    not. Where examples are sampled, seconds and ranks are those of the last run alone.
+    Losses may be NaN at a point that was computed; its seconds, rank, accuracies and numbers of examples are not. Where
+    examples are sampled, seconds and ranks are those of the last run alone.
     """
     found = np.zeros(shape, np.bool_)
     counts = [values for name, values in metrics.items() if is_count(name)]

@@ -22,7 +22,7 @@ PerSlice = Callable[[str, slice], PerExample]
 
 
 def per_example_at(evaluator: Evaluator, point: Point) -> PerSlice:
-    """Return what evaluates examples of a split at one point."""
+    """Return a function that evaluates examples of a split at one point."""
     return lambda split, examples: evaluator.per_example(point, split, examples)
 
 

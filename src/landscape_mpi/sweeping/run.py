@@ -155,7 +155,7 @@ def _prepare(
 
 
 def _curvature(context: SweepContext) -> Curvature | None:
-    """Return what finds the Hessian's eigenvalues at every point, once a product is known to be possible; collective.
+    """Return the search for the Hessian's eigenvalues at points, once a product is known to be possible; collective.
 
     Raises:
         UserError: the network cannot be differentiated twice.

@@ -57,7 +57,7 @@ def check_journals(context: SweepContext) -> None:
 
 
 def discard_journals(context: SweepContext) -> None:
-    """Remove the journals of an earlier sweep; of a shard's own sweep its own alone, because others may use theirs."""
+    """Remove the journals of an earlier sweep; a shard removes its own alone, because others may use theirs."""
     shard = context.identity.shard
     try:
         ours = can_save(context) and read_plan(context.journals, journal_identity(context)) is not None

@@ -167,7 +167,7 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
 
 
 def _load(paths: Sequence[Path]) -> list[JobFile[TrainJob]]:
-    """Read all job files and see that none of them is in the way of another.
+    """Read all job files, and check that no two of them are in each other's way.
 
     Two may not write into one folder, nor have modules of one name beside them: a process imports the first only.
     """

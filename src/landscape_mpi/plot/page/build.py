@@ -109,7 +109,7 @@ def _drawable(surface: Surface) -> list[str]:
 
 
 def _rank(name: str) -> tuple[int, bool]:
-    """Return what brings losses to the front, then accuracies, each of the training split first."""
+    """Return the key that sorts losses first, then accuracies, each of the training split first."""
     shown = [result for metric in METRICS for result in metric.results if result.shown]
     parts = parse(name) if is_shown(name) else None
     return shown.index(parts.result) if parts else len(shown), not name.startswith("train")
