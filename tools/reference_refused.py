@@ -38,6 +38,7 @@ MISTAKES = (
     "grid: null",
     "output: {file: surface.npz}",
     'output: {file: "surface-*.h5"}',
+    f"output: {{file: surface.h5, directions: false}}\n{ELSEWHERE}\n{LINE}",
     'data: {build: cifar10, root: "~nobody-here/data"}',
     "data: {build: shapes10, normalize: {mean: [.nan], std: [1.0]}}",
     "data: {build: shapes10, limit: 99999999999999999999}",

@@ -40,11 +40,12 @@ def test_a_quadratic_has_its_closed_form():
     torch.manual_seed(0)
     network = tiny.linear().double()
     task = tiny_task(mse, tiny.regression, torch.float64)
-    plane = plane_of(network, normalise="none").to(torch.device("cpu"), torch.float64)
+    plane = plane_of(network, normalise="none")
     evaluator = EagerEvaluator(network, plane, task, 16)
     inputs, targets = (tensor.double() for tensor in tiny.regression(None, "train"))
     residual = inputs @ plane.theta["weight"].T - targets
-    along_delta, along_eta = inputs @ plane.directions[0]["weight"].T, inputs @ plane.directions[1]["weight"].T
+    delta, eta = (direction["weight"].double() for direction in plane.directions)
+    along_delta, along_eta = inputs @ delta.T, inputs @ eta.T
     for alpha, beta in [(0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.7, 0.3), (-2.0, 5.0)]:
         found = measure(evaluator, (alpha, beta), ["train"], [LOSS])["train_loss"]
         exact = (residual + alpha * along_delta + beta * along_eta).square().mean().item()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from landscape_mpi.plane import Plane, RandomDirections, difference, fit_direction
-from landscape_mpi.plane.plane import real, single
+from landscape_mpi.plane.parameters import real, single
 
 THETA = {
     "w": torch.complex(torch.randn(6, 5), torch.randn(6, 5)),
@@ -40,8 +40,8 @@ def test_points_norms_and_angles_count_both_parts():
     assert torch.equal(plane.at(2.0, 3.0)["w"], THETA["w"] + 2j + 3)
     assert plane.norms == pytest.approx((460**0.5, 460**0.5))
     assert plane.cosine(0, 1) == pytest.approx(30 / 460)
-    double = plane.to(torch.device("cpu"), torch.float64)
-    assert (double.directions[0]["w"].dtype, double.directions[0]["v"].dtype) == (torch.complex128, torch.float64)
+    double = plane.at(2.0, 3.0, dtype=torch.float64)
+    assert (double["w"].dtype, double["v"].dtype) == (torch.complex128, torch.float64)
     changed = Plane({**THETA, "w": THETA["w"] + 1e-3j}, (delta, eta))
     assert changed.fingerprint() != plane.fingerprint()
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane import Matrix, Plane, RandomDirections, moved, pca, principal_components, project
+from landscape_mpi.plane.parameters import dot
 from landscape_mpi.plane.pca import gram, settled
-from landscape_mpi.plane.plane import dot
 
 SHAPES = {"conv.weight": (6, 3, 3, 3), "conv.bias": (6,), "linear.weight": (4, 6), "scale": ()}
 MOVED = ("conv.weight", "linear.weight")

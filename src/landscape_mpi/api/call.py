@@ -27,7 +27,7 @@ from landscape_mpi.api.inputs import (
 from landscape_mpi.data.split import count
 from landscape_mpi.errors import Either, Flag, Term, UserError
 from landscape_mpi.job import AXES, FROM_PYTHON, GIVEN, JobFile, SweepJob, read_values
-from landscape_mpi.plane.plane import can_move
+from landscape_mpi.plane.parameters import can_move
 
 Plain = Mapping[str, Any]
 RANDOM: Plain = {"kind": "random"}

@@ -23,7 +23,7 @@ from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks import load_checkpoint, load_state
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
-from landscape_mpi.plane.plane import real, single
+from landscape_mpi.plane.parameters import real, single
 from landscape_mpi.sweeping.planes.interpolate import interpolated
 from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays, share_parameters
 
@@ -73,6 +73,9 @@ class Given:
         digest = hashlib.sha256(_ADDRESS.sub("", repr(self.theta)).encode())
         feed(digest, _tensors(self.theta.state_dict()))
         return self.theta, digest.hexdigest()
+
+    def large(self, job: SweepJob, world: World) -> None:
+        """Return None: the network is there, and is copied."""
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Return a copy of the network at an end, or of the network with the end's state dict loaded."""

@@ -80,8 +80,8 @@ def _fuse(
     module = traced.module
 
     def lookup(tensor: Tensor) -> Polynomial:
-        name = names.get(id(tensor))
-        moving = Polynomial.constant(tensor) if name not in plane.theta else Polynomial.parameter(plane, name)
+        name = names.get(id(tensor), "")
+        moving = Polynomial.parameter(plane, name) if name in plane.theta else Polynomial.constant(tensor)
         return moving.to(tensor.device)
 
     planned = list(_plan(traced, kinds, lookup))

@@ -1,12 +1,12 @@
 """Evaluates points by the network's own forward pass, with its parameters set to the point's or in a fresh copy."""
 
-import torch
 from torch import nn
 
 from landscape_mpi.data.split import count
 from landscape_mpi.evaluate.batches import Batch, Examples
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point, Task, fast_copy
+from landscape_mpi.evaluate.live import Live, Resident
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.networks.copies import duplicate, load
 from landscape_mpi.plane import Plane
@@ -15,20 +15,23 @@ from landscape_mpi.plane import Plane
 class EagerEvaluator:
     """The plain engine: the network's own forward pass with its parameters set to the point's."""
 
-    def __init__(self, network: nn.Module, plane: Plane, task: Task, batch: int, *, afresh: bool = False) -> None:
-        """Take a network that is on its device and in its dtype; it is copied, so the caller's stays at theta*.
+    def __init__(
+        self, network: nn.Module | Live, plane: Plane, task: Task, batch: int, *, afresh: bool = False
+    ) -> None:
+        """Take a network that is on its device and in its dtype.
 
         Args:
-            network: in eval mode; with `afresh` in train mode.
+            network: a module in eval mode, with `afresh` in train mode, which is copied, so that the caller's stays at
+                theta*; or one that is moved itself.
             plane: of its parameters.
             task: what is evaluated.
             batch: examples at a time.
             afresh: whether each point gets a copy of its own, which is put into eval mode there: for networks that
-                compute something from their weights once. Else the parameters of one copy are set to each point's.
+                compute something from their weights once. Else the parameters of one network are set to each point's.
         """
-        self._network = fast_copy(network, task.layout)
-        self._origin = self._network if afresh else None
-        self._plane = plane.to(task.device, task.dtype)
+        self._live: Live = Resident(fast_copy(network, task.layout)) if isinstance(network, nn.Module) else network
+        self._origin = self._live.network if afresh else None
+        self._plane = plane.to(task.device)
         self._task = task
         self._batch = Batch(batch)
         self._at: Point | None = None
@@ -37,12 +40,12 @@ class EagerEvaluator:
     def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
         """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane."""
         self._move(point)
-        return self._batch.attempt(lambda batch: self._task.evaluate(self._network, split, examples, batch))
+        return self._batch.attempt(lambda batch: self._task.evaluate(self._live, split, examples, batch))
 
     def network_at(self, point: Point) -> nn.Module:
         """Return the network at a point of the plane, in eval mode; it stays this evaluator's own."""
         self._move(point)
-        return self._network
+        return self._live.network
 
     @property
     def centre(self) -> Point:
@@ -56,8 +59,7 @@ class EagerEvaluator:
     @property
     def nbytes(self) -> int:
         """Memory of the plane on the device and of the network, in bytes."""
-        copies = 2 + len(self._plane.directions)
-        return copies * sum(tensor.nbytes for tensor in self._plane.theta.values())
+        return self._plane.nbytes + self._live.nbytes
 
     @property
     def batch(self) -> int:
@@ -67,15 +69,18 @@ class EagerEvaluator:
     @property
     def description(self) -> str:
         """Say how points are evaluated."""
-        afresh = ", a fresh copy at every point" if self._origin is not None else ""
-        along = self._plane.statistics.theta if self._plane.statistics else ()
-        what = "running statistics" if all(".running_" in f".{name}" for name in along) else "buffers"
-        moved = f", {what} moved along" if along else ""
-        examples = self._task.calibration
-        estimated = (
-            "" if examples is None else f", running statistics from {count(examples):,} training examples a point"
-        )
-        return f"the network's own forward pass{afresh}{moved}{estimated}"
+        parts = ["the network's own forward pass"]
+        if self._origin is not None:
+            parts.append("a fresh copy at every point")
+        if self._live.description:
+            parts.append(self._live.description)
+        if along := self._plane.statistics.theta if self._plane.statistics else ():
+            what = "running statistics" if all(".running_" in f".{name}" for name in along) else "buffers"
+            parts.append(f"{what} moved along")
+        if self._task.calibration is not None:
+            examples = count(self._task.calibration)
+            parts.append(f"running statistics from {examples:,} training examples a point")
+        return ", ".join(parts)
 
     @property
     def note(self) -> str:
@@ -87,16 +92,11 @@ class EagerEvaluator:
             return
         self._at = None  # until all of it is there: what follows can be interrupted
         if self._origin is not None:
-            self._network, self._held = fresh(self._origin, self._plane, self._task, point)
+            network, self._held = fresh(self._origin, self._plane, self._task, point)
+            self._live = Resident(network)
         else:
-            values, statistics = self._plane.at(*point), self._plane.statistics
-            with torch.no_grad():
-                for name, parameter in self._network.named_parameters():
-                    if name in values:
-                        parameter.copy_(values[name])
-            if statistics is not None:
-                self._held = set_statistics(self._network, statistics.at(*point))
-            self._task.calibrate(self._network)
+            self._held = self._live.move(self._plane, point)
+            self._task.calibrate(self._live.network, self._live)
         self._at = point
 
 
@@ -114,7 +114,7 @@ def fresh(origin: nn.Module, plane: Plane, task: Task, point: Point) -> tuple[nn
         point: Where on the plane.
     """
     network = duplicate(origin)
-    load(network, plane.at(*point))
+    load(network, plane.at(*point, dtype=task.dtype))
     held = set_statistics(network, plane.statistics.at(*point)) if plane.statistics else 0
     network.eval()
     if task.calibration is not None:

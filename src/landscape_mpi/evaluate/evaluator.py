@@ -193,14 +193,17 @@ class Task:
         """Return examples of a split as the network gets them: on the device, normalised, floats in the dtype."""
         return self._some(self.splits[split].inputs, examples)
 
-    def calibrate(self, network: nn.Module) -> None:
-        """Estimate the running statistics of a network's batch norm from the examples that there are for it, if any."""
+    def calibrate(self, network: nn.Module, forward: Network | None = None) -> None:
+        """Estimate the running statistics of a network's batch norm from the examples that there are for it, if any.
+
+        `forward` is what to call where that is not the network itself.
+        """
         if self.calibration is None:
             return
         with batchnorm.estimating(network), self.mode() if self.gradients == "enabled" else nullcontext():
             for part in batches(count(self.calibration), batchnorm.BATCH):
                 self.pause()
-                self.outputs(network, self._some(self.calibration, part), "train")
+                self.outputs(forward or network, self._some(self.calibration, part), "train")
 
     def calibrated(self, network: nn.Module) -> nn.Module:
         """Return the network, or a copy with the statistics that the task's examples give at its parameters."""

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.batches import Batch
-from landscape_mpi.evaluate.evaluator import MODES, Task, fast_copy
+from landscape_mpi.evaluate.evaluator import MODES, Network, Task, fast_copy
+from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.evaluate.losses import check_fit
 from landscape_mpi.networks.copies import duplicate
 
@@ -36,8 +37,8 @@ PERHAPS_VIEWS = frozenset({"flatten", "reshape", "reshape_as", "ravel", "contigu
 """Operations that return a view or a copy, as the tensor lies in memory: a write into one may be lost in the other."""
 
 
-def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bool = False) -> Task:
-    """Return a task with the first of torch's modes in which a copy of the network and the loss evaluate a batch.
+def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accuracy: bool = False) -> Task:
+    """Return a task with the first of torch's modes in which a network, or a copy, and the loss evaluate a batch.
 
     Inference mode is cheapest; it counts only where no_grad gives the same, because some of torch's derivatives are 0
     in it without a word. Networks and losses that take gradients themselves need these enabled.
@@ -46,7 +47,7 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
         UserError: the network or the loss raises in every mode, or the targets do not fit.
     """
     split = next(iter(task.splits))
-    batch = examples_that_fit(replace(task, gradients="no_grad"), duplicate(network), min(batch, FIRST))
+    batch = examples_that_fit(replace(task, gradients="no_grad"), apart(network), min(batch, FIRST))
     found: dict[str, Tensor] = {}
     failures: list[UserError] = []
     for mode in MODES:
@@ -70,7 +71,7 @@ def first_batch(task: Task, network: nn.Module, batch: int = FIRST, accuracy: bo
     return replace(task, gradients=last)
 
 
-def examples_that_fit(task: Task, network: nn.Module, most: int) -> int:
+def examples_that_fit(task: Task, network: Network, most: int) -> int:
     """Return the largest number of examples, `most` or a power of two below it, whose outputs take at most 64 MB.
 
     At least 1. As the first example shows, or the first two where a network takes no single one; `most` where neither
@@ -102,11 +103,11 @@ def mode_note(task: Task) -> str:
     return "" if task.gradients == "inference" else f"the network or its loss {WORDS[task.gradients]}."
 
 
-def _losses(task: Task, network: nn.Module, split: str, examples: int, accuracy: bool) -> Tensor:
+def _losses(task: Task, network: nn.Module | Live, split: str, examples: int, accuracy: bool) -> Tensor:
     """Return the losses of the first examples of a split, and see that every split fits what came out."""
     some = slice(0, min(examples, len(task.splits[split])))
     with task.mode():
-        outputs, targets = task.outputs_of(duplicate(network), split, some)
+        outputs, targets = task.outputs_of(apart(network), split, some)
         for one in task.splits.values():
             check_fit(one, task.loss, outputs, accuracy)
         return task.losses(outputs, targets, split).detach().double()

@@ -21,6 +21,7 @@ from landscape_mpi.job.schema import (
     InterpolatedPlane,
     PcaPlane,
     Plane,
+    RandomPlane,
     SweepJob,
     Train,
     TrainJob,
@@ -70,6 +71,12 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
                 "found a third axis, and planes of this kind have two directions",
                 expected="plane.kind random, pca or file, or no gamma",
             )
+    if job.output is not None and job.output.directions is False and not isinstance(job.plane, RandomPlane | None):
+        yield UserError(
+            "output.directions",
+            "found false, and only directions of plane.kind random can be drawn again from their seed",
+            expected="auto or true",
+        )
     if job.evaluate.batchnorm != "keep":
         yield from _batchnorm(job.evaluate, job.plane)
     if job.train is not None:

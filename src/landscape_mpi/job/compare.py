@@ -10,10 +10,10 @@ from landscape_mpi.job.schema import SweepJob, TrainJob
 
 PLACES = {
     *("output", "train", "model.checkpoint", "data.root", "data.options.tokenizer"),
-    *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats"),
-    "evaluate.weights",
+    *("plane.path", "plane.to", "plane.via", "plane.trajectory", "plane.repeats", "evaluate.weights"),
 }
-"""Keys that say where things lie, or how many planes there are: what lies there is compared by its fingerprint."""
+"""Keys that change no number: where things lie (what lies there is compared by its fingerprint), how many planes there
+are, and how weights are held."""
 OPTIONS = ("model.options", "data.options", "loss_options")
 """Mappings that are empty where they are left out."""
 UNTRAINED = {"train.output", "train.epochs", "model.entry"}

@@ -288,8 +288,9 @@ class Evaluate(Values, frozen=True, kw_only=True):
         dtype: what the network computes in; sums are always float64
         batchnorm: what becomes of the running statistics of batch norm
         engine: how a point is evaluated; `auto` takes the fastest engine that agrees with the plain network
-        weights: `resident`: each rank holds the weights of the whole network at a point; `streamed`: those of the
-            layers that are running. The bits are the same; `auto` chooses by free memory
+        weights: whether a rank holds all weights of the network at a point (`resident`), or builds those of each layer
+            just before it runs and drops them after (`streamed`); `auto` streams where the ranks of a node would take
+            more than half of its free memory. The numbers are the same
     """
 
     batch: Literal["auto"] | Positive = "auto"
@@ -331,9 +332,12 @@ class Output(Values, frozen=True, kw_only=True):
 
     Attributes:
         file: the surface file. It is created whole; run the same command again and a sweep goes on where it stopped
+        directions: whether the file holds the directions; `auto` leaves those of a random plane out where they would
+            take more than 64 MB: they are drawn again from what the file records
     """
 
     file: Annotated[str, Meta(min_length=1)]
+    directions: Literal["auto"] | bool = "auto"
 
 
 class TrainJob(Values, frozen=True, kw_only=True):

@@ -1,8 +1,10 @@
-"""Reads from the environment which launcher (mpirun, srun) started this process, and chooses the device of a rank."""
+"""Reads from the environment which launcher (mpirun, srun) started this process, and what a rank gets of its node."""
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from landscape_mpi.errors import Flag, UserError
 
@@ -110,3 +112,23 @@ def choose_device(requested: str, local_rank: int, cuda_devices: int) -> str:
             Flag("device"), f"found {requested!r}, and this process sees {cuda_devices} CUDA devices", remedy="use cpu"
         )
     return f"cuda:{index}"
+
+
+def free_memory() -> int | None:
+    """Return how many bytes of memory this node, or this job's share of it, can still give; None where unknown.
+
+    What the page cache holds counts as free, as the kernel counts it.
+    """
+    found = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError, IndexError):  # a limit of version 2 of the kernel's groups, as SLURM sets it
+        folder = Path(
+            "/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().split("::")[1].splitlines()[0].lstrip("/")
+        )
+        for place in (folder, *folder.parents):
+            if (limit := place / "memory.max").exists() and (text := limit.read_text().strip()) != "max":
+                used = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+                found.append(int(text) - int(used["anon"]) - int(used.get("shmem", 0)))
+    return max(min(found), 0) if found else None

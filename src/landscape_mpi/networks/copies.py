@@ -46,14 +46,14 @@ def duplicate(network: nn.Module) -> nn.Module:
 def cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Take a network to a device, its real tensors to a dtype and its complex ones to the partner of that; return it.
 
-    Whole numbers and truth values stay what they are. `network.to(dtype)` would take the real part of what is complex.
+    Whole numbers and truth values stay what they are, and parameters without memory stay on the meta device.
+    `network.to(dtype)` would take the real part of what is complex.
     """
     partner = dtype.to_complex()
 
     def convert(tensor: Tensor) -> Tensor:
-        if tensor.is_complex():
-            return tensor.to(device, partner)
-        return tensor.to(device, dtype) if tensor.is_floating_point() else tensor.to(device)
+        own = partner if tensor.is_complex() else dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(tensor.device if tensor.is_meta else device, own)
 
     network._apply(convert)  # type: ignore[no-untyped-call]  # what `to` goes through, with what layers do beside it
     return network

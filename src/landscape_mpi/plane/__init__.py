@@ -9,8 +9,9 @@ from landscape_mpi.plane.directions import (
     moved,
     scale_direction,
 )
+from landscape_mpi.plane.parameters import Parameters, feed
 from landscape_mpi.plane.pca import Components, Matrix, Projection, Row, principal_components, project
-from landscape_mpi.plane.plane import Parameters, Plane, feed
+from landscape_mpi.plane.plane import Plane
 
 __all__ = [
     "GENERATOR",

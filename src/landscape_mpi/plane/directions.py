@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.plane.counter import standard_normal
+from landscape_mpi.plane.drawn import DrawnDirection, Scales, scales_of
 from landscape_mpi.plane.normalise import NORMALISERS
-from landscape_mpi.plane.plane import Parameters, double, real, single
+from landscape_mpi.plane.parameters import Parameters, double, real, single
 
 Ignore = str | Sequence[str]
 """Which parameters stay: "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on their names."""
@@ -36,23 +36,24 @@ class RandomDirections:
     ignore: Ignore
     only: Sequence[str] | None = None
 
-    def draw(self, theta: Mapping[str, Tensor], axis: int) -> Parameters:
-        """Return direction `axis` (0 is delta, 1 is eta), float32 on the CPU; zero where parameters stay.
+    def draw(self, theta: Parameters, axis: int, scales: Scales | None = None) -> DrawnDirection:
+        """Return direction `axis` (0 is delta, 1 is eta); its tensors are drawn when they are asked for.
 
-        Of complex parameters both the real and the imaginary part are normal, complex64.
+        Args:
+            theta: the parameters.
+            axis: counted from 0.
+            scales: as `scales_of` returns them of all parameters that move, where they are known; else they are found.
 
         Raises:
             UserError: a pattern matches no parameter, or nothing is left to perturb.
         """
-        drawn = {}
-        for name in moved(theta, self.ignore, self.only):
-            shape = real(theta[name]).shape
-            numbers = torch.from_numpy(standard_normal(self.seed, axis, name, 0, shape.numel())).reshape(shape)
-            drawn[name] = torch.view_as_complex(numbers) if theta[name].is_complex() else numbers
-        return scale_direction(drawn, theta, self.normalise, self.ignore, self.only)
+        names = moved(theta, self.ignore, self.only)
+        if scales is None:
+            scales = scales_of(self.seed, axis, self.normalise, theta, names)
+        return DrawnDirection(self.seed, axis, self.normalise, theta, frozenset(names), scales)
 
 
-def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> Parameters:
+def difference(to: Mapping[str, Tensor], theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the way from theta to other parameters, to - theta, float32 or complex64."""
     return {name: single(double(to[name]) - double(tensor)) for name, tensor in theta.items()}
 
@@ -63,7 +64,7 @@ def scale_direction(
     normalise: str,
     ignore: Ignore,
     only: Sequence[str] | None = None,
-) -> Parameters:
+) -> dict[str, Tensor]:
     """Return a direction normalised with respect to theta, and zero where parameters stay; float32 or complex64.
 
     Args:
@@ -117,7 +118,7 @@ def fit_direction(
     state: Mapping[str, Tensor],
     where: str,
     statistics: Collection[str] = (),
-) -> Parameters:
+) -> dict[str, Tensor]:
     """Return a stored direction by parameter name, and by name what it holds of the statistics that may move.
 
     Args:
@@ -142,7 +143,7 @@ def fit_direction(
             ),
             remedy="it belongs to another network",
         )
-    direction: Parameters = {}
+    direction: dict[str, Tensor] = {}
     for (given, array), name in zip(stored, orders[0], strict=True):
         expected = theta[name] if name in theta else state[name]
         if given not in (None, name) or array.size != real(expected).numel():

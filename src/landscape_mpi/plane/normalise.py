@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.plane.norms import row_norms
-from landscape_mpi.plane.plane import double, real
+from landscape_mpi.plane.parameters import double, real
 
 Normaliser = Callable[[Tensor, Tensor], Tensor]
 

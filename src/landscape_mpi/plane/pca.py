@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.plane.plane import Parameters, Plane, dot
+from landscape_mpi.plane.parameters import Parameters, dot
+from landscape_mpi.plane.plane import Plane
 
 Values = NDArray[np.float64]
 Row = Callable[[], Mapping[str, Tensor]]

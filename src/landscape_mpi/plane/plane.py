@@ -2,14 +2,16 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-Parameters = dict[str, Tensor]
-"""Tensors by the names that the network gives them."""
+from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.parameters import Parameters, dot, feed, real
+from landscape_mpi.plane.rebuild import Step, rebuild
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,7 @@ class Plane:
     statistics: "Plane | None" = None
 
     @staticmethod
-    def along(
-        theta: Parameters, directions: Sequence[Mapping[str, Tensor]], buffers: Parameters | None = None
-    ) -> "Plane":
+    def along(theta: Parameters, directions: Sequence[Parameters], buffers: Parameters | None = None) -> "Plane":
         """Return the plane along some directions.
 
         Args:
@@ -40,36 +40,59 @@ class Plane:
             buffers: what moves along with the parameters; none or empty where nothing does.
         """
         statistics = Plane.along(buffers, directions) if buffers else None
-        return Plane(theta, tuple({name: direction[name] for name in theta} for direction in directions), statistics)
+        own = (d if isinstance(d, DrawnDirection) else {name: d[name] for name in theta} for d in directions)
+        return Plane(theta, tuple(own), statistics)
 
     @property
     def centre(self) -> tuple[float, ...]:
         """The coordinates of theta: 0 along each direction."""
         return (0.0,) * len(self.directions)
 
-    def at(self, *coordinates: float) -> Parameters:
-        """Return theta + alpha delta + beta eta + ... in theta's dtype; at the centre it is theta to the bit.
+    def set(self, name: str, point: Sequence[float], out: Tensor) -> None:
+        """Set a tensor to theta + alpha delta + beta eta + ... of one parameter; at the centre it is theta to the bit.
 
         Args:
-            coordinates: alpha, beta, ...: one a direction.
+            name: of the parameter.
+            point: alpha, beta, ...: one a direction.
+            out: of the parameter's shape, on the plane's device; rounded to its dtype.
         """
-        (delta, alpha), *others = zip(self.directions, coordinates, strict=True)
-        point = {name: tensor.add(delta[name], alpha=alpha) for name, tensor in self.theta.items()}
-        for direction, coordinate in others:
-            for name, tensor in point.items():
-                tensor.add_(direction[name], alpha=coordinate)
-        return point
+        theta = real(self.theta[name])
+        steps: list[Step] = []
+        for direction, coordinate in zip(self.directions, point, strict=True):
+            if not isinstance(direction, DrawnDirection):
+                steps.append((coordinate, real(direction[name]).reshape(-1)))
+            elif (part := direction.part(name)) is not None:
+                steps.append((coordinate, part))
+        whole = out if out.is_contiguous() else torch.empty(out.shape, dtype=out.dtype, device=out.device)
+        rebuild(real(whole).view(-1), theta.reshape(-1), steps)
+        if whole is not out:
+            out.copy_(whole)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Plane":
-        """Return the plane on a device and in a dtype, what is complex in the partner of that."""
+    def at(self, *point: float, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return theta + alpha delta + beta eta + ...; at the centre it is theta to the bit.
 
-        def taken(tensor: Tensor) -> Tensor:
-            return tensor.to(device, dtype.to_complex() if tensor.is_complex() else dtype)
+        Args:
+            point: alpha, beta, ...: one a direction.
+            dtype: of what is returned, of complex tensors the partner of it; None for that of theta.
+        """
+        found = {}
+        for name, tensor in self.theta.items():
+            kind = dtype or tensor.dtype.to_real()
+            kind = kind.to_complex() if tensor.is_complex() else kind
+            found[name] = torch.empty(tensor.shape, dtype=kind, device=tensor.device)
+            self.set(name, point, found[name])
+        return found
 
-        theta, *directions = (
-            {name: taken(tensor) for name, tensor in part.items()} for part in (self.theta, *self.directions)
-        )
-        return Plane(theta, tuple(directions), self.statistics and self.statistics.to(device, dtype))
+    def to(self, device: torch.device) -> "Plane":
+        """Return the plane on a device; what is drawn is drawn there."""
+        directions = (d.to(device) if isinstance(d, DrawnDirection) else _to(d, device) for d in self.directions)
+        return Plane(_to(self.theta, device), tuple(directions), self.statistics and self.statistics.to(device))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of theta and of the directions that are held."""
+        held = [self.theta, *(d for d in self.directions if not isinstance(d, DrawnDirection))]
+        return sum(tensor.nbytes for part in held for tensor in part.values())
 
     def cosine(self, one: int, other: int) -> float:
         """Return the cosine of the angle between two directions; NaN where there is none, or one of them is zero."""
@@ -78,57 +101,31 @@ class Plane:
         lengths = self.norms[one] * self.norms[other]
         return dot(self.directions[one], self.directions[other]) / lengths if lengths else math.nan
 
-    @property
+    @cached_property
     def norms(self) -> tuple[float, ...]:
         """The norm of each direction over all parameters."""
         return tuple(math.sqrt(dot(direction, direction)) for direction in self.directions)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names, shapes and bytes of theta and the directions, in hexadecimal.
+        """Return the SHA-256 of what makes the plane, in hexadecimal: theta and the directions, byte for byte.
 
+        Directions that are drawn count by their recipe, names, shapes and scales, and theta does by the scales then.
         Statistics are part of it where they move.
         """
         digest = hashlib.sha256()
-        second: tuple[Parameters, ...] = ({},) if len(self.directions) == 1 else ()  # of a line, as of a plane
-        for part in (self.theta, *self.directions, *second):
-            digest.update(b"|")
-            feed(digest, part)
+        drawn = [direction for direction in self.directions if isinstance(direction, DrawnDirection)]
+        if drawn and len(drawn) == len(self.directions):
+            for direction in drawn:
+                digest.update(direction.fingerprint().encode())
+        else:
+            second: tuple[Parameters, ...] = ({},) if len(self.directions) == 1 else ()  # of a line, as of a plane
+            for part in (self.theta, *self.directions, *second):
+                digest.update(b"|")
+                feed(digest, part)
         if self.statistics is not None:
             digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()
 
 
-def feed(digest: "hashlib._Hash", parameters: Mapping[str, Tensor]) -> None:
-    """Give names, shapes and bytes of parameters to a digest."""
-    for name, tensor in parameters.items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-
-
-def dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """Return the inner product of two sets of parameters, accumulated in float64; a complex number counts as a pair."""
-    total = 0.0
-    for name in a:
-        one, other = (real(double(tensor)).flatten() for tensor in (a[name], b[name]))
-        total += torch.dot(one, other).item()
-    return total
-
-
-def double(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64, a complex one in complex128."""
-    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
-
-
-def single(tensor: Tensor) -> Tensor:
-    """Return a tensor in float32, a complex one in complex64."""
-    return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
-
-
-def real(tensor: Tensor) -> Tensor:
-    """Return a tensor [...] as it is, a complex one as the pairs [..., 2] of its real and imaginary parts."""
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def can_move(tensor: Tensor) -> bool:
-    """Whether a tensor holds numbers that a direction can change: real or complex, not whole."""
-    return tensor.is_floating_point() or tensor.is_complex()
+def _to(parameters: Parameters, device: torch.device) -> Parameters:
+    return {name: tensor.to(device) for name, tensor in parameters.items()}

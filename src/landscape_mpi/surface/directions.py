@@ -80,6 +80,12 @@ def _read(path: Path, axes: int) -> Directions:
 
 def _direction(file: h5py.File, group: str) -> StoredDirection:
     members = file.get(group)
+    if members is None and "generator" in file.attrs:
+        raise UserError(
+            "plane.path",
+            f"{file.filename} holds no directions, only what they are drawn by",
+            remedy="draw them: python -m landscape_mpi export SURFACE --directions FILE",
+        )
     if not isinstance(members, h5py.Group) or not isinstance(file.get(group, getlink=True), h5py.HardLink):
         raise UserError("plane.path", f"{file.filename} has no group `{group}`", expected="a direction or surface file")
     datasets = untrusted.datasets(members)

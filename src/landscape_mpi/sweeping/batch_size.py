@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 
 from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import examples_that_fit
@@ -28,10 +29,10 @@ def largest_batch(*, free: int, ranks: int, weights: int, example: float) -> int
     Args:
         free: Bytes that are free on the device.
         ranks: Ranks that share it.
-        weights: Bytes of the network's parameters.
+        weights: Bytes that all copies of the network's parameters take.
         example: Bytes that an example takes at the most on its way through the network.
     """
-    room = SHARE * free / ranks - WEIGHT_COPIES * weights
+    room = SHARE * free / ranks - weights
     fits = room / (IN_FLIGHT * max(example, 1.0))
     if fits <= SMALLEST:
         return SMALLEST
@@ -77,5 +78,6 @@ def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None]
     except torch.OutOfMemoryError:
         example = math.inf
     sharing = [free for name, free in filter(None, devices) if name == mine[0]]
-    weights = sum(parameter.nbytes for parameter in network.parameters())
-    return largest_batch(free=min(sharing), ranks=len(sharing), weights=weights, example=example)
+    weights = sum(tensor.numel() for tensor in experiment.theta.parameters.values()) * task.dtype.itemsize
+    copies = WEIGHT_COPIES if isinstance(network, nn.Module) else 1
+    return largest_batch(free=min(sharing), ranks=len(sharing), weights=copies * weights, example=example)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from torch import nn
+
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.data.split import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
@@ -131,6 +133,8 @@ def _first_level(sampling: Sampling, examples: Mapping[str, int], points: int) -
 def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
     """Return the fastest engine that can be built; whether it agrees with the plain network is for `sweep` to see."""
     task, network = experiment.task, experiment.theta.network
+    if not isinstance(network, nn.Module):
+        return EagerEvaluator(network, plane, task, batch)
     for name in candidates(experiment.job.values.evaluate.engine, task, plane):
         if not kernel_is_missing(name):
             with suppress(CannotFuseError):

@@ -18,16 +18,23 @@ from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.eager import fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
+from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.job import Grid, InterpolatedPlane
+from landscape_mpi.log import note
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.large import renew
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import Tolerance
-from landscape_mpi.sweeping.theta import FIRST_EXAMPLES, Losses, Theta, first_losses, in_own_dtype
+from landscape_mpi.sweeping.theta import Losses, Theta, first_losses, in_own_dtype
 
 P = ParamSpec("P")
+FLAT = (
+    "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
+    "part in them, or the network keeps what it computed from them before it was copied."
+)
 ENDS = ("plane.to", "plane.via")
 """Keys of what is at the ends of an interpolation."""
 ABOUT_HALF = 0.4717
@@ -59,7 +66,7 @@ class Reference:
         """Return the reference of a plane through theta*."""
         network, own_task = in_own_dtype(theta.origin, task)
         eps = max(torch.finfo(dtype).eps for dtype in (task.dtype, own_task.dtype))
-        return Reference(network, own_task, plane.to(task.device, own_task.dtype), batch, eps)
+        return Reference(network, own_task, plane.to(task.device), batch, eps)
 
     def at(self, point: Point) -> Losses:
         """Return the losses of the first examples at a point."""
@@ -105,12 +112,12 @@ class Comparison:
     """The losses of the callable's own network at some points, to compare evaluators with.
 
     Attributes:
-        reference: The network there.
+        reference: The network there; None where there is no memory for another one.
         known: The losses of the first examples, by point.
         tolerance: How close an evaluator has to come.
     """
 
-    reference: Reference
+    reference: Reference | None
     known: Mapping[Point, Losses]
     tolerance: Tolerance
 
@@ -129,8 +136,8 @@ class Comparison:
     def flat(self) -> bool:
         """Whether the first examples give the same to the bit at all points, though the plane moves parameters."""
         first, *others = [np.concatenate(list(losses.values())) for losses in self.known.values()]
-        same = all(np.array_equal(first, other, equal_nan=True) for other in others)
-        return bool(others) and same and self.reference.plane.norms[0] > 0
+        same = bool(others) and all(np.array_equal(first, other, equal_nan=True) for other in others)
+        return same and (self.reference is None or self.reference.plane.norms[0] > 0)
 
     def differs(self, world: World, evaluator: Evaluator) -> Difference | None:
         """Return where an evaluator differs first, on the first rank where it does; collective."""
@@ -145,13 +152,17 @@ class Comparison:
     def _differs_at(self, evaluator: Evaluator, point: Point) -> str | None:
         expected = self.known[point]
         try:
-            found = {split: evaluator.per_example(point, split, slice(0, FIRST_EXAMPLES)).losses for split in expected}
+            found = {
+                split: evaluator.per_example(point, split, slice(0, len(losses))).losses
+                for split, losses in expected.items()
+            }
         except Interrupted:
             raise
         except Exception as error:
             return f"it failed ({type(error).__name__}: {error})"
-        if self._compare(expected, found, {}) is None:
-            return None
+        reason = self._compare(expected, found, {})
+        if reason is None or self.reference is None:
+            return reason
         return self._compare(expected, found, self.reference.slack(point))  # it may be no more than rounding
 
     def _compare(self, expected: Losses, found: Losses, slack: Mapping[str, float]) -> str | None:
@@ -176,14 +187,15 @@ def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return abs(float(a[finite].mean()) - float(b[finite].mean())) if finite.any() else 0.0
 
 
-def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -> Difference | None:
+def needs_afresh(
+    world: World, experiment: Experiment, plane: Plane, batch: int, comparison: Comparison
+) -> Difference | None:
     """Return why each point needs a copy of the network of its own; None where weights can be set in place; collective.
 
     Raises:
         CentreMismatchError: neither way gives f(0, 0).
         UserError: neither way gives the network's own losses elsewhere.
     """
-    plane, batch = comparison.reference.plane, comparison.reference.batch
     in_place = together(world, evaluator_of, experiment, plane, batch, afresh=False)
     reason = comparison.differs(world, in_place)
     if reason is None:
@@ -193,9 +205,7 @@ def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -
     if failure is None:
         return reason
     expected = f"them equal to {comparison.tolerance.relative:.0e}"
-    if not any(failure.point):
-        does = "that draws random numbers in eval mode, or changes its own state, does this"
-        raise CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
+    check_centre(failure, expected)
     ends = dict(zip(corners(len(failure.point)), ENDS, strict=False))
     if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ends:
         does = (
@@ -204,6 +214,50 @@ def needs_afresh(world: World, experiment: Experiment, comparison: Comparison) -
         raise UserError(ends[failure.point], str(failure), expected, f"A network {does}")
     does = "that keeps what it once computed, or depends on its dtype or on its tensors' layout, does this"
     raise UserError("model.build", str(failure), expected, f"A network {does}")
+
+
+def check_centre(failure: Difference, expected: str) -> None:
+    """Refuse a network that differs at theta* from the one whose weights were loaded just now.
+
+    Raises:
+        CentreMismatchError: it differs there.
+    """
+    if not any(failure.point):
+        does = "that draws random numbers in eval mode, or changes its own state, does this"
+        raise CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
+
+
+def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
+    """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
+
+    Collective. The losses of the first examples are compared at theta*, by the network as it was loaded and with its
+    weights set in place. Then a network is made at one point beside theta*, in the memory of the first, and moved back.
+
+    Raises:
+        CentreMismatchError: they differ at theta*.
+        UserError: a network that was made at another point gives other losses at theta*.
+    """
+    theta, task, tolerance = experiment.theta, experiment.task, experiment.precision.tolerance
+    expected = f"them equal to {tolerance.relative:.0e}"
+    evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+    centre = experiment.centre
+    if experiment.calibration_examples:  # as it was loaded it has the statistics of the checkpoint
+        centre = together(world, first_losses, evaluator.network_at(plane.centre), task, batch)
+    comparison = Comparison(None, {plane.centre: centre}, tolerance)
+    if failure := comparison.differs(world, evaluator):
+        check_centre(failure, expected)
+    if not isinstance(theta.network, Resident):  # streamed weights are those of the point always
+        return evaluator
+    for point in around_centre(experiment.job.values.chosen_grid)[:1]:
+        together(world, renew, theta, plane, point, task)
+        beside = together(world, first_losses, theta.network, task, batch)
+        evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+        if failure := comparison.differs(world, evaluator):
+            does = "that keeps what it once computed from its weights does this"
+            raise UserError("model.build", str(failure), expected, f"A network {does}; this one is too large to copy")
+        if replace(comparison, known={**comparison.known, point: beside}).flat:
+            note(world, FLAT)
+    return evaluator
 
 
 def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bool) -> EagerEvaluator:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, Flag, UserError
@@ -15,16 +16,12 @@ from landscape_mpi.log import PASSED_OVER, note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, needs_afresh
+from landscape_mpi.sweeping.check_network import FLAT, Comparison, check_moves, evaluator_of, needs_afresh
 from landscape_mpi.sweeping.collective import FAR_EXAMPLES, evaluate_all, far_corner, per_example_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
 
 AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
-FLAT = (
-    "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
-    "part in them, or the network keeps what it computed from them before it was copied."
-)
 WORTH = 20_000
 """Examples over all points from which on engines are timed; below, the first engine that agrees is taken."""
 SURELY = 0.75
@@ -69,9 +66,18 @@ def choose_engine(
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
         UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
     """
+    if not isinstance(experiment.theta.network, nn.Module):
+        return _live(world, experiment, plane, batch, recorded)
+    return _agreeing(world, experiment, plane, batch, recorded, alike)
+
+
+def _agreeing(
+    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, alike: bool
+) -> Engine:
+    """Return the fastest engine that agrees with copies of the network; collective. Arguments and Raises as above."""
     task = experiment.task
     comparison = together(world, Comparison.of, experiment, plane, batch)
-    afresh = needs_afresh(world, experiment, comparison)
+    afresh = needs_afresh(world, experiment, plane, batch, comparison)
     if afresh:
         note(world, f"{AFRESH}: with weights set in place, {afresh}.")
     if comparison.flat:
@@ -86,16 +92,29 @@ def choose_engine(
         if isinstance(found, Engine):
             return found
         if recorded and recorded != "eager":
-            raise UserError(
-                "output.file",
-                f"the surface was begun with the engine {recorded}, which cannot go on here: {found}",
-                remedy=("Go on where it was begun, or start afresh with ", Flag("overwrite")),
-            )
+            raise _cannot_go_on(recorded, found)
         if name != "eager":
             note(world, f"not the engine {name}: {found}.", PASSED_OVER)
     raise CentreMismatchError(
         f"f(0, 0) does not match: {found}; expected them equal to {experiment.precision.tolerance.relative:.0e}. A "
         "network that draws random numbers in eval mode, or changes its own state, does this."
+    )
+
+
+def _live(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
+    """Return the engine of a network that is moved itself, its own forward pass; collective. Raises as above."""
+    if recorded not in (None, "eager"):
+        raise _cannot_go_on(recorded, "the network is too large for the copies that this engine takes")
+    evaluator = check_moves(world, experiment, plane, batch)
+    examples = evaluate_all(world, experiment, per_example_at(evaluator, plane.centre), batch)
+    return Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
+
+
+def _cannot_go_on(recorded: str | None, reason: str) -> UserError:
+    return UserError(
+        "output.file",
+        f"the surface was begun with the engine {recorded}, which cannot go on here: {reason}",
+        remedy=("Go on where it was begun, or start afresh with ", Flag("overwrite")),
     )
 
 
@@ -133,7 +152,7 @@ class _Trials:
     def plain(self) -> dict[str, float]:
         """Return what the checkpoint gives by the plain network, with statistics of its own or estimated anew."""
         task, batch = self.experiment.task, Batch(self.batch)
-        network = together(self.world, task.calibrated, self.experiment.theta.network)
+        network = together(self.world, task.calibrated, self.experiment.theta.module)
 
         def evaluate(split: str, examples: slice) -> PerExample:
             return batch.attempt(lambda n: task.evaluate(network, split, examples, n))
@@ -172,7 +191,7 @@ class _Trials:
         if self.afresh:
             return evaluator_of(experiment, self.plane, self.batch, afresh=True) if name == "eager" else AFRESH
         try:
-            return build_engine(name, experiment.theta.network, self.plane, experiment.task, self.batch)
+            return build_engine(name, experiment.theta.module, self.plane, experiment.task, self.batch)
         except CannotFuseError as error:
             return str(error)
 

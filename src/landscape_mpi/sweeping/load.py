@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import (
     Loss,
     Names,
+    Network,
     Task,
     build_loss,
     choose_layout,
@@ -28,6 +30,7 @@ from landscape_mpi.evaluate import (
 )
 from landscape_mpi.evaluate.batchnorm import EXAMPLES
 from landscape_mpi.evaluate.first_batch import FIRST
+from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own
@@ -40,6 +43,7 @@ from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
+from landscape_mpi.sweeping.large import Opened, large_theta, open_large
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 
@@ -52,6 +56,9 @@ class Source(Protocol):
 
     def network(self) -> tuple[nn.Module, str]:
         """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
+
+    def large(self, job: SweepJob, world: World) -> Opened | None:
+        """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
@@ -88,6 +95,11 @@ class JobSource:
         for text in load_checkpoint(network, checkpoint, entry=model.entry, dtype=dtype):
             self.note(text)
         return network, sha256(checkpoint)
+
+    def large(self, job: SweepJob, world: World) -> Opened | None:
+        """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
+        model = job.model
+        return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world)
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Load a checkpoint into a copy of the network."""
@@ -158,9 +170,14 @@ def load_experiment(
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     name = together(world, choose_device, device, world.local_rank, torch.cuda.device_count())
     chosen = together(world, use_device, name, tf32)
-    network, fingerprint = together(world, source.network)
-    plain = together(world, eval_copy, network, values.model.build)
-    theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
+    opened = source.large(values, world)
+    if opened is None:
+        network, fingerprint = together(world, source.network)
+        plain: nn.Module | Live = together(world, eval_copy, network, values.model.build)
+        theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
+    else:
+        theta = together(world, large_theta, opened, values, chosen)
+        plain = theta.network
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
     splits = load_data(values, source.split, loss, world)
@@ -181,12 +198,13 @@ def load_experiment(
     task = in_its_mode(world, task, theta.network, values)
     task = with_own_metrics(world, task, theta.network, together(world, source.metrics, job))
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
-    task = replace(task, layout=_layout(world, theta, short))
-    # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
-    lay_out(theta.network, task.layout)
+    task = replace(task, layout=_layout(world, theta.network, short))
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", on_ranks(world, world.local_rank == 0, data_sha256, used))
-    own_network, own_task = together(world, in_own_dtype, plain, short)
+    own_network: Network = plain
+    own_task = short
+    if isinstance(plain, nn.Module):
+        own_network, own_task = together(world, in_own_dtype, plain, short)
     centre = together(world, first_losses, own_network, own_task, values.evaluate.batch)
     _same_network(world, centre_text(centre), values.evaluate.dtype)
     return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
@@ -204,10 +222,14 @@ def _same_network(world: World, mine: str, dtype: str) -> None:
             raise UserError("", (reason, ", by the same checkpoint"), expected="one network", remedy=WHY)
 
 
-def _layout(world: World, theta: Theta, task: Task) -> torch.memory_format:
-    """Return how weights lie in memory, channels last where all ranks find that safe; collective."""
-    layout = together(world, choose_layout, theta.network, task)
+def _layout(world: World, network: nn.Module | Live, task: Task) -> torch.memory_format:
+    """Return how weights lie in memory, channels last where all ranks find that safe, and lay them out; collective."""
+    if not isinstance(network, nn.Module):  # a comparison takes copies
+        return torch.contiguous_format
+    layout = together(world, choose_layout, network, task)
     if all(world.allgather(layout == torch.channels_last)):
+        # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
+        lay_out(network, torch.channels_last)
         return torch.channels_last
     note(
         world,
@@ -216,7 +238,7 @@ def _layout(world: World, theta: Theta, task: Task) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> Task:
+def in_its_mode(world: World, task: Task, network: nn.Module | Live, job: SweepJob) -> Task:
     """Return the task with the mode of torch that its first batch can be evaluated in, the same on all ranks.
 
     Raises:
@@ -230,7 +252,7 @@ def in_its_mode(world: World, task: Task, network: nn.Module, job: SweepJob) -> 
     return task
 
 
-def with_own_metrics(world: World, task: Task, network: nn.Module, loaded: Sequence[Metric]) -> Task:
+def with_own_metrics(world: World, task: Task, network: nn.Module | Live, loaded: Sequence[Metric]) -> Task:
     """Return the task with the user's own metrics, whose results a first batch names; the same on all ranks.
 
     Raises:
@@ -242,7 +264,7 @@ def with_own_metrics(world: World, task: Task, network: nn.Module, loaded: Seque
     def first_names() -> dict[str, list[str]]:
         split = next(iter(task.splits))
         with task.mode():
-            outputs, targets = task.outputs_of(duplicate(network), split, slice(0, min(FIRST, len(task.splits[split]))))
+            outputs, targets = task.outputs_of(apart(network), split, slice(0, min(FIRST, len(task.splits[split]))))
             return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}
 
     names = world.bcast(on_ranks(world, world.rank == 0, first_names))

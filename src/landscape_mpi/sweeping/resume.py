@@ -1,18 +1,26 @@
 """Finds the surface file that a sweep goes on with, or says what a new one holds; rank 0 alone calls this."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.job import SweepJob
+from landscape_mpi.job import Output, RandomPlane, SweepJob
+from landscape_mpi.job import Plane as Section
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
-from landscape_mpi.plane.plane import real, single
+from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.parameters import real, single
 from landscape_mpi.surface.identity import Identity, check_same
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import Direction, NewSurface
+from landscape_mpi.surface.schema import LETTERS, Direction, NewSurface
 from landscape_mpi.sweeping.load import Experiment
+
+MOST_DIRECTIONS = 1 << 26
+"""Bytes of the directions of a random plane that `output.directions: auto` stores, at the most."""
 
 
 def find_surface(path: Path, job: SweepJob, identity: Identity) -> Surface | None:
@@ -59,19 +67,42 @@ def new_surface(
     job, statistics = experiment.job.values, plane.statistics
     recorded: dict[str, str | int | float] = {"seed": identity.seed}
     if identity.seed >= 0:
-        recorded["generator"] = GENERATOR
+        recorded |= _recipe(plane, job.plane)
     recorded |= {**identity.recorded, **identity.facts, **attributes, "job_name": experiment.job.path.name}
     if identity.shard:
         recorded["shard"] = str(identity.shard)
     return NewSurface(
         axes=job.chosen_grid.coordinates(),
         results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
-        directions=tuple(map(_stored, plane.directions)),
+        directions=tuple(map(_stored, plane.directions)) if _are_kept(job.output, plane) else (),
         buffers=tuple(map(_stored, statistics.directions)) if statistics else (),
         job=experiment.job.text,
         attributes=recorded,
         trajectory=identity.trajectory,
     )
+
+
+def _are_kept(output: Output, plane: Plane) -> bool:
+    """Return whether the file holds the directions."""
+    if output.directions != "auto" or not all(isinstance(one, DrawnDirection) for one in plane.directions):
+        return bool(output.directions)
+    numbers = sum(real(tensor).numel() for tensor in plane.theta.values()) * len(plane.directions)
+    return numbers * torch.float32.itemsize <= MOST_DIRECTIONS
+
+
+def _recipe(plane: Plane, section: Section | None) -> dict[str, str]:
+    """Return what the directions of a random plane are drawn by, and a fingerprint of each."""
+    recipe = {"generator": GENERATOR}
+    if isinstance(section, RandomPlane):
+        recipe |= {
+            "normalize": section.normalize,
+            "ignore": json.dumps(section.ignore),
+            "only": json.dumps(section.only),
+        }
+    for letter, direction in zip(LETTERS, plane.directions, strict=False):
+        if isinstance(direction, DrawnDirection):
+            recipe[f"{letter}direction_sha256"] = direction.fingerprint()
+    return recipe
 
 
 def _stored(direction: Parameters) -> Direction:

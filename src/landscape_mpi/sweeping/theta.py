@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, Task, examples_that_fit, statistics_of
+from landscape_mpi.evaluate import Batch, Network, Task, examples_that_fit, statistics_of
+from landscape_mpi.evaluate.live import Live
 from landscape_mpi.job.schema import Evaluate
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import World
 from landscape_mpi.networks import load_checkpoint
+from landscape_mpi.networks.checkpoint import open_checkpoint
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
 from landscape_mpi.plane import Parameters
-from landscape_mpi.plane.plane import can_move
+from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code
 from landscape_mpi.sweeping.precision import PRECISIONS
 
-FIRST_EXAMPLES = 32
-"""Examples of each split by whose losses networks are compared."""
+FIRST_EXAMPLES, FIRST_OF_LARGE = 32, 4
+"""Examples of each split by whose losses networks are compared; of a network that is too large to copy."""
 Losses = Mapping[str, NDArray[np.float64]]
 """The losses of the first examples of each split, by its name."""
 
@@ -34,22 +36,34 @@ class Theta:
     """The trained network on its device and in the job's dtype, and where it came from.
 
     Attributes:
-        network: in eval mode, on the device, in the dtype.
+        network: in eval mode, on the device, in the dtype. A module stays at theta*, and copies of it are moved; a live
+            network, of which there are to be no copies, is moved itself.
         origin: the network as it was made and its checkpoint loaded, in train mode and its own dtype, on the CPU.
-            Nothing changes it; `parameters` are its own tensors.
+            Nothing changes it; `parameters` are its own tensors, or, where its own have no memory, views of a file.
         parameters: real and complex ones; whole numbers are none that can move.
         statistics: the running ones of batch norm, as stored.
         buffers: what else its state dict holds, as stored.
         checkpoint_sha256: a fingerprint.
     """
 
-    network: nn.Module
+    network: nn.Module | Live
     origin: nn.Module
-    parameters: dict[str, Tensor]
+    parameters: Parameters
     statistics: dict[str, Tensor]
     buffers: dict[str, Tensor]
     checkpoint_sha256: str
     note: Callable[[str], None] = lambda _: None
+
+    @property
+    def module(self) -> nn.Module:
+        """The network, of which copies may be taken.
+
+        Raises:
+            TypeError: it is a live one.
+        """
+        if not isinstance(self.network, nn.Module):
+            raise TypeError("a live network is not copied")
+        return self.network
 
 
 def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
@@ -66,14 +80,23 @@ def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: t
     with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()
     parameters, statistics = _parameters(network), statistics_of(network)
+    check_batchnorm(evaluate, statistics)
+    copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
+    return Theta(copied, network, parameters, statistics, buffers_of(network), fingerprint)
+
+
+def check_batchnorm(evaluate: Evaluate, statistics: Parameters) -> None:
+    """Refuse to treat running statistics of batch norm in some way where there are none.
+
+    Raises:
+        UserError: that is so.
+    """
     if evaluate.batchnorm != "keep" and not statistics:
         raise UserError(
             "evaluate.batchnorm",
             f"found {evaluate.batchnorm}, and the network has no batch norm with running statistics",
             remedy="leave the key out",
         )
-    copied = cast(copied, device, PRECISIONS[evaluate.dtype].dtype)
-    return Theta(copied, network, parameters, statistics, _buffers(network), fingerprint)
 
 
 def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
@@ -84,9 +107,15 @@ def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> di
     Raises:
         UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
     """
+    if not isinstance(theta.network, nn.Module):
+        found = open_checkpoint(theta.origin, path, key, entry, mapped=True)
+        for text in found.notes:
+            theta.note(text)
+        return found.state
+    dtype = own_dtype(theta.network)
 
     def load(network: nn.Module) -> None:
-        for text in load_checkpoint(network, path, key, entry, own_dtype(theta.network)):
+        for text in load_checkpoint(network, path, key, entry, dtype):
             theta.note(text)
 
     return end_of(theta, load)
@@ -96,14 +125,14 @@ def end_of(theta: Theta, load: Callable[[nn.Module], None]) -> dict[str, Tensor]
     """Return parameters and buffers that `load` puts into a copy of the network, on the CPU."""
     network = duplicate(theta.origin)
     load(network)
-    return {**_parameters(network), **statistics_of(network), **_buffers(network)}
+    return {**_parameters(network), **statistics_of(network), **buffers_of(network)}
 
 
 def _parameters(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in network.named_parameters() if can_move(tensor)}
 
 
-def _buffers(network: nn.Module) -> dict[str, Tensor]:
+def buffers_of(network: nn.Module) -> dict[str, Tensor]:
     """Return copies of the tensors of a state dict that are neither running statistics nor parameters that can move."""
     others = {*_parameters(network), *statistics_of(network)}
     state = network.state_dict().items()
@@ -151,14 +180,18 @@ def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
     return network, replace(task, dtype=dtype)
 
 
-def first_losses(network: nn.Module, task: Task, batch: int | Literal["auto"]) -> Losses:
-    """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time."""
-    held = Batch(examples_that_fit(task, network, FIRST_EXAMPLES) if batch == "auto" else min(batch, FIRST_EXAMPLES))
+def first_losses(network: Network, task: Task, batch: int | Literal["auto"]) -> Losses:
+    """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time.
+
+    They are 32, and 4 of a live network, which is large: an example of a language model may take seconds.
+    """
+    first = FIRST_EXAMPLES if isinstance(network, nn.Module) else FIRST_OF_LARGE
+    held = Batch(examples_that_fit(task, network, first) if batch == "auto" else min(batch, first))
     losses = {}
     for split in task.splits:
 
         def evaluate(examples: int, split: str = split) -> PerExample:
-            return task.evaluate(network, split, slice(0, FIRST_EXAMPLES), examples)
+            return task.evaluate(network, split, slice(0, first), examples)
 
         losses[split] = held.attempt(evaluate).losses
     return losses

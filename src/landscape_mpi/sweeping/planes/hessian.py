@@ -30,7 +30,7 @@ def build(plane: HessianPlane, request: Request) -> Built:
     # a random line shows whether the losses follow parameters that are set in place
     line = Plane.along(origin, [RandomDirections(0, "filter", "none").draw(origin, 0)])
     comparison = together(world, Comparison.of, experiment, line, batch, ((0.25,),))
-    if needs_afresh(world, experiment, comparison):
+    if needs_afresh(world, experiment, line, batch, comparison):
         raise UserError(*NO_CURVATURE)
     curvature = together(world, Curvature.of, experiment, Plane(origin, (origin,)), batch)
     if text := together(world, curvature.rehearse):

@@ -11,7 +11,7 @@ from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
 from landscape_mpi.mpi.world import World, on_root, together
-from landscape_mpi.plane import Parameters, Plane, fit_direction
+from landscape_mpi.plane import GENERATOR, Parameters, Plane, fit_direction
 from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
 from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.read import read_surface
@@ -118,7 +118,7 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
         return None
     surface = read_surface(known)
     attributes = surface.attributes
-    if isinstance(experiment.job.values.plane, RandomPlane) and "generator" in attributes:
+    if isinstance(experiment.job.values.plane, RandomPlane) and attributes.get("generator") == GENERATOR:
         return None
     same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
     check_resumable(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))

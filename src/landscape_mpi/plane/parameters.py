@@ -1,0 +1,46 @@
+"""Arithmetic of parameters by name: inner products, fingerprints, and the dtypes of real and complex tensors."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Parameters = Mapping[str, Tensor]
+"""Tensors by the names that the network gives them; those of a random direction are drawn when they are asked for."""
+
+
+def feed(digest: "hashlib._Hash", parameters: Parameters) -> None:
+    """Give names, shapes and bytes of parameters to a digest."""
+    for name, tensor in parameters.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def dot(a: Parameters, b: Parameters) -> float:
+    """Return the inner product of two sets of parameters, accumulated in float64; a complex number counts as a pair."""
+    total = 0.0
+    for name in a:
+        one, other = (real(double(tensor)).flatten() for tensor in (a[name], b[name]))
+        total += torch.dot(one, other).item()
+    return total
+
+
+def double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, a complex one in complex128."""
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)
+
+
+def single(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, a complex one in complex64."""
+    return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Return a tensor [...] as it is, a complex one as the pairs [..., 2] of its real and imaginary parts."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def can_move(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers that a direction can change: real or complex, not whole."""
+    return tensor.is_floating_point() or tensor.is_complex()
