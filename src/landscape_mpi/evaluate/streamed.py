@@ -260,6 +260,8 @@ class Streamed:
 def _restored(module: nn.RNNBase) -> Callable[..., Any]:
     """Return the forward pass of a recurrent module after which its own lists hold the absent parameters again."""
     forward = module.forward
+    # on CUDA it would move what was built to memory of its own, which counts as writing to it; cuDNN needs it not
+    vars(module)["flatten_parameters"] = lambda: None
     lists = {key: vars(module)[key] for key in ("_flat_weights", "_flat_weight_refs")}
 
     def run(*args: Any, **kwargs: Any) -> Any:
