@@ -305,6 +305,18 @@ def _checkpoint(name: str) -> Callable[[Path], None]:
     return write
 
 
+def _config(folder: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "rope_parameters": {"rope_type": "default"}}
+    values = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", **sizes}
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+def _read_config(folder: Path) -> object:
+    from landscape_mpi.networks.huggingface import read_config
+
+    return read_config(folder / "config.json")
+
+
 def _load(name: str) -> Callable[[Path], object]:
     def load(folder: Path) -> None:
         import torch
@@ -386,6 +398,7 @@ SUBJECTS = {
         _load("net.safetensors.index.json"),
         JSON,
     ),
+    "config of a model": Subject("config.json", _config, _read_config, JSON),
     "journal": Subject("rank-00000.journal", _journal, _read_journal),
     "journal, checksum mended": Subject("rank-00000.journal", _journal, _read_journal, (), mended),
     "plan": Subject("plan.journal", _plan, _read_plan, JSON),

@@ -164,6 +164,17 @@ def test_updates_that_are_not_merged_are_refused(folder):
         loaded(folder, folder / "weights.pt")
 
 
+def test_names_that_transformers_changes_are_views_of_the_file_too(tmp_path):
+    classifier().save_pretrained(tmp_path)
+    found = open_checkpoint(build_huggingface(tmp_path, {}, empty=True), tmp_path, KEY, mapped=True)
+    assert "converted" in found.notes[0]
+    assert found.copied == ()
+    causal(kind="Mixtral").save_pretrained(tmp_path)  # experts one by one, and one tensor in the model
+    found = open_checkpoint(build_huggingface(tmp_path, {}, empty=True), tmp_path, KEY, mapped=True)
+    assert found.copied
+    assert all(".experts." in name for name in found.copied)
+
+
 def test_an_image_classifier_is_built_too(tmp_path):
     source = classifier()
     source.save_pretrained(tmp_path)
@@ -173,7 +184,8 @@ def test_an_image_classifier_is_built_too(tmp_path):
         assert torch.equal(network(images).logits, source(images).logits)
 
 
-def test_names_of_older_versions_of_transformers_are_taken_by_transformers(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_names_of_older_versions_of_transformers_are_converted_by_it(tmp_path, prefix):
     package = transformers()
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     source = package.BertForSequenceClassification(package.BertConfig(**sizes, vocab_size=40)).eval()
@@ -182,10 +194,10 @@ def test_names_of_older_versions_of_transformers_are_taken_by_transformers(tmp_p
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
         for name, tensor in source.state_dict().items()
     }
-    torch.save(older, tmp_path / "pytorch_model.bin")
+    torch.save(under(prefix, older), tmp_path / "pytorch_model.bin")
     network, (note,) = loaded(tmp_path, tmp_path / "pytorch_model.bin")
     assert same(network, source)
-    assert "and transformers took them" in note
+    assert "transformers converted them" in note
     older["classifier.bias"] = torch.zeros(7)
     torch.save(older, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match="of another network"):

@@ -33,6 +33,7 @@ AT_ONCE = (
     *("job", "CIFAR-10, pickled", "CIFAR-10, binary"),
     *("checkpoint .pt", "checkpoint of old torch", "checkpoint .safetensors", "state of a training"),
     *("checkpoint .pt with arguments", "checkpoint of old torch with arguments", "index of shards"),
+    "config of a model",
     *("journal", "journal, checksum mended", "plan", "plan, checksum mended"),
 )
 SECONDS = 60

@@ -160,12 +160,15 @@ def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
     largest = sorted(found, key=lambda entry: len(entry.state), reverse=True)[:LARGEST]
     every = [Choice(entry, fit) for entry in largest for fit in fits(wanted, entry.state)]
     best = max(every, key=lambda choice: len(choice.fit.names) - len(choice.fit.reshaped))
-    state, by = through_hooks(wanted, best.fit, best.entry.state), "the network, whose own hooks took them"
-    if state is None:
-        state, by = converted(wanted.network, best.entry.state), "the network, and transformers took them"
-    if state is None:
-        raise refusal(wanted, best.fit, best.entry.state, file)
-    return Found(state, (f"{file}: its names are of another version of {by}.",))
+    fit = best.fit
+    renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in best.entry.state.items()}
+    state = through_hooks(wanted, renamed)
+    if state is not None:
+        return Found(state, (f"{file}: its names are of another version of the network, whose own hooks took them.",))
+    state = converted(wanted.network, renamed)
+    if state is not None:
+        return Found(state, (f"{file}: its names or layouts are not the network's; transformers converted them.",))
+    raise refusal(wanted, fit, best.entry.state, file)
 
 
 def _taken(wanted: Wanted, choice: Choice, choices: Sequence[Choice], file: Place, notes: tuple[str, ...]) -> Found:

@@ -202,15 +202,14 @@ def _cuts(key: str) -> Iterator[tuple[str, str]]:
             yield key[: place + 1], key[place + 1 :]
 
 
-def through_hooks(wanted: Wanted, fit: Fit, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+def through_hooks(wanted: Wanted, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Return the state dict that the network's own hooks load from other names, such as those of an older version.
 
     None where they do not take every tensor.
     """
-    renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in state.items()}
     try:
         twin = materialise(duplicate(wanted.network), torch.device("cpu"))
-        result = twin.load_state_dict(renamed, strict=False)
+        result = twin.load_state_dict(dict(state), strict=False)
     except Exception:  # the network's own code may raise anything; then it does not fit
         return None
     if any(last(name) not in COUNTS for name in (*result.missing_keys, *result.unexpected_keys)):
