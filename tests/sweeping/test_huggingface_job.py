@@ -13,7 +13,8 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.run import Options, sweep
 from support.jobs import write_job
-from support.transformers_models import classifier, transformers
+from support.texts import TEXT
+from support.transformers_models import causal, classifier, transformers
 
 transformers()
 DATA = """
@@ -48,6 +49,36 @@ def test_the_centre_is_the_loss_of_transformers_own_model(job, tmp_path):
     assert found["train_loss"][1] == pytest.approx(cross_entropy(logits.double(), targets).item(), rel=1e-6)
     assert found["train_acc"][1] == pytest.approx(100 * (logits.argmax(1) == targets).double().mean().item())
     assert np.isfinite(found["train_loss"]).all()
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2"])
+def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind):
+    from tokenizers import Tokenizer, models, trainers
+
+    causal(kind=kind).save_pretrained(tmp_path / "lm")
+    tokenizer = Tokenizer(models.BPE(unk_token="?"))
+    trainer = trainers.BpeTrainer(vocab_size=40, limit_alphabet=30, special_tokens=["?"], show_progress=False)
+    tokenizer.train_from_iterator([TEXT[:2000]], trainer)
+    tokenizer.save(str(tmp_path / "lm/tokenizer.json"))
+    (tmp_path / "novel.txt").write_text(TEXT[:2000])
+    data = {"root": "novel.txt", "options": {"tokenizer": "lm", "length": 64}}
+    values = {
+        "model": {"build": "huggingface", "checkpoint": "lm"},
+        "data": {"build": "text", "splits": ["train"], "limit": 9, **data},
+        "loss": "next_token",
+        "metrics": ["loss"],
+        "plane": {"kind": "random"},
+        "grid": {"alpha": [-0.5, 0.5, 3]},
+        "output": {"file": "s.h5"},
+    }
+    assert sweep(write_job(tmp_path / "job.yaml", values), Options(device="cpu"), Solo()) == Exit.COMPLETE
+    ids = torch.tensor(tokenizer.encode(TEXT[:2000]).ids[: 9 * 64]).view(9, 64)
+    with torch.no_grad():
+        logits = causal(kind=kind)(ids).logits.double()
+    wanted = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+    with h5py.File(tmp_path / "s.h5", locking=False) as file:
+        assert file["train_loss"][1] == pytest.approx(wanted, rel=1e-6)
+        assert np.isfinite(file["train_loss"][()]).all()
 
 
 def test_a_class_that_transformers_does_not_have_is_one_sentence(job, tmp_path):

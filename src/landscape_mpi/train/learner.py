@@ -12,9 +12,10 @@ from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.data.split import each, found, to
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, lay_out
-from landscape_mpi.evaluate.first_batch import choose_layout, first_batch
+from landscape_mpi.evaluate.first_batch import choose_layout, examples_that_fit, first_batch
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.schema import Train
+from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plugin import own_code
 
 
@@ -49,6 +50,7 @@ def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Ten
 
 
 EVALUATION_BATCH = 128
+"""Examples at a time; fewer where their outputs would take more than 64 MB."""
 
 
 class Means(NamedTuple):
@@ -76,7 +78,7 @@ class Learner:
         `pause` is called before every batch and may raise, to drop the epoch; `names` as in a `Task`.
         """
         like = next(network.parameters())
-        self._layout = torch.contiguous_format
+        self._layout, self._batch = torch.contiguous_format, EVALUATION_BATCH
         self.network = network
         self.settings = settings
         self.device = like.device
@@ -99,6 +101,7 @@ class Learner:
             UserError: they raise, or the targets do not fit them.
         """
         self._task = first_batch(self._task, self.network.eval())
+        self._batch = examples_that_fit(self._task, duplicate(self.network), EVALUATION_BATCH)
         if _may_be_channels_last(self.network, self.device):
             self._layout = choose_layout(self.network, self._task)
         lay_out(self.network, self._layout)
@@ -138,7 +141,7 @@ class Learner:
             return Means()
         self.network.eval()
         everything = slice(0, len(self._task.splits[split]))
-        found = self._task.evaluate(self.network, split, everything, EVALUATION_BATCH)
+        found = self._task.evaluate(self.network, split, everything, self._batch)
         accuracy = found.others.get("acc")
         return Means(float(found.losses.mean()), math.nan if accuracy is None else 100 * float(accuracy.mean()))
 
