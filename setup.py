@@ -17,8 +17,8 @@ setup(
         ),
         Extension(
             "landscape_mpi.plane._kernel",
-            [PLANE + name for name in ("normal.c", "rebuild.c", "norms.c")],
-            depends=[PLANE + name for name in ("normal.h", "widen.h")],
+            [PLANE + name for name in ("normal.c", "widen.c", "rebuild.c", "norms.c")],
+            depends=[PLANE + "normal.h"],
             extra_compile_args=["-O3", "-ffp-contract=off"],
             optional=True,  # without a C compiler numpy draws the same numbers, more slowly
             py_limited_api=True,

@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscape_mpi.plane import rebuild
 from landscape_mpi.plane.counter import LEVELS, by_kernel, by_numpy, library, standard_normal
+from landscape_mpi.plane.norms import drawn_norms, row_norms
+from landscape_mpi.plane.rebuild import Drawn, Rows
 
 Numbers = NDArray[np.float32]
 CHUNK = 1 << 20
@@ -33,8 +36,10 @@ LAGS = (1, 2, 3, 9, 64, 576, 4096, 32768, 65536)
 """Distances within a tensor: neighbours, and the same place in the next row or filter."""
 SIZE = 1 << 26
 """Numbers of the arrays that times are taken on: 268 MB each."""
-PIECE = 1 << 15
-"""Numbers that are drawn at a time and used at once."""
+PIECE = 1 << 16
+"""Numbers that are drawn at a time into one buffer."""
+WIDTH = 4096
+"""Numbers in a row."""
 KEYS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
 
@@ -103,54 +108,44 @@ def _worst(what: str, found: list[tuple[str, tuple[float, float]]]) -> Iterator[
 def speed(rounds: int) -> Iterator[str]:
     """Yield the times a number, and the ratios to reading numbers from memory."""
     torch.set_num_threads(1)
-    stored, theta, point = (np.ones(SIZE, np.float32) for _ in range(3))
-    ways: dict[str, Callable[[Numbers, int], None]] = {"numpy": partial(by_numpy, keys=KEYS)}
-    for level in range(library().landscape_normal_level() + 1 if library() else 0):
-        ways[f"kernel, {LEVELS[level]}"] = partial(by_kernel, keys=KEYS, level=level)
-    rows: dict[str, Callable[[], object]] = {"read: sum": stored.sum}
-    rows["point of a line, direction read"] = partial(_point, theta, point, stored)
-    for name, way in ways.items():
-        rows[f"draw: {name}"] = partial(_draw, way)
-        rows[f"point of a line, drawn: {name}"] = partial(_point_drawn, theta, point, way)
+    theta, out, d, e = (torch.full((SIZE,), 0.5) for _ in range(4))
+    scales = Rows(torch.full((SIZE // WIDTH,), 0.25), WIDTH)
+    drawn = [(0.25, Drawn(0, axis, "weight", scales)) for axis in (0, 1)]
+    stored = [(0.25, d), (0.5, e)]
+    levels = range(library().landscape_normal_level() + 1 if library() else 0)
+    rows: dict[str, Callable[[], object]] = {"read: sum": theta.sum, "draw: numpy": partial(_draw, by_numpy)}
+    for level in levels:
+        rows[f"draw: {LEVELS[level]}"] = partial(_draw, partial(by_kernel, level=level))
+    for count, what in ((1, "theta + alpha d"), (2, "theta + alpha d + beta e")):
+        rows[f"{what}: stored, {count + 1} passes"] = partial(_passes, out, theta, stored[:count])
+        for level in levels:
+            point = partial(rebuild.by_kernel, out, theta, drawn[:count], 0, level)
+            rows[f"{what}: drawn, {LEVELS[level]}"] = point
+    rows["norms of rows of theta"] = partial(row_norms, theta.view(-1, WIDTH))
+    rows["norms of rows that are drawn"] = partial(drawn_norms, KEYS, SIZE // WIDTH, WIDTH)
     found = dict.fromkeys(rows, math.inf)
     for _ in range(rounds):
         for name, work in rows.items():
             began = time.process_time()
             work()
             found[name] = min(found[name], (time.process_time() - began) / SIZE * 1e9)
-    yield f"{'':45} ns a number  ratio"
+    yield f"{'':50} ns a number  times reading"
     for name, nanoseconds in found.items():
-        reading = "point of a line, direction read" if name.startswith("point") else "read: sum"
-        yield f"{name:45} {nanoseconds:11.2f} {nanoseconds / found[reading]:6.1f}"
+        yield f"{name:50} {nanoseconds:11.2f} {nanoseconds / found['read: sum']:14.1f}"
 
 
-def _draw(way: Callable[[Numbers, int], None]) -> None:
+def _draw(way: Callable[[Numbers, int, tuple[int, int]], None]) -> None:
     """Draw numbers into a buffer that stays in the cache."""
     piece = np.empty(PIECE, np.float32)
     for start in range(0, SIZE, PIECE):
-        way(piece, start)
+        way(piece, start, KEYS)
 
 
-def _point(theta: Numbers, point: Numbers, direction: Numbers) -> None:
-    """Compute theta + alpha d, with d in memory."""
-    for start in range(0, SIZE, PIECE):
-        there = slice(start, start + PIECE)
-        tensors = (torch.from_numpy(array[there]) for array in (theta, direction, point))
-        _add(*tensors)
-
-
-def _point_drawn(theta: Numbers, point: Numbers, way: Callable[[Numbers, int], None]) -> None:
-    """Compute theta + alpha d, with d drawn piece by piece."""
-    piece = np.empty(PIECE, np.float32)
-    drawn = torch.from_numpy(piece)
-    for start in range(0, SIZE, PIECE):
-        way(piece, start)
-        there = slice(start, start + PIECE)
-        _add(torch.from_numpy(theta[there]), drawn, torch.from_numpy(point[there]))
-
-
-def _add(theta: torch.Tensor, direction: torch.Tensor, point: torch.Tensor) -> None:
-    torch.add(theta, direction, alpha=0.25, out=point)
+def _passes(out: torch.Tensor, theta: torch.Tensor, steps: list[tuple[float, torch.Tensor]]) -> None:
+    """Compute theta + alpha d + ... with directions in memory: a pass for theta, and one for each of them."""
+    out.copy_(theta)
+    for coordinate, direction in steps:
+        out.add_(direction, alpha=coordinate)
 
 
 def main() -> int:

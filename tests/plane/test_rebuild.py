@@ -86,6 +86,18 @@ def test_the_kernel_gives_the_bits_of_torch_by_every_instruction_set(dtype, widt
 
 
 @pytest.mark.kernel
+@pytest.mark.slow
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_arrays_that_are_too_large_for_the_caches(skipped):
+    size = 2**22 + 3
+    theta, steps = numbers(6, size + skipped)[skipped:], [(0.5, PARTS["one number"]), (0.25, Itself())]
+    expected, out = torch.empty(size), torch.empty(size + skipped)[skipped:]
+    by_torch(expected, theta, steps, 5)
+    rebuild(out, theta, steps, 5)
+    assert torch.equal(out, expected)
+
+
+@pytest.mark.kernel
 def test_every_number_of_16_bits_is_widened_as_torch_does():
     halves = torch.arange(-(2**15), 2**15, dtype=torch.int16)
     for dtype, part in ((torch.bfloat16, Itself()), (torch.float16, torch.zeros(2**16))):

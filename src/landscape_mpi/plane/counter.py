@@ -8,7 +8,7 @@ compiled kernel draws them; `by_numpy` is its reference, and draws where the pac
 
 import ctypes
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ def draw(keys: Keys, start: int, stop: int) -> NDArray[np.float32]:
     return numbers
 
 
+@lru_cache(maxsize=1 << 14)
 def stream_keys(seed: int, axis: int, name: str) -> Keys:
     """Return the keys of a tensor's direction."""
     digest = hashlib.sha256(f"{seed}/{axis}/{name}".encode()).digest()

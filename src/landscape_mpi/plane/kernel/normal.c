@@ -47,7 +47,7 @@ INLINE float normal_of(uint32_t word, const int32_t *table)
 
 static void piece_plain(float *buffer, uint32_t inner, uint32_t one, uint32_t other, const int32_t *table)
 {
-    uint32_t words[PIECE];
+    ALIGNED uint32_t words[PIECE];
     hash(words, inner, one, other);
     for (int i = 0; i < PIECE; i++) buffer[i] = normal_of(words[i], table);
 }
@@ -56,7 +56,7 @@ static void piece_plain(float *buffer, uint32_t inner, uint32_t one, uint32_t ot
 AVX2 static void piece_avx2(float *buffer, uint32_t inner, uint32_t one, uint32_t other, const int32_t *table)
 {
     typedef __m256i vec;
-    uint32_t words[PIECE];
+    ALIGNED uint32_t words[PIECE];
     hash(words, inner, one, other);
     const vec tail_mask = _mm256_set1_epi32(0x7FFFFFFF), middle = _mm256_set1_epi32((int)0x80008000);
     const vec high_twice = _mm256_broadcastsi128_si256(
@@ -97,7 +97,7 @@ AVX2 static void piece_avx2(float *buffer, uint32_t inner, uint32_t one, uint32_
 AVX512 static void piece_avx512(float *buffer, uint32_t inner, uint32_t one, uint32_t other, const int32_t *table)
 {
     typedef __m512i vec;
-    uint32_t words[PIECE];
+    ALIGNED uint32_t words[PIECE];
     hash(words, inner, one, other);
     const vec tail_mask = _mm512_set1_epi32(0x7FFFFFFF), middle = _mm512_set1_epi32((int)0x80008000);
     const vec high_twice = _mm512_broadcast_i32x4(
@@ -144,7 +144,7 @@ void landscape_draw(float *buffer, uint64_t index, long count, const struct stre
         uint64_t keys = mix(mix(((index + done) >> 16) * UINT64_C(0x9E3779B97F4A7C15) + stream->first) ^ stream->second);
         uint32_t inner = (uint32_t)(index + done) & 0xFFFFu, one = (uint32_t)keys, other = (uint32_t)(keys >> 32);
         long n = 65536 - inner < count - done ? 65536 - inner : count - done;
-        float piece[PIECE], *there = done ? piece : buffer;
+        ALIGNED float piece[PIECE], *there = done ? piece : buffer;
 #if HAS_X86
         if (level == 2) piece_avx512(there, inner, one, other, stream->table);
         if (level == 1) piece_avx2(there, inner, one, other, stream->table);
@@ -162,7 +162,7 @@ void landscape_normal(float *numbers, uint64_t start, long count, uint64_t first
     const struct stream stream = {first, second, table};
     for (long done = 0; done < count; done += PIECE) {
         long n = count - done < PIECE ? count - done : PIECE;
-        float piece[PIECE], *there = n < PIECE ? piece : numbers + done;
+        ALIGNED float piece[PIECE], *there = n < PIECE ? piece : numbers + done;
         landscape_draw(there, start + done, n, &stream, level);
         if (n < PIECE) memcpy(numbers + done, piece, n * sizeof *piece);
     }

@@ -8,11 +8,13 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_X86 1
+#define ALIGNED __attribute__((aligned(64))) /* a vector of 64 bytes is a line of the cache */
 #define INLINE static inline __attribute__((always_inline))
 #define AVX2 __attribute__((target("avx2")))
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
 #else
 #define HAS_X86 0
+#define ALIGNED
 #define INLINE static inline
 #endif
 
@@ -27,3 +29,8 @@ struct stream {
 /* Draws the numbers `index` to `index + count - 1`, at most PIECE, into a buffer of PIECE floats, by the instruction
  * set `level`: 2 is AVX-512, 1 is AVX2, 0 what every machine has. Overwrites the rest of the buffer. */
 void landscape_draw(float *buffer, uint64_t index, long count, const struct stream *stream, int level);
+
+enum kind { FLOAT32, BFLOAT16, FLOAT16 };
+
+/* Takes the numbers `first` to `first + n - 1` of an array, at most PIECE, to float32. */
+void landscape_widen(float *to, const void *from, enum kind kind, long first, long n, int level);

@@ -4,7 +4,14 @@
  */
 
 #include "normal.h"
-#include "widen.h"
+
+#include <string.h>
+
+#if HAS_X86
+#include <immintrin.h>
+#endif
+
+enum { LARGE = 1 << 22 }; /* weights, 16 MB */
 
 /* How a direction is made: stored; or drawn, times one number, times a number a row, or times theta; or theta. */
 enum part { STORED, SCALED, BY_ROW, BY_WEIGHT, ITSELF };
@@ -17,40 +24,55 @@ struct step {
     enum part part;
 };
 
-/* z *= the scale of the row, for the flat indices `index` to `index + n - 1`. */
-INLINE void scale_rows(float *z, uint64_t index, long n, const float *scales, uint64_t width)
+/* to = from + alpha d for one step, n numbers from flat index `index` on; `origin` is theta, and z is scratch. */
+INLINE void add_step(float *to, const float *from, const struct step *step, const float *origin, float *z, long done,
+                     uint64_t index, long n, const int32_t *table, int level)
 {
-    uint64_t row = index / width;
-    long end = (long)((row + 1) * width - index);
-    for (long i = 0; i < n; row++, end += (long)width) {
-        const float scale = scales[row];
-        const long stop = end < n ? end : n;
-        for (; i < stop; i++) z[i] *= scale;
+    const struct stream stream = {step->first, step->second, table};
+    const float alpha = step->coordinate;
+    const float *d = step->part == ITSELF ? origin : step->numbers + done;
+    if (step->part == STORED || step->part == ITSELF) {
+        for (long i = 0; i < n; i++) to[i] = from[i] + alpha * d[i];
+        return;
+    }
+    landscape_draw(z, index, n, &stream, level);
+    if (step->part == BY_WEIGHT) {
+        for (long i = 0; i < n; i++) to[i] = from[i] + alpha * (z[i] * origin[i]);
+        return;
+    }
+    const uint64_t width = step->part == BY_ROW ? step->width : UINT64_MAX;
+    uint64_t row = index / width, end = (row + 1) * width - index; /* where the row ends, counted from index */
+    for (long i = 0; i < n; row++, end += width) {
+        const float scale = step->part == BY_ROW ? step->numbers[row] : step->scale;
+        const long stop = end < (uint64_t)n ? (long)end : n;
+        for (; i < stop; i++) to[i] = from[i] + alpha * (z[i] * scale);
     }
 }
 
+/* Copies a piece into an array so large that it will not stay in the caches: its lines are not read before. */
+static void copy_past_caches(float *out, const float *weights, long n)
+{
+    long i = 0;
+#if HAS_X86
+    if ((uintptr_t)out % 16 == 0)
+        for (; i + 4 <= n; i += 4) _mm_stream_ps(out + i, _mm_load_ps(weights + i));
+#endif
+    memcpy(out + i, weights + i, (n - i) * sizeof *out);
+}
+
+/* Whatever lies between theta and W is in buffers of a piece; the last step writes W where it may stay in the caches. */
 INLINE void rebuild(float *out, const void *theta, enum kind kind, long count, uint64_t start,
                     const struct step *steps, int taken, const int32_t *table, int level)
 {
-    float origin[PIECE], weights[PIECE], d[PIECE];
+    ALIGNED float origin[PIECE], weights[PIECE], z[PIECE];
     for (long done = 0; done < count; done += PIECE) {
         const long n = count - done < PIECE ? count - done : PIECE;
-        widen(origin, theta, kind, done, n);
-        memcpy(weights, origin, n * sizeof *weights);
-        for (const struct step *step = steps; step < steps + taken; step++) {
-            const struct stream stream = {step->first, step->second, table};
-            const float alpha = step->coordinate, scale = step->scale;
-            if (step->part != STORED && step->part != ITSELF) landscape_draw(d, start + done, n, &stream, level);
-            if (step->part == STORED) memcpy(d, step->numbers + done, n * sizeof *d);
-            if (step->part == ITSELF) memcpy(d, origin, n * sizeof *d);
-            if (step->part == BY_ROW) scale_rows(d, start + done, n, step->numbers, step->width);
-            if (step->part == SCALED)
-                for (long i = 0; i < n; i++) d[i] *= scale;
-            if (step->part == BY_WEIGHT)
-                for (long i = 0; i < n; i++) d[i] *= origin[i];
-            for (long i = 0; i < n; i++) weights[i] += alpha * d[i];
+        landscape_widen(origin, theta, kind, done, n, level);
+        for (int i = 0; i < taken; i++) {
+            float *to = i + 1 < taken || count > LARGE ? weights : out + done;
+            add_step(to, i ? weights : origin, steps + i, origin, z, done, start + done, n, table, level);
         }
-        memcpy(out + done, weights, n * sizeof *out);
+        if (count > LARGE) copy_past_caches(out + done, weights, n);
     }
 }
 
@@ -83,4 +105,7 @@ void landscape_rebuild(float *out, const void *theta, enum kind kind, long count
     if (level == 1) rebuild_avx2(out, theta, kind, count, start, steps, taken, table);
 #endif
     if (level == 0) rebuild_plain(out, theta, kind, count, start, steps, taken, table);
+#if HAS_X86
+    _mm_sfence(); /* other threads see what went past the caches */
+#endif
 }
