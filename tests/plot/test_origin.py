@@ -48,6 +48,20 @@ def test_names_of_networks(origin, build, network):
     assert origin(job).network == network
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "network"),
+    [
+        ("SmolLM2-135M", "SmolLM2-135M"),
+        ("nets/Llama-3.2/", "Llama-3.2"),
+        ("net/model.safetensors", "net"),
+        (".", "huggingface"),
+    ],
+)
+def test_a_model_of_a_hugging_face_folder_has_its_name(origin, checkpoint, network):
+    job = JOB.replace("nets/resnet56.t7", checkpoint).replace("resnet56", "huggingface")
+    assert origin(job.replace("shortcut: none", "attn_implementation: eager")).network == network
+
+
 def test_an_interpolation_names_both_ends(origin):
     job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: a/big.t7, via: b/third.pt}")
     found = origin(job)

@@ -173,7 +173,7 @@ TEMPLATE = """\
 # Every key is explained in docs/job.md. Relative paths start at this file's folder.
 
 model:
-  build: resnet20                   # resnet20/32/44/56/110, or "package.module:callable" (runs your code)
+  build: resnet20                   # resnet20/32/44/56/110, huggingface, or "package.module:callable" (runs your code)
   options: {shortcut: projection}   # keyword arguments; the ResNets' shortcut: projection, pad or none
   checkpoint: nets/resnet20.pt      # theta*: .safetensors, a Hugging Face folder, or what torch.save wrote
 

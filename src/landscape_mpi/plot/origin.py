@@ -20,6 +20,7 @@ _LONGEST = 60
 _NETWORKS = {"resnet": "ResNet-", "wrn": "Wide ResNet-", "vgg": "VGG-", "densenet": "DenseNet-"}
 _SHORTCUTS = {"none": ", no shortcuts", "pad": ", padded shortcuts"}
 _DATA = {"cifar10": "CIFAR-10"}
+_WEIGHTS = frozenset({".safetensors", ".json", ".bin", ".pt", ".pth", ".ckpt"})
 _SAYS_NOTHING = frozenset(
     {"build", "create", "data", "dataset", "get_data", "get_model", "load", "main", "make", "model", "net", "network"}
 )
@@ -79,7 +80,7 @@ def origin_of(surface: Surface) -> Origin:
         seed = stored if isinstance(stored, int) else job.whole("plane", "seed") or _default(RandomPlane, "seed")
         normalise = normalise or _default(RandomPlane, "normalize")
     return Origin(
-        network=None if build is None else _named(build) + _SHORTCUTS.get(shortcut or "", ""),
+        network=None if build is None else _named(build, checkpoint) + _SHORTCUTS.get(shortcut or "", ""),
         loss=job.word("loss") or _default(SweepJob, "loss"),
         data=None if data is None else _DATA.get(data, _own(data)) + (f", first {limit} examples" if limit else ""),
         kind=kind,
@@ -138,8 +139,11 @@ def document_of(surface: Surface) -> Mapping[str, Any]:
         return {}
 
 
-def _named(build: str) -> str:
-    """Return e.g. `Wide ResNet-56, k = 4` for `wrn56_4`, and `Tiny` for `my.nets:Tiny`."""
+def _named(build: str, checkpoint: str | None) -> str:
+    """Return e.g. `Wide ResNet-56, k = 4` for `wrn56_4`, `Tiny` for `my.nets:Tiny`, or a Hugging Face folder's name."""
+    if build == "huggingface" and checkpoint:
+        place = PurePath(checkpoint)
+        return (place.parent.name if place.suffix in _WEIGHTS else place.name) or build
     zoo = re.fullmatch(r"([a-z]+)(\d+)(?:_(\d+))?", build)
     if zoo is None or zoo[1] not in _NETWORKS:
         return _own(build)
