@@ -137,7 +137,7 @@ def test_shards_make_the_surface_of_one_run(tmp_path, whole):
 @pytest.mark.mpi
 def test_killed_it_goes_on_to_the_same_bits(tmp_path, whole):
     job, surface = tiny_job(tmp_path, metrics=OURS), tmp_path / "surface.h5"
-    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.02"})
+    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.02", "TINY_CALLS": "28"})
     wait_for(lambda: done(surface) > 5 or process.poll() is not None)
     kill_session(process)
     assert 0 < done(surface) < 35
@@ -175,8 +175,8 @@ def test_a_sampled_sweep_that_was_killed_goes_on_to_the_same_bits(tmp_path, samp
     def written(folder):
         return sum(path.stat().st_size for path in folder.glob("rank-*.journal"))
 
-    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.01"})
     enough = written(sampled / "surface.h5.examples") / 2
+    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.01", "TINY_JOURNALS": f"{enough}:{folder}"})
     wait_for(lambda: written(folder) >= enough or process.poll() is not None)
     kill_session(process)
     assert 0 < written(folder) < 2 * enough

@@ -95,17 +95,17 @@ def test_a_time_limit_is_no_end(slurm, folder, submit, plain):
     # SLURM looks at its limits twice a minute, and warns half a minute early rather than late
     options = ["--time=1", "--signal=B:USR1@15", "--ntasks=1"]
     job = submit("sweep", "job.yaml", options=options, env={"TINY_SLEEP": "1"})
-    begun(folder / "surface.h5", 1)
+    wait_for(lambda: done(folder / "surface.h5") or restarts(slurm.jobs(job)[0]))
     hurry(folder)
     slurm.wait(job, "PENDING")
     slurm.command("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # once is enough
+    kept = done(folder / "surface.h5")  # none where the machine is too busy for a point in this time
     slurm.start_requeued(job)
-    kept = done(folder / "surface.h5")
-    assert 0 < kept < 35
+    assert kept < 35
     (ended,) = slurm.wait(job)
     log = said(folder, f"sweep-{job}")
     assert (ended["JobState"], restarts(ended)) == ("COMPLETED", 1), log
-    assert gone_on(log) == [(kept, 35 - kept)]
+    assert gone_on(log) == ([(kept, 35 - kept)] if kept else [])
     assert results(folder / "surface.h5") == plain
 
 

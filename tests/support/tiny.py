@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -51,10 +52,24 @@ def rank():
 
 
 def cross_entropy(outputs, targets):
-    """Cross entropy that sleeps TINY_SLEEP seconds, on rank TINY_RANK alone where that is set."""
+    """Cross entropy that sleeps TINY_SLEEP seconds, on rank TINY_RANK alone where that is set; TINY_LATER after enough.
+
+    Whoever stops or kills a sweep on its way need not be quick then.
+    """
     if rank() == int(os.environ.get("TINY_RANK", rank())):
-        time.sleep(float(os.environ.get("TINY_SLEEP", "0")))
+        time.sleep(float(os.environ.get("TINY_LATER", "2") if enough() else os.environ.get("TINY_SLEEP", "0")))
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def enough():
+    """Whether this is call TINY_CALLS or a later one, or the journals of TINY_JOURNALS (BYTES:FOLDER) are so large."""
+    global CALLS
+    CALLS += 1
+    calls, (size, _, folder) = os.environ.get("TINY_CALLS"), os.environ.get("TINY_JOURNALS", "").partition(":")
+    if calls and int(calls) == CALLS:
+        Path("enough").touch()
+    written = sum(file.stat().st_size for file in Path(folder).glob("rank-*.journal")) if size else 0
+    return bool(calls and int(calls) <= CALLS) or bool(size and written >= float(size))
 
 
 def fails_later(outputs, targets):

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import time
 
 import h5py
 import numpy as np
@@ -172,10 +171,10 @@ def test_shards_merge_to_the_surface_of_one_run(tmp_path):
 
 @pytest.mark.parametrize("plane", ["random", "hessian"])
 def test_a_signal_stops_it_between_two_products(tmp_path, plane):
-    # a point takes 30 products and more, of five batches each: some 8 s of sleep, which the signal must not wait for
+    # a point takes 30 products and more, of five batches each: a minute of sleep, which the signal must not wait for
     job = tiny_job(tmp_path, metrics=METRICS, grid=GRID, plane={"kind": plane}, evaluate={"batch": 8})
-    process = start("sweep", job, env={"TINY_SLEEP": "0.05"})
-    time.sleep(5)
+    process = start("sweep", job, cwd=tmp_path, env={"TINY_CALLS": "60", "TINY_LATER": "0.4"})
+    wait_for((tmp_path / "enough").exists)
     process.send_signal(signal.SIGTERM)
     ended = finish(process, 60)
     assert ended.returncode == 75, ended.stderr

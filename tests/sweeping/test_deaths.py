@@ -60,7 +60,8 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
         pytest.skip("Open MPI alone has --enable-recovery")
     job = tiny_job(tmp_path, **GRID, **(SAMPLED if sampled else {}))
     surface, journals = tmp_path / "surface.h5", tmp_path / "surface.h5.examples"
-    run = begin(job, recovery=recovery, **({"LANDSCAPE_WRITER": "root"} if recovery else {}))
+    slow = {} if sampled else {"TINY_CALLS": "26"}
+    run = begin(job, recovery=recovery, **slow, **({"LANDSCAPE_WRITER": "root"} if recovery else {}))
     wait_for(lambda: done(surface) >= 3 or (journals / "rank-00001.journal").exists() or run.poll() is not None)
     os.kill(process_of(run, rank), signal.SIGKILL)
     ended = finish(run, 60)

@@ -61,7 +61,7 @@ def test_resnet20_is_bit_identical_on_1_2_3_and_16_ranks(tmp_path, cifar10, shar
 @pytest.mark.parametrize("env", [{}, ROOT_WRITES], ids=["parallel", "root"])
 def test_killed_in_the_middle_it_goes_on_and_ends_as_if_undisturbed(tmp_path, undisturbed, env):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
-    slow = {"TINY_SLEEP": "0.1", **env}
+    slow = {"TINY_SLEEP": "0.1", "TINY_CALLS": "28", **env}
     process = start("sweep", job, ranks=3, env=slow, fresh=True)
     wait_for(lambda: done(surface) >= 6 or process.poll() is not None)
     kill_session(process)
@@ -256,7 +256,7 @@ def test_the_directions_of_a_surface_make_the_same_surface_again(tmp_path, undis
 @pytest.mark.mpi
 def test_ranks_whose_mpirun_is_gone_stop(tmp_path, undisturbed):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
-    process = start("sweep", job, ranks=3, env={"TINY_SLEEP": "0.5"}, fresh=True)
+    process = start("sweep", job, ranks=3, env={"TINY_SLEEP": "0.1", "TINY_CALLS": "28"}, fresh=True)
     wait_for(lambda: done(surface) >= 3 or process.poll() is not None)
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not process.members(), 20)

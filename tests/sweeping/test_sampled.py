@@ -107,7 +107,8 @@ def test_five_ranks_change_no_bit(tmp_path, undisturbed):
 def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, undisturbed, share):
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
     enough = share * journals(undisturbed[0] / "surface.h5")
-    process = start("sweep", job, ranks=3, env={"TINY_SLEEP": "0.01"})
+    held = {"TINY_SLEEP": "0.01", "TINY_JOURNALS": f"{enough}:{surface}.examples"}
+    process = start("sweep", job, ranks=3, env=held)
     wait_for(lambda: journals(surface) >= enough or process.poll() is not None)
     kill_session(process)
     before = journals(surface)
@@ -123,8 +124,9 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
 @pytest.mark.slow
 def test_interrupted_the_file_holds_what_is_known(tmp_path):
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
-    process = start("sweep", job, env={"TINY_SLEEP": "0.01"})
-    wait_for(lambda: journals(surface) > 200_000 or process.poll() is not None)
+    held = {"TINY_SLEEP": "0.01", "TINY_JOURNALS": f"200000:{surface}.examples"}
+    process = start("sweep", job, env=held)
+    wait_for(lambda: journals(surface) >= 200_000 or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 75
     assert 0 < done(surface) <= 45
