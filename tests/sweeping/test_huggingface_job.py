@@ -51,11 +51,13 @@ def test_the_centre_is_the_loss_of_transformers_own_model(job, tmp_path):
     assert np.isfinite(found["train_loss"]).all()
 
 
-@pytest.mark.parametrize("kind", ["Llama", "GPT2"])
-def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind):
+@pytest.mark.filterwarnings("error:.*no-op:UserWarning")  # of weights that are loaded into no memory
+@pytest.mark.parametrize("weights", ["auto", "streamed"])
+@pytest.mark.parametrize(("kind", "tied"), [("Llama", True), ("Llama", False), ("GPT2", True), ("Mixtral", False)])
+def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, tied, weights):
     from tokenizers import Tokenizer, models, trainers
 
-    causal(kind=kind).save_pretrained(tmp_path / "lm")
+    causal(tied, kind).save_pretrained(tmp_path / "lm")
     tokenizer = Tokenizer(models.BPE(unk_token="?"))
     trainer = trainers.BpeTrainer(vocab_size=40, limit_alphabet=30, special_tokens=["?"], show_progress=False)
     tokenizer.train_from_iterator([TEXT[:2000]], trainer)
@@ -69,12 +71,13 @@ def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind):
         "metrics": ["loss"],
         "plane": {"kind": "random"},
         "grid": {"alpha": [-0.5, 0.5, 3]},
+        "evaluate": {"weights": weights},
         "output": {"file": "s.h5"},
     }
     assert sweep(write_job(tmp_path / "job.yaml", values), Options(device="cpu"), Solo()) == Exit.COMPLETE
     ids = torch.tensor(tokenizer.encode(TEXT[:2000]).ids[: 9 * 64]).view(9, 64)
     with torch.no_grad():
-        logits = causal(kind=kind)(ids).logits.double()
+        logits = causal(tied, kind)(ids).logits.double()
     wanted = cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
     with h5py.File(tmp_path / "s.h5", locking=False) as file:
         assert file["train_loss"][1] == pytest.approx(wanted, rel=1e-6)

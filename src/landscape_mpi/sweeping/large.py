@@ -78,7 +78,8 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
         note(world, text)
     with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()
-    buffers = {name: tensor for name, tensor in found.state.items() if name not in set(parameters)}
+    every = {name for name, _ in network.named_parameters(remove_duplicate=False)}  # of tied ones all names
+    buffers = {name: tensor for name, tensor in found.state.items() if name not in every}
     network.load_state_dict(buffers, strict=False)
     digest = on_ranks(world, world.local_rank == 0, sha256, path)
     digests = {text for text in world.allgather(digest) if text}
