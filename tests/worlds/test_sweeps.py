@@ -9,6 +9,7 @@ import torch
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping import large
 from landscape_mpi.sweeping.load import agreed
 from landscape_mpi.sweeping.run import Options, sweep
 from support import texts, tiny
@@ -57,6 +58,23 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
     assert gone_on_with(world, folder, job) == alone
     with h5py.File(folder / "all.h5", locking=False) as file:
         assert set(file["rank"][()].ravel()) <= set(range(world.size))
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+@pytest.mark.parametrize(
+    "plane", [{"kind": "random", "seed": 3}, {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}]
+)
+def test_ranks_change_no_bit_of_a_network_that_is_not_copied(world, folder, job, weights, plane, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 0)
+    if world.rank == 0:
+        for seed, name in enumerate(("to.pt", "via.pt")):
+            torch.manual_seed(seed + 7)
+            torch.save(tiny.network().state_dict(), folder / name)
+    world.barrier()
+    changes = {"plane": plane, "evaluate": {"weights": weights}, "output__directions": "auto"}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    assert gone_on_with(world, folder, job, **changes) == alone
 
 
 def test_ranks_change_no_bit_of_a_sampled_sweep(world, folder, job):

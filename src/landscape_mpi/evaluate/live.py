@@ -37,12 +37,13 @@ class Resident:
     """A network all of whose weights stay in memory; a move sets each of them, one tensor after the other.
 
     They are computed from theta and the directions each time, never from those of the point before: so after any
-    number of moves the centre is theta to the bit.
+    number of moves the centre is theta to the bit. What a plane leaves at theta is set once.
     """
 
     def __init__(self, network: nn.Module) -> None:
         """Take a network in eval mode, on its device and in its dtype; it is changed in place from here on."""
         self.network = network
+        self._away: set[str] | None = None  # of parameters that may not be those of theta; None before the first move
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point."""
@@ -51,9 +52,12 @@ class Resident:
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
         with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                if name in plane.theta:
-                    plane.set(name, point, parameter)
+            named = {name: p for name, p in self.network.named_parameters() if name in plane.theta}
+            moving = set(filter(plane.moves, named))
+            self._away = set(named) if self._away is None else self._away | moving  # what follows can be interrupted
+            for name in [name for name in named if name in self._away]:
+                plane.set(name, point, named[name])
+            self._away = moving
         return set_statistics(self.network, plane.statistics.at(*point)) if plane.statistics else 0
 
     @property
@@ -76,7 +80,9 @@ class Streaming:
         Raises:
             UserError: a part of the network needs its weights to be there.
         """
-        self._plane, self._point, self._device, self._dtype = plane, plane.centre, device, dtype
+        self._plane, self._point = plane, plane.centre
+        self._memory = _Memory(device)
+        self._dtype = dtype
         self._streamed = Streamed(network, self._build)
         self.network = network
 
@@ -102,9 +108,35 @@ class Streaming:
     def _build(self, name: str) -> Tensor:
         theta = self._plane.theta[name]
         dtype = self._dtype.to_complex() if theta.is_complex() else self._dtype
-        weights = torch.empty(theta.shape, dtype=dtype, device=self._device)
+        weights = self._memory.empty(theta.shape, dtype)
         self._plane.set(name, self._point, weights)
         return weights
+
+
+class _Memory:
+    """Memory for tensors that are dropped soon, used again for others of the same size.
+
+    The C library would keep what is freed, in pieces that fit nothing else: as much as the network takes, in the end.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._blocks: dict[int, list[tuple[Tensor, int]]] = {}  # by bytes; with the number of holders when it is free
+
+    def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """Return a tensor without values, in a block of memory that nobody else holds."""
+        size = shape.numel() * dtype.itemsize
+        blocks = self._blocks.setdefault(size, [])
+        block = next((block for block, holders in blocks if _holders(block) == holders), None)
+        if block is None:
+            block = torch.empty(size, dtype=torch.uint8, device=self._device)
+            blocks.append((block, _holders(block)))
+        return block.view(dtype).view(shape)
+
+
+def _holders(block: Tensor) -> int:
+    """Return how many tensors hold the memory of one, itself among them."""
+    return int(torch._C._storage_Use_Count(block.untyped_storage()._cdata))
 
 
 def apart(network: nn.Module | Live) -> Network:

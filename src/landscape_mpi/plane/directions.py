@@ -12,7 +12,7 @@ from torch import Tensor
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plane.drawn import DrawnDirection, Scales, scales_of
 from landscape_mpi.plane.normalise import NORMALISERS
-from landscape_mpi.plane.parameters import Parameters, double, real, single
+from landscape_mpi.plane.parameters import Parameters, double, real, single, standing
 
 Ignore = str | Sequence[str]
 """Which parameters stay: "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on their names."""
@@ -80,8 +80,7 @@ def scale_direction(
     names = set(moved(theta, ignore, only))
     scale = NORMALISERS[normalise]
     return {
-        name: scale(d[name], single(tensor)) if name in names else torch.zeros_like(single(tensor))
-        for name, tensor in theta.items()
+        name: scale(d[name], single(tensor)) if name in names else standing(tensor) for name, tensor in theta.items()
     }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from landscape_mpi.plane.counter import GENERATOR, stream_keys
 from landscape_mpi.plane.norms import drawn_norms, row_norms
-from landscape_mpi.plane.parameters import Parameters, feed, real, single
+from landscape_mpi.plane.parameters import Parameters, feed, real, standing
 from landscape_mpi.plane.rebuild import Drawn, Itself, Part, Rows, direction
 
 Scales = Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class DrawnDirection(Mapping[str, Tensor]):
         """
         theta, part = self.theta[name], self.part(name)
         if part is None:
-            return torch.zeros((), dtype=single(theta.new_empty(0)).dtype).expand(theta.shape)
+            return standing(theta)
         found = direction(part, real(theta).reshape(-1).cpu(), 0).view(real(theta).shape)
         return torch.view_as_complex(found) if theta.is_complex() else found
 

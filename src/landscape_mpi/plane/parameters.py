@@ -44,3 +44,17 @@ def real(tensor: Tensor) -> Tensor:
 def can_move(tensor: Tensor) -> bool:
     """Whether a tensor holds numbers that a direction can change: real or complex, not whole."""
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def standing(theta: Tensor) -> Tensor:
+    """Return the direction of a parameter that stays: zeros of its shape, float32 or complex64, in one number's memory.
+
+    >>> stays(standing(torch.ones(1000, 1000))), stays(torch.zeros(1000, 1000))
+    (True, False)
+    """
+    return torch.zeros((), dtype=single(theta.new_empty(0)).dtype).expand(theta.shape)
+
+
+def stays(direction: Tensor) -> bool:
+    """Whether a direction's tensor is one that `standing` returned; one of zeros in memory counts as a move."""
+    return direction.untyped_storage().nbytes() == direction.element_size() and not direction.any()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.plane.parameters import Parameters, dot
+from landscape_mpi.plane.parameters import Parameters, dot, standing
 from landscape_mpi.plane.plane import Plane
 
 Values = NDArray[np.float64]
@@ -154,8 +154,8 @@ def _combined(matrix: Matrix, weights: Values) -> tuple[Parameters, ...]:
     for total in sums:
         # a length in float32 is the same however its squares were added
         length = float(np.float32(math.sqrt(dot(total, total))))
-        zeros = {name: torch.zeros_like(tensor, dtype=torch.float32) for name, tensor in matrix.theta.items()}
-        components.append(zeros | {name: (tensor / length).float() for name, tensor in total.items()})
+        still = {name: standing(tensor) for name, tensor in matrix.theta.items()}
+        components.append(still | {name: (tensor / length).float() for name, tensor in total.items()})
     return tuple(components)
 
 

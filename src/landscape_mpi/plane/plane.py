@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.plane.drawn import DrawnDirection
-from landscape_mpi.plane.parameters import Parameters, dot, feed, real
+from landscape_mpi.plane.parameters import Parameters, dot, feed, real, stays
 from landscape_mpi.plane.rebuild import Step, rebuild
 
 
@@ -59,14 +59,19 @@ class Plane:
         theta = real(self.theta[name])
         steps: list[Step] = []
         for direction, coordinate in zip(self.directions, point, strict=True):
-            if not isinstance(direction, DrawnDirection):
+            if isinstance(direction, DrawnDirection):
+                part = direction.part(name)
+                steps += [] if part is None else [(coordinate, part)]
+            elif not stays(direction[name]):
                 steps.append((coordinate, real(direction[name]).reshape(-1)))
-            elif (part := direction.part(name)) is not None:
-                steps.append((coordinate, part))
         whole = out if out.is_contiguous() else torch.empty(out.shape, dtype=out.dtype, device=out.device)
         rebuild(real(whole).view(-1), theta.reshape(-1), steps)
         if whole is not out:
             out.copy_(whole)
+
+    def moves(self, name: str) -> bool:
+        """Whether a parameter is another one at other points."""
+        return any(name in d.moving if isinstance(d, DrawnDirection) else not stays(d[name]) for d in self.directions)
 
     def at(self, *point: float, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Return theta + alpha delta + beta eta + ...; at the centre it is theta to the bit.

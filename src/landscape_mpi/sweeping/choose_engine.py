@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, Flag, UserError
@@ -66,7 +65,7 @@ def choose_engine(
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
         UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
     """
-    if not isinstance(experiment.theta.network, nn.Module):
+    if experiment.theta.is_large:
         return _live(world, experiment, plane, batch, recorded)
     return _agreeing(world, experiment, plane, batch, recorded, alike)
 

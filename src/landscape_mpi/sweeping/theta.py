@@ -55,6 +55,11 @@ class Theta:
     note: Callable[[str], None] = lambda _: None
 
     @property
+    def is_large(self) -> bool:
+        """Whether the network is too large to copy, and moved itself."""
+        return not isinstance(self.network, nn.Module)
+
+    @property
     def module(self) -> nn.Module:
         """The network, of which copies may be taken.
 
@@ -197,6 +202,12 @@ def first_losses(network: Network, task: Task, batch: int | Literal["auto"]) -> 
     return losses
 
 
-def share_parameters(mine: Parameters | None, names: Sequence[str], world: World) -> Parameters:
-    """Return the parameters that rank 0 holds, on every rank, one at a time: a message has at most 2 GB; collective."""
-    return {name: world.bcast(mine[name] if mine else torch.empty(0)) for name in names}
+def share_parameters(
+    mine: Parameters | None, names: Sequence[str], world: World, *, here: bool = True
+) -> dict[str, Tensor]:
+    """Return the parameters that rank 0 holds, on the ranks where `here` is true, nothing elsewhere; collective.
+
+    They are sent one at a time: a message has at most 2 GB.
+    """
+    sent = ((name, world.bcast(mine[name] if mine else torch.empty(0))) for name in names)
+    return {name: tensor for name, tensor in sent if here}

@@ -16,6 +16,7 @@ from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.planes import hessian, interpolate, pca, random, stored
 from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.planes.shared import share_plane
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
 
 BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
@@ -70,6 +71,8 @@ def build_plane(
     request = Request(world, experiment, run)
     built = Built(known_plane) if known_plane else BUILDERS[type(section)](section, request)
     plane = built.plane
+    if plane is None or (theta.is_large and not isinstance(section, RandomPlane)):
+        plane = share_plane(world, plane if request.here else None, theta.parameters)
     fingerprints = {
         **experiment.fingerprints,
         "plane_sha256": agreed(world, "plane", together(world, plane.fingerprint)),

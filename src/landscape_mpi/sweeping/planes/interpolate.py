@@ -6,7 +6,7 @@ import torch
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.job import InterpolatedPlane
-from landscape_mpi.mpi.world import together
+from landscape_mpi.mpi.world import on_ranks
 from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
 from landscape_mpi.plane.directions import UNUSED
 from landscape_mpi.plane.parameters import can_move
@@ -29,7 +29,7 @@ def build(plane: InterpolatedPlane, request: Request) -> Built:
         return load_end(theta, job.resolve(name), key, job.values.model.entry)
 
     moving = job.values.evaluate.batchnorm == "move"
-    return Built(together(request.world, interpolated, plane, theta, moving, end_of))
+    return Built(on_ranks(request.world, request.here, interpolated, plane, theta, moving, end_of))
 
 
 def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: EndOf) -> Plane:

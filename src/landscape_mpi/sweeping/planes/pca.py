@@ -24,8 +24,11 @@ def build(plane: PcaPlane, request: Request) -> Built:
 
     found = together(world, mine)
     names = list(origin)
-    directions = [share_parameters(found.directions[i] if found else None, names, world) for i in range(axes)]
-    return Built(Plane.along(origin, directions), explained=found.explained if found else ())
+    directions = [
+        share_parameters(found.directions[i] if found else None, names, world, here=request.here) for i in range(axes)
+    ]
+    made = Plane.along(origin, directions) if request.here else None
+    return Built(made, explained=found.explained if found else ())
 
 
 def components(plane: PcaPlane, run: Run, origin: Parameters, count: int) -> Components:

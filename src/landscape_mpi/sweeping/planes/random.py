@@ -3,6 +3,7 @@
 from landscape_mpi.job import RandomPlane
 from landscape_mpi.mpi.world import together
 from landscape_mpi.plane import Parameters, Plane, RandomDirections
+from landscape_mpi.sweeping.planes import shared
 from landscape_mpi.sweeping.planes.request import Built, Request
 
 
@@ -12,7 +13,11 @@ def build(plane: RandomPlane, request: Request) -> Built:
     Raises:
         UserError: a pattern matches no parameter, or nothing is left to perturb.
     """
-    origin, axes = request.experiment.theta.parameters, request.experiment.job.values.axes
+    theta, axes = request.experiment.theta, request.experiment.job.values.axes
+    origin = theta.parameters
+    if theta.is_large:
+        recipe = RandomDirections(plane.seed, plane.normalize, plane.ignore, plane.only)
+        return Built(shared.random_plane(request.world, recipe, origin, axes))
     return Built(together(request.world, random_plane, plane, origin, axes))
 
 

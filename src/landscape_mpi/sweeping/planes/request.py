@@ -23,17 +23,22 @@ class Request:
     experiment: Experiment
     run: Run | None
 
+    @property
+    def here(self) -> bool:
+        """Whether this rank makes directions that are held: of a large network one rank a node does."""
+        return self.world.local_rank == 0 or not self.experiment.theta.is_large
+
 
 @dataclass(frozen=True)
 class Built:
     """A plane, the same on every rank, and what was found on the way to it.
 
     Attributes:
-        plane: theta*, the directions, and the buffers that move along.
+        plane: theta*, the directions, and the buffers that move along; None where this rank does not make them.
         facts: numbers about the directions, by the names of the surface's attributes.
         explained: the components' shares of the variance, known on rank 0; empty where there are no components.
     """
 
-    plane: Plane
+    plane: Plane | None
     facts: Mapping[str, float] = field(default_factory=dict)
     explained: tuple[float, ...] = ()

@@ -10,7 +10,7 @@ import torch
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
-from landscape_mpi.mpi.world import World, on_root, together
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import GENERATOR, Parameters, Plane, fit_direction
 from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
 from landscape_mpi.surface.identity import Identity
@@ -31,7 +31,8 @@ def build(plane: FilePlane, request: Request) -> Built:
     """
     job, theta = request.experiment.job, request.experiment.theta
     moving = job.values.evaluate.batchnorm == "move"
-    return Built(together(request.world, stored_plane, job.resolve(plane.path), theta, job.values.axes, moving))
+    path, axes = job.resolve(plane.path), job.values.axes
+    return Built(on_ranks(request.world, request.here, stored_plane, path, theta, axes, moving))
 
 
 def stored_plane(path: Path, theta: Theta, axes: int, moving: bool) -> Plane:
