@@ -30,7 +30,7 @@ from fates import (
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import isolated as module
-from landscape_mpi.files.isolated import Server, isolated
+from landscape_mpi.files.isolated import ForkServer, isolated
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import write
 from support.jobs import tiny_job
@@ -204,7 +204,7 @@ def test_one_server_is_kept_and_another_follows_when_it_dies(served, surface):
             isolated([surface], fate)
         assert isolated([], who)[1] == server
     os.kill(server, signal.SIGKILL)
-    wait_for(lambda: Server.kept._process.poll() is not None)
+    wait_for(lambda: ForkServer.kept._process.poll() is not None)
     assert isolated([], who)[1] != server
 
 
@@ -218,14 +218,14 @@ def test_a_server_that_dies_while_it_is_asked_speaks_for_no_damage(served, surfa
 
 
 def test_a_server_that_cannot_be_had_speaks_for_no_damage(served, monkeypatch, surface):
-    monkeypatch.setattr(Server, "kept", None)
+    monkeypatch.setattr(ForkServer, "kept", None)
     monkeypatch.setattr(module, "PROGRAM", "raise SystemExit(5)")
     with pytest.raises(UserError, match=r"the process that read it was ended from outside \(exit code 5\), .*be sound"):
         read_surface(surface)
 
 
 def test_a_server_that_may_not_fork_speaks_for_no_damage(served, monkeypatch, surface):
-    monkeypatch.setattr(Server, "kept", None)
+    monkeypatch.setattr(ForkServer, "kept", None)
     monkeypatch.setattr(module, "PROGRAM", NO_FORK)
     with pytest.raises(UserError, match=r"\(Resource temporarily unavailable\); the file may be sound"):
         read_surface(surface)
@@ -291,7 +291,7 @@ sys.modules["mpi4py.MPI"] = sys
 sys.path.insert(0, sys.argv[1])
 import os, signal
 from fates import who
-from landscape_mpi.files.isolated import Server, isolated
+from landscape_mpi.files.isolated import ForkServer, isolated
 
 _, server, _ = isolated([], who)
 if not (child := os.fork()):

@@ -14,8 +14,8 @@ from landscape_mpi.surface.platforms import (
     OTHERS,
     differences,
     parse_platform,
-    platform_of,
     platform_text,
+    recorded_platform,
     register,
 )
 from support.jobs import LINE_JOB as JOB
@@ -91,10 +91,10 @@ def test_only_what_all_know_is_compared():
 
 
 def test_an_old_surface_is_known_by_its_attributes():
-    old = platform_of({"device": "EPYC; 2 cores", "batch": 8, "versions": '{"torch": "2.6.0", "numpy": "1"}'})
+    old = recorded_platform({"device": "EPYC; 2 cores", "batch": 8, "versions": '{"torch": "2.6.0", "numpy": "1"}'})
     assert old == {"device": "EPYC, 2 cores", "batch": "8", "torch": "2.6.0", "settings": "none"}
     assert differences([old, parse_platform(platform_text(THERE))]) == "settings none and ONEDNN_MAX_CPU_ISA=SSE41"
-    assert platform_of({"versions": "[" * 100_000}) == {}
+    assert recorded_platform({"versions": "[" * 100_000}) == {}
 
 
 def test_numbers_of_points_that_are_no_list_are_not_read(tmp_path):

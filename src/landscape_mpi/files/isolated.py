@@ -97,18 +97,18 @@ def _forked(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...
 def _served(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> Answer:
     """Answer by a fork of the server of this process, started for the first request and again where it has died."""
     with _LOCK:
-        if Server.kept is None or not Server.kept.usable:
-            Server.kept = Server()
-        return Server.kept.ask(seconds, read, arguments)
+        if ForkServer.kept is None or not ForkServer.kept.usable:
+            ForkServer.kept = ForkServer()
+        return ForkServer.kept.ask(seconds, read, arguments)
 
 
-class Server:
+class ForkServer:
     """A process that has started no MPI and opens no file itself: it forks a process for each request.
 
     It is no rank of ours, nobody's code is in its path, and it ends with the process that started it.
     """
 
-    kept: "ClassVar[Server | None]" = None
+    kept: "ClassVar[ForkServer | None]" = None
 
     def __init__(self) -> None:
         """Start it.

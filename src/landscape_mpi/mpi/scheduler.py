@@ -224,7 +224,7 @@ class Failure:
     code: int = Exit.INTERNAL
 
 
-class Source(Protocol[PieceOut, ResultIn]):
+class PieceSource(Protocol[PieceOut, ResultIn]):
     """Where a rank gets its pieces from and reports to."""
 
     def ask(self) -> None:
@@ -304,7 +304,7 @@ class RemoteSource(Generic[Piece, Result]):
         self._world.send(Leave(stopped), 0)
 
 
-def _work(source: Source[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
+def _work(source: PieceSource[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
     """Do pieces until there are none left. One that is interrupted is dropped, and the one asked for with it.
 
     Raises:

@@ -16,7 +16,7 @@ from landscape_mpi.surface.journal import (
     read_plan,
 )
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, Audit, Direction, NewSurface, Record
+from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, AuditResult, Direction, NewSurface, Record
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard
 from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
@@ -26,7 +26,7 @@ __all__ = [
     "FAILED",
     "NOT_YET",
     "THETA",
-    "Audit",
+    "AuditResult",
     "Direction",
     "Evaluated",
     "Journal",

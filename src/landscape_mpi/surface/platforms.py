@@ -61,7 +61,7 @@ def recorded_versions(attributes: Mapping[str, object]) -> dict[str, Any]:
     return versions if isinstance(versions, dict) else {}
 
 
-def platform_of(attributes: Mapping[str, object]) -> dict[str, str]:
+def recorded_platform(attributes: Mapping[str, object]) -> dict[str, str]:
     """Return what the attributes say of the platform of a surface that has no list of them."""
     versions = recorded_versions(attributes)
     known = {name: attributes.get(name) for name in ("device", "engine", "batch")}

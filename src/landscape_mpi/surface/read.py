@@ -19,7 +19,7 @@ from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
-from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, Audit, check_schema
+from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, AuditResult, check_schema
 from landscape_mpi.surface.trajectory import Trajectory, on_slice, read_trajectory
 
 _BOOKKEEPING = {
@@ -62,7 +62,7 @@ class Surface:
     attributes: Mapping[str, object]
     job: str | None
     sealed: bool = True
-    audit: Audit | None = None
+    audit: AuditResult | None = None
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     trajectory: Trajectory | None = None
     unsound: int = 0
@@ -269,11 +269,11 @@ def _without_numbers(
     return found
 
 
-def _audit(dataset: h5py.Dataset) -> Audit | None:
+def _audit(dataset: h5py.Dataset) -> AuditResult | None:
     points, misses, worst, passed = _scalars(dataset, 4).tolist()
     if not (math.isfinite(points) and math.isfinite(misses)):
         return None
-    return Audit(int(points), int(misses), float(worst), passed == 1)
+    return AuditResult(int(points), int(misses), float(worst), passed == 1)
 
 
 def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:

@@ -72,7 +72,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditResult:
     """The result of an audit: points on all examples, to test their error bars; `/audit` holds the four in this order.
 
     `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`.

@@ -17,7 +17,7 @@ import numpy as np
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import FROM_PYTHON, SweepJob, TrainJob, load_job
 from landscape_mpi.surface.journal import journal_folder
-from landscape_mpi.surface.platforms import parse_platform, platform_of
+from landscape_mpi.surface.platforms import parse_platform, recorded_platform
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
@@ -53,7 +53,7 @@ def known_platforms(surface: Surface) -> list[dict[str, str]]:
     """Return the platforms that computed the points of a surface, as far as its file says."""
     if not surface.done:
         return []
-    return [parse_platform(text) for text in surface.platforms] or [platform_of(surface.attributes)]
+    return [parse_platform(text) for text in surface.platforms] or [recorded_platform(surface.attributes)]
 
 
 def lacking(surface: Surface, shards: Sequence[Shard]) -> list[int]:

@@ -16,7 +16,7 @@ from landscape_mpi.files.atomic import Disk, HeldFile, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.metrics.names import in_schema
 from landscape_mpi.surface.platforms import BY
-from landscape_mpi.surface.schema import LONGEST, Audit, Record
+from landscape_mpi.surface.schema import LONGEST, AuditResult, Record
 
 
 class Writer(Protocol):
@@ -205,7 +205,7 @@ class WholeWriter:
                 self._file.hdf5[in_schema(name, self._schema)][...] = values
             self._file.flush()
 
-    def finish(self, rounds: int, audit: Audit | None) -> None:
+    def finish(self, rounds: int, audit: AuditResult | None) -> None:
         """Write how it ended and mark the file complete.
 
         Raises:

@@ -20,8 +20,7 @@ from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.names import BAR, EXAMPLES, STDERR, is_mean
 from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
-from landscape_mpi.surface import DONE, FAILED, NOT_YET, Evaluated, PlanLog, WholeWriter, fitting
-from landscape_mpi.surface import Audit as AuditResult
+from landscape_mpi.surface import DONE, FAILED, NOT_YET, AuditResult, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.sweeping.context import SweepContext
 from landscape_mpi.sweeping.exit import some_failed
