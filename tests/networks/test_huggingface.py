@@ -318,8 +318,18 @@ def test_nothing_is_fetched_while_a_model_is_built(folder, monkeypatch):
 
 def test_where_transformers_is_missing_one_sentence_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"not installed; pip install 'landscape-mpi\[huggingface\]'"):
+    with pytest.raises(UserError, match=r"not installed; install it with: pip install 'transformers>=5'"):
         build_huggingface(folder, {})
+
+
+def test_a_class_that_does_not_load_here_says_what_stands_in_its_way(folder, monkeypatch):
+    def absent(_, name):
+        raise ModuleNotFoundError(f"Could not import {name}") from OSError("libnothing.so: no such file")
+
+    monkeypatch.setattr(type(transformers()), "__getattr__", absent)
+    edited(folder, architectures=["OlmoForCausalLM"], model_type="olmo")
+    with pytest.raises(UserError, match=r"cannot import OlmoForCausalLM \(OSError: libnothing\.so"):
+        build_huggingface(folder, {}, empty=True)
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bo
         raise UserError(
             "model.build",
             f"found {NAME}, and transformers is not installed",
-            remedy="pip install 'landscape-mpi[huggingface]'",
+            remedy="install it with: pip install 'transformers>=5' (it is the extra `huggingface` of this package)",
         )
     file = (checkpoint if paths.found(checkpoint) == paths.FOLDER else checkpoint.parent) / "config.json"
     found = read_config(file)
