@@ -39,7 +39,7 @@ lint: setup ## style, types, import contracts, shell scripts
 	$(run) lint-imports --no-logo
 	@if command -v shellcheck >/dev/null; then shellcheck $(shell_files); else echo "shellcheck is not installed: shell scripts not checked"; fi
 
-format: setup ## let ruff mend style and layout
+format: setup ## let ruff correct style and layout
 	$(run) ruff check --fix $(python_files)
 	$(run) ruff format $(python_files)
 

@@ -113,5 +113,5 @@ def test_where_nothing_can_be_saved_there_is_one_level_and_a_reason(error, examp
 
 @pytest.mark.parametrize(("error", "examples"), [(-0.1, 10), (float("nan"), 10), (0.1, 0)])
 def test_a_target_that_is_none_is_refused(error, examples):
-    with pytest.raises(ValueError, match="mend the job"):
+    with pytest.raises(ValueError, match="correct the job"):
         prefixes(error, examples)

@@ -61,10 +61,10 @@ def test_out_of_memory_takes_fewer_examples_says_so_once_and_notes_it_at_the_poi
     grid = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
     run = launch("sweep", tiny_job(tmp_path, loss="tiny:hungry", grid=grid))
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("evaluates 8 examples at a time instead of 64, for want of memory.") == 1
+    assert run.stderr.count("evaluates 8 examples at a time instead of 64, because memory is short.") == 1
     found, attributes = surface(tmp_path / "surface.h5")
     assert attributes["batch"] == 64
-    assert set(found["error"].ravel()) == {b"8 examples at a time instead of 64, for want of memory"}
+    assert set(found["error"].ravel()) == {b"8 examples at a time instead of 64, because memory is short"}
     assert set(found["status"].ravel()) == {1}
     launch("sweep", tiny_job(tmp_path, loss="tiny:hungry", grid=grid, output__file="wide.h5"), env={"TINY_ROOM": "99"})
     undisturbed, _ = surface(tmp_path / "wide.h5")

@@ -23,7 +23,7 @@ LONGEST_NAME, LONGEST_ENDING = 48, 8
 TOKEN = re.compile(r"[0-9a-f]{8}(\.|$)")
 HDF5_CODE = re.compile(r"errno = (\d+)")
 """How HDF5 hands on the system's reason."""
-GO_ON = "what it holds by now is kept: mend that, such as by making space, and run the same command again"
+GO_ON = "what it holds by now is kept: remove the cause, for example by freeing space, and run the same command again"
 
 
 @contextmanager

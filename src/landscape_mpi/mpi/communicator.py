@@ -176,7 +176,7 @@ class MpiWorld:
         everywhere = all(self._node.allgather(found is not None))
         if file and self._node.rank == 0:
             Path(file).unlink(missing_ok=True)
-        place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, for want of room there too"
+        place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, because there is no room there either"
         short = f"{shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
         words = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
         return found if everywhere else None, words if self._node.rank == 0 else ""

@@ -48,7 +48,7 @@ def prefixes(error: float, examples: int) -> tuple[int, ...]:
     """
     if not error >= 0 or examples < 1:
         raise ValueError(
-            f"found error {error} and {examples} examples; expected error >= 0 and an example; mend the job."
+            f"found error {error} and {examples} examples; expected error >= 0 and an example; correct the job."
         )
     if all_examples_because(error, examples):
         return (examples,)

@@ -112,7 +112,8 @@ class Curvature:
             products = f"{found.products} products"
             notes.append(f"Hessian: residual {found.residual:.2g} after {products}, not {self.tolerance:g}")
         if self.batch.examples < asked:
-            notes.append(f"Hessian: {self.batch.examples} examples at a time instead of {asked}, for want of memory")
+            few = f"{self.batch.examples} examples at a time instead of {asked}"
+            notes.append(f"Hessian: {few}, because memory is short")
         return Curved(values_of(found), "; ".join(notes))
 
     def hessian(self, point: Point, names: frozenset[str] | None = None) -> Hessian:

@@ -138,7 +138,7 @@ class PointRunner:
     def _smaller_batch(self) -> str:
         """What to say where the batch is not the recorded one; else empty."""
         batch, recorded = self.evaluator.batch, self._context.batch
-        return f"{batch} examples at a time instead of {recorded}, for want of memory" if batch < recorded else ""
+        return f"{batch} examples at a time instead of {recorded}, because memory is short" if batch < recorded else ""
 
 
 class PointComputer:
