@@ -33,7 +33,7 @@ def _positionals(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def _name(action: argparse.Action) -> str:
     name = str(action.metavar or action.dest).upper()
-    return f"{name} [{name} ...]" if action.nargs == "+" else name
+    return {"+": f"{name} [{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name)
 
 
 def _table(parser: argparse.ArgumentParser) -> str:

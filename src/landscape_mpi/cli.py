@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from landscape_mpi import __version__
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import Exit, Flag, UserError
 from landscape_mpi.log import answer, check_answered, console, report, say
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.shutdown import Stop
@@ -101,10 +101,22 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
     command.set_defaults(command=info)
 
-    command = commands.add_parser("export", help="write a surface as .npz, .csv or .nc (netCDF-4)")
+    command = commands.add_parser(
+        "export", help="write a surface as .npz, .csv or .nc (netCDF-4), or its directions for other tools"
+    )
     command.add_argument("surface", type=Path, help="finished or not; other tools' files as well")
-    command.add_argument("target", type=Path, help="its ending names the format; a file that is there is replaced")
-    command.set_defaults(command=export)
+    command.add_argument(
+        "target", type=Path, nargs="?", help="its ending names the format; a file that is there is replaced"
+    )
+    command.add_argument(
+        "--directions", type=Path, metavar="FILE.h5", help="write delta and eta as tomgoldstein/loss-landscape does"
+    )
+    command.add_argument(
+        "--job", type=Path, metavar="FILE", help="where the job's paths start, for directions that have to be drawn"
+    )
+    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="theta*, where it has moved, for the same")
+    _add_verbose(command)
+    command.set_defaults(command=export, own_code=True)
 
     command = commands.add_parser("fetch", help="download the official CIFAR-10 archive and check it")
     command.add_argument("name", choices=["cifar10"])
@@ -242,12 +254,25 @@ def info(options: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
-def export(options: argparse.Namespace) -> int:
-    """Write a surface in another format."""
-    from landscape_mpi.surface.export import export
+def export(options: argparse.Namespace, _: Parent | None) -> int:
+    """Write a surface in another format, or its directions."""
+    if options.target is None and options.directions is None:
+        raise UserError("", "nothing says what to write", expected=("TARGET or ", Flag("directions", ("FILE.h5",))))
+    if options.target is not None:
+        from landscape_mpi.surface.export import export
 
-    export(options.surface, options.target)
-    report(str(options.target))
+        export(options.surface, options.target)
+        report(str(options.target))
+    if options.directions is not None:
+        from landscape_mpi.surface.direction_file import check_direction_target, copy_directions
+
+        check_direction_target(options.surface, options.directions)
+        if not copy_directions(options.surface, options.directions):
+            with heavy_imports():
+                from landscape_mpi.sweeping.drawn_directions import draw_directions
+
+            draw_directions(options.surface, options.directions, options.job, options.checkpoint)
+        report(str(options.directions))
     return Exit.COMPLETE
 
 

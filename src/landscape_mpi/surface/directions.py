@@ -50,9 +50,23 @@ def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArra
     digest = hashlib.sha256()
     for group in sorted(directions):
         for name, values in directions[group]:
-            digest.update(f"{group}/{name}{values.shape}".encode())
+            digest.update(header(group, name, values.shape))
             digest.update(np.ascontiguousarray(values, np.float32).tobytes())
     return digest.hexdigest()
+
+
+def header(group: str, name: str | None, shape: tuple[int, ...]) -> bytes:
+    """Return what the bytes of a tensor follow in the SHA-256 of directions."""
+    return f"{group}/{name}{shape}".encode()
+
+
+def damaged(path: Path) -> UserError:
+    """Return the error for directions whose SHA-256 is another than that beside them."""
+    return UserError(
+        "plane.path",
+        f"{path} is damaged: its directions are not those that it was written with (directions_sha256 differs)",
+        expected="a sound file",
+    )
 
 
 def _read(path: Path, axes: int) -> Directions:
@@ -64,12 +78,7 @@ def _read(path: Path, axes: int) -> Directions:
         if recorded is not None:
             groups = {group: _direction(file, group) for group in GROUPS if group in file}
             if recorded != directions_sha256(groups):
-                raise UserError(
-                    "plane.path",
-                    f"{path} is damaged: its directions are not those that it was written with "
-                    "(directions_sha256 differs)",
-                    expected="a sound file",
-                )
+                raise damaged(path)
         letters = LETTERS[:axes]
         return Directions(
             axes=tuple(_direction(file, f"{letter}direction") for letter in letters),
@@ -79,25 +88,36 @@ def _read(path: Path, axes: int) -> Directions:
 
 
 def _direction(file: h5py.File, group: str) -> StoredDirection:
-    members = file.get(group)
-    if members is None and "generator" in file.attrs:
+    return [
+        (parameter_name(dataset), untrusted.numbers(dataset).astype(np.float32)) for dataset in members(file, group)
+    ]
+
+
+def members(file: h5py.File, group: str) -> list[h5py.Dataset]:
+    """Return the tensors of a direction in their order.
+
+    Raises:
+        UserError: there are none, or a member is not stored in the file itself.
+    """
+    found = file.get(group)
+    if found is None and "generator" in file.attrs and "xdirection" not in file:
         raise UserError(
             "plane.path",
             f"{file.filename} holds no directions, only what they are drawn by",
             remedy="draw them: python -m landscape_mpi export SURFACE --directions FILE",
         )
-    if not isinstance(members, h5py.Group) or not isinstance(file.get(group, getlink=True), h5py.HardLink):
+    if not isinstance(found, h5py.Group) or not isinstance(file.get(group, getlink=True), h5py.HardLink):
         raise UserError("plane.path", f"{file.filename} has no group `{group}`", expected="a direction or surface file")
-    datasets = untrusted.datasets(members)
+    datasets = untrusted.datasets(found)
     names = [str(i) for i in range(len(datasets))]
     if not datasets or set(names) != set(datasets):
         raise UserError(
             "plane.path", f"{file.filename}: `{group}` holds {sorted(datasets)[:3]}", expected="`0`, `1`, ..."
         )
-    found: StoredDirection = []
-    for place in names:
-        attributes = datasets[place].attrs
-        name = untrusted.plain(attributes["name"]) if "name" in attributes else None
-        values = untrusted.numbers(datasets[place]).astype(np.float32)
-        found.append((None if name is None else str(name)[:LONGEST], values))
-    return found
+    return [datasets[name] for name in names]
+
+
+def parameter_name(dataset: h5py.Dataset) -> str | None:
+    """Return the name of the parameter that a tensor is of, where the file says it."""
+    name = untrusted.plain(dataset.attrs["name"]) if "name" in dataset.attrs else None
+    return None if name is None else str(name)[:LONGEST]

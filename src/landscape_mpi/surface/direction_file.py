@@ -1,0 +1,142 @@
+"""Writes direction files, in the form of tomgoldstein/loss-landscape, one tensor after the other."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import Flag, UserError
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import isolated
+from landscape_mpi.files.paths import check_target
+from landscape_mpi.surface.directions import GROUPS, damaged, header, members, parameter_name
+
+ADVICE = "expected a place that can be written, with space for directions as large as the network in float32"
+RECORDED = ("checkpoint_sha256", "generator", "seed", "normalize", "ignore", "only")
+"""Attributes of a surface that a file of its directions has as well."""
+PIECE = 1 << 20
+"""Numbers that are copied at a time, or a row of a tensor where that is more."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of a direction, a few of its rows at a time.
+
+    Attributes:
+        name: of the parameter; None where it is not known.
+        shape: of the tensor.
+        pieces: float32 arrays, one after the other along the first dimension; one array for a number.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    pieces: Iterable[NDArray[np.float32]]
+
+
+def check_direction_target(source: Path, target: Path) -> None:
+    """Refuse a place where no direction file can be, or the file that is read.
+
+    Raises:
+        UserError: it is so.
+    """
+    check_target(target, Flag("directions"))
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(target, "is the file to read as well", expected="the name of another file")
+
+
+def write_directions(
+    target: Path, groups: Mapping[str, Iterable[Rows]], attributes: Mapping[str, str | int | float]
+) -> None:
+    """Write a direction file; a file there is replaced, once the new one is whole.
+
+    Args:
+        target: its path.
+        groups: the tensors of `xdirection`, `ydirection`, ... in the order of `named_parameters()`.
+        attributes: of the root.
+
+    Raises:
+        UserError: the target cannot be written.
+    """
+    with in_words(target, ADVICE), atomic_write(target) as aside, OwnFile(aside, "w") as file:
+        _write(file, groups, attributes)
+
+
+def copy_directions(source: Path, target: Path) -> bool:
+    """Write the directions that a surface or direction file holds into a direction file; False where it holds none.
+
+    Raises:
+        UserError: the source is no such file or damaged, or the target cannot be written.
+    """
+    if not isolated([source], _holds_directions, source):
+        return False
+    with in_words(target, ADVICE), atomic_write(target) as aside:
+        isolated([source], _copy, source, aside)
+    return True
+
+
+def _holds_directions(source: Path) -> bool:
+    with untrusted.open_file(source) as file:
+        return "xdirection" in file
+
+
+def _copy(source: Path, aside: Path) -> None:
+    """Copy in a process of its own, which reads what somebody else may have written.
+
+    Raises:
+        OSError: the system refused to write.
+    """
+    copy = OwnFile(aside, "w")
+    with untrusted.open_file(source) as file:
+        attributes = untrusted.attributes(file)
+        kept = {name: attributes[name] for name in RECORDED if name in attributes}
+        groups = {group: map(_stored, members(file, group)) for group in GROUPS if group in file}
+        if attributes.get("directions_sha256") not in (None, _write(copy.hdf5, groups, kept)):
+            raise damaged(source)
+    copy.close()  # where the disk is full this says so, and the file that is read is sound
+
+
+def _stored(dataset: h5py.Dataset) -> Rows:
+    if not untrusted.is_number(dataset) or dataset.shape is None:
+        untrusted.numbers(dataset)  # raises
+    name = parameter_name(dataset)
+    # half a character of others cannot be written
+    text = None if name is None else name.encode(errors="backslashreplace").decode()
+    return Rows(text, dataset.shape, _pieces(dataset))
+
+
+def _pieces(dataset: h5py.Dataset) -> Iterator[NDArray[np.float32]]:
+    if not dataset.shape or not dataset.size:
+        yield np.asarray(dataset[()], np.float32)
+        return
+    step = max(PIECE * len(dataset) // dataset.size, 1)
+    for first in range(0, len(dataset), step):
+        yield np.asarray(dataset[first : first + step], np.float32)
+
+
+def _write(file: h5py.File, groups: Mapping[str, Iterable[Rows]], attributes: Mapping[str, str | int | float]) -> str:
+    """Write groups, attributes and the directions' SHA-256, and return it."""
+    digest = hashlib.sha256()
+    for group in sorted(groups):
+        made = file.create_group(group)
+        for i, rows in enumerate(groups[group]):
+            dataset = made.create_dataset(str(i), rows.shape, np.float32)
+            if rows.name is not None:
+                dataset.attrs["name"] = rows.name
+            digest.update(header(group, rows.name, rows.shape))
+            first = 0
+            for piece in rows.pieces:
+                digest.update(np.ascontiguousarray(piece).tobytes())
+                if not rows.shape:
+                    dataset[...] = piece
+                elif piece.size:
+                    dataset[first : first + len(piece)] = piece
+                    first += len(piece)
+    found = digest.hexdigest()
+    file.attrs.update({**attributes, "directions_sha256": found})
+    return found
