@@ -299,10 +299,20 @@ def test_of_a_volume_a_page_can_have_one_plane(make, tmp_path):
     assert np.array_equal(unpacked(held["surfaces"][0]["values"]["train_loss"], loss.shape[1:]), loss[1])
 
 
-def test_the_page_of_a_volume_has_no_path_as_its_planes_change(make):
+def test_the_page_of_a_volume_has_the_path_of_a_run_on_each_plane(make):
+    """Principal components are orthogonal: a path keeps its alpha and beta, and is as far off as its gamma."""
     steps = np.arange(3.0)
-    path = Trajectory((steps, steps, steps), steps, np.array([0, 5, 9]), steps, steps, (0.5, 0.3, 0.1))
-    volume = make({"train_loss": bowls(ALPHA, BETA, GAMMA)}, gamma=GAMMA)
+    path = Trajectory((steps, -steps, steps), 0 * steps, np.array([0, 5, 9]), steps, steps, (0.5, 0.3, 0.1))
+    lengths = dict.fromkeys(("delta_norm", "eta_norm", "zeta_norm"), 2.0)
+    angles = dict.fromkeys(("cosine", "cosine_13", "cosine_23"), 0.0)
+    volume = make({"train_loss": bowls(ALPHA, BETA, GAMMA)}, gamma=GAMMA, attributes={**lengths, **angles})
     held = only(replace(volume, trajectory=path))
-    assert held["runs"] == []
-    assert held["facts"] == only(volume)["facts"]
+    assert len(held["layers"]) == len(GAMMA)
+    for gamma, (run,) in zip(GAMMA, held["layers"], strict=True):
+        columns = {name: unpacked(values, (3,)) for name, values in run["columns"].items()}
+        np.testing.assert_allclose(columns["alpha"], steps, atol=1e-12)
+        np.testing.assert_allclose(columns["beta"], -steps, atol=1e-12)
+        np.testing.assert_allclose(columns["residual"], 2 * np.abs(steps - gamma), atol=1e-12)
+    assert held["runs"] == held["layers"][list(GAMMA).index(0)]
+    assert held["facts"] == [*only(volume)["facts"], "square: epoch 0, circle: epoch 9"]
+    assert only(volume)["layers"] == [[]] * len(GAMMA)

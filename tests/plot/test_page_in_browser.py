@@ -376,7 +376,13 @@ def test_a_slider_goes_through_the_planes_of_a_volume(visit, tmp_path):
     loss = bowls(ALPHA, BETA, gamma)
     status = np.ones(loss.shape, np.uint8)
     status[3, 0, 0] = 0
-    path = write(tmp_path / "v.h5", ALPHA, BETA, {"train_loss": loss}, gamma=gamma, status=status)
+    steps, unknown = np.linspace(0.4, 0, 3), np.full(3, np.nan)
+    run = Trajectory((steps, -steps, 2 * steps), 0 * steps, np.arange(3), unknown, unknown)
+    norms = {**dict.fromkeys(("delta_norm", "eta_norm", "zeta_norm"), 1.0), "cosine": 0.0, "cosine_23": 0.0}
+    oblique = {**norms, "cosine_13": 0.6}  # of gamma with alpha: on every plane the path lies elsewhere
+    path = write(tmp_path / "v.h5", ALPHA, BETA, {"train_loss": loss}, gamma=gamma, status=status, attributes=oblique)
+    with h5py.File(path, "r+") as file:
+        write_trajectory(file, run)
     seen = visit([read_surface(path)], Options(log=False), **DESKTOP)
     page = seen.page
     slider = page.get_by_label("Plane")
@@ -400,5 +406,7 @@ def test_a_slider_goes_through_the_planes_of_a_volume(visit, tmp_path):
         assert plain(value) in told(page)
         stars = [trace["name"] for trace in drawn(page, ".contours")].count("theta")
         assert stars == (gamma[place] == 0)
+        (line,) = (trace for trace in drawn(page, ".contours") if trace["name"] == "trajectory")
+        assert np.allclose(line["x"], steps + 0.6 * (2 * steps - gamma[place]))
     assert "not computed yet" in drawn(page, ".contours")[0]["hovertext"][0][0]
     assert seen.complaints == []

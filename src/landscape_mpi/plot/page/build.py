@@ -61,8 +61,6 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
         if min(surface.shape) < 2:
             found = " x ".join(map(str, reversed(surface.shape)))
             raise UserError(surface.path, f"{found} points have no extent", expected="2 or more along each axis")
-    if surfaces[0].kind == "volume":  # a path leaves the planes that are shown
-        surfaces = [replace(surface, trajectory=None) for surface in surfaces]
     first = [field_of(surface, options.metric) for surface in surfaces]
     scale_of(first, options)
     every = [_drawable(surface) for surface in surfaces]
@@ -119,16 +117,25 @@ def _surface(surface: Surface) -> dict[str, Any]:
     """Return coordinates, status (a byte a point), results, training runs and texts of a surface.
 
     `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
-    every point is done, or where too few are.
+    every point is done, or where too few are. `layers` has the training runs on each plane of a volume; None elsewhere.
     """
+    layers, stops = None, _stops(surface)
+    if surface.kind == "volume":  # how far the path is off depends on the plane that is shown
+        planes = [surface.at(gamma) for gamma in surface.axes[2]]
+        surface, middle = replace(surface, trajectory=None), int(np.abs(surface.axes[2]).argmin())
+        stops = _stops(planes[middle])
     fields = [field_of(surface, name) for name in _drawable(surface)]
+    runs = _runs(fields[0])
+    if surface.kind == "volume":
+        layers = [_runs(replace(fields[0], surface=plane)) for plane in planes]
+        runs = layers[middle]
     origin, filled = fields[0].origin, None
     with suppress(UserError):  # of too few points to span an area
         filled = None if surface.filled else {f.quantity.metric: packed(_filled(f)) for f in fields}
     ranked = sorted(fields, key=lambda field: _rank(field.quantity.metric))
     shown = [field for field in ranked if is_shown(field.quantity.metric)]
     return {
-        "facts": [_readable(fact) for fact in [*labels.facts(shown or fields[:1]), *_stops(surface)]],
+        "facts": [_readable(fact) for fact in [*labels.facts(shown or fields[:1]), *stops]],
         "isLine": surface.is_line,
         "isAtZero": not surface.gamma,
         "alphaLabel": _readable(labels.alpha_label(origin)),
@@ -142,7 +149,8 @@ def _surface(surface: Surface) -> dict[str, Any]:
             (name := field.quantity.metric): packed(surface.metrics.get(name, field.values)) for field in fields
         },
         "filled": filled,
-        "runs": _runs(fields[0]),
+        "runs": runs,
+        "layers": layers,
         "file": printable(surface.path.name),
         "provenance": _provenance(surface),
         "job": None if surface.job is None else printable(surface.job),

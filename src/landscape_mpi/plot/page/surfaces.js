@@ -19,6 +19,7 @@ function mapped(object, change) {
 }
 
 function unpacked(surface) {
+  const unpackedRuns = (runs) => runs.map((run) => ({ ...run, columns: mapped(run.columns, floats) }));
   const whole = {
     ...surface,
     alpha: floats(surface.alpha),
@@ -27,7 +28,8 @@ function unpacked(surface) {
     status: bytes(surface.status),
     values: mapped(surface.values, floats),
     filled: mapped(surface.filled, floats),
-    runs: surface.runs.map((run) => ({ ...run, columns: mapped(run.columns, floats) })),
+    runs: unpackedRuns(surface.runs),
+    layers: surface.layers && surface.layers.map(unpackedRuns),
   };
   return { ...whole, layer: 0, all: whole.values, whole };
 }
@@ -40,6 +42,7 @@ function cut(surface, gamma) {
   const plane = (array) => array.subarray(layer * size, (layer + 1) * size);
   Object.assign(surface, {
     layer, isAtZero: whole.gamma[layer] === 0, status: plane(whole.status), values: mapped(whole.values, plane), filled: mapped(whole.filled, plane),
+    runs: whole.layers[layer],
   });
 }
 
