@@ -33,7 +33,7 @@ def task_of(channels, images=40):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("channels", [6, 16, 128])
+@pytest.mark.parametrize("channels", [6, 16, pytest.param(128, marks=pytest.mark.slow)])
 def test_what_is_not_finite_is_what_the_plain_network_gives(engine, channels):
     network, task = overflowing(channels), task_of(channels)
     plane = plane_of(network)

@@ -58,7 +58,7 @@ def surface(tmp_path):
     return write(tmp_path / "s.h5", alpha, None, {"train_loss": alpha**2})
 
 
-@pytest.mark.parametrize("name", ["crash.h5", "endless.h5"])
+@pytest.mark.parametrize("name", ["crash.h5", pytest.param("endless.h5", marks=pytest.mark.slow)])
 def test_a_file_that_the_library_does_not_survive_is_refused(monkeypatch, name):
     monkeypatch.setattr(module, "SECONDS", 1)
     with pytest.raises(UserError, match=rf"{name}: .*the file is damaged"):
@@ -126,7 +126,11 @@ def test_a_surface_comes_back_whole(way, surface):
     ("fate", "words"),
     [
         (killed, r"the file is damaged: reading it crashed HDF5 \(SIGSEGV\); expected a sound file"),
-        (endless, r"reading it found no end within \d+ s of processor time; the file is damaged, or this machine very"),
+        pytest.param(
+            endless,
+            r"reading it found no end within \d+ s of processor time; the file is damaged, or this machine very",
+            marks=pytest.mark.slow,
+        ),
         (shot, r"the process that read it was ended from outside \(SIGKILL\), .*; the file may be sound"),
         (gone, r"the process that read it was ended from outside \(exit code 3\), .*; the file may be sound"),
         (silent, r"the process that read it was ended from outside \(exit code 0\), .*; the file may be sound"),

@@ -124,6 +124,7 @@ def test_ranks_change_no_bit(tmp_path, whole, ranks):
     assert results(tmp_path / "surface.h5") == results(whole[0] / "surface.h5")
 
 
+@pytest.mark.slow
 def test_shards_make_the_surface_of_one_run(tmp_path, whole):
     job = tiny_job(tmp_path, metrics=OURS)
     for index in range(2):

@@ -110,6 +110,7 @@ def test_every_number_of_16_bits_is_widened_as_torch_does():
             assert torch.equal(out.isnan(), expected.isnan())
 
 
+@pytest.mark.slow
 @given(st.integers(0, SIZE), st.integers(0, SIZE), st.sampled_from(DTYPES))
 def test_a_part_is_that_of_the_whole(start, length, dtype):
     there = slice(start, min(start + length, SIZE))

@@ -51,7 +51,7 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("kind", ["contour", "surface"])
+@pytest.mark.parametrize("kind", ["contour", pytest.param("surface", marks=pytest.mark.slow)])
 def test_there_is_a_frame_for_each_surface(epochs, tmp_path, capsys, kind):
     target = tmp_path / "film.gif"
     assert run(capsys, *epochs, "--kind", kind, "--movie", target) == (0, f"{target}\n", "")
@@ -72,6 +72,7 @@ def test_frames_a_second(epochs, tmp_path, capsys):
         assert image.info["duration"] == 100
 
 
+@pytest.mark.slow
 def test_the_same_surfaces_give_the_same_film(epochs, tmp_path, capsys):
     targets = [tmp_path / "a.gif", tmp_path / "b.gif"]
     for target in targets:

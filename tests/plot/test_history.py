@@ -224,6 +224,7 @@ def test_the_default_kind_and_the_default_names(pair, capsys, layout):
     assert capsys.readouterr().out.split() == [str(pair[0].with_name(name)) for name in names]
 
 
+@pytest.mark.slow
 def test_the_same_histories_give_the_same_file_and_torch_is_never_imported(pair, tmp_path, layout):
     program = (
         "import sys; from landscape_mpi.plot.__main__ import main; code = main(sys.argv[1:]);"

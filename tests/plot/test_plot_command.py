@@ -76,7 +76,10 @@ def drawn(monkeypatch):
     return figures
 
 
-@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("PDF", b"%PDF")])
+@pytest.mark.parametrize(
+    ("ending", "magic"),
+    [("png", b"\x89PNG"), *(pytest.param(name, b"%PDF", marks=pytest.mark.slow) for name in ("pdf", "PDF"))],
+)
 def test_the_ending_decides_the_format_and_the_same_figure_gives_the_same_file(plane, tmp_path, ending, magic):
     figure = compose([read_surface(plane)], Options(kind="heat", title="$\\theta$"))
     files = [tmp_path / f"{name}.{ending}" for name in ("a", "b")]

@@ -101,6 +101,7 @@ def test_two_ranks_and_a_kill_change_no_bit(tmp_path):
         assert ours.attrs["hessian_max_eig"] == other.attrs["hessian_max_eig"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [False, True], ids=["plane", "line"])
 def test_a_plane_of_eigenvectors(tmp_path, line):
     grid = {"alpha": [-1, 1, 3]} if line else {"alpha": [-1, 1, 3], "beta": [0, 0, 1]}
@@ -154,6 +155,7 @@ def test_losses_that_are_not_finite_have_no_curvature_and_end_no_sweep(tmp_path)
         assert file["error"][1] == b"the Hessian is not finite"
 
 
+@pytest.mark.slow
 def test_shards_merge_to_the_surface_of_one_run(tmp_path):
     changes = {"metrics": METRICS, "grid": GRID, "plane": {"kind": "hessian"}}
     alone, shared = tmp_path / "alone", tmp_path / "shared"
@@ -169,6 +171,7 @@ def test_shards_merge_to_the_surface_of_one_run(tmp_path):
     assert results(surface) == results(alone / "surface.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plane", ["random", "hessian"])
 def test_a_signal_stops_it_between_two_products(tmp_path, plane):
     # a point takes 30 products and more, of five batches each: a minute of sleep, which the signal must not wait for

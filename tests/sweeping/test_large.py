@@ -164,8 +164,8 @@ def network():
 
 
 def test_a_network_that_keeps_what_it_computed_from_its_weights_is_refused(tmp_path, everything_is_large):
-    job = tiny_job(tmp_path, model__build="merging:network")
-    (tmp_path / "merging.py").write_text(MERGES)
+    job = tiny_job(tmp_path, model__build="keeping:network")
+    (tmp_path / "keeping.py").write_text(MERGES)
     with pytest.raises(UserError, match=r"(?s)model\.build: at alpha 0, beta 0 .* keeps what it once computed"):
         sweep(job, OPTIONS, Solo())
     assert not (tmp_path / "surface.h5").exists()

@@ -80,6 +80,7 @@ def test_errors_are_within_the_bars_that_are_within_the_target(undisturbed, ever
     assert examples.min() == 800
 
 
+@pytest.mark.slow
 def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     folder, said = undisturbed
     assert "45 points to bars of 0.02, on 1 rank" in said

@@ -130,6 +130,7 @@ def test_a_shard_in_the_place_of_another_is_refused(folder):
     assert "--shard: it is for shard 1/4, and this run is for shard 2/4" in run.stderr
 
 
+@pytest.mark.slow
 def test_something_else_than_a_shard_is_refused(folder):
     (folder / "text.h5").write_text("no HDF5")
     run = launch("merge", folder / "surface.h5", *names(folder, 0), folder / "text.h5")

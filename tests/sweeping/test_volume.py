@@ -53,6 +53,7 @@ def test_the_plane_at_gamma_0_is_that_of_a_job_without_gamma(swept, tmp_path):
         np.testing.assert_allclose(volume["train_loss"][2], flat["train_loss"][()], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_shards_make_it_and_a_part_is_gone_on_with(swept):
     whole = results(swept / "surface.h5")
     for index in range(2):
