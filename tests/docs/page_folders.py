@@ -107,7 +107,8 @@ def _train(folder, ready):
 
 def _plot(folder, ready):
     (folder / "surfaces").mkdir()
-    for name in ("small", "large", "surfaces/resnet56", "surfaces/resnet56_noshort", "surfaces/epoch-0001"):
+    epochs = [f"surfaces/epoch-{epoch:04d}" for epoch in (1, 2)]  # a film of one surface has many frames
+    for name in ("small", "large", "surfaces/resnet56", "surfaces/resnet56_noshort", *epochs):
         shutil.copy(ready / "plane.h5", folder / f"{name}.h5")
     axis = np.linspace(-1, 1, 5)
     write(folder / "surfaces/volume.h5", axis, axis, {"train_loss": bowls(axis, axis, axis)}, gamma=axis)
