@@ -1,16 +1,22 @@
 """Sweeps on a world of ranks: the bits of a sweep by one process, and mistakes that all ranks see."""
 
 import shutil
+from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from landscape_mpi.assemble import build_model
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
+from landscape_mpi.networks.files import places
+from landscape_mpi.networks.meta import build_empty
 from landscape_mpi.sweeping import large
 from landscape_mpi.sweeping.load import agreed
+from landscape_mpi.sweeping.once import open_once
 from landscape_mpi.sweeping.run import Options, sweep
 from support import texts, tiny
 from support.jobs import done, results
@@ -75,6 +81,40 @@ def test_ranks_change_no_bit_of_a_network_that_is_not_copied(world, folder, job,
     ours, alone = by_all_and_by_one(world, folder, job, **changes)
     assert ours == alone
     assert gone_on_with(world, folder, job, **changes) == alone
+
+
+def test_a_checkpoint_that_cannot_be_mapped_is_held_once_a_node(world, folder, job, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 0)
+    torch.manual_seed(3)
+    state = {name: tensor.bfloat16() for name, tensor in tiny.network(batchnorm=True).state_dict().items()}
+    state["1.num_batches_tracked"] = torch.tensor(5)
+    path = job(model__options={"batchnorm": True}, evaluate={"weights": "resident"})
+    for legacy in (True, False):
+        if world.rank == 0:
+            torch.save({"model": state}, folder / "net.pt", _use_new_zipfile_serialization=not legacy)
+        world.barrier()
+        build = partial(build_model, load_job(path, SweepJob))
+        network = build_empty(build)
+        found = open_once(world, network, folder / "net.pt", None)
+        assert list(found.state) == list(state)
+        for name, tensor in found.state.items():
+            assert tensor.dtype == state[name].dtype
+            assert torch.equal(tensor, state[name]), name
+        assert set(places(found.state, [folder / "net.pt"])) == (set() if legacy else set(state))
+        weight = found.state["0.weight"]
+        world.barrier()
+        if world.local_rank == 0:
+            weight[0, 0] = 7
+        world.barrier()  # what one rank writes all see where memory is shared, and nobody else where a file is mapped
+        assert (weight[0, 0] == 7) == (legacy or world.local_rank == 0)
+        changes = {"model__options": {"batchnorm": True}, "output__directions": "auto"}
+        ours, alone = by_all_and_by_one(world, folder, job, evaluate={"weights": "resident"}, **changes)
+        assert ours == alone
+        world.barrier()
+        if world.rank == 0:
+            for file in folder.glob("*.h5"):
+                file.unlink()
+        world.barrier()
 
 
 def test_ranks_change_no_bit_of_a_sampled_sweep(world, folder, job):

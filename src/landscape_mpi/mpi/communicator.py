@@ -152,8 +152,8 @@ class MpiWorld:
                     self._node.Bcast(raw[begin : begin + MESSAGE])
             return copies
         if self._node.rank == 0:
-            for target, source in zip(shared, arrays, strict=True):
-                target[...] = source
+            for target in shared:
+                target[...] = arrays.pop(0)
         self._sleep_until_all(self._node)
         return shared
 

@@ -48,7 +48,10 @@ class World(Protocol):
         """Return every rank's value on every rank."""
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the arrays of each node's local rank 0, held once in that node's memory."""
+        """Return the arrays of each node's local rank 0, held once in that node's memory; `arrays` may be emptied.
+
+        What nobody else holds is gone as soon as it is copied: all of it is never there twice.
+        """
 
     def release(self) -> None:
         """Free the shared arrays, which no rank may use any more; collective."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.copies import cast
-from landscape_mpi.networks.files import copies, files_of, read_weights
+from landscape_mpi.networks.files import files_of, places, read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
 from landscape_mpi.networks.huggingface import converted
 
@@ -278,7 +278,8 @@ def open_checkpoint(
     """
     content = read_weights(path, key, mapped=mapped)
     found = _fitted(network, content.loaded, Place(key, str(path)), entry, asked=key == CHECKPOINT)
-    copied = copies(found.state, files_of(path, key)) if mapped else ()
+    there = places(found.state, files_of(path, key)) if mapped else found.state
+    copied = tuple(name for name, tensor in found.state.items() if tensor.nbytes and name not in there)
     notes = found.notes
     if content.names:
         more = f" and {len(content.names) - 4} more" if len(content.names) > 4 else ""

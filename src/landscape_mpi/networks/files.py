@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -46,6 +46,16 @@ class Content:
 
     loaded: Any
     names: tuple[str, ...] = ()
+
+
+class InFile(NamedTuple):
+    """A tensor in one of some files: the file's number, the byte where it begins, and how it lies there."""
+
+    file: int
+    begin: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 def sha256(path: Path, key: str = "model.checkpoint") -> str:
@@ -85,18 +95,38 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
     return Content(state, tuple(sorted({name for part in parts.values() for name in part.names})))
 
 
-def copies(state: Mapping[str, Tensor], files: Sequence[Path]) -> tuple[str, ...]:
-    """Return the names of tensors that are copies in memory: no views of the files, which Linux says are mapped."""
-    inodes, mapped = {file.stat().st_ino for file in files}, []
+def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFile]:
+    """Return where in some files the tensors lie that are views of them, as Linux says which memory stands for what."""
+    numbers = {file.stat().st_ino: number for number, file in enumerate(files)}
+    mapped: list[tuple[range, int, int]] = []  # addresses, the file, and where in it the first of them lies
     with suppress(OSError):
         for line in MAPS.read_text(errors="replace").splitlines():
-            place, _, _, _, inode, *_ = line.split()
-            if int(inode) in inodes:
+            place, _, offset, _, inode, *_ = line.split()
+            if int(inode) in numbers:
                 begin, end = (int(part, 16) for part in place.split("-"))
-                mapped.append(range(begin, end))
-    return tuple(
-        name for name, tensor in state.items() if tensor.nbytes and not any(tensor.data_ptr() in r for r in mapped)
-    )
+                mapped.append((range(begin, end), numbers[int(inode)], int(offset, 16)))
+    found = {}
+    for name, tensor in state.items():
+        at = tensor.data_ptr()
+        for addresses, file, start in mapped if tensor.nbytes else ():
+            if at in addresses:
+                begin = at - addresses.start + start
+                found[name] = InFile(file, begin, tensor.dtype, tuple(tensor.shape), tensor.stride())
+    return found
+
+
+def views(places: Mapping[str, InFile], files: Sequence[Path]) -> dict[str, Tensor]:
+    """Return tensors that lie in files as views of them, which are mapped for that; what is written stays here."""
+    raw: dict[int, Tensor] = {}
+    found = {}
+    for name, (file, begin, dtype, shape, stride) in places.items():
+        if file not in raw:
+            size = files[file].stat().st_size
+            raw[file] = torch.from_file(str(files[file]), shared=False, size=size, dtype=torch.uint8)
+        numbers = 1 + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
+        part = raw[file][begin : begin + numbers * dtype.itemsize]
+        found[name] = part.view(dtype).as_strided(shape, stride)
+    return found
 
 
 def files_of(path: Path, key: str) -> list[Path]:

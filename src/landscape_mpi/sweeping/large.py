@@ -16,13 +16,14 @@ from landscape_mpi.log import note
 from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import sha256
-from landscape_mpi.networks.checkpoint import CHECKPOINT, open_checkpoint
+from landscape_mpi.networks.checkpoint import CHECKPOINT
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.networks.files import files_of
 from landscape_mpi.networks.meta import build_empty, materialise
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code
+from landscape_mpi.sweeping.once import open_once
 from landscape_mpi.sweeping.precision import PRECISIONS
 from landscape_mpi.sweeping.theta import Theta, buffers_of, check_batchnorm
 
@@ -71,8 +72,10 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
         return None
     parameters = [name for name, tensor in network.named_parameters() if tensor.is_meta]
     whole = any(not can_move(tensor) for tensor in network.parameters())
-    found = together(world, open_checkpoint, network, path, CHECKPOINT, job.model.entry, mapped=True)
-    if whole or not set(parameters) <= set(found.state):  # whole numbers, or a state dict of its own making
+    if whole:
+        return None
+    found = open_once(world, network, path, job.model.entry)
+    if not set(parameters) <= set(found.state):  # a state dict of its own making
         return None
     for text in found.notes:
         note(world, text)

@@ -44,6 +44,7 @@ from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
+from landscape_mpi.sweeping.once import in_bytes
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 
@@ -405,13 +406,8 @@ class _Form:
 
 def share_splits(made: list[Split], world: World) -> list[Split]:
     """Return the splits that local rank 0 of each node made, held once in the node's memory; collective."""
-
-    def raw(tensor: Tensor) -> NDArray[np.uint8]:  # numpy lacks some of torch's dtypes, and a window knows none
-        found: NDArray[np.uint8] = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-        return found
-
     rows = [(split.inputs, split.targets) for split in made]
-    shared = iter(world.share([raw(tensor) for pair in rows for one in pair for tensor in tensors(one).values()]))
+    shared = iter(world.share([in_bytes(tensor) for pair in rows for one in pair for tensor in tensors(one).values()]))
     forms = [(split.name, split.notes, tuple(map(_Form.of, pair))) for split, pair in zip(made, rows, strict=True)]
     known = next(found for found in world.allgather(forms) if found)
     return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]
