@@ -15,7 +15,8 @@ SAMPLED = {"data__options": {"images": 2000}, "sampling": {"error": 0.05, "audit
 )
 def test_a_removed_surface_is_saved_and_the_same_command_goes_on(tmp_path, ranks, changes):
     job, surface = tiny_job(tmp_path, **changes), tmp_path / "surface.h5"
-    run = start("sweep", job, ranks=ranks, env={"TINY_SLEEP": "0.02"})
+    slow = {"TINY_SLEEP": "0.02", "TINY_CALLS": "28", "TINY_LATER": "0.06" if changes else "0.3"}
+    run = start("sweep", job, ranks=ranks, env=slow)
     wait_for(lambda: done(surface) > 3)
     surface.unlink()
     _, errors = run.communicate()
