@@ -52,22 +52,24 @@ def rank():
 
 
 def cross_entropy(outputs, targets):
-    """Cross entropy that sleeps TINY_SLEEP seconds, on rank TINY_RANK alone where that is set; TINY_LATER after enough.
+    """Cross entropy that sleeps TINY_SLEEP seconds, or TINY_OTHERS on other ranks than TINY_RANK.
 
-    Whoever stops or kills a sweep on its way need not be quick then.
+    After enough calls it sleeps TINY_LATER seconds. Whoever stops or kills a sweep on its way need not be quick then.
     """
-    if rank() == int(os.environ.get("TINY_RANK", rank())):
+    if rank() != int(os.environ.get("TINY_RANK", rank())):
+        time.sleep(float(os.environ.get("TINY_OTHERS", "0")))
+    else:
         time.sleep(float(os.environ.get("TINY_LATER", "2") if enough() else os.environ.get("TINY_SLEEP", "0")))
     return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
 def enough():
-    """Whether this is call TINY_CALLS or a later one, or the journals of TINY_JOURNALS (BYTES:FOLDER) are so large."""
+    """Whether this is call TINY_CALLS (then TINY_TOLD is made) or later, or TINY_JOURNALS (BYTES:FOLDER) are full."""
     global CALLS
     CALLS += 1
     calls, (size, _, folder) = os.environ.get("TINY_CALLS"), os.environ.get("TINY_JOURNALS", "").partition(":")
-    if calls and int(calls) == CALLS:
-        Path("enough").touch()
+    if calls and int(calls) == CALLS and "TINY_TOLD" in os.environ:
+        Path(os.environ["TINY_TOLD"]).touch()
     written = sum(file.stat().st_size for file in Path(folder).glob("rank-*.journal")) if size else 0
     return bool(calls and int(calls) <= CALLS) or bool(size and written >= float(size))
 

@@ -176,8 +176,9 @@ def test_shards_merge_to_the_surface_of_one_run(tmp_path):
 def test_a_signal_stops_it_between_two_products(tmp_path, plane):
     # a point takes 30 products and more, of five batches each: a minute of sleep, which the signal must not wait for
     job = tiny_job(tmp_path, metrics=METRICS, grid=GRID, plane={"kind": plane}, evaluate={"batch": 8})
-    process = start("sweep", job, cwd=tmp_path, env={"TINY_CALLS": "60", "TINY_LATER": "0.4"})
-    wait_for((tmp_path / "enough").exists)
+    told = tmp_path / "enough"
+    process = start("sweep", job, env={"TINY_CALLS": "60", "TINY_LATER": "0.4", "TINY_TOLD": str(told)})
+    wait_for(told.exists)
     process.send_signal(signal.SIGTERM)
     ended = finish(process, 60)
     assert ended.returncode == 75, ended.stderr

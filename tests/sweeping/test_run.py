@@ -119,7 +119,7 @@ def test_a_raising_process_alone_says_the_same_and_its_points_stay(tmp_path):
 @pytest.mark.mpi
 def test_a_slow_rank_gets_fewer_points(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [-1, 1, 9], "beta": [-1, 1, 5]})
-    run = launch("sweep", job, ranks=3, env={"TINY_SLEEP": "0.2", "TINY_RANK": "1"})
+    run = launch("sweep", job, ranks=3, env={"TINY_SLEEP": "0.2", "TINY_RANK": "1", "TINY_OTHERS": "0.03"})
     assert run.returncode == 0, run.stderr
     with h5py.File(tmp_path / "surface.h5") as file:
         counts = np.bincount(file["rank"][()].ravel(), minlength=3)
