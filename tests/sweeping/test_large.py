@@ -143,7 +143,8 @@ def test_an_interpolation_of_large_networks_ends_at_the_other_one(tmp_path, ever
     assert arrays(path)["train_loss"][2] == pytest.approx(arrays(other)["train_loss"][0], rel=1e-6)
 
 
-MERGES = '''
+OWN = '''
+import torch
 from torch import nn
 
 
@@ -158,14 +159,169 @@ class Merges(nn.Linear):
         return x @ self.merged.T + self.bias
 
 
-def network():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), Merges(8, 3))
+class Adds(nn.Linear):
+    """Adds something of its weights to them as it enters eval mode."""
+
+    def train(self, mode=True):
+        self.weight.data += 0 if mode == self.training else (1 - 2 * mode) * self.bias.data[:, None]
+        return super().train(mode)
+
+
+class Keeps(nn.Linear):
+    """Multiplies by the weights of its first forward pass."""
+
+    kept = None
+
+    def forward(self, x):
+        self.kept = self.weight.detach().clone() if self.kept is None else self.kept
+        return x @ self.kept.T + self.bias
+
+
+class Loaded(nn.Linear):
+    """Divides by the norm that its weights had when they were loaded."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("norm", torch.ones(()), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module.found())
+
+    def found(self):
+        self.norm.copy_(self.weight.detach().norm())
+
+    def forward(self, x):
+        return super().forward(x) / self.norm
+
+
+class Whole(nn.Linear):
+    """Multiplies by whole numbers."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.counts = nn.Parameter(torch.arange(sizes[1]), requires_grad=False)
+
+    def forward(self, x):
+        return super().forward(x) * self.counts
+
+
+class Renamed(nn.Linear):
+    """Has other names in its state dict."""
+
+    def state_dict(self, *args, destination=None, prefix="", **kwargs):
+        mine = super().state_dict(*args, destination={}, prefix="", **kwargs)
+        return {} if destination is None else destination.update({f"{prefix}w_{key}": x for key, x in mine.items()})
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        for name, parameter in self.named_parameters():
+            parameter.data.copy_(state[f"{prefix}w_{name}"])
+
+
+class Versioned(nn.Linear):
+    """Loads weights of its own version alone."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *args):
+        if metadata.get("version") != 2:
+            raise ValueError(f"the version is {metadata.get('version')}")
+        super()._load_from_state_dict(state, prefix, metadata, *args)
+
+
+class Laid(nn.Module):
+    """Has its weights transposed in memory, and its parameters are parts of one array."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        every = torch.randn(inputs + 1, outputs)
+        self.weight, self.bias = nn.Parameter(every[:-1].t()), nn.Parameter(every[-1])
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+def network(kind):
+    layers = {"Lazy": lambda _, n: nn.LazyLinear(n), **globals()}
+    return nn.Sequential(nn.Linear(4, 64), nn.ReLU(), layers[kind](64, 3))
 '''
 
 
-def test_a_network_that_keeps_what_it_computed_from_its_weights_is_refused(tmp_path, everything_is_large):
-    job = tiny_job(tmp_path, model__build="keeping:network")
-    (tmp_path / "keeping.py").write_text(MERGES)
-    with pytest.raises(UserError, match=r"(?s)model\.build: at alpha 0, beta 0 .* keeps what it once computed"):
-        sweep(job, OPTIONS, Solo())
+def own_job(folder, kind):
+    """The job of a network of OWN, and its checkpoint."""
+    (folder / "own.py").write_text(OWN)
+    names = {}
+    exec(OWN, names)  # noqa: S102 - ours
+    torch.manual_seed(4)
+    network = names["network"](kind)
+    network.eval()(torch.zeros(2, 4))  # which gives lazy ones their shapes
+    torch.save(network.train().state_dict(), folder / "net.pt")
+    return {"model__build": "own:network", "model__options": {"kind": kind}}
+
+
+@pytest.mark.parametrize("kind", ["Laid", "Versioned"])
+def test_networks_of_their_own_kind_have_the_same_bits_either_way(tmp_path, monkeypatch, kind):
+    changes = own_job(tmp_path, kind)
+    copied = swept(tmp_path, "copied", evaluate__engine="eager", **changes)
+    streamed = swept(tmp_path, "streamed", evaluate__weights="streamed", **changes)
+    monkeypatch.setattr(large, "LARGE", 0)
+    assert results(streamed) == results(swept(tmp_path, "resident", **changes))
+    np.testing.assert_allclose(arrays(copied)["train_loss"], arrays(streamed)["train_loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Lazy", r"evaluate\.weights: found streamed, and `2\.weight` gets its shape from the first inputs"),
+        ("Whole", r"evaluate\.weights: found streamed, and the parameter `2\.counts` holds whole numbers"),
+        ("Renamed", r"evaluate\.weights: .* another name for its parameter `2\.weight`; write .*resident"),
+        ("Loaded", r"model: the network computes something from its weights when they are loaded; .*: resident"),
+        ("Merges", r"model: the Merges `2` keeps a tensor without values"),
+        ("Adds", r"model: the Adds `2` computes something from its parameters between train and eval mode"),
+        ("Keeps", r"model\.build: at alpha -0\.23585, beta -0\.23585 .* keeps what it once computed"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_and_copies_are_right(tmp_path, kind, message):
+    changes = own_job(tmp_path, kind)
+    with pytest.raises(UserError, match=message):
+        swept(tmp_path, "surface", evaluate__weights="streamed", **changes)
     assert not (tmp_path / "surface.h5").exists()
+    assert np.ptp(arrays(swept(tmp_path, "surface", evaluate__weights="resident", **changes))["train_loss"]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Merges", "keeps what it once computed from its weights does this; this one is not copied"),
+        ("Keeps", "keeps what it once computed from its weights does this; this one is not copied"),
+        ("Loaded", "keeps what it once computed from its weights does this; this one is not copied"),
+        ("Adds", "changes its weights, or keeps what it computed from them, as it enters eval mode, does this"),
+    ],
+)
+def test_a_large_network_that_is_not_what_its_weights_say_is_refused(tmp_path, everything_is_large, kind, message):
+    with pytest.raises(UserError, match=rf"(?s)model\.build: at alpha 0, beta 0 .* {message}"):
+        swept(tmp_path, "surface", **own_job(tmp_path, kind))
+    assert not (tmp_path / "surface.h5").exists()
+
+
+@pytest.mark.parametrize("kind", ["Lazy", "Whole", "Renamed"])
+def test_networks_that_cannot_be_held_once_are_copied(tmp_path, monkeypatch, kind):
+    changes = own_job(tmp_path, kind)
+    copied = swept(tmp_path, "copied", **changes)
+    monkeypatch.setattr(large, "LARGE", 0)
+    assert results(copied) == results(swept(tmp_path, "large", **changes))
+
+
+def test_a_surface_that_was_begun_with_copies_goes_on_with_streamed_weights_and_back(tmp_path):
+    whole = swept(tmp_path, "whole", evaluate__engine="eager")
+    path = swept(tmp_path, "surface", evaluate__engine="eager")
+    for weights in ("streamed", "resident"):
+        with h5py.File(path, "a") as file:
+            file["status"][1:, 2:] = 0
+            file["train_loss"][1:, 2:] = np.nan
+            file["complete"][()] = 0
+        swept(tmp_path, "surface", evaluate__weights=weights, evaluate__engine="eager")
+        np.testing.assert_allclose(arrays(path)["train_loss"], arrays(whole)["train_loss"], rtol=1e-6)
+    with h5py.File(path, "a") as file:
+        file["status"][1:, 2:] = 0
+        file["complete"][()] = 0
+        file.attrs["engine"] = "fused"
+    with pytest.raises(UserError, match=r"the engine fused, .* copies .* Go on without evaluate\.weights: streamed"):
+        swept(tmp_path, "surface", evaluate__weights="streamed", evaluate__engine="eager")

@@ -81,8 +81,9 @@ class Streaming:
             UserError: a part of the network needs its weights to be there.
         """
         self._plane, self._point = plane, plane.centre
+        self._device, self._dtype = device, dtype
         self._memory = _Memory(device)
-        self._dtype = dtype
+        self._strides = {name: p.stride() for name, p in network.named_parameters()}  # by which products round
         self._streamed = Streamed(network, self._build)
         self.network = network
 
@@ -94,6 +95,12 @@ class Streaming:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
         self._plane, self._point = plane, point
         return set_statistics(self.network, plane.statistics.at(*point)) if plane.statistics else 0
+
+    def anew(self, network: nn.Module) -> "Streaming":
+        """Return another network at the present point, whose weights are built in the memory of this one's."""
+        other = Streaming(network, self._plane, self._device, self._dtype)
+        other._point, other._memory = self._point, self._memory
+        return other
 
     @property
     def nbytes(self) -> int:
@@ -108,7 +115,7 @@ class Streaming:
     def _build(self, name: str) -> Tensor:
         theta = self._plane.theta[name]
         dtype = self._dtype.to_complex() if theta.is_complex() else self._dtype
-        weights = self._memory.empty(theta.shape, dtype)
+        weights = self._memory.empty(theta.shape, self._strides[name], dtype)
         self._plane.set(name, self._point, weights)
         return weights
 
@@ -123,15 +130,16 @@ class _Memory:
         self._device = device
         self._blocks: dict[int, list[tuple[Tensor, int]]] = {}  # by bytes; with the number of holders when it is free
 
-    def empty(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    def empty(self, shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor without values, in a block of memory that nobody else holds."""
-        size = shape.numel() * dtype.itemsize
+        reach = sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) + 1
+        size = reach * dtype.itemsize if shape.numel() else 0
         blocks = self._blocks.setdefault(size, [])
         block = next((block for block, holders in blocks if _holders(block) == holders), None)
         if block is None:
             block = torch.empty(size, dtype=torch.uint8, device=self._device)
             blocks.append((block, _holders(block)))
-        return block.view(dtype).view(shape)
+        return block.view(dtype).as_strided(shape, strides)
 
 
 def _holders(block: Tensor) -> int:

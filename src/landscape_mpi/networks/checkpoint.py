@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from landscape_mpi.networks.copies import cast
 from landscape_mpi.networks.files import files_of, places, read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
 from landscape_mpi.networks.huggingface import converted
+from landscape_mpi.plugin import own_code
 
 LEVELS = 6
 """Depth of nested containers in which sets of weights are looked for."""
@@ -256,16 +257,30 @@ def load_checkpoint(
         UserError: no such file, not a file of weights, or tensors missing, unexpected or of another shape.
     """
     found = open_checkpoint(network, path, key, entry)
-    _widen(network, found.state, dtype)
-    network.load_state_dict(found.state, strict=False)
+    widen(network, found.state, dtype)
+    load_fitted(network, found.state)
     return found.notes
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """Load a state dict that is in memory, as `load_checkpoint` does that of a file; `key` is named in messages."""
     found = _fitted(network, state, Place(key, "the state dict"), None, asked=True)
-    network.load_state_dict(found.state, strict=False)
+    load_fitted(network, found.state)
     return found.notes
+
+
+def load_fitted(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load tensors whose names are the network's own; the network's hooks get its own version for them.
+
+    Raises:
+        UserError: the network's own code raised.
+    """
+    known: OrderedDict[str, Tensor] = OrderedDict(state)
+    own = getattr(network.state_dict(), "_metadata", None)
+    if own is not None:
+        known._metadata = own  # type: ignore[attr-defined]  # where torch keeps the version of each module
+    with own_code("model.build", "load_state_dict() of the network"):
+        network.load_state_dict(known, strict=False)
 
 
 def open_checkpoint(
@@ -317,7 +332,7 @@ def _check_numbers(tensor: Tensor, ours: Tensor, key: str, where: str) -> None:
         raise UserError(key, f"{where} as {tensor.dtype}, and the network has whole numbers there ({ours.dtype})")
 
 
-def _widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+def widen(network: nn.Module, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     """Give a network the dtype of its evaluation, where the file has digits that its own dtype would drop."""
     ours = network.state_dict()
     for name, tensor in state.items():

@@ -63,7 +63,8 @@ class Wanted:
         for name, tensor in self.tensors.items():
             memory: object = id(tensor)
             if tensor.is_meta and not is_lazy(tensor):
-                memory = (tensor.untyped_storage()._cdata, tensor.dtype, tuple(tensor.shape), tensor.stride())
+                place = (tensor.untyped_storage()._cdata, tensor.storage_offset())
+                memory = (place, tensor.dtype, tuple(tensor.shape), tensor.stride())
             elif not is_lazy(tensor) and tensor.data_ptr():
                 memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
             groups.setdefault(memory, []).append(name)

@@ -6,7 +6,7 @@ for each point, with the point's weights loaded before eval mode. Every engine, 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 import numpy as np
 import torch
@@ -18,19 +18,20 @@ from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.eager import fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
-from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.job import Grid, InterpolatedPlane
 from landscape_mpi.log import note
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.large import renew
+from landscape_mpi.sweeping.large import made_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import Tolerance
 from landscape_mpi.sweeping.theta import Losses, Theta, first_losses, in_own_dtype
 
 P = ParamSpec("P")
+TOO_LARGE = "this one is not copied, so let it compute all from its weights in every forward pass"
+"""What to do about a large network that is not itself when its weights are set in place."""
 FLAT = (
     "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
     "part in them, or the network keeps what it computed from them before it was copied."
@@ -223,41 +224,62 @@ def check_centre(failure: Difference, expected: str) -> None:
         CentreMismatchError: it differs there.
     """
     if not any(failure.point):
-        does = "that draws random numbers in eval mode, or changes its own state, does this"
-        raise CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
+        raise _no_match(failure, expected)
+
+
+def _no_match(failure: Difference, expected: str) -> CentreMismatchError:
+    does = "that draws random numbers in eval mode, or changes its own state, does this"
+    return CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
 
 
 def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
     """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
 
     Collective. The losses of the first examples are compared at theta*, by the network as it was loaded and with its
-    weights set in place. Then a network is made at one point beside theta*, in the memory of the first, and moved back.
+    weights set in place. Then a network is made at one point beside theta*: a resident one in the memory of the first,
+    and moved back; one whose weights are streamed to be compared with the first there.
 
     Raises:
         CentreMismatchError: they differ at theta*.
-        UserError: a network that was made at another point gives other losses at theta*.
+        UserError: a network that was made at another point gives other losses than one that was moved.
     """
     theta, task, tolerance = experiment.theta, experiment.task, experiment.precision.tolerance
-    expected = f"them equal to {tolerance.relative:.0e}"
     evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
     centre = experiment.centre
     if experiment.calibration_examples:  # as it was loaded it has the statistics of the checkpoint
         centre = together(world, first_losses, evaluator.network_at(plane.centre), task, batch)
     comparison = Comparison(None, {plane.centre: centre}, tolerance)
     if failure := comparison.differs(world, evaluator):
-        check_centre(failure, expected)
-    if not isinstance(theta.network, Resident):  # streamed weights are those of the point always
-        return evaluator
+        _refuse_at_centre(world, experiment, plane, batch, failure)
     for point in around_centre(experiment.job.values.chosen_grid)[:1]:
-        together(world, renew, theta, plane, point, task)
-        beside = together(world, first_losses, theta.network, task, batch)
-        evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+        made = together(world, made_at, theta, plane, point, task)
+        beside = together(world, _if_possible, first_losses, made, task, batch)
+        if made is theta.network:
+            evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+        elif beside is not None:
+            comparison = replace(comparison, known={**comparison.known, point: beside})
         if failure := comparison.differs(world, evaluator):
-            does = "that keeps what it once computed from its weights does this"
-            raise UserError("model.build", str(failure), expected, f"A network {does}; this one is too large to copy")
-        if replace(comparison, known={**comparison.known, point: beside}).flat:
+            does = "A network that keeps what it once computed from its weights does this"
+            raise UserError("model.build", f"{failure}. {does}", remedy=TOO_LARGE)
+        if beside and replace(comparison, known={**comparison.known, point: beside}).flat:
             note(world, FLAT)
     return evaluator
+
+
+def _refuse_at_centre(world: World, experiment: Experiment, plane: Plane, batch: int, failure: Difference) -> NoReturn:
+    """Refuse a network that differs at theta* as it was made and as it was moved; collective.
+
+    Raises:
+        UserError: once more it is made with the same losses.
+        CentreMismatchError: not even that.
+    """
+    together(world, made_at, experiment.theta, plane, plane.centre, experiment.task)
+    again = together(world, first_losses, experiment.theta.network, experiment.task, batch)
+    does = "changes its weights, or keeps what it computed from them, as it enters eval mode"
+    same = (np.array_equal(again[split], losses, equal_nan=True) for split, losses in experiment.centre.items())
+    if all(world.allgather(all(same))):
+        raise UserError("model.build", f"{failure}. A network that {does}, does this", remedy=TOO_LARGE)
+    raise _no_match(failure, f"them equal to {experiment.precision.tolerance.relative:.0e}")
 
 
 def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bool) -> EagerEvaluator:

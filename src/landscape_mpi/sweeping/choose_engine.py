@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
-from landscape_mpi.errors import CentreMismatchError, Flag, UserError
+from landscape_mpi.errors import CentreMismatchError, Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place, summarise
 from landscape_mpi.log import PASSED_OVER, note
 from landscape_mpi.metrics.examples import PerExample
@@ -102,18 +102,23 @@ def _agreeing(
 
 def _live(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
     """Return the engine of a network that is moved itself, its own forward pass; collective. Raises as above."""
+    reason = "it takes copies of the network, whose weights are held once at the most"
     if recorded not in (None, "eager"):
-        raise _cannot_go_on(recorded, "the network is too large for the copies that this engine takes")
+        asked = experiment.job.values.evaluate.weights == "streamed"
+        raise _cannot_go_on(recorded, reason, (" without ", Key("evaluate.weights"), ": streamed") if asked else "")
+    requested = experiment.job.values.evaluate.engine
+    if requested not in ("auto", "eager"):
+        note(world, f"not the engine {requested}: {reason}.", PASSED_OVER)
     evaluator = check_moves(world, experiment, plane, batch)
     examples = evaluate_all(world, experiment, per_example_at(evaluator, plane.centre), batch)
     return Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
 
 
-def _cannot_go_on(recorded: str | None, reason: str) -> UserError:
+def _cannot_go_on(recorded: str | None, reason: str, how: Text = "") -> UserError:
     return UserError(
         "output.file",
         f"the surface was begun with the engine {recorded}, which cannot go on here: {reason}",
-        remedy=("Go on where it was begun, or start afresh with ", Flag("overwrite")),
+        remedy=("Go on", how or " where it was begun", ", or start afresh with ", Flag("overwrite")),
     )
 
 

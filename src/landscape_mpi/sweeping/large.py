@@ -3,20 +3,23 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import Point, Task, statistics_of
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
+from landscape_mpi.evaluate.streamable import REMEDY
 from landscape_mpi.job import HessianPlane, SweepJob
 from landscape_mpi.log import note
 from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import sha256
-from landscape_mpi.networks.checkpoint import CHECKPOINT
+from landscape_mpi.networks.checkpoint import CHECKPOINT, load_fitted, widen
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.networks.files import files_of
 from landscape_mpi.networks.meta import build_empty, materialise
@@ -67,29 +70,42 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
         return None
     network = together(world, build_empty, build)
     dtype = PRECISIONS[job.evaluate.dtype].dtype
-    nbytes = sum(tensor.numel() for tensor in network.parameters()) * dtype.itemsize
-    if nbytes < LARGE and not asked:
-        return None
-    parameters = [name for name, tensor in network.named_parameters() if tensor.is_meta]
-    whole = any(not can_move(tensor) for tensor in network.parameters())
-    if whole:
+    reason = _copied_always(network)
+    nbytes = 0 if reason else sum(tensor.numel() for tensor in network.parameters()) * dtype.itemsize
+    if not asked and (reason or nbytes < LARGE):
         return None
     found = open_once(world, network, path, job.model.entry)
-    if not set(parameters) <= set(found.state):  # a state dict of its own making
+    if reason := reason or _not_by_name(network, found.state):
+        if asked:
+            raise UserError("evaluate.weights", f"found streamed, and {reason}", remedy=REMEDY)
         return None
     for text in found.notes:
         note(world, text)
     with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()
-    every = {name for name, _ in network.named_parameters(remove_duplicate=False)}  # of tied ones all names
-    buffers = {name: tensor for name, tensor in found.state.items() if name not in every}
-    network.load_state_dict(buffers, strict=False)
-    digest = on_ranks(world, world.local_rank == 0, sha256, path)
-    digests = {text for text in world.allgather(digest) if text}
-    if len(digests) > 1:
-        raise UserError(CHECKPOINT, f"{path} is another file on another node", expected="the same file everywhere")
+    widen(network, found.state, dtype)
+    _set_buffers(network, found.state)
     mapped = {name: found.state.get(name, tensor.detach()) for name, tensor in network.named_parameters()}
-    return Opened(network, mapped, digests.pop(), asked or _streams(job, nbytes, world))
+    return Opened(network, mapped, _agreed_sha256(path, world), asked or _streams(job, nbytes, world))
+
+
+def _set_buffers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in network.named_buffers():
+            if name in state:
+                buffer.copy_(state[name])
+
+
+def _agreed_sha256(path: Path, world: World) -> str:
+    """Return the fingerprint of a checkpoint, of which one rank a node reads all; collective.
+
+    Raises:
+        UserError: there is another file on another node.
+    """
+    digests = world.allgather(on_ranks(world, world.local_rank == 0, sha256, path))
+    if len(found := {text for text in digests if text}) > 1:
+        raise UserError(CHECKPOINT, f"{path} is another file on another node", expected="the same file everywhere")
+    return found.pop()
 
 
 def _streams(job: SweepJob, nbytes: int, world: World) -> bool:
@@ -108,6 +124,28 @@ def _streams(job: SweepJob, nbytes: int, world: World) -> bool:
     if text:
         note(world, f"weights are streamed, a layer at a time: {text}.")
     return bool(text)
+
+
+def _copied_always(network: nn.Module) -> str:
+    """Return what of a network no large one has, and why it is copied; empty for nothing."""
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if is_lazy(tensor):
+            return f"`{name}` gets its shape from the first inputs"
+    for name, tensor in network.named_parameters():
+        if not can_move(tensor):
+            return f"the parameter `{name}` holds whole numbers"
+    return ""
+
+
+def _not_by_name(network: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Return which tensor a network with a state dict of its own making would not get; empty for none."""
+    every = dict(network.named_parameters(remove_duplicate=False))
+    if missing := [name for name, tensor in every.items() if tensor.is_meta and name not in state]:
+        return f"the network's state dict has another name for its parameter `{missing[0]}`"
+    named = {*every, *dict(network.named_buffers(remove_duplicate=False))}
+    if others := [name for name in state if name not in named]:
+        return f"the network's state dict holds `{others[0]}`, which is neither a parameter nor a buffer"
+    return ""
 
 
 def _size(path: Path) -> int:
@@ -132,10 +170,7 @@ def large_theta(opened: Opened, job: SweepJob, device: torch.device) -> Theta:
     plane, dtype = Plane(opened.parameters, ()), PRECISIONS[job.evaluate.dtype].dtype
     live: Live
     if opened.streamed:
-        network = cast(duplicate(opened.network), device, dtype)
-        with own_code("model.build", "eval() of the network"):
-            network.eval()
-        live = Streaming(network, plane, device, dtype)
+        live = Streaming(_without_weights(opened.network, device, dtype), plane, device, dtype)
     else:
         live = Resident(network_at(opened.network, plane, (), device, dtype))
     buffers = buffers_of(opened.network)
@@ -154,12 +189,52 @@ def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.devi
     """
     network = materialise(duplicate(origin), device, dtype)
     Resident(network).move(plane, point)
+    if _loads_by_itself(network):
+        load_fitted(network, network.state_dict())  # from itself into itself, for what it does beside
+        Resident(network).move(plane, point)
     with own_code("model.build", "eval() of the network"):
         return network.eval()
 
 
-def renew(theta: Theta, plane: Plane, point: Point, task: Task) -> None:
-    """Put a network made at a point in the place of the resident one, whose weights are given up first."""
-    if isinstance(theta.network, Resident):
-        theta.network.network = theta.origin  # so that the memory is free
-        theta.network.network = network_at(theta.origin, plane, point, task.device, task.dtype)
+def _without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return a network of its own as `network_at` does, whose parameters have no memory.
+
+    Raises:
+        UserError: it computes something from its weights when they are loaded, or as it enters eval mode.
+    """
+    network = cast(duplicate(origin), device, dtype)
+    when = "when they are loaded"
+    try:
+        if _loads_by_itself(network):
+            network.load_state_dict(network.state_dict(), strict=False)
+        when = "as it enters eval mode"
+        return network.eval()
+    except Exception as error:  # whatever its own code has against weights without numbers
+        found = f"the network computes something from its weights {when}"
+        raise UserError("model", found, "weights that are there when it runs", REMEDY) from error
+
+
+def _loads_by_itself(network: nn.Module) -> bool:
+    """Whether any module does more than to copy what is loaded."""
+    return type(network).load_state_dict is not nn.Module.load_state_dict or any(
+        module._load_state_dict_pre_hooks
+        or module._load_state_dict_post_hooks
+        or not type(module)._load_from_state_dict.__module__.startswith("torch.nn.")
+        for module in network.modules()
+    )
+
+
+def made_at(theta: Theta, plane: Plane, point: Point, task: Task) -> Live:
+    """Return the network as it is when it is made at a point, with statistics estimated there where they are.
+
+    A resident one is put in the place of theta's, whose weights are given up first.
+    """
+    live: Live = theta.network  # type: ignore[assignment]  # of large networks alone
+    if isinstance(live, Streaming):
+        live = live.anew(_without_weights(theta.origin, task.device, task.dtype))
+        live.move(plane, point)
+    else:
+        live.network = theta.origin  # so that the memory is free
+        live.network = network_at(theta.origin, plane, point, task.device, task.dtype)
+    task.calibrate(live.network, live)
+    return live
