@@ -103,6 +103,16 @@ def without_tf32(allowed: bool) -> Iterator[None]:
         allow_tf32(True)
 
 
+def give_back_memory() -> None:
+    """Tell the C library (glibc) to give freed memory back to the system, of which `keep_memory` lets it keep much.
+
+    Large tensors of a size that has been freed do not always fit into the gap: they have to be aligned.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def keep_memory() -> None:
     """Tell the C library (glibc) to keep freed memory for the next batch.
 

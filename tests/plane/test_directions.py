@@ -115,6 +115,20 @@ def test_points_of_the_plane(theta):
     assert plane.norms == pytest.approx((math.sqrt(numbers), 2 * math.sqrt(numbers)))
 
 
+@pytest.mark.parametrize("normalise", ["filter", "layer", "weight", "none"])
+def test_norms_and_angles_of_what_is_drawn_are_added_a_piece_at_a_time(theta, normalise, monkeypatch):
+    theta = theta | {"empty": torch.zeros(0, 3), "narrow": torch.zeros(3, 0)}
+    recipe = RandomDirections(1, normalise, "none")
+    directions = [recipe.draw(theta, axis) for axis in range(3)]
+    flat = [torch.cat([tensor.flatten() for tensor in direction.values()]).double() for direction in directions]
+    monkeypatch.setattr("landscape_mpi.plane.parameters.PIECE", 5)
+    for plane in (Plane(theta, tuple(directions)), Plane(theta, tuple(map(dict, directions)))):
+        assert plane.norms == pytest.approx([vector.norm().item() for vector in flat])
+        for one, other in ((0, 1), (1, 2), (2, 0)):
+            cosine = torch.cosine_similarity(flat[one], flat[other], 0).item()
+            assert plane.cosine(one, other) == pytest.approx(cosine, abs=1e-12)
+
+
 def test_a_line_has_no_eta(theta):
     line = Plane(theta, (theta,))
     assert math.isnan(line.cosine(0, 1))

@@ -15,7 +15,7 @@ import landscape_mpi
 from landscape_mpi.cli import run
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.plane import drawn
+from landscape_mpi.plane import parameters
 from landscape_mpi.plane.directions import RandomDirections
 from landscape_mpi.surface import direction_file
 from landscape_mpi.surface.direction_file import copy_directions
@@ -63,7 +63,7 @@ def tensors(path, group):
     ],
 )
 def test_a_plane_of_the_file_is_the_plane_of_the_surface(tmp_path, monkeypatch, kept, changes):
-    monkeypatch.setattr(drawn, "PIECE", 9)
+    monkeypatch.setattr(parameters, "PIECE", 9)
     monkeypatch.setattr(direction_file, "PIECE", 7)
     first = swept(tmp_path, output__directions=kept, **changes)
     assert run(["export", str(first), "--directions", str(tmp_path / "d.h5")]) == Exit.COMPLETE
@@ -113,7 +113,7 @@ def test_large_networks_are_drawn_from_their_mapped_file_a_piece_at_a_time(tmp_p
     model = {"build": "wide:network", "checkpoint": "w.safetensors"}
     grid = {"alpha": [-1, 1, 2], "beta": [-1, 1, 2]}
     surface = swept(tmp_path, model=model, output__directions=False, grid=grid)
-    monkeypatch.setattr(drawn, "PIECE", 1000)
+    monkeypatch.setattr(parameters, "PIECE", 1000)
     draw_directions(surface, tmp_path / "d.h5")
     again = swept(tmp_path, "again.h5", model=model, plane={"kind": "file", "path": "d.h5"}, grid=grid)
     assert results(again) == results(surface)

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from landscape_mpi.plane.counter import GENERATOR, stream_keys
 from landscape_mpi.plane.norms import drawn_norms, row_norms
-from landscape_mpi.plane.parameters import Parameters, feed, real, standing
+from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, standing
 from landscape_mpi.plane.rebuild import Drawn, Itself, Part, Rows, direction
 
-PIECE = 1 << 20
-"""Numbers that are drawn at a time, or a row of a tensor where that is more."""
 Scales = Mapping[str, Tensor]
 """By name, what the random numbers of a parameter are multiplied by: float32, one a filter, or one for all."""
 
@@ -55,15 +53,13 @@ class DrawnDirection(Mapping[str, Tensor]):
         Each piece is [n, ...] for n entries of the first dimension; of a tensor without dimensions it is the number.
         """
         theta, part = real(self.theta[name]), self.part(name)
-        rows = len(theta) if theta.dim() else 1
-        width = theta.numel() // max(rows, 1)
-        step = max(PIECE // max(width, 1), 1)
-        for first in range(0, rows, step):
-            some = theta[first : first + step] if theta.dim() else theta
+        width = theta[:1].numel() if theta.dim() else 1
+        for rows in row_pieces(theta):
+            some = theta[rows] if theta.dim() else theta
             if part is None:
                 yield torch.zeros(some.shape)
             else:
-                yield direction(part, some.reshape(-1).cpu(), first * width).view(some.shape)
+                yield direction(part, some.reshape(-1).cpu(), rows.start * width).view(some.shape)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of all parameters."""

@@ -1,13 +1,15 @@
 """Arithmetic of parameters by name: inner products, fingerprints, and the dtypes of real and complex tensors."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 Parameters = Mapping[str, Tensor]
 """Tensors by the names that the network gives them; those of a random direction are drawn when they are asked for."""
+PIECE = 1 << 20
+"""Numbers that are worked on at a time, or a row of a tensor where that is more."""
 
 
 def feed(digest: "hashlib._Hash", parameters: Parameters) -> None:
@@ -15,6 +17,18 @@ def feed(digest: "hashlib._Hash", parameters: Parameters) -> None:
     for name, tensor in parameters.items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def row_pieces(tensor: Tensor) -> Iterator[slice]:
+    """Yield slices of the first dimension, a few rows each; for a tensor without dimensions the one that is all of it.
+
+    >>> list(row_pieces(torch.empty(5, 1 << 19)))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    rows = len(tensor) if tensor.dim() else 1
+    step = max(PIECE * rows // max(tensor.numel(), 1), 1)
+    for first in range(0, rows, step):
+        yield slice(first, min(first + step, rows))
 
 
 def dot(a: Parameters, b: Parameters) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from landscape_mpi.plane.drawn import DrawnDirection
-from landscape_mpi.plane.parameters import Parameters, dot, feed, real, stays
+from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, stays
 from landscape_mpi.plane.rebuild import Step, rebuild
 
 
@@ -104,12 +104,25 @@ class Plane:
         if max(one, other) >= len(self.directions):
             return math.nan
         lengths = self.norms[one] * self.norms[other]
-        return dot(self.directions[one], self.directions[other]) / lengths if lengths else math.nan
+        return self._products[one][other] / lengths if lengths else math.nan
 
     @cached_property
     def norms(self) -> tuple[float, ...]:
         """The norm of each direction over all parameters."""
-        return tuple(math.sqrt(dot(direction, direction)) for direction in self.directions)
+        return tuple(math.sqrt(row[axis]) for axis, row in enumerate(self._products))
+
+    @cached_property
+    def _products(self) -> tuple[tuple[float, ...], ...]:
+        """Inner products of any two directions, in float64; what is drawn is drawn once, a piece at a time."""
+        axes = range(len(self.directions))
+        total = [[0.0 for _ in axes] for _ in axes]
+        for name in self.theta:
+            for parts in zip(*(_pieces(direction, name) for direction in self.directions), strict=True):
+                flat = [part.reshape(-1).double() for part in parts]
+                for one in axes:
+                    for other in axes[: one + 1]:
+                        total[one][other] += torch.dot(flat[one], flat[other]).item()
+        return tuple(tuple(total[max(i, j)][min(i, j)] for j in axes) for i in axes)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of what makes the plane, in hexadecimal: theta and the directions, byte for byte.
@@ -130,6 +143,14 @@ class Plane:
         if self.statistics is not None:
             digest.update(self.statistics.fingerprint().encode())
         return digest.hexdigest()
+
+
+def _pieces(direction: Parameters, name: str) -> Iterator[Tensor]:
+    """Return a tensor of a direction a few rows at a time; complex numbers as pairs."""
+    if isinstance(direction, DrawnDirection):
+        return direction.pieces(name)
+    tensor = real(direction[name])
+    return (tensor[rows] if tensor.dim() else tensor for rows in row_pieces(tensor))
 
 
 def _to(parameters: Parameters, device: torch.device) -> Parameters:

@@ -157,9 +157,18 @@ def direction(part: Part, theta: Tensor, start: int) -> Tensor:
         return theta.float()
     z = draw(part.keys, start, start + theta.numel(), theta.device)
     if isinstance(part.scale, Rows):
-        index = torch.arange(start, start + theta.numel(), device=theta.device)
-        return z * part.scale.scales[index // part.scale.width]
+        return z * _by_row(part.scale, start, start + theta.numel())
     return z * (theta.float() if part.scale == "theta" else float(np.float32(part.scale)))
+
+
+def _by_row(rows: Rows, start: int, stop: int) -> Tensor:
+    """Return the scale of each flat index from `start` to `stop - 1`; one number where all are of one row."""
+    if start == stop:
+        return rows.scales[:0]
+    first, last = start // rows.width, (stop - 1) // rows.width
+    if first == last:
+        return rows.scales[first]
+    return rows.scales[first : last + 1].repeat_interleave(rows.width)[start - first * rows.width :][: stop - start]
 
 
 def draw(keys: counter.Keys, start: int, stop: int, device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import Point, Task, statistics_of
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
@@ -235,6 +236,7 @@ def made_at(theta: Theta, plane: Plane, point: Point, task: Task) -> Live:
         live.move(plane, point)
     else:
         live.network = theta.origin  # so that the memory is free
+        give_back_memory()
         live.network = network_at(theta.origin, plane, point, task.device, task.dtype)
     task.calibrate(live.network, live)
     return live
