@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-enum { LARGE = 1 << 22 }; /* weights, 16 MB */
+enum { LARGE = 1 << 18 }; /* weights, 1 MB: what the second cache holds */
 
 /* How a direction is made: stored; or drawn, times one number, times a number a row, or times theta; or theta. */
 enum part { STORED, SCALED, BY_ROW, BY_WEIGHT, ITSELF };
@@ -49,30 +49,42 @@ INLINE void add_step(float *to, const float *from, const struct step *step, cons
     }
 }
 
-/* Copies a piece into an array so large that it will not stay in the caches: its lines are not read before. */
-static void copy_past_caches(float *out, const float *weights, long n)
+#if HAS_X86
+AVX512 static inline void stream_16(float *to, const float *from) { _mm512_stream_ps(to, _mm512_load_ps(from)); }
+AVX2 static inline void stream_8(float *to, const float *from) { _mm256_stream_ps(to, _mm256_load_ps(from)); }
+#endif
+
+/* Copies a piece into an array that will not stay in the caches: its lines are not read before. */
+INLINE void copy_past_caches(float *out, const float *weights, long n, int level)
 {
     long i = 0;
 #if HAS_X86
+    if (level == 2 && (uintptr_t)out % 64 == 0)
+        for (; i + 16 <= n; i += 16) stream_16(out + i, weights + i);
+    if (level == 1 && (uintptr_t)out % 32 == 0)
+        for (; i + 8 <= n; i += 8) stream_8(out + i, weights + i);
     if ((uintptr_t)out % 16 == 0)
         for (; i + 4 <= n; i += 4) _mm_stream_ps(out + i, _mm_load_ps(weights + i));
 #endif
     memcpy(out + i, weights + i, (n - i) * sizeof *out);
 }
 
-/* Whatever lies between theta and W is in buffers of a piece; the last step writes W where it may stay in the caches. */
+/* Whatever lies between theta and W is in buffers of a piece; the last step writes W where it may stay in the caches.
+ * theta of float32 is read where it is, but for what is past the caches too: there one copy of a piece is quicker. */
 INLINE void rebuild(float *out, const void *theta, enum kind kind, long count, uint64_t start,
                     const struct step *steps, int taken, const int32_t *table, int level)
 {
-    ALIGNED float origin[PIECE], weights[PIECE], z[PIECE];
+    ALIGNED float wide[PIECE], weights[PIECE], z[PIECE];
+    const int past_caches = count > LARGE, is_there = kind == FLOAT32 && !past_caches;
     for (long done = 0; done < count; done += PIECE) {
         const long n = count - done < PIECE ? count - done : PIECE;
-        landscape_widen(origin, theta, kind, done, n, level);
+        const float *origin = is_there ? (const float *)theta + done : wide;
+        if (!is_there) landscape_widen(wide, theta, kind, done, n, level);
         for (int i = 0; i < taken; i++) {
-            float *to = i + 1 < taken || count > LARGE ? weights : out + done;
+            float *to = i + 1 < taken || past_caches ? weights : out + done;
             add_step(to, i ? weights : origin, steps + i, origin, z, done, start + done, n, table, level);
         }
-        if (count > LARGE) copy_past_caches(out + done, weights, n);
+        if (past_caches) copy_past_caches(out + done, weights, n, level);
     }
 }
 

@@ -4,6 +4,10 @@
 
 #include <string.h>
 
+#if HAS_X86
+#include <immintrin.h>
+#endif
+
 /* The bits of a float32 for a float16; `small` has them for one without an exponent. Masks, for want of branches. */
 INLINE uint32_t widened(uint32_t half, uint32_t small)
 {
@@ -16,14 +20,17 @@ INLINE uint32_t widened(uint32_t half, uint32_t small)
 
 INLINE void widen_halves(float *to, const uint16_t *halves, enum kind kind, long n)
 {
-    ALIGNED uint32_t bits[PIECE];
     if (kind == BFLOAT16) {
-        for (long i = 0; i < n; i++) bits[i] = (uint32_t)halves[i] << 16;
-    } else {
-        for (long i = 0; i < n; i++) to[i] = (float)(int32_t)(halves[i] & 0x7FFFu) * (1.0f / 16777216.0f); /* 2^-24 */
-        memcpy(bits, to, n * sizeof *to);
-        for (long i = 0; i < n; i++) bits[i] = widened(halves[i], bits[i]);
+        for (long i = 0; i < n; i++) {
+            const uint32_t bits = (uint32_t)halves[i] << 16;
+            memcpy(to + i, &bits, sizeof bits);
+        }
+        return;
     }
+    ALIGNED uint32_t bits[PIECE];
+    for (long i = 0; i < n; i++) to[i] = (float)(int32_t)(halves[i] & 0x7FFFu) * (1.0f / 16777216.0f); /* 2^-24 */
+    memcpy(bits, to, n * sizeof *to);
+    for (long i = 0; i < n; i++) bits[i] = widened(halves[i], bits[i]);
     memcpy(to, bits, n * sizeof *to);
 }
 
@@ -40,7 +47,11 @@ AVX2 static void widen_avx2(float *to, const uint16_t *halves, enum kind kind, l
 
 AVX512 static void widen_avx512(float *to, const uint16_t *halves, enum kind kind, long n)
 {
-    widen_halves(to, halves, kind, n);
+    long i = 0;
+    if (kind == FLOAT16) /* what `widened` does */
+        for (; i + 16 <= n; i += 16)
+            _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(halves + i))));
+    widen_halves(to + i, halves + i, kind, n - i);
 }
 #endif
 
