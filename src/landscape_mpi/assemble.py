@@ -123,10 +123,3 @@ def keep_memory() -> None:
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 1 << 29)
         mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
-
-
-def give_memory_back() -> None:
-    """Tell the C library (glibc) to give the system what it keeps of freed memory, after much was freed at once."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

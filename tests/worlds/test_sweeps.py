@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import landscape_mpi
+from landscape_mpi.api import run
 from landscape_mpi.assemble import build_model
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.job import SweepJob, load_job
@@ -115,6 +117,29 @@ def test_a_checkpoint_that_cannot_be_mapped_is_held_once_a_node(world, folder, j
             for file in folder.glob("*.h5"):
                 file.unlink()
         world.barrier()
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_large_networks_that_are_given_are_those_of_rank_0(world, folder, alike, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 0)
+
+    def given(rank):
+        torch.manual_seed(rank)
+        return tiny.network(batchnorm=True).bfloat16(), {"kind": "interpolate", "to": tiny.network(batchnorm=True)}
+
+    network, plane = given(0 if alike else world.rank)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    data, grid = tiny.data(None, "train"), {"alpha": [-1, 1, 5]}
+    options = {"batchnorm": "move", "quiet": True}
+    ours = landscape_mpi.sweep(network, "cross_entropy", data, plane, grid, **options)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    expected = world.bcast((ours.loss(), ours.attributes["plane_sha256"], ours.attributes["checkpoint_sha256"]))
+    if world.rank == 0:
+        monkeypatch.setattr(run, "_world", Solo)
+        network, plane = given(0)
+        alone = landscape_mpi.sweep(network, "cross_entropy", data, plane, grid, **options)
+        assert np.array_equal(expected[0], alone.loss())
+        assert expected[1:] == (alone.attributes["plane_sha256"], alone.attributes["checkpoint_sha256"])
 
 
 def test_ranks_change_no_bit_of_a_sampled_sweep(world, folder, job):

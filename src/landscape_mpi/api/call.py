@@ -20,8 +20,8 @@ from landscape_mpi.api.inputs import (
     loss_of,
     metric_name,
     name_of,
+    network_of,
     networks_of,
-    own,
     splits_of,
 )
 from landscape_mpi.data.split import count
@@ -65,7 +65,7 @@ class Call:
     output: str | None
 
     def given(self) -> Given:
-        """Return the objects, copied where a sweep might change them.
+        """Return the objects; none of them is changed.
 
         Raises:
             UserError: one is not what it should be.
@@ -74,7 +74,7 @@ class Call:
         ends, networks, directions = ends_of(plane), networks_of(plane), directions_of(self.plane)
         loss = loss_of(self.loss, self.loss_options or {})
         functions = functions_of(self.metrics)
-        return Given(own(self.model), splits_of(self.data), loss, ends, networks, directions, functions)
+        return Given(network_of(self.model), splits_of(self.data), loss, ends, networks, directions, functions)
 
     def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
         """Return the job that writes `file`. Raises as `given`."""
@@ -82,7 +82,7 @@ class Call:
         to_one_end = plane.get("kind") == "interpolate" and plane.get("via") is None
         axes = len(made.directions) or (1 if to_one_end else 2)
         sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
-        dtypes = {parameter.dtype.to_real() for parameter in made.theta.parameters() if can_move(parameter)}
+        dtypes = {parameter.dtype.to_real() for parameter in made.model.parameters() if can_move(parameter)}
         dtype = "float64" if dtypes == {torch.float64} else "float32"
         evaluate = {**self.evaluate, "dtype": self.evaluate["dtype"] or dtype}
         usual = ["loss", "accuracy"] if self.loss == "cross_entropy" and made.classified else ["loss"]

@@ -15,15 +15,19 @@ from torch.utils.data import DataLoader
 from landscape_mpi.data import Split, load_split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
+from landscape_mpi.evaluate.streamable import has_own_modes
 from landscape_mpi.files.paths import absolute
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.own import load as load_metrics
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks import load_checkpoint, load_state
+from landscape_mpi.networks.checkpoint import fit_state
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
-from landscape_mpi.plane.parameters import real, single
+from landscape_mpi.plane.parameters import real, single, standing
+from landscape_mpi.sweeping.large import Opened, take_large
+from landscape_mpi.sweeping.once import share_tensors
 from landscape_mpi.sweeping.planes.interpolate import interpolated
 from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays, share_parameters
 
@@ -37,22 +41,24 @@ class Given:
     """A network, data, a loss and, where they are given, directions; a `Source` of a sweep.
 
     Attributes:
-        theta: a copy of the network, on the CPU, in its mode.
+        model: the caller's network, which stays as it is.
         data: by the names of the splits, as `data.build` of a job may return them.
         losses: the loss.
         ends: state dicts that `plane.to` and `plane.via` stand for, by key.
         networks: the networks that they are of, by key, where such were given.
         directions: delta, eta, ..., one an axis; parameters that they do not name stay.
         functions: callables among the metrics, by their names in the job.
+        weights: what counts instead of the tensors of the network's state dict: rank 0's; None for its own.
     """
 
-    theta: nn.Module
+    model: nn.Module
     data: Mapping[str, Any]
     losses: Loss
     ends: States = field(default_factory=dict)
     networks: Mapping[str, nn.Module] = field(default_factory=dict)
     directions: tuple[Parameters, ...] = ()
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    weights: Parameters | None = None
     _splits: dict[str, Split] = field(default_factory=dict)
 
     def shared(self, world: World) -> "Given":
@@ -63,19 +69,32 @@ class Given:
         """
         if world.size == 1:
             return self
-        self.theta.load_state_dict(_from_root(world, _tensors(self.theta.state_dict()), "model"), strict=False)
-        ends = {key: _from_root(world, state, key) for key, state in self.ends.items()}
-        directions = tuple(_from_root(world, direction, "plane") for direction in self.directions)
-        return replace(self, ends=ends, directions=directions)
+        weights = _of_root(world, self.tensors, "model")
+        ends = {key: _of_root(world, state, key) for key, state in self.ends.items()}
+        directions = tuple(_of_root(world, direction, "plane") for direction in self.directions)
+        return replace(self, weights=weights, ends=ends, directions=directions)
+
+    @property
+    def tensors(self) -> Parameters:
+        """The tensors that count, by their names in the network's state dict: its own, or rank 0's."""
+        return _tensors(self.model.state_dict()) if self.weights is None else self.weights
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the network's modules and tensors."""
+        digest = hashlib.sha256(_ADDRESS.sub("", repr(self.model)).encode())
+        feed(digest, self.tensors)
+        return digest.hexdigest()
 
     def network(self) -> tuple[nn.Module, str]:
-        """Return the copy of the network, and a fingerprint of its modules and tensors."""
-        digest = hashlib.sha256(_ADDRESS.sub("", repr(self.theta)).encode())
-        feed(digest, _tensors(self.theta.state_dict()))
-        return self.theta, digest.hexdigest()
+        """Return a copy of the network on the CPU, in the mode that it is in, and its fingerprint."""
+        network = duplicate(self.model).cpu()
+        if self.weights is not None:
+            network.load_state_dict(self.weights, strict=False)
+        return network, self.fingerprint()
 
-    def large(self, job: SweepJob, world: World) -> None:
-        """Return None: the network is there, and is copied."""
+    def large(self, job: SweepJob, world: World) -> Opened | None:
+        """Return the network without memory and its tensors as theta*, where copies would take much; collective."""
+        return take_large(self.model, self.tensors, self.fingerprint, job, world)
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Return a copy of the network at an end, or of the network with the end's state dict loaded."""
@@ -137,6 +156,12 @@ class Given:
         if key not in self.ends:
             return load_end(theta, absolute(name, Path()), key)
 
+        if theta.is_large:
+            found = fit_state(theta.origin, self.ends[key], key)
+            for text in found.notes:
+                theta.note(text)
+            return found.state
+
         def load(network: nn.Module) -> None:
             for text in load_state(network, self.ends[key], key):
                 theta.note(text)
@@ -144,15 +169,15 @@ class Given:
         return end_of(theta, load)
 
 
-def own(model: object) -> nn.Module:
-    """Return a copy of a network on the CPU, in the mode that it is in; the network stays as it is.
+def network_of(model: object) -> nn.Module:
+    """Return a network.
 
     Raises:
-        UserError: it is no network, or cannot be copied.
+        UserError: it is none, or a tensor of it is no plain array.
     """
     if not isinstance(model, nn.Module):
         raise UserError("model", f"found a {type(model).__name__}", expected="a torch.nn.Module")
-    return duplicate(plain_arrays(model)).cpu()
+    return plain_arrays(model)
 
 
 def splits_of(data: object) -> dict[str, Any]:
@@ -236,7 +261,7 @@ def directions_of(plane: object) -> tuple[Parameters, ...]:
                 "(delta, eta) or (delta,), or three for a volume"
             ),
         )
-    return tuple(_copies(part) for part in parts)
+    return tuple(_on_cpu(part) for part in parts)
 
 
 def ends_of(plane: Mapping[str, Any]) -> States:
@@ -245,9 +270,9 @@ def ends_of(plane: Mapping[str, Any]) -> States:
     for key in ("to", "via"):
         end = plane.get(key)
         if isinstance(end, nn.Module):  # as it is trained: some save merged weights in eval mode
-            end = (end if end.training else duplicate(end).train()).state_dict()
+            end = (end if end.training or not has_own_modes(end) else duplicate(end).train()).state_dict()
         if isinstance(end, Mapping):
-            found[f"plane.{key}"] = _copies(dict(_flat(end)))
+            found[f"plane.{key}"] = _on_cpu(dict(_flat(end)))
     return found
 
 
@@ -276,21 +301,31 @@ def _tensors(state: Mapping[str, Any]) -> Parameters:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _copies(state: Mapping[str, Any]) -> Parameters:
-    return {name: tensor.detach().cpu().clone() for name, tensor in _tensors(state).items()}
+def _on_cpu(state: Mapping[str, Any]) -> Parameters:
+    """Return the tensors among some values on the CPU, the caller's own where they lie there: nothing changes them."""
+    return {name: tensor.detach().cpu() for name, tensor in _tensors(state).items()}
 
 
-def _from_root(world: World, mine: Parameters, key: str) -> Parameters:
-    """Return rank 0's tensors, once every rank has seen that its own have the same names and shapes; collective."""
+def _of_root(world: World, mine: Parameters, key: str) -> Parameters:
+    """Return rank 0's tensors: where all ranks have the same a rank's own, else held once a node; collective.
+
+    Raises:
+        UserError: on every rank, where the names or shapes of one are others.
+    """
     forms = {name: tuple(tensor.shape) for name, tensor in mine.items()}
     wanted = world.bcast(forms)
+    digest = hashlib.sha256()
 
     def check() -> None:
         if forms != wanted:
             raise UserError(key, f"rank {world.rank} holds other tensors than rank 0", expected="the same everywhere")
+        feed(digest, mine)
 
     together(world, check)
-    return share_parameters(mine if world.rank == 0 else None, list(wanted), world)
+    if len(set(world.allgather(digest.digest()))) == 1:
+        return mine
+    sent = share_parameters(mine if world.rank == 0 else None, list(wanted), world, here=world.local_rank == 0)
+    return share_tensors(world, sent)
 
 
 def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
@@ -301,10 +336,11 @@ def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
     for name, tensor in direction.items():
         if tensor.is_complex() and not theta.parameters[name].is_complex():
             raise UserError("plane", f"{axis} holds `{name}` as {tensor.dtype}, which is real in the network")
+    there = {name: parameter for name, parameter in theta.parameters.items() if name in direction}
     stored = []
-    for name, parameter in theta.parameters.items():
-        tensor = direction.get(name, torch.zeros_like(parameter))
+    for name, parameter in there.items():
         # a real direction of a complex parameter has no imaginary part
-        whole = tensor.to(torch.complex64) if parameter.is_complex() else tensor
+        whole = direction[name].to(torch.complex64) if parameter.is_complex() else direction[name]
         stored.append((name, real(single(whole)).numpy()))
-    return fit_direction(stored, theta.parameters, {}, axis)
+    fitted = fit_direction(stored, there, {}, axis)
+    return {name: fitted.get(name, standing(parameter)) for name, parameter in theta.parameters.items()}

@@ -48,6 +48,7 @@ def sweep(
     dtype: str | None = None,
     loss_options: Mapping[str, Any] | None = None,
     batchnorm: str | None = None,
+    weights: str | None = None,
     hessian: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -59,7 +60,7 @@ def sweep(
     Nothing of this process is changed: not the network, not torch's settings or random state, not signal handlers.
 
     Args:
-        model: the network, whose weights are theta*; it is copied, and evaluated in eval mode.
+        model: the network, whose weights are theta*; a copy of it is evaluated in eval mode.
         loss: `cross_entropy`, `mse`, `next_token`, or a callable (outputs, targets) -> one loss per example, [n].
         data: (inputs, targets), each a tensor [n, ...] or a mapping of names to such tensors; a map-style Dataset of
             such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
@@ -76,6 +77,7 @@ def sweep(
         loss_options: keyword arguments of the loss; of "cross_entropy" and "next_token" {"ignore_index": -100}, the
             target of places that do not count.
         batchnorm: "keep", "move" or "recompute", as `evaluate.batchnorm`.
+        weights: "auto", "resident" or "streamed", as `evaluate.weights`.
         hessian: as the section `hessian`.
         sampling: as the section `sampling`.
         overwrite: start afresh where `output` holds another sweep.
@@ -87,7 +89,7 @@ def sweep(
         KeyboardInterrupt: stopped by SIGINT; what is done is kept in `output`.
         SystemExit: with code 75, stopped by another signal or before the end of a SLURM job; kept likewise.
     """
-    evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm}
+    evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm, "weights": weights}
     kept = None if output is None else str(output)
     call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
     options = Options(device=device, overwrite=overwrite, through_root=output is None)

@@ -43,7 +43,31 @@ def check(network: nn.Module) -> None:
                 raise _refused(name, module, "keeps a tensor without values, on the device meta")
             if _overlaps(extent(tensor), places):
                 raise _refused(name, module, "keeps a view of a parameter")
-    _check_modes(network, parameters)
+    _check_modes(network)
+
+
+def has_own_modes(network: nn.Module) -> bool:
+    """Whether any module of a network does more than torch's own as it enters train or eval mode."""
+    return any(type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval for m in network.modules())
+
+
+def merging(network: nn.Module) -> str | None:
+    """Return the name of a module whose parameters a network computes with as it enters train or eval mode, if any.
+
+    Merged low-rank updates are an example. It enters both once more for that, and is in eval mode then. The first use
+    of a parameter is caught before anything is computed.
+    """
+    if not has_own_modes(network):
+        return None
+    try:
+        with _Watch({id(parameter): name for name, parameter in network.named_parameters()}):
+            network.train()
+            network.eval()
+    except _Touched as touched:
+        return str(touched).rpartition(".")[0]
+    finally:
+        network.eval()
+    return None
 
 
 def keeper(network: nn.Module, place: Extent) -> str | None:
@@ -125,24 +149,12 @@ class _Watch(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_modes(network: nn.Module, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse a network that computes something from its parameters as it enters eval mode, such as merged updates.
-
-    It enters train and eval mode once more for that, where any module does more than torch's own there. The first use
-    of a parameter is caught before anything is computed.
-    """
-    if all(type(m).train is nn.Module.train and type(m).eval is nn.Module.eval for m in network.modules()):
-        return
-    try:
-        with _Watch({id(parameter): name for name, parameter in parameters.items()}):
-            network.train()
-            network.eval()
-    except _Touched as touched:
-        owner = str(touched).rpartition(".")[0]
+def _check_modes(network: nn.Module) -> None:
+    """Refuse a network that computes something from its parameters as it enters train or eval mode."""
+    owner = merging(network)
+    if owner is not None:
         what = "computes something from its parameters between train and eval mode"
-        raise _refused(owner, network.get_submodule(owner), what) from None
-    finally:
-        network.eval()
+        raise _refused(owner, network.get_submodule(owner), what)
 
 
 def _refused(name: str, module: nn.Module, reason: str) -> UserError:

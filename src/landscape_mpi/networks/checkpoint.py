@@ -264,9 +264,14 @@ def load_checkpoint(
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
     """Load a state dict that is in memory, as `load_checkpoint` does that of a file; `key` is named in messages."""
-    found = _fitted(network, state, Place(key, "the state dict"), None, asked=True)
+    found = fit_state(network, state, key)
     load_fitted(network, found.state)
     return found.notes
+
+
+def fit_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> Found:
+    """Return the tensors of a state dict by the network's names, as `open_checkpoint` does those of a file."""
+    return _fitted(network, state, Place(key, "the state dict"), None, asked=True)
 
 
 def load_fitted(network: nn.Module, state: Mapping[str, Tensor]) -> None:

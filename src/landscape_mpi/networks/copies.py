@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from landscape_mpi.errors import UserError
 
 
-def duplicate(network: nn.Module) -> nn.Module:
+def duplicate(network: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """Return a copy of a network, in the same mode, that shares no tensor with it.
+
+    `instead`: what stands in the copy for some of its tensors, by their ids.
 
     What hooks compute from the weights and keep, as torch.nn.utils.weight_norm and pruning do, is copied as numbers
     alone: torch copies no tensor that has a history, and the hooks compute it again before every forward pass.
@@ -19,7 +21,7 @@ def duplicate(network: nn.Module) -> nn.Module:
     Raises:
         UserError: it holds something that cannot be copied.
     """
-    known: dict[int, Any] = {}
+    known: dict[int, Any] = dict(instead or {})
     memory = {_place(parameter): name for name, parameter in network.named_parameters()}
     for module in network.modules():
         for tensor in kept(vars(module)):

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.networks.copies import cast, kept
+from landscape_mpi.networks.copies import cast, duplicate, kept
 
 META = torch.device("meta")
 READS = frozenset({"tolist", "numpy", "__array__"})
@@ -53,6 +53,19 @@ def build_empty(build: Callable[[], Any]) -> Any:
     if isinstance(network, nn.Module):
         _empty_afterwards(network)
     return network
+
+
+def empty_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network on the CPU whose parameters lie on the meta device; arguments as for `build_empty`.
+
+    Raises:
+        UserError: it holds something that cannot be copied.
+    """
+    emptied, held = _Emptied(), _in_state(network)
+    parameters = [p for p in network.parameters() if id(p) in held and can_be_empty(p)]
+    made = duplicate(network, {id(p): _as_parameter(p, emptied.of(p)) for p in parameters})
+    made._apply(lambda tensor: tensor if tensor.is_meta else tensor.cpu())  # type: ignore[no-untyped-call]
+    return made
 
 
 def materialise(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
@@ -131,18 +144,23 @@ def _like(
     return storages[shared].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
+def _as_parameter(parameter: nn.Parameter, tensor: Tensor) -> nn.Parameter:
+    """Return a tensor as a parameter like another one, of its class and with its attributes."""
+    if type(parameter) is nn.Parameter:
+        other = nn.Parameter(tensor.detach(), parameter.requires_grad)
+    else:
+        other = torch.Tensor._make_subclass(type(parameter), tensor.detach(), parameter.requires_grad)
+    other.__dict__.update(parameter.__dict__)
+    return other
+
+
 def _swap(parameter: nn.Parameter, tensor: Tensor) -> None:
     """Put a tensor in the place of a parameter's; the object stays, wherever else it is kept.
 
     Raises:
         RuntimeError: something refers to the parameter's tensor.
     """
-    if type(parameter) is nn.Parameter:
-        other = nn.Parameter(tensor.detach(), parameter.requires_grad)
-    else:
-        other = torch.Tensor._make_subclass(type(parameter), tensor.detach(), parameter.requires_grad)
-    other.__dict__.update(parameter.__dict__)
-    torch.utils.swap_tensors(parameter, other)  # type: ignore[no-untyped-call]
+    torch.utils.swap_tensors(parameter, _as_parameter(parameter, tensor))  # type: ignore[no-untyped-call]
 
 
 def _replace(network: nn.Module, made: Callable[[nn.Parameter], Tensor | None]) -> None:

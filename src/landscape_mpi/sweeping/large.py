@@ -1,4 +1,7 @@
-"""Opens a network too large to copy: theta* is a view of its file, and a rank holds its weights at most once."""
+"""Opens a network too large to copy: a rank holds its weights at most once, beside theta*, which is a view of its file.
+
+Of a network that is given as an object theta* is its own parameters.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,16 +17,16 @@ from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import Point, Task, statistics_of
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
-from landscape_mpi.evaluate.streamable import REMEDY
+from landscape_mpi.evaluate.streamable import REMEDY, merging
 from landscape_mpi.job import HessianPlane, SweepJob
 from landscape_mpi.log import note
 from landscape_mpi.mpi.launcher import free_memory
-from landscape_mpi.mpi.world import World, on_ranks, together
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.networks import sha256
 from landscape_mpi.networks.checkpoint import CHECKPOINT, load_fitted, widen
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.networks.files import files_of
-from landscape_mpi.networks.meta import build_empty, materialise
+from landscape_mpi.networks.meta import build_empty, empty_copy, materialise
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code
@@ -45,8 +48,9 @@ class Opened:
 
     Attributes:
         network: in train mode, as it was made; parameters on `meta`, buffers as in the file.
-        parameters: theta*, views of the file, in the file's dtype, by the names of `named_parameters()`.
-        sha256: of the file.
+        parameters: theta*, views of the file or tensors of the network that was given, in their dtype, on the CPU, by
+            the names of `named_parameters()`.
+        sha256: of the file, or of what was given.
         streamed: whether weights are built as the network's modules run.
     """
 
@@ -63,16 +67,12 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
         UserError: the checkpoint does not fit, or its weights are to be streamed and something needs copies of them.
     """
     asked = job.evaluate.weights == "streamed"
-    copies = _needs_copies(job)
-    if asked and copies:
-        raise UserError("evaluate.weights", ("found streamed, and ", copies, " needs the whole network at a time"))
     size = together(world, _size, path)
-    if copies or (size < LARGE // FRACTION and not asked):
+    if _needs_copies(job) or (size < LARGE // FRACTION and not asked):
         return None
     network = together(world, build_empty, build)
-    dtype = PRECISIONS[job.evaluate.dtype].dtype
     reason = _copied_always(network)
-    nbytes = 0 if reason else sum(tensor.numel() for tensor in network.parameters()) * dtype.itemsize
+    nbytes = 0 if reason else _nbytes(network, job)
     if not asked and (reason or nbytes < LARGE):
         return None
     found = open_once(world, network, path, job.model.entry)
@@ -84,7 +84,7 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
         note(world, text)
     with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
         network.train()
-    widen(network, found.state, dtype)
+    widen(network, found.state, PRECISIONS[job.evaluate.dtype].dtype)
     _set_buffers(network, found.state)
     mapped = {name: found.state.get(name, tensor.detach()) for name, tensor in network.named_parameters()}
     return Opened(network, mapped, _agreed_sha256(path, world), asked or _streams(job, nbytes, world))
@@ -107,6 +107,49 @@ def _agreed_sha256(path: Path, world: World) -> str:
     if len(found := {text for text in digests if text}) > 1:
         raise UserError(CHECKPOINT, f"{path} is another file on another node", expected="the same file everywhere")
     return found.pop()
+
+
+def take_large(
+    network: nn.Module, tensors: Mapping[str, Tensor], fingerprint: Callable[[], str], job: SweepJob, world: World
+) -> Opened | None:
+    """Return a large network that is given as an object; None where it is to be copied as small ones are; collective.
+
+    Args:
+        network: on any device, in any mode; it stays as it is.
+        tensors: of its state dict: those that count, which may be other ones than its own.
+        fingerprint: of the network with these.
+        job: what is asked for.
+        world: the ranks.
+
+    Raises:
+        UserError: its weights are to be streamed and something needs copies of them, or the network cannot be copied.
+    """
+    asked = job.evaluate.weights == "streamed"
+    reason = _copied_always(network)
+    nbytes = 0 if reason else _nbytes(network, job)
+    if _needs_copies(job) or (not asked and (reason or nbytes < LARGE)):
+        return None
+    origin = together(world, empty_copy, network)
+    if reason := reason or _not_by_name(origin, tensors):
+        if asked:
+            raise UserError("evaluate.weights", f"found streamed, and {reason}", remedy=REMEDY)
+        return None
+    merges = None
+    with suppress(Exception):  # whatever a network has against either mode is said later
+        merges = merging(origin)
+    if merges is not None and not asked:  # its parameters are those of train mode, which may be others
+        note(world, "the network computes something from its parameters between train and eval mode: it is copied.")
+        return None
+    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
+        origin.train()
+    _set_buffers(origin, tensors)
+    parameters = {name: tensors.get(name, own).detach().cpu() for name, own in origin.named_parameters()}
+    return Opened(origin, parameters, on_root(world, fingerprint), asked or _streams(job, nbytes, world))
+
+
+def _nbytes(network: nn.Module, job: SweepJob) -> int:
+    """Return the bytes of a network's parameters in the dtype of the evaluation."""
+    return sum(tensor.numel() for tensor in network.parameters()) * PRECISIONS[job.evaluate.dtype].dtype.itemsize
 
 
 def _streams(job: SweepJob, nbytes: int, world: World) -> bool:
@@ -153,11 +196,18 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files_of(path, CHECKPOINT))
 
 
-def _needs_copies(job: SweepJob) -> Key | None:
-    """Return the key of a job that asks for derivatives, which are taken of a network in memory."""
-    if "hessian" in job.metrics:
-        return Key("metrics", ("hessian",))
-    return Key("plane.kind") if isinstance(job.plane, HessianPlane) else None
+def _needs_copies(job: SweepJob) -> bool:
+    """Return whether a job asks for derivatives, which are taken of a network in memory.
+
+    Raises:
+        UserError: its weights are to be streamed.
+    """
+    copies = Key("metrics", ("hessian",)) if "hessian" in job.metrics else None
+    if isinstance(job.plane, HessianPlane):
+        copies = copies or Key("plane.kind")
+    if copies and job.evaluate.weights == "streamed":
+        raise UserError("evaluate.weights", ("found streamed, and ", copies, " needs the whole network at a time"))
+    return copies is not None
 
 
 def large_theta(opened: Opened, job: SweepJob, device: torch.device) -> Theta:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscape_mpi.assemble import give_memory_back
+from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.checkpoint import CHECKPOINT, Found, open_checkpoint
 from landscape_mpi.networks.files import files_of, places, views
@@ -37,7 +37,7 @@ def open_once(world: World, network: nn.Module, path: Path, entry: str | None) -
     del found
     shared = share_tensors(world, others)
     if leads and shared:
-        give_memory_back()
+        give_back_memory()
     there = together(world, views, {} if leads else mapped, files) | state
     return Found({name: shared[name] if name in shared else there[name] for name in names}, notes)
 

@@ -64,12 +64,15 @@ def build_plane(
     if isinstance(section, RandomPlane):
         section = structs.replace(section, seed=section.seed + repeat)
     seed = section.seed if isinstance(section, RandomPlane) else -1
-    known_plane = together(world, experiment.source.plane, theta, job.values)
-    known_plane = known_plane or stored.resumed_plane(world, experiment, known)
+    request = Request(world, experiment, run)
+    known_plane = on_ranks(world, request.here, experiment.source.plane, theta, job.values)
+    is_known = any(world.allgather(known_plane is not None))
+    if not is_known:
+        known_plane = stored.resumed_plane(world, experiment, known)
+        is_known = known_plane is not None
     if isinstance(section, HessianPlane) and not search:
         section = RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
-    request = Request(world, experiment, run)
-    built = Built(known_plane) if known_plane else BUILDERS[type(section)](section, request)
+    built = Built(known_plane) if is_known else BUILDERS[type(section)](section, request)
     plane = built.plane
     if plane is None or (theta.is_large and not isinstance(section, RandomPlane)):
         plane = share_plane(world, plane if request.here else None, theta.parameters)
