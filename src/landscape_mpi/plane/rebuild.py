@@ -10,7 +10,7 @@ does the same in float64, with d as it is in float32; one in bfloat16 or float16
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from landscape_mpi.plane import counter, counter_torch
 
-_PIECE = 1 << 15
+_PIECE = 1 << 16
 """Weights at a time on a CPU: what is between the steps stays in the cache."""
 _DEVICE_PIECE = 1 << 22
 """Weights at a time elsewhere."""
@@ -88,10 +88,31 @@ def rebuild(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int = 0) -
         out.copy_(theta)
         return
     kernel = counter.library()
-    if kernel and out.dtype == torch.float32 and out.device.type == "cpu" and theta.dtype in counter_torch.KINDS:
+    if kernel is None or out.device.type != "cpu" or out.dtype == torch.float64:
+        by_torch(out, theta, taken, start)
+    elif out.dtype == torch.float32 and theta.dtype in counter_torch.KINDS:
         by_kernel(out, theta, taken, start, kernel.landscape_normal_level())
     else:
-        by_torch(out, theta, taken, start)
+        _through_float32(out, theta, taken, start, kernel.landscape_normal_level())
+
+
+def _through_float32(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, level: int) -> None:
+    """Fill `out` on the CPU by the kernel, which takes no float64 and gives float32 alone, piece by piece."""
+    rounded = torch.empty(min(_PIECE, out.numel()))
+    for first, there, some in _pieces(out.numel(), _PIECE, steps):
+        origin, into = theta[there], out[there]
+        weights = into if out.dtype == torch.float32 else rounded[: len(into)]
+        known = origin if origin.dtype in counter_torch.KINDS else origin.float()
+        by_kernel(weights, known, some, start + first, level)
+        if weights is not into:
+            into.copy_(weights)
+
+
+def _pieces(count: int, size: int, steps: Sequence[Step]) -> Iterator[tuple[int, slice, list[Step]]]:
+    """Yield where pieces of a tensor begin, where they are, and the steps there."""
+    for first in range(0, count, size):
+        there = slice(first, min(first + size, count))
+        yield first, there, [(c, part[there] if isinstance(part, Tensor) else part) for c, part in steps]
 
 
 def by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, level: int) -> None:
@@ -130,13 +151,8 @@ def _packed(coordinate: float, part: Part) -> _PackedStep:
 def by_torch(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
     """Fill `out` by the operations of torch, piece by piece: the reference, for any dtype and device."""
     size = _PIECE if out.device.type == "cpu" else _DEVICE_PIECE
-    for first in range(0, out.numel(), size):
-        piece = slice(first, first + size)
-        _fill(out[piece], theta[piece], [(c, _of(part, piece)) for c, part in steps], start + first)
-
-
-def _of(part: Part, piece: slice) -> Part:
-    return part[piece] if isinstance(part, Tensor) else part
+    for first, there, some in _pieces(out.numel(), size, steps):
+        _fill(out[there], theta[there], some, start + first)
 
 
 def _fill(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None:
@@ -145,7 +161,7 @@ def _fill(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int) -> None
     weights = theta.to(torch.float64 if double else torch.float32, copy=True)
     for coordinate, part in steps:
         d = direction(part, theta, start)
-        weights += d.double() * coordinate if double else d * float(np.float32(coordinate))
+        weights += d.double().mul_(coordinate) if double else d * float(np.float32(coordinate))
     out.copy_(weights)
 
 
@@ -169,6 +185,21 @@ def _by_row(rows: Rows, start: int, stop: int) -> Tensor:
     if first == last:
         return rows.scales[first]
     return rows.scales[first : last + 1].repeat_interleave(rows.width)[start - first * rows.width :][: stop - start]
+
+
+def _scale(z: Tensor, rows: Rows, start: int) -> None:
+    """Multiply numbers from flat index `start` on by the scales of their rows, in place: a part, whole rows, a part."""
+    width, count = rows.width, z.numel()
+    head = min(-start % width, count)
+    whole = head + (count - head) // width * width
+    first = start // width
+    if head:
+        z[:head] *= rows.scales[first]
+        first += 1
+    if whole > head:
+        z[head:whole].view(-1, width).mul_(rows.scales[first : first + (whole - head) // width, None])
+    if whole < count:
+        z[whole:] *= rows.scales[first + (whole - head) // width]
 
 
 def draw(keys: counter.Keys, start: int, stop: int, device: torch.device) -> Tensor:
