@@ -66,6 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="continue: a point that raises is tried once more and then marked failed",
     )
     _add_time_limit(command)
+    command.add_argument(
+        "--group",
+        type=_positive,
+        metavar="K",
+        help="K consecutive ranks of a node hold one network together, and evaluate each point together",
+    )
     _add_verbose(command)
     command.set_defaults(command=sweep, own_code=True)
 
@@ -141,6 +147,12 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number above 0")
+    return int(text)
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
 
@@ -193,6 +205,7 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
             shard=options.shard,
             time_limit=options.time_limit,
             tolerant=options.on_failure == "continue",
+            group=options.group,
             verbose=options.verbose,
         )
         return guarded(world, options.verbose, sweep, options.job, flags, world, stop)

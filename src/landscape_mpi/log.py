@@ -290,6 +290,7 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def ranks(count: int) -> str:
-    """Return the number of ranks in words."""
-    return f"{count} rank{'s' if count > 1 else ''}"
+def ranks(count: int, group: int | None = None) -> str:
+    """Return the number of ranks in words, and that of those in a group."""
+    groups = f" in groups of {group}" if group is not None and group > 1 else ""
+    return f"{count} rank{'s' if count > 1 else ''}{groups}"

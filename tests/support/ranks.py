@@ -13,3 +13,12 @@ def rank_of(pid: int) -> int | None:
         launcher = launcher_of(dict(variable.split("=", 1) for variable in variables if "=" in variable))
         return launcher.rank if launcher else None
     return None
+
+
+def process_of(run, rank):
+    """The process of a rank: the child of what the launcher started."""
+    parents = {}
+    for pid in run.members():
+        if rank_of(pid) == rank:
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return next(pid for pid, parent in parents.items() if parent in parents)

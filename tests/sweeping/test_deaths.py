@@ -2,14 +2,13 @@
 
 import os
 import signal
-from pathlib import Path
 
 import h5py
 import pytest
 
 from support.jobs import done, results, tiny_job
 from support.launch import Run, command_line, environment, finish, is_open_mpi, launch, mpirun
-from support.ranks import rank_of
+from support.ranks import process_of
 from support.waiting import wait_for
 
 SAMPLED = {"data__options": {"images": 2000}, "sampling": {"error": 0.05, "audit": 4}}
@@ -24,15 +23,6 @@ def begin(job, *flags, ranks=2, recovery=False, **env):
     if recovery:
         line.insert(1, "--enable-recovery")
     return Run(line, None, environment({"TINY_SLEEP": "0.1", **env}))
-
-
-def process_of(run, rank):
-    """The process of a rank: the child of what the launcher started."""
-    parents = {}
-    for pid in run.members():
-        if rank_of(pid) == rank:
-            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return next(pid for pid, parent in parents.items() if parent in parents)
 
 
 def codes(ranks):

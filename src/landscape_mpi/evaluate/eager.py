@@ -31,7 +31,7 @@ class EagerEvaluator:
         """
         self._live: Live = Resident(fast_copy(network, task.layout)) if isinstance(network, nn.Module) else network
         self._origin = self._live.network if afresh else None
-        self._plane = plane.to(task.device)
+        self._plane = self._live.placed(plane, task.device)
         self._task = task
         self._batch = Batch(batch)
         self._at: Point | None = None

@@ -41,6 +41,14 @@ def place(point: Point) -> str:
     return ", ".join(f"{name} {x:g}" for name, x in zip(AXES, point, strict=False))
 
 
+class MemberError(Exception):
+    """A rank of those that evaluate a point together raised; `who` is that rank, and the text has the traceback."""
+
+    def __init__(self, who: str, text: str) -> None:
+        super().__init__(text)
+        self.who = who
+
+
 class Evaluator(Protocol):
     """What the sweep asks for; every engine offers just this."""
 

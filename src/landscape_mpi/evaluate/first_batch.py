@@ -58,7 +58,10 @@ def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accur
             )
         except UserError as error:
             if not error.details:  # no mode changes that
-                raise
+                if not failures:
+                    raise
+                failures[0].remedy = error.remedy  # why it cannot be tried with gradients
+                raise failures[0] from error
             failures.append(error)
             continue
         if mode != "inference":

@@ -21,6 +21,9 @@ class Live(Protocol):
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point."""
 
+    def placed(self, plane: Plane, device: torch.device) -> Plane:
+        """Return a plane as `move` takes it, for a network on a device."""
+
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
 
@@ -48,6 +51,10 @@ class Resident:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point."""
         return self.network(*inputs, **named)
+
+    def placed(self, plane: Plane, device: torch.device) -> Plane:
+        """Return a plane on a device."""
+        return plane.to(device)
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
@@ -90,6 +97,10 @@ class Streaming:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point. Raises as `Streamed`."""
         return self._streamed(*inputs, **named)
+
+    def placed(self, plane: Plane, device: torch.device) -> Plane:
+        """Return a plane on a device."""
+        return plane.to(device)
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from landscape_mpi.log import note
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import check_launcher, launcher_of
-from landscape_mpi.mpi.world import Solo, World, wait_for
+from landscape_mpi.mpi.world import Solo, World, check_teams, wait_for
 
 T = TypeVar("T")
 OPEN_MPI = "OMPI_MCA_osc_sm_backing_directory"
@@ -105,12 +105,13 @@ def library_version() -> str:
 class MpiWorld:
     """The ranks of an MPI communicator."""
 
-    def __init__(self, mpi: Any, communicator: Any, parent: Parent | None = None) -> None:
-        """Take the mpi4py.MPI module and the communicator of all ranks; collective."""
+    def __init__(self, mpi: Any, communicator: Any, parent: Parent | None = None, me: str = "") -> None:
+        """Take the mpi4py.MPI module and the communicator of the ranks; `me`: this rank in messages. Collective."""
         self._mpi = mpi
         self.communicator, self.parent = communicator, parent
         self.rank, self.size = communicator.rank, communicator.size
         self.host = socket.gethostname()
+        self.me = me or f"rank {self.rank} on {self.host}"
         self.threads = mpi.Query_thread() == mpi.THREAD_MULTIPLE
         # a communicator of its own: HDF5 and the messages of the sweep never see each other's traffic
         self._messages = communicator.Dup()
@@ -206,6 +207,11 @@ class MpiWorld:
             if os.environ.get(RECOVERS, "0") != "0":  # Open MPI's own way may leave mpirun hanging then
                 os._exit(code)
         self.communicator.Abort(code)
+
+    def team(self, size: int) -> World:
+        """Return the world of `size` consecutive ranks, this one among them; collective. Raises as `World.team`."""
+        check_teams(size, self.allgather(self.host))
+        return MpiWorld(self._mpi, self.communicator.Split(self.rank // size, self.rank), self.parent, self.me)
 
     def _sleep_until_all(self, communicator: Any) -> None:
         request = communicator.Ibarrier()

@@ -2,7 +2,8 @@
 
 The `Dispenser` decides which piece is next and knows which rank has which piece; it sends no messages. A rank asks for
 its next piece before it does the one in hand, so that no answer is waited for. Rank 0 answers in a thread where MPI
-allows it, else it does no pieces itself.
+allows it, else it does no pieces itself. Where ranks are in teams that do each piece together, the first of each team
+asks, and tells the others what to do.
 """
 
 import logging
@@ -10,15 +11,17 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from landscape_mpi.errors import Exit, Text, UserError, render
 from landscape_mpi.log import log
 from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop
 from landscape_mpi.mpi.world import NAP, World, failure_text, wait_for
 
+P = ParamSpec("P")
 Piece = TypeVar("Piece")
 """What is handed out, such as the index of a point; never None, and small enough for a message."""
 Result = TypeVar("Result")
@@ -153,11 +156,25 @@ class PieceError(Exception):
         self.text, self.code = text, code
 
 
-def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> bool:
+def share_out(
+    world: World,
+    pieces: Iterable[Piece],
+    handlers: Handlers[Piece, Result],
+    stop: Stop = NEVER,
+    team: World | None = None,
+) -> bool:
     """Do the pieces of rank 0 on all ranks; collective. A rank that waits takes no processor time.
 
     A piece that raises is tried once more, on whichever rank asks next, where the handlers are tolerant; otherwise it
     ends every rank.
+
+    Args:
+        world: All ranks.
+        pieces: In order.
+        handlers: What is done with them.
+        stop: When to hand out no more.
+        team: The ranks, this one among them, that do each piece together: `do` is called on all of them, and has to
+            return or raise alike. None where each rank is alone.
 
     Returns:
         On rank 0, whether they were done to the end: False where some rank had a reason to stop. True on the others.
@@ -165,18 +182,26 @@ def share_out(world: World, pieces: Iterable[Piece], handlers: Handlers[Piece, R
     Raises:
         PieceError: a piece raised in a world of one, and nobody takes it; elsewhere it ends every rank at once.
     """
+    if team is not None and team.rank != 0:
+        _work_remotely(world, _follow, team, handlers)
+        return True
     if world.rank != 0:
-        _work_remotely(world, handlers)
+        remote: RemoteSource[Piece, Result] = RemoteSource(world)
+        _work_remotely(world, _work, _for(team, remote), handlers)
         return True
     dispenser = Dispenser(pieces, handlers, stop)
-    local: LocalSource[Piece, Result] = LocalSource(dispenser)
+    ours: LocalSource[Piece, Result] = LocalSource(dispenser)
+    local = _for(team, ours)
     end = _Ending(world)
+    asking = range(0, world.size, team.size if team else 1)
     if world.size == 1:
         _work(local, handlers)
-    elif not world.threads:
-        _serve(Server(world, dispenser, end, refills=True))
+    elif not world.threads and len(asking) > 1:
+        if team:
+            team.bcast(None)
+        _serve(Server(world, dispenser, end, asking, refills=True))
     else:
-        server = Server(world, dispenser, end, refills=False)
+        server = Server(world, dispenser, end, asking, refills=False)
         thread = threading.Thread(target=_serve, args=(server,), name="coordinator", daemon=True)
         thread.start()
         try:
@@ -276,6 +301,39 @@ class LocalSource(Generic[Piece, Result]):
             self._dispenser.halt()
 
 
+class TeamSource(Generic[Piece, Result]):
+    """The source of a team's first rank, which passes each piece on to the others."""
+
+    def __init__(self, source: PieceSource[Piece, Result], team: World) -> None:
+        self._source, self._team, self._left = source, team, False
+
+    def ask(self) -> None:
+        """Ask the source."""
+        self._source.ask()
+
+    def take(self) -> Piece | None:
+        """Return what the source gives, and pass it on to those who have not left."""
+        piece = self._source.take()
+        return piece if self._left else self._team.bcast(piece)
+
+    def report(self, result: Result) -> None:
+        """Tell the source."""
+        self._source.report(result)
+
+    def fail(self, text: str) -> None:
+        """Tell the source."""
+        self._source.fail(text)
+
+    def leave(self, stopped: bool) -> None:
+        """Tell the source; the others leave of themselves."""
+        self._left = True
+        self._source.leave(stopped)
+
+
+def _for(team: World | None, source: PieceSource[Piece, Result]) -> PieceSource[Piece, Result]:
+    return TeamSource(source, team) if team is not None and team.size > 1 else source
+
+
 class RemoteSource(Generic[Piece, Result]):
     """The dispenser on rank 0, by messages."""
 
@@ -330,11 +388,26 @@ def _work(source: PieceSource[Piece, Result], handlers: Handlers[Piece, Result])
         source.leave(stopped=False)
 
 
-def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
+def _follow(team: World, handlers: Handlers[Piece, Result]) -> None:
+    """Do the pieces that the first rank of a team passes on, and leave all else to it.
+
+    Raises:
+        PieceError: a piece raised, and none may.
+    """
+    nothing: Piece | None = None
+    with suppress(Interrupted):
+        while (piece := team.bcast(nothing)) is not None:
+            try:
+                handlers.do(piece)
+            except PieceError:
+                if not handlers.tolerant:
+                    raise
+
+
+def _work_remotely(world: World, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     """Do pieces that rank 0 hands out; where that fails, give rank 0 time to end the job with the reason."""
-    source: RemoteSource[Piece, Result] = RemoteSource(world)
     try:
-        _work(source, handlers)
+        work(*args, **kwargs)
     except BaseException as error:
         world.send(_failure(world, error), 0)
         until = time.monotonic() + GRACE
@@ -347,11 +420,27 @@ def _work_remotely(world: World, handlers: Handlers[Piece, Result]) -> None:
 class Server(Generic[Piece, Result]):
     """Answers the other ranks until all have left; runs in a thread of rank 0, or where rank 0 only serves."""
 
-    def __init__(self, world: World, dispenser: Dispenser[Piece, Result], end: "_Ending", *, refills: bool) -> None:
-        """Take the ranks, the pieces and how the job ends; `refills`: whether this server asks for more pieces."""
+    def __init__(
+        self,
+        world: World,
+        dispenser: Dispenser[Piece, Result],
+        end: "_Ending",
+        asking: Iterable[int],
+        *,
+        refills: bool,
+    ) -> None:
+        """Take the ranks, the pieces and how the job ends.
+
+        Args:
+            world: All ranks.
+            dispenser: The pieces.
+            end: How the job ends.
+            asking: The ranks that ask for pieces, rank 0 among them.
+            refills: Whether this server asks for more pieces.
+        """
         self.world, self.end = world, end
         self._dispenser, self._refills = dispenser, refills
-        self._present = set(range(1, world.size))
+        self._present = set(asking) - {0}
         self._waiting: list[int] = []
 
     def serve(self) -> None:

@@ -4,12 +4,12 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError, out_of_memory
+from landscape_mpi.errors import Flag, UserError, out_of_memory
 from landscape_mpi.mpi.failures import Parent
 from landscape_mpi.mpi.launcher import local_rank_from
 from landscape_mpi.mpi.shutdown import Interrupted
@@ -31,6 +31,8 @@ class World(Protocol):
     size: int
     local_rank: int
     host: str
+    me: str
+    """This rank in messages, by its number among all ranks, such as `rank 3 on node1`."""
     communicator: Any
     """For parallel HDF5; None where there is no MPI."""
     parent: Parent | None
@@ -65,6 +67,13 @@ class World(Protocol):
     def abort(self, code: int) -> None:
         """End every rank at once."""
 
+    def team(self, size: int) -> "World":
+        """Return the world of `size` consecutive ranks, this one among them, that do each piece together; collective.
+
+        Raises:
+            UserError: on every rank, where the ranks cannot be divided so, or those of a team are on several nodes.
+        """
+
 
 class Solo:
     """The world of one process that has not started MPI: there is no library, or no launcher."""
@@ -73,6 +82,7 @@ class Solo:
         self.rank, self.size, self.threads = 0, 1, True
         self.local_rank = local_rank_from(os.environ)
         self.host = socket.gethostname()
+        self.me = f"rank 0 on {self.host}"
         self.communicator: Any = None
         self.parent = parent
 
@@ -108,6 +118,35 @@ class Solo:
             self.parent.abort(code)
         os._exit(code)
 
+    def team(self, size: int) -> World:
+        """Return this world, a team of one. Raises as `World.team`."""
+        check_teams(size, [self.host])
+        return self
+
+
+def check_teams(size: int, hosts: Sequence[str]) -> None:
+    """Refuse teams of `size` consecutive ranks that do not come out even, or lie on several nodes.
+
+    Args:
+        size: Of a team.
+        hosts: Of each rank.
+
+    Raises:
+        UserError: that is so.
+    """
+    if len(hosts) % size:
+        expected = f"a number that divides that of the ranks, {len(hosts)}"
+        raise UserError(Flag("group"), f"found {size}", expected)
+    for first in range(0, len(hosts), size):
+        found = dict.fromkeys(hosts[first : first + size])
+        if len(found) > 1:
+            raise UserError(
+                Flag("group"),
+                f"ranks {first} to {first + size - 1} are on {' and '.join(found)}",
+                expected=f"each {size} consecutive ranks on one node",
+                remedy="start them node by node, as mpirun --map-by slot and srun --distribution=block do",
+            )
+
 
 def wait_for(look: Callable[[], T | None]) -> T:
     """Return what `look` finds, asleep between two looks: for FIRST_NAP at first, at last for NAP.
@@ -142,7 +181,7 @@ def together(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwar
     except UserError as error:
         failure, cause = (0, error), error.__cause__
     except MemoryError as error:
-        failure = (0, out_of_memory(error, f"rank {world.rank} on {world.host}"))
+        failure = (0, out_of_memory(error, world.me))
     except Interrupted as reason:
         failure = (1, str(reason))
     except BaseException as error:  # such as an exit: the other ranks wait for this one
@@ -173,4 +212,4 @@ def on_root(world: World, step: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 def failure_text(world: World) -> str:
     """Return which rank on which host failed, with the traceback of the exception that is being handled."""
-    return f"rank {world.rank} on {world.host} failed:\n{traceback.format_exc()}"
+    return f"{world.me} failed:\n{traceback.format_exc()}"

@@ -69,8 +69,8 @@ class DrawnDirection(Mapping[str, Tensor]):
         """Return the number of parameters."""
         return len(self.theta)
 
-    def part(self, name: str) -> Part | None:
-        """Return how the tensor of a parameter is drawn; None where it stays.
+    def part(self, name: str, device: torch.device | None = None) -> Part | None:
+        """Return how the tensor of a parameter is drawn, there or on another device; None where it stays.
 
         A tensor of at most one dimension has no filters and takes d = theta under `filter` and `layer`, as in the
         authors' code.
@@ -83,7 +83,7 @@ class DrawnDirection(Mapping[str, Tensor]):
             return Drawn(self.seed, self.axis, name)
         if self.theta[name].dim() <= 1:
             return Itself()
-        scales = self.scales[name]
+        scales = self.scales[name].to(device)
         rows = Rows(scales, real(self.theta[name]).numel() // max(scales.numel(), 1))
         return Drawn(self.seed, self.axis, name, rows)
 

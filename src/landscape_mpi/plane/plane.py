@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape_mpi.plane.drawn import DrawnDirection
 from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, stays
-from landscape_mpi.plane.rebuild import Step, rebuild
+from landscape_mpi.plane.rebuild import Part, Step, rebuild
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,36 @@ class Plane:
             point: alpha, beta, ...: one a direction.
             out: of the parameter's shape, on the plane's device; rounded to its dtype.
         """
-        theta = real(self.theta[name])
-        steps: list[Step] = []
-        for direction, coordinate in zip(self.directions, point, strict=True):
-            if isinstance(direction, DrawnDirection):
-                part = direction.part(name)
-                steps += [] if part is None else [(coordinate, part)]
-            elif not stays(direction[name]):
-                steps.append((coordinate, real(direction[name]).reshape(-1)))
+        theta, parts = self.parts(name)
+        steps: list[Step] = [(x, part) for x, part in zip(point, parts, strict=True) if part is not None]
         whole = out if out.is_contiguous() else torch.empty(out.shape, dtype=out.dtype, device=out.device)
-        rebuild(real(whole).view(-1), theta.reshape(-1), steps)
+        rebuild(real(whole).view(-1), theta, steps)
         if whole is not out:
             out.copy_(whole)
+
+    def parts(
+        self, name: str, some: slice = slice(None), device: torch.device | None = None
+    ) -> tuple[Tensor, list[Part | None]]:
+        """Return theta, and each direction, for some numbers of a parameter, as `rebuild` takes them.
+
+        Args:
+            name: of the parameter.
+            some: which of its numbers, counted flat; real and imaginary part of a complex one are two.
+            device: of what is returned; None for that of the plane.
+
+        Returns:
+            theta [n], contiguous, and a part for each direction; None where the parameter stays.
+        """
+        theta = real(self.theta[name]).reshape(-1)[some]
+        device = device or theta.device
+        parts: list[Part | None] = []
+        for direction in self.directions:
+            if isinstance(direction, DrawnDirection):
+                parts.append(direction.part(name, device))
+            else:
+                stored = direction[name]
+                parts.append(None if stays(stored) else real(stored).reshape(-1)[some].to(device))
+        return theta.to(device), parts
 
     def moves(self, name: str) -> bool:
         """Whether a parameter is another one at other points."""

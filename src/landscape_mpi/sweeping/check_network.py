@@ -24,6 +24,7 @@ from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
+from landscape_mpi.sweeping.collective import in_place
 from landscape_mpi.sweeping.large import made_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import Tolerance
@@ -244,7 +245,7 @@ def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) 
         UserError: a network that was made at another point gives other losses than one that was moved.
     """
     theta, task, tolerance = experiment.theta, experiment.task, experiment.precision.tolerance
-    evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+    evaluator = together(world, in_place, experiment, plane, task, batch)
     centre = experiment.centre
     if experiment.calibration_examples:  # as it was loaded it has the statistics of the checkpoint
         centre = together(world, first_losses, evaluator.network_at(plane.centre), task, batch)
@@ -255,7 +256,7 @@ def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) 
         made = together(world, made_at, theta, plane, point, task)
         beside = together(world, _if_possible, first_losses, made, task, batch)
         if made is theta.network:
-            evaluator = together(world, EagerEvaluator, theta.network, plane, task, batch)
+            evaluator = together(world, in_place, experiment, plane, task, batch)
         elif beside is not None:
             comparison = replace(comparison, known={**comparison.known, point: beside})
         if failure := comparison.differs(world, evaluator):

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, batches, summarise
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches, summarise
 from landscape_mpi.job import Axis, Grid
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.world import World, on_ranks, together
@@ -26,26 +27,39 @@ def per_example_at(evaluator: Evaluator, point: Point) -> PerSlice:
     return lambda split, examples: evaluator.per_example(point, split, examples)
 
 
+def in_place(experiment: Experiment, plane: Plane, task: Task, batch: int) -> EagerEvaluator:
+    """Return the network's own forward pass at points of a plane, whose weights are set in place."""
+    if experiment.team is None:
+        return EagerEvaluator(experiment.theta.network, plane, task, batch)
+    from landscape_mpi.evaluate.sharded import Sharded  # as in `large_theta`
+    from landscape_mpi.evaluate.team import TeamEvaluator
+
+    return TeamEvaluator(cast("Sharded", experiment.theta.network), plane, task, batch, experiment.team)
+
+
 def evaluate_all(
     world: World, experiment: Experiment, evaluate: PerSlice, batch: int, limit: int | None = None
 ) -> dict[str, PerExample]:
     """Return what the first `limit` examples of each split give, or all of them, the same on every rank; collective.
 
-    Ranks share whole batches, so that no bit depends on how many there are.
+    Ranks, or teams of them, share whole batches, so that no bit depends on how many there are.
     """
-    found = {}
+    found, team = {}, experiment.team.size if experiment.team else 1
     for name, split in experiment.task.splits.items():
-        mine = share(min(len(split), limit or len(split)), batch, world)
+        mine = share(min(len(split), limit or len(split)), batch, world, team)
         part = on_ranks(world, mine.stop > mine.start, evaluate, name, mine)
-        found[name] = PerExample.join([one for one in world.allgather(part) if one is not None])
+        found[name] = PerExample.join([one for one in world.allgather(part)[::team] if one is not None])
     return found
 
 
-def share(examples: int, batch: int, world: World) -> slice:
-    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks."""
+def share(examples: int, batch: int, world: World, team: int = 1) -> slice:
+    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks.
+
+    `team` consecutive ranks have the same.
+    """
     cuts = list(batches(examples, batch))
-    each = math.ceil(len(cuts) / world.size)
-    mine = cuts[world.rank * each : (world.rank + 1) * each]
+    each = math.ceil(len(cuts) * team / world.size)
+    mine = cuts[world.rank // team * each : (world.rank // team + 1) * each]
     return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)
 
 
@@ -66,7 +80,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     """
     batch, values = evaluator.batch, experiment.job.values
     task = replace(experiment.task, autocast=None)
-    exact = together(world, EagerEvaluator, experiment.theta.network, plane, task, batch)
+    exact = together(world, in_place, experiment, plane, task, batch)
     errors = []
     for point, limit in ((plane.centre, None), (far_corner(values.chosen_grid), FAR_EXAMPLES)):
         ours = evaluate_all(world, experiment, per_example_at(evaluator, point), batch, limit)

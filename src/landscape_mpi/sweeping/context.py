@@ -29,6 +29,8 @@ class Options:
         time_limit: Seconds after which the sweep stops by itself.
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
         through_root: Whether rank 0 alone sees the file and writes for all.
+        group: How many consecutive ranks hold one network together, and evaluate each point together; None: networks
+            are held as their size asks for, by each rank alone.
         verbose: Whether the traceback of the user's own code is shown as well.
     """
 
@@ -38,6 +40,7 @@ class Options:
     time_limit: float | None = None
     tolerant: bool = False
     through_root: bool = False
+    group: int | None = None
     verbose: bool = False
 
 

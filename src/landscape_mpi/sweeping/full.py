@@ -22,7 +22,7 @@ def fill(context: SweepContext) -> Exit:
             context.log_all_examples(name, all_examples_because(job.sampling.error, len(split)))
     done = context.found.done if context.found else 0
     plan = f"{done} points are there, {len(missing)} to do" if done else f"{len(missing)} points"
-    log(world, f"{path}: {plan}, on {ranks(world.size)}.")
+    log(world, f"{path}: {plan}, on {ranks(world.size, context.options.group)}.")
     progress = Progress(done + len(missing), done)
     failed: list[Record] = []
 
@@ -40,7 +40,7 @@ def fill(context: SweepContext) -> Exit:
     deaths.log(world, missing)
     compute = PointComputer(context)
     handlers = Handlers(compute, writer.at_rank, arrived, given_up, context.options.tolerant, deaths.at)
-    complete = share_out(world, missing, handlers, context.experiment.stop)
+    complete = share_out(world, missing, handlers, context.experiment.stop, context.experiment.team)
     return _close(context, writer, complete, failed, deaths)
 
 

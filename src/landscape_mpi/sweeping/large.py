@@ -3,18 +3,19 @@
 Of a network that is given as an object theta* is its own parameters.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from landscape_mpi.assemble import give_back_memory
-from landscape_mpi.errors import Key, UserError
+from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Point, Task, statistics_of
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
 from landscape_mpi.evaluate.streamable import REMEDY, merging
@@ -42,6 +43,10 @@ SHARE = 0.5
 """Of the free memory: where the ranks of a node would take more for their weights, these are streamed."""
 
 
+GROUPS: Text = ("sweep it without ", Flag("group"))
+"""What to do where several ranks cannot hold a network together."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """A network whose parameters have no memory, and the tensors of its checkpoint.
@@ -60,15 +65,25 @@ class Opened:
     streamed: bool
 
 
-def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world: World) -> Opened | None:
+def open_large(
+    path: Path, build: Callable[[], nn.Module], job: SweepJob, world: World, team: World | None = None
+) -> Opened | None:
     """Return a large network of a job; None where it is to be copied as small ones are; collective.
 
+    Args:
+        path: Of the checkpoint.
+        build: Makes the network.
+        job: The job.
+        world: The ranks.
+        team: Those that hold the network together, where that is asked for: any network counts as large then.
+
     Raises:
-        UserError: the checkpoint does not fit, or its weights are to be streamed and something needs copies of them.
+        UserError: the checkpoint does not fit, or its weights are to be streamed or held by a team, and something
+            needs copies of them.
     """
-    asked = job.evaluate.weights == "streamed"
+    asked = _asked(job, team)
     size = together(world, _size, path)
-    if _needs_copies(job) or (size < LARGE // FRACTION and not asked):
+    if _needs_copies(job, asked) or (size < LARGE // FRACTION and not asked):
         return None
     network = together(world, build_empty, build)
     reason = _copied_always(network)
@@ -78,7 +93,7 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
     found = open_once(world, network, path, job.model.entry)
     if reason := reason or _not_by_name(network, found.state):
         if asked:
-            raise UserError("evaluate.weights", f"found streamed, and {reason}", remedy=REMEDY)
+            raise UserError(asked.key, f"{asked.found}, and {reason}", remedy=asked.remedy)
         return None
     for text in found.notes:
         note(world, text)
@@ -87,7 +102,31 @@ def open_large(path: Path, build: Callable[[], nn.Module], job: SweepJob, world:
     widen(network, found.state, PRECISIONS[job.evaluate.dtype].dtype)
     _set_buffers(network, found.state)
     mapped = {name: found.state.get(name, tensor.detach()) for name, tensor in network.named_parameters()}
-    return Opened(network, mapped, _agreed_sha256(path, world), asked or _streams(job, nbytes, world))
+    return Opened(network, mapped, _agreed_sha256(path, world), _streams(job, nbytes, world, team))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What asks for a network that is not copied: its key, what was found there, and what to do where it has to be."""
+
+    key: Key | Flag
+    found: str
+    remedy: Text
+
+
+def _asked(job: SweepJob, team: World | None) -> _Asked | None:
+    """Return what asks for a network that is not copied, whatever its size.
+
+    Raises:
+        UserError: its weights are to be streamed, and to be held by several ranks.
+    """
+    streamed = job.evaluate.weights == "streamed"
+    if streamed and team is not None and team.size > 1:
+        found = ("found streamed, and ", Flag("group"), " has several ranks hold the weights together")
+        raise UserError("evaluate.weights", found, "auto or resident")
+    if streamed:
+        return _Asked(Key("evaluate.weights"), "found streamed", REMEDY)
+    return _Asked(Flag("group"), f"found {team.size}", GROUPS) if team is not None else None
 
 
 def _set_buffers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -124,15 +163,15 @@ def take_large(
     Raises:
         UserError: its weights are to be streamed and something needs copies of them, or the network cannot be copied.
     """
-    asked = job.evaluate.weights == "streamed"
+    asked = _asked(job, None)
     reason = _copied_always(network)
     nbytes = 0 if reason else _nbytes(network, job)
-    if _needs_copies(job) or (not asked and (reason or nbytes < LARGE)):
+    if _needs_copies(job, asked) or (not asked and (reason or nbytes < LARGE)):
         return None
     origin = together(world, empty_copy, network)
     if reason := reason or _not_by_name(origin, tensors):
         if asked:
-            raise UserError("evaluate.weights", f"found streamed, and {reason}", remedy=REMEDY)
+            raise UserError(asked.key, f"{asked.found}, and {reason}", remedy=asked.remedy)
         return None
     merges = None
     with suppress(Exception):  # whatever a network has against either mode is said later
@@ -144,7 +183,7 @@ def take_large(
         origin.train()
     _set_buffers(origin, tensors)
     parameters = {name: tensors.get(name, own).detach().cpu() for name, own in origin.named_parameters()}
-    return Opened(origin, parameters, on_root(world, fingerprint), asked or _streams(job, nbytes, world))
+    return Opened(origin, parameters, on_root(world, fingerprint), _streams(job, nbytes, world))
 
 
 def _nbytes(network: nn.Module, job: SweepJob) -> int:
@@ -152,10 +191,13 @@ def _nbytes(network: nn.Module, job: SweepJob) -> int:
     return sum(tensor.numel() for tensor in network.parameters()) * PRECISIONS[job.evaluate.dtype].dtype.itemsize
 
 
-def _streams(job: SweepJob, nbytes: int, world: World) -> bool:
-    """Return whether the weights of all ranks would take too much of what is free, and say so; collective."""
-    if job.evaluate.weights == "resident":
-        return False
+def _streams(job: SweepJob, nbytes: int, world: World, team: World | None = None) -> bool:
+    """Return whether weights are streamed: a job says so, or those of all ranks would take too much of what is free.
+
+    Collective; the second is told. Weights that several ranks hold together are not streamed.
+    """
+    if job.evaluate.weights != "auto" or (team is not None and team.size > 1):
+        return job.evaluate.weights == "streamed"
     hosts = world.allgather(world.host)
     free = free_memory()
     needed = hosts.count(world.host) * nbytes
@@ -196,36 +238,55 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files_of(path, CHECKPOINT))
 
 
-def _needs_copies(job: SweepJob) -> bool:
+def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     """Return whether a job asks for derivatives, which are taken of a network in memory.
 
     Raises:
-        UserError: its weights are to be streamed.
+        UserError: something asks for a network that is not copied.
     """
     copies = Key("metrics", ("hessian",)) if "hessian" in job.metrics else None
     if isinstance(job.plane, HessianPlane):
         copies = copies or Key("plane.kind")
-    if copies and job.evaluate.weights == "streamed":
-        raise UserError("evaluate.weights", ("found streamed, and ", copies, " needs the whole network at a time"))
+    if copies and asked:
+        raise UserError(asked.key, (asked.found, ", and ", copies, " needs the whole network at a time"))
     return copies is not None
 
 
-def large_theta(opened: Opened, job: SweepJob, device: torch.device) -> Theta:
-    """Return theta* of a large network, which stands there.
+def large_theta(opened: Opened, job: SweepJob, device: torch.device, team: World | None = None) -> Theta:
+    """Return theta* of a large network, which stands there; `team`: the ranks that hold it together, several.
 
     Raises:
-        UserError: the network has no batch norm to treat as asked.
+        UserError: the network has no batch norm to treat as asked, or cannot be held so.
     """
     statistics = statistics_of(opened.network)
     check_batchnorm(job.evaluate, statistics)
     plane, dtype = Plane(opened.parameters, ()), PRECISIONS[job.evaluate.dtype].dtype
     live: Live
-    if opened.streamed:
+    if team:
+        from landscape_mpi.evaluate.sharded import Sharded  # its imports take a second
+
+        live = Sharded(_without_weights(opened.network, device, dtype, GROUPS), team, device)
+        live.move(plane, ())
+    elif opened.streamed:
         live = Streaming(_without_weights(opened.network, device, dtype), plane, device, dtype)
     else:
         live = Resident(network_at(opened.network, plane, (), device, dtype))
     buffers = buffers_of(opened.network)
     return Theta(live, opened.network, opened.parameters, statistics, buffers, opened.sha256)
+
+
+@contextmanager
+def team_of(world: World, size: int) -> Iterator[World]:
+    """Let `size` consecutive ranks, this one among them, hold a network together while the block runs; collective.
+
+    Raises:
+        UserError: on every rank, where the ranks cannot be divided so, or those of a team are on several nodes.
+    """
+    try:
+        yield world.team(size)
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -247,7 +308,7 @@ def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.devi
         return network.eval()
 
 
-def _without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def _without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype, remedy: Text = REMEDY) -> nn.Module:
     """Return a network of its own as `network_at` does, whose parameters have no memory.
 
     Raises:
@@ -262,7 +323,7 @@ def _without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype
         return network.eval()
     except Exception as error:  # whatever its own code has against weights without numbers
         found = f"the network computes something from its weights {when}"
-        raise UserError("model", found, "weights that are there when it runs", REMEDY) from error
+        raise UserError("model", found, "weights that are there when it runs", remedy) from error
 
 
 def _loads_by_itself(network: nn.Module) -> bool:
@@ -278,11 +339,15 @@ def _loads_by_itself(network: nn.Module) -> bool:
 def made_at(theta: Theta, plane: Plane, point: Point, task: Task) -> Live:
     """Return the network as it is when it is made at a point, with statistics estimated there where they are.
 
-    A resident one is put in the place of theta's, whose weights are given up first.
+    One whose weights stay in memory is put in the place of theta's, whose weights are given up first.
     """
     live: Live = theta.network  # type: ignore[assignment]  # of large networks alone
     if isinstance(live, Streaming):
         live = live.anew(_without_weights(theta.origin, task.device, task.dtype))
+        live.move(plane, point)
+    elif not isinstance(live, Resident):
+        divided: Any = live
+        divided.renew(_without_weights(theta.origin, task.device, task.dtype, GROUPS))
         live.move(plane, point)
     else:
         live.network = theta.origin  # so that the memory is free

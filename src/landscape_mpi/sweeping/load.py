@@ -58,8 +58,11 @@ class Source(Protocol):
     def network(self) -> tuple[nn.Module, str]:
         """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
 
-    def large(self, job: SweepJob, world: World) -> Opened | None:
-        """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
+    def large(self, job: SweepJob, world: World, team: World | None = None) -> Opened | None:
+        """Return the network without memory and its checkpoint mapped, where copies would take much; collective.
+
+        `team`: the ranks that hold it together, where that is asked for; then it counts as large.
+        """
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
@@ -97,10 +100,10 @@ class JobSource:
             self.note(text)
         return network, sha256(checkpoint)
 
-    def large(self, job: SweepJob, world: World) -> Opened | None:
+    def large(self, job: SweepJob, world: World, team: World | None = None) -> Opened | None:
         """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
         model = job.model
-        return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world)
+        return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world, team)
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Load a checkpoint into a copy of the network."""
@@ -129,7 +132,8 @@ class JobSource:
 class Experiment:
     """Network, data and fingerprints of a job, on this rank's device.
 
-    `centre`: what the callable's own network gives of the first examples at theta*.
+    `centre`: what the callable's own network gives of the first examples at theta*. `team`: the ranks, this one among
+    them, that hold the network together and evaluate each point together; None where each rank does so alone.
     """
 
     job: JobFile[SweepJob]
@@ -141,6 +145,7 @@ class Experiment:
     stop: Stop
     source: Source
     centre: Losses
+    team: World | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -160,9 +165,16 @@ class Experiment:
 
 
 def load_experiment(
-    job: JobFile[SweepJob], source: Source, device: str, world: World, stop: Stop = NEVER
+    job: JobFile[SweepJob],
+    source: Source,
+    device: str,
+    world: World,
+    stop: Stop = NEVER,
+    team: World | None = None,
 ) -> Experiment:
     """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
+
+    `team`: the ranks that hold the network together, where that is asked for.
 
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
@@ -171,13 +183,14 @@ def load_experiment(
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     name = together(world, choose_device, device, world.local_rank, torch.cuda.device_count())
     chosen = together(world, use_device, name, tf32)
-    opened = source.large(values, world)
+    opened = source.large(values, world, team)
+    team = team if team is not None and team.size > 1 else None
     if opened is None:
         network, fingerprint = together(world, source.network)
         plain: nn.Module | Live = together(world, eval_copy, network, values.model.build)
         theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
     else:
-        theta = together(world, large_theta, opened, values, chosen)
+        theta = together(world, large_theta, opened, values, chosen, team)
         plain = theta.network
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
@@ -196,8 +209,8 @@ def load_experiment(
         note(world, text)
     calibration = load_calibration(values, source.split, world, splits)
     task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
-    task = in_its_mode(world, task, theta.network, values)
-    task = with_own_metrics(world, task, theta.network, together(world, source.metrics, job))
+    task = in_its_mode(world, task, theta.network, values, team)
+    task = with_own_metrics(world, task, theta.network, together(world, source.metrics, job), team)
     short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
     task = replace(task, layout=_layout(world, theta.network, short))
     used = splits if calibration is None else {**splits, "calibration": calibration}
@@ -208,7 +221,7 @@ def load_experiment(
         own_network, own_task = together(world, in_own_dtype, plain, short)
     centre = together(world, first_losses, own_network, own_task, values.evaluate.batch)
     _same_network(world, centre_text(centre), values.evaluate.dtype)
-    return Experiment(job, chosen, theta, splits, task, data, stop, source, centre)
+    return Experiment(job, chosen, theta, splits, task, data, stop, source, centre, team)
 
 
 def _same_network(world: World, mine: str, dtype: str) -> None:
@@ -239,21 +252,25 @@ def _layout(world: World, network: nn.Module | Live, task: Task) -> torch.memory
     return torch.contiguous_format
 
 
-def in_its_mode(world: World, task: Task, network: nn.Module | Live, job: SweepJob) -> Task:
+def in_its_mode(world: World, task: Task, network: nn.Module | Live, job: SweepJob, team: World | None = None) -> Task:
     """Return the task with the mode of torch that its first batch can be evaluated in, the same on all ranks.
+
+    The ranks of a `team`, which hold the network together, all evaluate it, as in what follows.
 
     Raises:
         UserError: on every rank, where the network or the loss raises, or the targets do not fit.
     """
     batch = FIRST if job.evaluate.batch == "auto" else job.evaluate.batch
-    known = on_ranks(world, world.rank == 0, first_batch, task, network, batch, "accuracy" in job.metrics)
+    known = on_ranks(world, world.rank == 0 or bool(team), first_batch, task, network, batch, "accuracy" in job.metrics)
     task = replace(task, gradients=world.bcast(known.gradients if known else ""))
     if text := mode_note(task):
         note(world, f"{text}")
     return task
 
 
-def with_own_metrics(world: World, task: Task, network: nn.Module | Live, loaded: Sequence[Metric]) -> Task:
+def with_own_metrics(
+    world: World, task: Task, network: nn.Module | Live, loaded: Sequence[Metric], team: World | None = None
+) -> Task:
     """Return the task with the user's own metrics, whose results a first batch names; the same on all ranks.
 
     Raises:
@@ -268,7 +285,7 @@ def with_own_metrics(world: World, task: Task, network: nn.Module | Live, loaded
             outputs, targets = task.outputs_of(apart(network), split, slice(0, min(FIRST, len(task.splits[split]))))
             return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}
 
-    names = world.bcast(on_ranks(world, world.rank == 0, first_names))
+    names = world.bcast(on_ranks(world, world.rank == 0 or bool(team), first_names))
     metrics = together(world, own.named, loaded, names or {})
     return replace(task, metrics=(*task.metrics, *metrics))
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Exit, UserError, printable
-from landscape_mpi.evaluate import Point, measure, place
+from landscape_mpi.evaluate import MemberError, Point, measure, place
 from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.log import note, say
 from landscape_mpi.metrics.names import BAR, EXAMPLES, means
@@ -108,18 +108,21 @@ class PointRunner:
         parent, world = self.world.parent, self.world
         point = point_at(self._axes, index)
         where = f"{place(point)} (index {index})"
-        failed = f"rank {world.rank} on {world.host} failed at {where}"
+        failed = f"failed at {where}"
         if parent:
             parent.hold(self._deaths, where, index)
         try:
             found = evaluate(point)
         except UserError as error:  # of their own code, at this point alone
-            error.place = failed
+            error.place = f"{error.place or world.me} {failed}"
             raise PieceError((error, error.more(self._context.options.verbose)), Exit.USER) from error
         except Interrupted:
             raise
+        except MemberError as error:
+            raise PieceError(f"{error.who} {failed} with {error}") from error
         except BaseException as error:
-            raise PieceError(f"{failed} with {type(error).__name__}: {error}\n{traceback.format_exc()}") from error
+            text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+            raise PieceError(f"{world.me} {failed} with {text}") from error
         finally:
             if parent:
                 parent.release()

@@ -2,7 +2,7 @@
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
+from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.point import note_of
@@ -67,15 +68,16 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
         on_root(world, check_writable, path)
         if options.overwrite:
             on_root(world, check_replaceable, path)
-    experiment = load_experiment(job, source, options.device, world, stop)
     codes = [Exit.COMPLETE]
-    for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
-        there, plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
-        identity = replace(identity, shard=shard)
-        journals = on_root(world, journal_folder, output)
-        codes.append(_sweep_plane(world, options, there, plane, identity, path, journals))
-        if codes[-1] == Exit.RUN_AGAIN:
-            break
+    with nullcontext() if options.group is None else team_of(world, options.group) as team:
+        experiment = load_experiment(job, source, options.device, world, stop, team)
+        for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
+            there, plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
+            identity = replace(identity, shard=shard)
+            journals = on_root(world, journal_folder, output)
+            codes.append(_sweep_plane(world, options, there, plane, identity, path, journals))
+            if codes[-1] == Exit.RUN_AGAIN:
+                break
     return max(codes)
 
 

@@ -135,7 +135,7 @@ def fill(context: SweepContext) -> Exit:
             deaths=lambda piece: deaths.at(compute.index(piece.point)),
             more=lambda: coordinator.next_pieces() if coordinator else [],
         )
-        complete = share_out(world, [], handlers, context.experiment.stop)
+        complete = share_out(world, [], handlers, context.experiment.stop, context.experiment.team)
         code = on_root(world, end)
         together(world, held.close)
         if code == Exit.RUN_AGAIN:
@@ -180,7 +180,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     held.callback(writer.close)
     before = f"{len(stored)} slices of examples are there; " if stored else ""
     bars = f"{points} points to bars of {sampling.error:.3g}"
-    log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size)}.")
+    log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size, context.options.group)}.")
     return Coordinator(context, state, writer, plan_log, slices)
 
 
