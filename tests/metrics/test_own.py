@@ -12,6 +12,7 @@ from torch import nn
 
 import landscape_mpi
 from landscape_mpi import UserError
+from landscape_mpi.evaluate.first_batch import examples_that_fit
 from landscape_mpi.job import SweepJob, read_job
 from landscape_mpi.metrics.own import RECORD, is_name
 from landscape_mpi.plot.__main__ import main as plot
@@ -326,3 +327,15 @@ def test_names_that_would_be_read_as_others_are_none(name):
 
 def test_the_page_offers_them(whole):
     assert "train_sureness" in str(content([read_surface(whole[0] / "surface.h5")], Options()))
+
+
+def test_the_first_batch_of_a_metric_is_no_larger_than_others(network, monkeypatch):
+    monkeypatch.setitem(examples_that_fit.__globals__, "ROOM", 8 * 3 * 4)  # for the outputs of eight examples
+    seen = []
+
+    def square(outputs, targets):
+        seen.append(len(targets))
+        return outputs.square().sum(1)
+
+    sweep(network, tiny.data(None, "train"), ["loss", square])
+    assert max(seen) == 8

@@ -345,3 +345,13 @@ def test_smollm2_is_read_from_its_own_folder():
     assert same(network, expected)
     with torch.no_grad():
         assert torch.equal(network(TOKENS).logits, expected(TOKENS).logits)
+
+
+def test_no_cache_is_kept_by_what_is_nested_in_a_model(tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    language = sizes | {"model_type": "gemma", "vocab_size": 32, "num_key_value_heads": 1, "head_dim": 8}
+    vision = sizes | {"model_type": "siglip_vision_model", "image_size": 16, "patch_size": 8, "projection_dim": 16}
+    both = {"model_type": "paligemma", "text_config": language, "vision_config": vision, "projection_dim": 16}
+    config = {"architectures": ["ColPaliForRetrieval"], "model_type": "colpali", "vlm_config": both}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert build_huggingface(tmp_path, {}).config.vlm_config.text_config.use_cache is False

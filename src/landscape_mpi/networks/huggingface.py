@@ -137,12 +137,21 @@ def _configured(kind: Any, found: Mapping[str, Any], options: Mapping[str, Any],
         raise UserError(f"model.options.{unknown[0]}", f"found no such key in the config of a {kind.__name__}")
     config = kind.config_class.from_dict(_inert({**found, **chosen}))
     config.return_dict = True
-    for one in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+    for one in _parts(config):
         if hasattr(one, "use_cache"):
             one.use_cache = False
     if attention is not None:
         config._attn_implementation = attention
     return config
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """Yield a configuration and those within it, at any depth: models of several modalities nest them."""
+    yield config
+    for name in config.sub_configs:
+        inner = getattr(config, name, None)
+        if inner is not None:
+            yield from _parts(inner)
 
 
 def _inert(value: Any) -> Any:

@@ -22,6 +22,7 @@ from landscape_mpi.evaluate import (
     Task,
     build_loss,
     choose_layout,
+    examples_that_fit,
     first_batch,
     is_classes,
     lay_out,
@@ -281,8 +282,10 @@ def with_own_metrics(
 
     def first_names() -> dict[str, list[str]]:
         split = next(iter(task.splits))
+        copy = apart(network)
+        few = examples_that_fit(task, copy, min(FIRST, len(task.splits[split])))
         with task.mode():
-            outputs, targets = task.outputs_of(apart(network), split, slice(0, min(FIRST, len(task.splits[split]))))
+            outputs, targets = task.outputs_of(copy, split, slice(0, few))
             return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}
 
     names = world.bcast(on_ranks(world, world.rank == 0 or bool(team), first_names))
