@@ -78,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="validate a job and estimate its cost; writes nothing")
     command.add_argument("job", type=Path, help="the job file")
     _add_device(command)
+    command.add_argument(
+        "--ranks", type=_number_of_ranks, default=1, metavar="N", help="of a node, for its memory; default: 1"
+    )
     _add_verbose(command)
     command.set_defaults(command=check, own_code=True)
 
@@ -157,6 +160,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
 
 
+def _number_of_ranks(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of ranks above 0")
+    return int(text)
+
+
 def _add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="the traceback as well where your own code raises")
 
@@ -216,7 +225,7 @@ def check(options: argparse.Namespace, _: Parent | None) -> int:
     with heavy_imports():
         from landscape_mpi.sweeping.check import check
 
-    answer(check(options.job, options.device).removesuffix("\n"))
+    answer(check(options.job, options.device, options.ranks).removesuffix("\n"))
     return Exit.COMPLETE
 
 

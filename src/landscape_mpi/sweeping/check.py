@@ -4,33 +4,38 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from landscape_mpi.assemble import keep_memory
-from landscape_mpi.data.split import nbytes
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
+from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.job import AXES, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.log import clock_time, noter
+from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
+from landscape_mpi.sweeping.large import SHARE
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
+from landscape_mpi.sweeping.memory import file_size, is_streamed, measured, needs_of, weights_of
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.resume import find_surface
-
-TORCH_ITSELF = 250.0
-"""Megabytes of a process that has imported torch."""
+from landscape_mpi.sweeping.room import check_room
 
 
-def check(path: Path, device: str) -> str:
+def check(path: Path, device: str, ranks: int = 1) -> str:
     """Return what `check` prints: points, examples, estimated time and memory, and the state of the output.
+
+    `ranks`: how many of a node's are to sweep it.
 
     Raises:
         UserError: whatever `sweep` would refuse.
@@ -39,7 +44,7 @@ def check(path: Path, device: str) -> str:
     outputs = [output_path(job, repeat) for repeat in range(repeats(job.values))]
     for output in outputs:
         check_writable(output)
-    world = Solo()
+    world, free = Solo(), free_memory()
     keep_memory()
     experiment = load_experiment(job, JobSource(job, noter(world)), device, world)
     lines = []
@@ -50,7 +55,10 @@ def check(path: Path, device: str) -> str:
         lines.append(("output", f"{output}, {state}"))
     to_find = isinstance(job.values.plane, HessianPlane) and surface is None
     lines += _describe(there, plane, identity.trajectory, to_find)
-    lines += _estimate(there, plane, to_find)
+    room = Room(ranks, free)
+    if not isinstance(there.theta.network, nn.Module):
+        check_room(weights_of(there), ranks, free, streamed=is_streamed(there, ranks, free))
+    lines += _estimate(there, plane, to_find, room)
     text = "".join(f"  {label:16} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
 
@@ -82,7 +90,7 @@ def _describe(
     yield "batch norm", statistics[job.evaluate.batchnorm]
 
 
-def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[tuple[str, str]]:
+def _estimate(experiment: Experiment, plane: Plane, to_find: bool, room: "Room") -> Iterator[tuple[str, str]]:
     """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product."""
     job, batch = experiment.job.values, choose_batch(Solo(), experiment)
     evaluator = _fastest_evaluator(experiment, plane, batch)
@@ -103,22 +111,67 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool) -> Iterator[t
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
-    evaluator.per_example(evaluator.centre, split, some)  # the first batch warms up
+    activations = measured(partial(evaluator.per_example, evaluator.centre, split, some))  # the first batch warms up
     started = time.perf_counter()
     evaluator.per_example(evaluator.centre, split, some)
     seconds = (time.perf_counter() - started) / some.stop
-    more = experiment.calibration_examples  # at every point, for running statistics
-    each = seconds * (sum(examples.values()) + more) + curvature_seconds
+    again = experiment.calibration_examples  # at every point, for running statistics
+    each = seconds * (sum(examples.values()) + again) + curvature_seconds
     total = clock_time(each * points * planes)
     if job.sampling is None:
         yield "time", f"about {each:.3g} s a point, {total} on one rank like this one"
     else:
-        shortest = clock_time(seconds * (least + more * points) * planes)
+        shortest = clock_time(seconds * (least + again * points) * planes)
         yield "time", f"{shortest} at the least, {total} at the most, on one rank like this one"
-    # theta, delta, eta and the network, and what the engine makes of them
-    memory = TORCH_ITSELF + (4 * 4 * _parameters(plane) + evaluator.nbytes) / 1e6 + curvature_megabytes
-    data = sum(nbytes(rows) for one in experiment.splits.values() for rows in (one.inputs, one.targets)) / 1e6
-    yield "memory", f"about {memory:,.0f} MB a rank, {data:,.0f} MB a node for data"
+    more = {"activations": activations, "products of the Hessian": int(1e6 * curvature_megabytes)}
+    yield from _memory(experiment, plane, evaluator, more, room)
+    size, kept = file_size(experiment, plane)
+    where = "with the directions" if kept else "without the directions, which are drawn again from what it records"
+    yield "file", f"about {_bytes(size)}, {where}"
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many ranks of this node are to sweep, and how many bytes of memory it had free before; None for unknown."""
+
+    ranks: int
+    free: int | None
+
+
+def _memory(
+    experiment: Experiment, plane: Plane, evaluator: Evaluator, more: Mapping[str, int], room: Room
+) -> Iterator[tuple[str, str]]:
+    """Yield what a rank and the node take, and how the weights of a large network are held."""
+    streamed = False
+    if not isinstance(network := experiment.theta.network, nn.Module):
+        weights, streamed = weights_of(experiment), is_streamed(experiment, room.ranks, room.free)
+        if isinstance(network, Streaming):  # what a batch was seen to take has the layers in it
+            more = {**more, "activations": max(more["activations"] - weights.streamed, 0)}
+        how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} a rank" if streamed else "resident"
+        later = ""
+        if not streamed and room.free is not None and experiment.job.values.evaluate.weights == "auto":
+            later = f"; streamed from {int(SHARE * room.free // weights.resident) + 1} ranks a node on"
+        yield "weights", f"{how}{later}"
+    needs = needs_of(experiment, plane, evaluator, more, streamed=streamed)
+    parts, once = (
+        ", ".join(f"{name} {_bytes(size)}" for name, size in found.items()) for found in (needs.rank, needs.node)
+    )
+    each, of_node = sum(needs.rank.values()) / 1e6, sum(needs.node.values()) / 1e6
+    yield "memory", f"about {each:,.0f} MB a rank ({parts}), {of_node:,.0f} MB once a node ({once})"
+    if room.free is not None:
+        many = f"{room.ranks} rank{'s take' if room.ranks > 1 else ' takes'}"
+        yield "this node", f"{many} about {_bytes(needs.total(room.ranks))} of {_bytes(room.free)} that are free"
+
+
+def _bytes(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _bytes(27_573), _bytes(3_205_000), _bytes(13_477_000_000)
+    ('28 KB', '3.2 MB', '13.5 GB')
+    """
+    unit, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB")) if size >= pair[0]), (1e3, "KB"))
+    digits = 0 if unit == 1e3 or size >= 100 * unit else 1
+    return f"{size / unit:,.{digits}f} {name}"
 
 
 def _first_level(sampling: Sampling, examples: Mapping[str, int], points: int) -> tuple[str, int]:

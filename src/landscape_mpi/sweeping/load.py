@@ -47,6 +47,7 @@ from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
 from landscape_mpi.sweeping.once import in_bytes
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
+from landscape_mpi.sweeping.room import check_resident
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 
 Open = Callable[[str], Split]
@@ -191,6 +192,7 @@ def load_experiment(
         plain: nn.Module | Live = together(world, eval_copy, network, values.model.build)
         theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
     else:
+        check_resident(opened.network, values, world)
         theta = together(world, large_theta, opened, values, chosen, team)
         plain = theta.network
     theta = replace(theta, note=noter(world))

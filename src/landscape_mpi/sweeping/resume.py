@@ -74,7 +74,7 @@ def new_surface(
     return NewSurface(
         axes=job.chosen_grid.coordinates(),
         results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
-        directions=tuple(map(_stored, plane.directions)) if _are_kept(job.output, plane) else (),
+        directions=tuple(map(_stored, plane.directions)) if are_kept(job.output, plane) else (),
         buffers=tuple(map(_stored, statistics.directions)) if statistics else (),
         job=experiment.job.text,
         attributes=recorded,
@@ -82,7 +82,7 @@ def new_surface(
     )
 
 
-def _are_kept(output: Output, plane: Plane) -> bool:
+def are_kept(output: Output, plane: Plane) -> bool:
     """Return whether the file holds the directions."""
     if output.directions != "auto" or not all(isinstance(one, DrawnDirection) for one in plane.directions):
         return bool(output.directions)

@@ -1,0 +1,164 @@
+"""What `check` says of memory and of the file, and weights for which there is no room."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from landscape_mpi.cli import run
+from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.mpi.world import Solo
+from landscape_mpi.sweeping import check, large, memory, room
+from landscape_mpi.sweeping.memory import Needs, measured
+from landscape_mpi.sweeping.room import Weights, check_room
+from landscape_mpi.sweeping.run import Options, sweep
+from support.jobs import tiny_job
+
+OPTIONS = Options(device="cpu")
+GRID = {"grid": {"alpha": [-0.5, 0.5, 5], "beta": [-0.5, 0.5, 3]}}
+
+
+@pytest.fixture
+def a_node(monkeypatch):
+    """A node with some bytes of free memory, for which networks of any size are large."""
+
+    def has(free):
+        monkeypatch.setattr(large, "LARGE", 0)
+        for module in (large, room, check):
+            monkeypatch.setattr(module, "free_memory", lambda: free)
+
+    return has
+
+
+def told(job, *flags, ranks=1):
+    text = check.check(job, "cpu", ranks)
+    return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in text.splitlines()[1:] if "  " in line.strip())
+
+
+def test_weights_of_a_network():
+    network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)).to("meta")
+    assert Weights.of(network, 4) == Weights(232, 160)
+    assert Weights.of(network, 2) == Weights(116, 80)
+    assert Weights.of(nn.Linear(4, 8, dtype=torch.complex64), 4) == Weights(320, 320)
+    assert (Weights(1000, 10).streamed, Weights(1000, 700).streamed) == (20, 1000)
+
+
+def test_what_all_ranks_of_a_node_take():
+    needs = Needs({"weights": 100, "activations": 20}, {"data": 7, "theta*": 100})
+    assert needs.total(1) == 227
+    assert needs.total(4) == 587
+
+
+@pytest.mark.parametrize(
+    ("ranks", "free", "streamed", "sentence"),
+    [
+        (1, 32e9, False, None),
+        (1, None, False, None),
+        (4, 24e9, True, None),
+        (
+            1,
+            24e9,
+            False,
+            (
+                "evaluate.weights: weights that are resident take 31 GB a rank, 31 GB for 1 rank, and this node has "
+                "24 GB free; expected room for them: write evaluate.weights: streamed."
+            ),
+        ),
+        (
+            4,
+            100e9,
+            False,
+            (
+                "evaluate.weights: weights that are resident take 31 GB a rank, 124 GB for 4 ranks, and this node has "
+                "100 GB free; expected room for them: write evaluate.weights: streamed or start at most 3 ranks a node."
+            ),
+        ),
+        (
+            2,
+            1.5e9,
+            True,
+            (
+                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB a rank, 2 GB for "
+                "2 ranks, and this node has 1.5 GB free; expected room for them: start one rank a node."
+            ),
+        ),
+        (
+            2,
+            0.5e9,
+            True,
+            (
+                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB a rank, 2 GB for "
+                "2 ranks, and this node has 0.5 GB free; expected room for them: use a node with more memory."
+            ),
+        ),
+    ],
+)
+def test_weights_without_room_are_refused_with_the_arithmetic(ranks, free, streamed, sentence):
+    weights = Weights(31_000_000_000, 500_000_000)
+    if sentence is None:
+        check_room(weights, ranks, free, streamed=streamed)
+        return
+    with pytest.raises(UserError) as refused:
+        check_room(weights, ranks, int(free), streamed=streamed)
+    assert str(refused.value) == sentence
+
+
+def test_a_sweep_with_resident_weights_ends_before_they_take_memory(tmp_path, a_node, monkeypatch):
+    a_node(100)
+    monkeypatch.setattr(large, "materialise", None)  # nothing is made
+    with pytest.raises(UserError, match=r"weights that are resident take .* has 1e-07 GB free"):
+        sweep(tiny_job(tmp_path, evaluate__weights="resident", **GRID), OPTIONS, Solo())
+    assert not (tmp_path / "surface.h5").exists()
+
+
+def test_check_says_how_weights_are_held_and_from_how_many_ranks_on_they_are_streamed(tmp_path, a_node):
+    a_node(100_000)
+    job = tiny_job(tmp_path, **GRID)
+    with_one = told(job)
+    resident = sum(4 * tensor.numel() for tensor in torch.load(tmp_path / "net.pt").values())
+    first = 50_000 // resident + 1
+    assert with_one["weights"] == f"resident; streamed from {first} ranks a node on"
+    assert told(job, ranks=first - 1)["weights"].startswith("resident")
+    assert told(job, ranks=first)["weights"].startswith("streamed, the largest layer twice")
+    assert f"{first} ranks take about" in told(job, ranks=first)["this node"]
+    assert "theta* " in with_one["memory"].partition("once a node")[2]
+    with pytest.raises(UserError, match=r"resident take .* for 1000 ranks, and this node has"):
+        told(tiny_job(tmp_path, evaluate__weights="resident", **GRID), ranks=1000)
+
+
+def test_small_networks_are_copied_and_nothing_is_said_of_streaming(tmp_path):
+    found = told(tiny_job(tmp_path, **GRID), ranks=3)
+    assert "weights" not in found
+    assert "network and plane" in found["memory"]
+    assert "3 ranks take about" in found["this node"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"output__directions": False}, {"grid": {"alpha": [-1, 1, 400]}}])
+def test_the_file_is_about_as_large_as_check_says(tmp_path, changes):
+    job = tiny_job(tmp_path, **{**GRID, **changes})
+    found = told(job)["file"]
+    assert ("with the directions" in found) == (changes.get("output__directions", True))
+    assert sweep(job, OPTIONS, Solo()) == Exit.COMPLETE
+    size = int(re.search(r"about ([\d,]+) KB", found)[1].replace(",", "")) * 1000
+    assert size == pytest.approx((tmp_path / "surface.h5").stat().st_size, rel=0.3)
+
+
+def test_what_a_call_takes_is_measured():
+    if not measured(lambda: np.ones(1 << 22)):
+        pytest.skip("this system does not say")
+    assert 60e6 < measured(lambda: np.ones(1 << 23).sum()) < 90e6
+    assert measured(lambda: None) < 4e6
+
+
+def test_a_system_that_does_not_say_what_a_call_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    assert measured(lambda: np.ones(1 << 20)) == 0
+
+
+@pytest.mark.parametrize("ranks", ["0", "-1", "many"])
+def test_a_number_of_ranks_that_is_none(tmp_path, capsys, ranks):
+    with pytest.raises(SystemExit):
+        run(["check", str(tmp_path / "job.yaml"), f"--ranks={ranks}"])
+    assert "expected a number of ranks above 0" in capsys.readouterr().err
