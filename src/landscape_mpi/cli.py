@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("job", type=Path, help="the job file")
     _add_device(command)
     command.add_argument(
-        "--ranks", type=_number_of_ranks, default=1, metavar="N", help="of a node, for its memory; default: 1"
+        "--ranks", type=_positive, default=1, metavar="N", help="of a node, for its memory; default: 1"
     )
     _add_verbose(command)
     command.set_defaults(command=check, own_code=True)
@@ -158,12 +158,6 @@ def _positive(text: str) -> int:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:K")
-
-
-def _number_of_ranks(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of ranks above 0")
-    return int(text)
 
 
 def _add_verbose(parser: argparse.ArgumentParser) -> None:

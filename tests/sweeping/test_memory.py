@@ -63,7 +63,7 @@ def test_what_all_ranks_of_a_node_take():
             False,
             (
                 "evaluate.weights: weights that are resident take 31 GB a rank, 31 GB for 1 rank, and this node has "
-                "24 GB free; expected room for them: write evaluate.weights: streamed."
+                "24 GB free; expected room for them: evaluate.weights: streamed."
             ),
         ),
         (
@@ -72,7 +72,7 @@ def test_what_all_ranks_of_a_node_take():
             False,
             (
                 "evaluate.weights: weights that are resident take 31 GB a rank, 124 GB for 4 ranks, and this node has "
-                "100 GB free; expected room for them: write evaluate.weights: streamed or start at most 3 ranks a node."
+                "100 GB free; expected room for them: evaluate.weights: streamed or --group 2 or at most 3 ranks a node."
             ),
         ),
         (
@@ -81,7 +81,7 @@ def test_what_all_ranks_of_a_node_take():
             True,
             (
                 "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB a rank, 2 GB for "
-                "2 ranks, and this node has 1.5 GB free; expected room for them: start one rank a node."
+                "2 ranks, and this node has 1.5 GB free; expected room for them: one rank a node."
             ),
         ),
         (
@@ -103,6 +103,14 @@ def test_weights_without_room_are_refused_with_the_arithmetic(ranks, free, strea
     with pytest.raises(UserError) as refused:
         check_room(weights, ranks, int(free), streamed=streamed)
     assert str(refused.value) == sentence
+
+
+def test_a_group_holds_its_weights_once():
+    weights = Weights(31_000_000_000, 500_000_000)
+    assert weights.of_group(4) == 7_750_000_000 + 500_000_000
+    check_room(weights, 4, 34_000_000_000, group=4)
+    with pytest.raises(UserError, match=r"take 16 GB a rank, 64 GB for 4 ranks.*: --group 4 or at most 2 ranks a node"):
+        check_room(weights, 4, 34_000_000_000, group=2)
 
 
 def test_a_sweep_with_resident_weights_ends_before_they_take_memory(tmp_path, a_node, monkeypatch):
@@ -161,4 +169,4 @@ def test_a_system_that_does_not_say_what_a_call_takes(tmp_path, monkeypatch):
 def test_a_number_of_ranks_that_is_none(tmp_path, capsys, ranks):
     with pytest.raises(SystemExit):
         run(["check", str(tmp_path / "job.yaml"), f"--ranks={ranks}"])
-    assert "expected a number of ranks above 0" in capsys.readouterr().err
+    assert "--ranks" in capsys.readouterr().err

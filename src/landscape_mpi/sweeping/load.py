@@ -192,7 +192,7 @@ def load_experiment(
         plain: nn.Module | Live = together(world, eval_copy, network, values.model.build)
         theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
     else:
-        check_resident(opened.network, values, world)
+        check_resident(opened.network, values, world, team.size if team else 1)
         theta = together(world, large_theta, opened, values, chosen, team)
         plain = theta.network
     theta = replace(theta, note=noter(world))
