@@ -72,7 +72,8 @@ def test_what_all_ranks_of_a_node_take():
             False,
             (
                 "evaluate.weights: weights that are resident take 31 GB a rank, 124 GB for 4 ranks, and this node has "
-                "100 GB free; expected room for them: evaluate.weights: streamed or --group 2 or at most 3 ranks a node."
+                "100 GB free; expected room for them: evaluate.weights: streamed or --group 2 or at most 3 ranks a "
+                "node."
             ),
         ),
         (
