@@ -13,6 +13,7 @@ from torch import nn
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
 from landscape_mpi.plane.normalise import filter_normalise, layer_normalise
+from landscape_mpi.plane.parameters import standing
 from landscape_mpi.surface import read_directions
 
 SHAPES = {"conv.weight": (6, 3, 3, 3), "conv.bias": (6,), "bn.weight": (6,), "linear.weight": (4, 6), "scale": ()}
@@ -207,3 +208,16 @@ def test_a_missing_axis_and_a_gap_are_named(tmp_path, network):
         file["xdirection/7"] = np.zeros(3)
     with pytest.raises(UserError, match="expected `0`, `1`"):
         fit(path, network)
+
+
+def test_what_has_no_room_on_a_device_stays_where_it_is():
+    theta = {"weight": torch.ones(6, 5), "bias": torch.ones(6)}
+    stored = {"weight": torch.ones(6, 5), "bias": standing(theta["bias"])}
+    plane = Plane(theta, (RandomDirections(0, "filter", "none").draw(theta, 0), stored))
+    there = torch.device("meta")
+    for room, where in ((None, there), (plane.nbytes, there), (plane.nbytes - 1, torch.device("cpu"))):
+        found = plane.to(there, room)
+        held = [*found.theta.values(), *found.directions[1].values()]
+        assert {tensor.device for tensor in held} == {where}
+        assert found.directions[0].scales["weight"].device == there
+        assert found.directions[1]["bias"].untyped_storage().nbytes() == 4

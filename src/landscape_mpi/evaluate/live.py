@@ -53,8 +53,8 @@ class Resident:
         return self.network(*inputs, **named)
 
     def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane on a device."""
-        return plane.to(device)
+        """Return a plane on a device, but for what has no room there beside the weights."""
+        return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
@@ -99,8 +99,8 @@ class Streaming:
         return self._streamed(*inputs, **named)
 
     def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane on a device."""
-        return plane.to(device)
+        """Return a plane on a device, but for what has no room there beside the weights."""
+        return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
@@ -156,6 +156,16 @@ class _Memory:
 def _holders(block: Tensor) -> int:
     """Return how many tensors hold the memory of one, itself among them."""
     return int(torch._C._storage_Use_Count(block.untyped_storage()._cdata))
+
+
+def room(device: torch.device) -> int | None:
+    """Return how many bytes of a device theta may take beside the weights; None where it is in the same memory.
+
+    That is half of what is free, as outputs and other ranks need memory too. Where theta is larger it stays in the
+    memory of its file, which all ranks of a node share, and each tensor is copied as it is needed. The driver moves
+    such copies through page-locked memory of its own; page-locking theta itself would take a copy of it a rank.
+    """
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None
 
 
 def apart(network: nn.Module | Live) -> Network:

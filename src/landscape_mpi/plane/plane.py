@@ -54,9 +54,9 @@ class Plane:
         Args:
             name: of the parameter.
             point: alpha, beta, ...: one a direction.
-            out: of the parameter's shape, on the plane's device; rounded to its dtype.
+            out: of the parameter's shape; rounded to its dtype. What lies on another device is taken to its own.
         """
-        theta, parts = self.parts(name)
+        theta, parts = self.parts(name, device=out.device)
         steps: list[Step] = [(x, part) for x, part in zip(point, parts, strict=True) if part is not None]
         whole = out if out.is_contiguous() else torch.empty(out.shape, dtype=out.dtype, device=out.device)
         rebuild(real(whole).view(-1), theta, steps)
@@ -106,10 +106,20 @@ class Plane:
             self.set(name, point, found[name])
         return found
 
-    def to(self, device: torch.device) -> "Plane":
-        """Return the plane on a device; what is drawn is drawn there."""
-        directions = (d.to(device) if isinstance(d, DrawnDirection) else _to(d, device) for d in self.directions)
-        return Plane(_to(self.theta, device), tuple(directions), self.statistics and self.statistics.to(device))
+    def to(self, device: torch.device, room: int | None = None) -> "Plane":
+        """Return the plane for weights on a device; what is drawn is drawn there.
+
+        Args:
+            device: of the weights.
+            room: bytes that theta and the directions that are held may take there. Where they take more they stay where
+                they are, and `set` takes them to the device one tensor after the other. None for no limit.
+        """
+        stays_here = room is not None and self.nbytes > room
+        theta = self.theta if stays_here else _to(self.theta, device)
+        directions = (d.to(device) if isinstance(d, DrawnDirection) else d for d in self.directions)
+        if not stays_here:
+            directions = (d if isinstance(d, DrawnDirection) else _direction_to(d, device) for d in directions)
+        return Plane(theta, tuple(directions), self.statistics and self.statistics.to(device))
 
     @property
     def nbytes(self) -> int:
@@ -173,3 +183,11 @@ def _pieces(direction: Parameters, name: str) -> Iterator[Tensor]:
 
 def _to(parameters: Parameters, device: torch.device) -> Parameters:
     return {name: tensor.to(device) for name, tensor in parameters.items()}
+
+
+def _direction_to(direction: Parameters, device: torch.device) -> Parameters:
+    """Return a direction on a device; tensors of zeros that take no memory take none there."""
+    return {
+        name: tensor[(0,) * tensor.dim()].to(device).expand(tensor.shape) if stays(tensor) else tensor.to(device)
+        for name, tensor in direction.items()
+    }
