@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import load_checkpoint, open_checkpoint
 from landscape_mpi.networks.checkpoint import BLOCK
+from landscape_mpi.networks.files import places, read_weights, views
 from landscape_mpi.networks.meta import build_empty, materialise
 from support.memory import anonymous
 
@@ -194,3 +195,16 @@ def test_tied_tensors_are_compared_in_blocks(tmp_path):
         open_checkpoint(network, tmp_path / "net.safetensors", KEY, mapped=True)
     assert sum(sizes.found) >= width * width
     assert max(sizes.found) <= BLOCK < width * width
+
+
+@pytest.mark.parametrize("beyond", [0, 2])
+def test_tensors_that_begin_between_two_numbers_of_a_file_are_read_and_not_mapped_anew(tmp_path, beyond):
+    path, numbers = tmp_path / "net.safetensors", torch.arange(6.0)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}).encode()
+    header += b" " * ((beyond - 8 - len(header)) % 4)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + numbers.numpy().tobytes())
+    state = read_weights(path, KEY, mapped=True).loaded
+    assert torch.equal(state["w"], numbers)
+    found = places(state, [path])
+    assert set(found) == (set() if beyond else {"w"})
+    assert all(torch.equal(tensor, numbers) for tensor in views(found, [path]).values())

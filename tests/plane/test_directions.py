@@ -221,3 +221,10 @@ def test_what_has_no_room_on_a_device_stays_where_it_is():
         assert {tensor.device for tensor in held} == {where}
         assert found.directions[0].scales["weight"].device == there
         assert found.directions[1]["bias"].untyped_storage().nbytes() == 4
+
+
+def test_zeros_in_the_memory_of_one_number_have_the_fingerprint_of_zeros(monkeypatch):
+    monkeypatch.setattr("landscape_mpi.plane.parameters.PIECE", 5)
+    theta = {"weight": torch.randn(3, 4), "scale": torch.randn(())}
+    held, kept = ({name: made(tensor) for name, tensor in theta.items()} for made in (torch.zeros_like, standing))
+    assert Plane(theta, (held,)).fingerprint() == Plane(theta, (kept,)).fingerprint()

@@ -98,6 +98,17 @@ def test_a_surface_begun_is_gone_on_with(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["half", "sampled_half"])
+def test_a_surface_begun_is_gone_on_with_along_its_own_directions_with_streamed_weights(folder, name):
+    job = folder / f"{name}.yaml"
+    job.write_text(job.read_text() + "evaluate: {weights: streamed}\n")
+    run = launch("sweep", job, ranks=2)
+    assert run.returncode == 0, run.stderr
+    whole = {"half": "full.h5", "sampled_half": "sampled.h5"}[name]
+    np.testing.assert_allclose(read(folder / f"{name}.h5", "train_loss"), read(FILES / whole, "train_loss"), rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_a_sampled_surface_begun_is_gone_on_with_from_its_journals(folder):
     run = launch("sweep", folder / "sampled_half.yaml")
     assert run.returncode == 0, run.stderr

@@ -96,7 +96,10 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
 
 
 def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFile]:
-    """Return where in some files the tensors lie that are views of them, as Linux says which memory stands for what."""
+    """Return where in some files the tensors lie that are views of them, as Linux says which memory stands for what.
+
+    Those that begin between two numbers of their dtype are left out: torch makes no views of such places.
+    """
     numbers = {file.stat().st_ino: number for number, file in enumerate(files)}
     mapped: list[tuple[range, int, int]] = []  # addresses, the file, and where in it the first of them lies
     with suppress(OSError):
@@ -111,7 +114,8 @@ def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFi
         for addresses, file, start in mapped if tensor.nbytes else ():
             if at in addresses:
                 begin = at - addresses.start + start
-                found[name] = InFile(file, begin, tensor.dtype, tuple(tensor.shape), tensor.stride())
+                if begin % tensor.dtype.itemsize == 0:
+                    found[name] = InFile(file, begin, tensor.dtype, tuple(tensor.shape), tensor.stride())
     return found
 
 

@@ -248,7 +248,8 @@ def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     if isinstance(job.plane, HessianPlane):
         copies = copies or Key("plane.kind")
     if copies and asked:
-        raise UserError(asked.key, (asked.found, ", and ", copies, " needs the whole network at a time"))
+        found = (asked.found, ", and ", copies, " needs the whole network at a time")
+        raise UserError(asked.key, found, remedy=asked.remedy)
     return copies is not None
 
 

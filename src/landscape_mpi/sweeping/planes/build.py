@@ -74,7 +74,7 @@ def build_plane(
         section = RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
     built = Built(known_plane) if is_known else BUILDERS[type(section)](section, request)
     plane = built.plane
-    if plane is None or (theta.is_large and not isinstance(section, RandomPlane)):
+    if plane is None or (theta.is_large and (is_known or not isinstance(section, RandomPlane))):
         plane = share_plane(world, plane if request.here else None, theta.parameters)
     fingerprints = {
         **experiment.fingerprints,
