@@ -70,14 +70,23 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
 @pytest.mark.parametrize(
-    "plane", [{"kind": "random", "seed": 3}, {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}]
+    "plane",
+    [
+        {"kind": "random", "seed": 3, "trajectory": "*.pt"},
+        {"kind": "interpolate", "to": "to.pt", "via": "via.pt"},
+        {"kind": "pca", "trajectory": "*.pt"},
+        {"kind": "file", "path": "drawn.h5"},
+    ],
 )
 def test_ranks_change_no_bit_of_a_network_that_is_not_copied(world, folder, job, weights, plane, monkeypatch):
     monkeypatch.setattr(large, "LARGE", 0)
+    drawn = job("drawn.yaml", output__file="drawn.h5")
     if world.rank == 0:
-        for seed, name in enumerate(("to.pt", "via.pt")):
+        for seed, name in enumerate(("to.pt", "via.pt", "end.pt")):
             torch.manual_seed(seed + 7)
             torch.save(tiny.network().state_dict(), folder / name)
+        if plane["kind"] == "file":
+            sweep(drawn, OPTIONS, Solo())
     world.barrier()
     changes = {"plane": plane, "evaluate": {"weights": weights}, "output__directions": "auto"}
     ours, alone = by_all_and_by_one(world, folder, job, **changes)
