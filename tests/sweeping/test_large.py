@@ -215,6 +215,18 @@ class Renamed(nn.Linear):
             parameter.data.copy_(state[f"{prefix}w_{name}"])
 
 
+class Unsaved(nn.Linear):
+    """Has a parameter that its state dict does not hold."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.register_state_dict_post_hook(lambda _, state, prefix, __: state.pop(f"{prefix}scale") and None)
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
 class Versioned(nn.Linear):
     """Loads weights of its own version alone."""
 
@@ -299,6 +311,16 @@ def test_a_large_network_that_is_not_what_its_weights_say_is_refused(tmp_path, e
     with pytest.raises(UserError, match=rf"(?s)model\.build: at alpha 0, beta 0 .* {message}"):
         swept(tmp_path, "surface", **own_job(tmp_path, kind))
     assert not (tmp_path / "surface.h5").exists()
+
+
+@pytest.mark.parametrize("plane", [{"kind": "interpolate", "to": "other.pt"}, {"kind": "random", "trajectory": "*.pt"}])
+def test_other_checkpoints_have_what_no_state_dict_holds(tmp_path, plane):
+    changes = own_job(tmp_path, "Unsaved")
+    other = {name: 2 * tensor for name, tensor in torch.load(tmp_path / "net.pt").items()}
+    torch.save(other, tmp_path / "other.pt")
+    changes |= {"plane": plane, "grid": {"alpha": [0, 1, 3]}}
+    copied, streamed = (swept(tmp_path, way, evaluate__weights=way, **changes) for way in ("resident", "streamed"))
+    np.testing.assert_allclose(arrays(copied)["train_loss"], arrays(streamed)["train_loss"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["Lazy", "Whole", "Renamed"])

@@ -116,7 +116,8 @@ def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> di
         found = open_checkpoint(theta.origin, path, key, entry, mapped=True)
         for text in found.notes:
             theta.note(text)
-        return found.state
+        # what no state dict holds, and counters that the file lacks, are theta*'s, as in a copy into which it is loaded
+        return {**theta.parameters, **theta.buffers, **found.state}
     dtype = own_dtype(theta.network)
 
     def load(network: nn.Module) -> None:

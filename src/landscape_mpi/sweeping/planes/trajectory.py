@@ -131,7 +131,7 @@ def _open(path: Path, theta: Theta, stop: Stop, entry: str | None, first: bool) 
     found = open_checkpoint(theta.origin, path, KEY, entry, mapped=True)
     for text in found.notes if first else ():
         theta.note(text)
-    return found.state
+    return {**theta.parameters, **found.state}  # a state dict need not hold all of them
 
 
 def _fingerprint(paths: Sequence[Path], epochs: Sequence[int], rows: Sequence[Row], names: Sequence[str]) -> str:
