@@ -1,6 +1,8 @@
 """Streamed weights: the bits of the resident network, one module's weights at a time, and what cannot be streamed."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -473,3 +475,16 @@ def test_a_streamed_network_is_not_copied():
     _, network, _ = streamed(nn.Sequential(nn.Linear(4, 4)))
     with pytest.raises(UserError, match="cannot be copied"):
         duplicate(network.network)
+
+
+@pytest.mark.slow
+def test_parameters_without_memory_import_no_compiler_of_torch():
+    """It would take every rank a second and 40 MB."""
+    code = (
+        "import sys, torch; from torch import nn; from landscape_mpi.evaluate.streamed import Streamed; "
+        "network = nn.Linear(3, 2, device='meta').eval(); "
+        "shapes = {name: p.shape for name, p in network.named_parameters()}; "
+        "streamed = Streamed(network, lambda name: torch.ones(shapes[name])); "
+        "streamed(torch.ones(1, 3)); sys.exit('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

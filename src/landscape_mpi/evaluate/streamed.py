@@ -275,7 +275,9 @@ def _restored(module: nn.RNNBase) -> Callable[..., Any]:
 
 def _empty(key: str, parameter: nn.Parameter, weights: _Weights) -> None:
     """Make a parameter an absent one, wherever it is held, and let its memory go."""
-    twin = torch.empty_like(parameter.detach(), device="meta").requires_grad_(parameter.requires_grad)
+    # torch.empty_like of what is on meta would import sympy: a second, and 40 MB of every rank
+    twin = torch.empty_strided(parameter.size(), parameter.stride(), dtype=parameter.dtype, device="meta")
+    twin.requires_grad_(parameter.requires_grad)
     if not parameter.is_meta:
         with torch.no_grad():
             parameter.set_(torch.empty(0, dtype=parameter.dtype, device=parameter.device))  # type: ignore[call-overload]
