@@ -1,4 +1,4 @@
-"""CUDA, checked and timed in one command: ceilings of the device, every way to evaluate a point, real sweeps.
+"""CUDA, checked and timed in one command: ceilings of the device, all ways to a point, a transformer, real sweeps.
 
     python benchmarks/gpu.py [--networks resnet20 resnet56] [--json FILE]
     python benchmarks/gpu.py --dry-run    all of it on the CPU at tiny sizes, to see that it runs
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_large import measure_large
 from gpu_ways import Scale, Subject, Way, ceilings, dtypes, precision, seconds
 
 from landscape_mpi.assemble import use_device
@@ -138,10 +139,18 @@ def verdicts(report: dict[str, Any]) -> Iterator[tuple[bool, str]]:
         worst = max(row["deviation"] for row in exact)
         yield worst <= LIMIT, f"{name}: float32 deviates from float64 by up to {worst:.1e} (allowed {LIMIT:.0e})"
         yield True, _fastest(name, exact)
+    yield from _verdicts_of_large(report["transformer"])
     for one in report["sweeps"]:
         if one["dtype"] == "float32":
             deviation = one["deviation_from_cpu"]
             yield deviation <= LIMIT, f"sweep on {one['device']}: deviates from the CPU's by up to {deviation:.1e}"
+
+
+def _verdicts_of_large(found: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    broken = [row["way"] for row in found["rows"] if not row["bits"]]
+    yield not broken, f"transformer: bits differ between ways: {', '.join(broken) or 'nowhere'}"
+    same = "those" if found["weights_of_a_cpu"] else "not those"
+    yield found["weights_of_a_cpu"], f"transformer: the bits of rebuilt weights are {same} of a CPU"
 
 
 def _fastest(name: str, rows: list[dict[str, Any]]) -> str:
@@ -165,6 +174,11 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         yield from map(_line, found["rows"])
         speeds = ", ".join(f"{batch}: {speed:,.0f}" for batch, speed in found["images_a_second_by_batch"].items())
         yield f"examples/s by batch, float32, {_graph(LANES)}: {speeds}"
+    large = report["transformer"]
+    yield f"\ntransformer, {large['parameters'] / 1e6:.4g} M parameters, {large['tokens']:,} tokens a point, float32"
+    yield f"{'':29}ms a point  of plain  same bits"
+    for row in large["rows"]:
+        yield f"{row['way']:29}{row['seconds'] * 1e3:10.1f}{row['of_plain']:10.3f}  {'yes' if row['bits'] else 'NO'}"
     yield "\nreal sweeps of ResNet-20, nine points"
     for one in report["sweeps"]:
         cost = f", precision_error {one['precision_error']:.1e}" if "precision_error" in one else ""
@@ -200,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "torch": torch.__version__,
         "ceilings": peaks,
         "networks": {name: measure_network(name, scale, peaks) for name in options.networks},
+        "transformer": measure_large(scale, POINTS),
         "sweeps": real_sweeps(scale),
     }
     sys.stdout.write("\n".join(table(report)) + "\n")

@@ -109,9 +109,9 @@ class Subject:
         return whole(EagerEvaluator(network, self.plane, self.task("float64", self.scale.exact), 64))
 
 
-def whole(evaluator: Evaluator) -> Way:
-    """Return the evaluation of all examples of an evaluator."""
-    return lambda point: evaluator.per_example(point, "train", slice(None))
+def whole(evaluator: Evaluator, split: str = "train") -> Way:
+    """Return the evaluation of all examples of a split."""
+    return lambda point: evaluator.per_example(point, split, slice(None))
 
 
 class InlineLane:

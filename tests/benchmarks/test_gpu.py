@@ -42,6 +42,8 @@ def test_a_dry_run_goes_the_whole_way(checkout, tmp_path):
     }
     assert {row["dtype"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["bits"] for row in rows)
+    ways = ["plain", "resident", "resident, theta on the host", "streamed", "streamed, theta on the host"]
+    assert [row["way"] for row in report["transformer"]["rows"]] == ways
     assert {one["dtype"] for one in report["sweeps"]} == {"float32", "bfloat16"}
     assert "FAILED" not in found.stdout
 
@@ -50,7 +52,9 @@ def report(**changes):
     row = {"dtype": "float32", "way": "eager", "images_a_second": 10.0, "bits": True, "deviation": 1e-7}
     rows = [row, {**row, "way": "fused, graph x 2", "images_a_second": 20.0, **changes}]
     sweeps = [{"device": "a device", "dtype": "float32", "deviation_from_cpu": changes.get("from_cpu", 1e-7)}]
-    return {"networks": {"resnet20": {"rows": rows}}, "sweeps": sweeps}
+    ways = [{"way": "resident", "bits": True}, {"way": "streamed", "bits": changes.get("streamed", True)}]
+    large = {"rows": ways, "weights_of_a_cpu": changes.get("of_cpu", True)}
+    return {"networks": {"resnet20": {"rows": rows}}, "transformer": large, "sweeps": sweeps}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,8 @@ def report(**changes):
         ({"bits": False}, "bits differ between replays or lanes: float32 fused, graph x 2"),
         ({"deviation": 1e-4}, "float32 deviates from float64 by up to 1.0e-04"),
         ({"from_cpu": 1e-3}, "deviates from the CPU's by up to 1.0e-03"),
+        ({"streamed": False}, "transformer: bits differ between ways: streamed"),
+        ({"of_cpu": False}, "the bits of rebuilt weights are not those of a CPU"),
     ],
 )
 def test_a_check_that_does_not_hold_is_told(gpu, changes, text):
