@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 BENCHMARKS = {
     "evaluate": "Engines",
+    "live": "Networks of today",
     "scaling": "Many ranks",
     "startup": "Start-up and memory",
     "plotting": "Figures",

@@ -1,0 +1,255 @@
+"""CPU time of a point of today's networks beside plain inference of the same batches, interleaved in one run.
+
+    python benchmarks/live.py [--networks vit smollm2 convnext resnet18] [--folder FOLDER] [--json FILE]
+
+One thread. A point is theta + alpha delta + beta eta of random directions that are drawn anew, and its examples: one
+batch of 512 tokens, or 16 images of 224 x 224. `plain` calls the network itself, whose weights stay where they are.
+`resident` sets all weights in place at each point, `streamed` builds those of a layer just before it runs, along one
+direction (a line) or two (a plane); `engine` is what a sweep takes where it fuses layers. Ratios are taken within a
+round, and the median over the rounds is shown. The floor is what the operations that FlopCounterMode counts would take
+at the rate of a large matrix product, measured in the same rounds.
+
+SmolLM2's folder (config.json and model.safetensors of HuggingFaceTB/SmolLM2-135M) is given by --folder; without it, and
+where transformers is missing, it is left out.
+"""
+
+import argparse
+import gc
+import json
+import runpy
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from landscape_mpi.assemble import keep_memory
+from landscape_mpi.data import Split
+from landscape_mpi.engines import CannotFuseError, build_engine, candidates
+from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss
+from landscape_mpi.evaluate.live import Resident, Streaming
+from landscape_mpi.networks.checkpoint import open_checkpoint
+from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.huggingface import build_huggingface
+from landscape_mpi.networks.meta import materialise
+from landscape_mpi.plane import Parameters, Plane, RandomDirections
+
+BESIDE = Path(__file__).parent.parent / "tests" / "support" / "beside_cpu_torch" / "sitecustomize.py"
+"""Lets torchvision be imported beside a CPU build of torch."""
+SMOLLM2, FOLDER = "smollm2", Path("smollm2")
+IMAGES, TOKENS = 16, 512
+PRODUCT = 2048
+"""Rows and columns of the matrices whose product is the floor's."""
+CPU = torch.device("cpu")
+Way = Callable[[Point], Any]
+"""Evaluates all examples at a point."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in eval mode whose parameters have no memory, theta*, and the examples of a point.
+
+    Attributes:
+        network: its parameters on the meta device, its buffers real.
+        theta: its parameters, of any dtype; those of a file are views of it.
+        split: the examples, one batch.
+        loss: of them.
+    """
+
+    network: nn.Module
+    theta: Parameters
+    split: Split
+    loss: str
+
+    @cached_property
+    def task(self) -> Task:
+        """The evaluation of all examples."""
+        return Task({"test": self.split}, None, build_loss(self.loss, Path()))
+
+    @cached_property
+    def filled(self) -> nn.Module:
+        """The network with weights of its own, at theta*, in float32."""
+        network = materialise(duplicate(self.network), CPU, torch.float32)
+        Resident(network).move(Plane(self.theta, ()), ())
+        return network.eval()
+
+    def plane(self, axes: int) -> Plane:
+        """Return a line, or a plane."""
+        draw = RandomDirections(0, "filter", "biasbn").draw
+        return Plane(self.theta, tuple(draw(self.theta, axis) for axis in range(axes)))
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a point's matrix products and convolutions."""
+        counter = FlopCounterMode(display=False)
+        with counter, torch.inference_mode():
+            self.task.forward(self.filled, self.split.inputs)
+        return int(counter.get_total_flops())
+
+    def ways(self) -> dict[str, Way]:
+        """Return the ways to evaluate a point."""
+        batch = len(self.split.inputs)
+        found: dict[str, Way] = {"plain": lambda _: self.task.evaluate(self.filled, "test", slice(None), batch)}
+        for axes, name in ((1, "line"), (2, "plane")):
+            plane = self.plane(axes)
+            resident = Resident(duplicate(self.filled))
+            streaming = Streaming(duplicate(self.network), Plane(self.theta, ()), CPU, torch.float32)
+            found[f"resident, {name}"] = self._way(EagerEvaluator(resident, plane, self.task, batch), axes)
+            found[f"streamed, {name}"] = self._way(EagerEvaluator(streaming, plane, self.task, batch), axes)
+        for engine in candidates("auto", self.task, plane)[:-1]:
+            try:
+                evaluator = build_engine(engine, self.filled, plane, self.task, batch)
+            except CannotFuseError:
+                continue
+            found["engine, plane"] = self._way(evaluator, axes)
+            break
+        return found
+
+    @staticmethod
+    def _way(evaluator: Any, axes: int) -> Way:
+        return lambda point: evaluator.per_example(point[:axes], "test", slice(None))
+
+
+def of_vit(_: Path) -> Subject:
+    """Return timm's vit_tiny_patch16_224."""
+    return _of_images(_timm("vit_tiny_patch16_224"))
+
+
+def of_convnext(_: Path) -> Subject:
+    """Return timm's convnext_nano."""
+    return _of_images(_timm("convnext_nano"))
+
+
+def of_resnet18(_: Path) -> Subject:
+    """Return timm's resnet18."""
+    return _of_images(_timm("resnet18"))
+
+
+def _timm(name: str) -> nn.Module:
+    runpy.run_path(str(BESIDE))
+    import timm
+
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(name)
+    return network.eval()
+
+
+def _of_images(network: nn.Module) -> Subject:
+    inputs = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    theta = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    empty = duplicate(network)
+    for module in empty.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(parameter.to("meta"))
+    return Subject(empty, theta, Split("test", inputs, torch.arange(IMAGES) % 10), "cross_entropy")
+
+
+def of_smollm2(folder: Path) -> Subject:
+    """Return SmolLM2 of a folder; theta* is its file, in bfloat16."""
+    runpy.run_path(str(BESIDE))
+    network = build_huggingface(folder, {}, empty=True)
+    state = open_checkpoint(network, folder, "model.checkpoint", None, mapped=True).state
+    theta = {name: state[name] for name, _ in network.named_parameters()}
+    tokens = torch.randint(0, 40_000, (1, TOKENS), generator=torch.Generator().manual_seed(0))
+    return Subject(network, theta, Split("test", tokens, tokens.roll(-1, 1)), "next_token")
+
+
+SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
+    "vit": of_vit,
+    SMOLLM2: of_smollm2,
+    "convnext": of_convnext,
+    "resnet18": of_resnet18,
+}
+
+
+def measure_network(subject: Subject, rounds: int) -> dict[str, Any]:
+    """Return the rows of all ways, and the floor of the machine's matrix product in the same rounds."""
+    ways = subject.ways()
+    a, b = (torch.randn(PRODUCT, PRODUCT, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("product", *ways)}
+    for number in range(rounds + 1):  # the first one warms up
+        point = (0.02 * number, 0.01)
+        for name in times:
+            began = time.process_time(), time.perf_counter()
+            if name == "product":
+                torch.mm(a, b)
+            else:
+                ways[name](point)
+            ended = time.process_time(), time.perf_counter()
+            if number:
+                times[name].append((ended[0] - began[0], ended[1] - began[1]))
+    flops = subject.flops
+    floors = [flops / (2 * PRODUCT**3) * cpu for cpu, _ in times.pop("product")]
+    return {
+        "parameters": sum(tensor.numel() for tensor in subject.theta.values()),
+        "inputs": list(subject.split.inputs.shape),
+        "gflop": flops / 1e9,
+        "product_gflops": flops / median(floors) / 1e9,
+        "rounds": rounds,
+        "rows": [_row(name, times, floors) for name in times],
+    }
+
+
+def _row(name: str, times: Mapping[str, Sequence[tuple[float, float]]], floors: Sequence[float]) -> dict[str, Any]:
+    cpu, wall = zip(*times[name], strict=True)
+    plain = times["plain"]
+    return {
+        "way": name,
+        "cpu_ms": median(cpu) * 1e3,
+        "cpu_ms_range": (min(cpu) * 1e3, max(cpu) * 1e3),
+        "wall_ms": median(wall) * 1e3,
+        "of_plain": median(one / other for one, (other, _) in zip(cpu, plain, strict=True)),
+        "wall_of_plain": median(one / other for one, (_, other) in zip(wall, plain, strict=True)),
+        "of_floor": median(one / other for one, other in zip(cpu, floors, strict=True)),
+    }
+
+
+def table(name: str, found: dict[str, Any]) -> Iterator[str]:
+    """Yield the figures of a network as lines of text."""
+    yield (
+        f"{name}: {found['parameters'] / 1e6:.1f} M parameters, a point is {found['inputs']}, {found['gflop']:.1f} "
+        f"GFLOP; matrix product {found['product_gflops']:.0f} GFLOP/s; 1 thread, {found['rounds']} rounds"
+    )
+    yield "                  CPU ms         range  wall ms  CPU of plain  wall of plain  CPU of floor"
+    for row in found["rows"]:
+        low, high = row["cpu_ms_range"]
+        yield (
+            f"{row['way']:16}{row['cpu_ms']:8.0f}{f'{low:.0f}-{high:.0f}':>14}{row['wall_ms']:9.0f}"
+            f"{row['of_plain']:14.3f}{row['wall_of_plain']:15.3f}{row['of_floor']:14.2f}"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description="CPU time of a point of today's networks, beside plain inference.")
+    parser.add_argument("--networks", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of SmolLM2")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    keep_memory()
+    report = {}
+    for name in options.networks:
+        if name == SMOLLM2 and not (options.folder / "config.json").exists():
+            sys.stdout.write(f"{name}: left out, because there is no {options.folder / 'config.json'}.\n\n")
+            continue
+        report[name] = measure_network(SUBJECTS[name](options.folder), options.rounds)
+        sys.stdout.write("\n".join(table(name, report[name])) + "\n\n")
+        sys.stdout.flush()
+        gc.collect()
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
