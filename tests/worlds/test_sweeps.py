@@ -68,14 +68,14 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
         assert set(file["rank"][()].ravel()) <= set(range(world.size))
 
 
-@pytest.mark.parametrize("weights", ["resident", "streamed"])
 @pytest.mark.parametrize(
-    "plane",
+    ("weights", "plane"),
     [
-        {"kind": "random", "seed": 3, "trajectory": "*.pt"},
-        {"kind": "interpolate", "to": "to.pt", "via": "via.pt"},
-        {"kind": "pca", "trajectory": "*.pt"},
-        {"kind": "file", "path": "drawn.h5"},
+        ("resident", {"kind": "random", "seed": 3}),
+        ("streamed", {"kind": "random", "seed": 3, "trajectory": "*.pt"}),
+        ("streamed", {"kind": "interpolate", "to": "to.pt", "via": "via.pt"}),
+        ("resident", {"kind": "pca", "trajectory": "*.pt"}),
+        ("resident", {"kind": "file", "path": "drawn.h5"}),
     ],
 )
 def test_ranks_change_no_bit_of_a_network_that_is_not_copied(world, folder, job, weights, plane, monkeypatch):
