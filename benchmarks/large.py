@@ -40,6 +40,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LORA = 12
 """Rank of what is added: 0.5 % of the parameters."""
 MOVES = 5
+WEIGHTS = ("resident", "streamed")
 POOL = (1 << 24) - 3
 """Random numbers that the weights of 7 B parameters are cut from."""
 TRANSFORMER = {
@@ -75,12 +76,14 @@ class Sweeps:
     Attributes:
         folder: where jobs and checkpoints lie.
         ranks: numbers of ranks.
+        weights: how a transformer's weights are held.
         smollm2: SmolLM2's own folder.
         kinds: whether to say what the memory is.
     """
 
-    def __init__(self, folder: Path, ranks: Sequence[int], smollm2: Path, kinds: bool) -> None:
-        self.folder, self.ranks, self.smollm2, self.kinds = folder, ranks, smollm2, kinds
+    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
+        self.folder, self.ranks, self.weights = folder, options.ranks, options.weights
+        self.smollm2, self.kinds = options.smollm2.absolute(), options.kinds
 
     def run(self, job: Mapping[str, Any], ranks: int, *flags: str, **said: Any) -> Row:
         """Sweep a job on some ranks, from nothing; return what it took, after what is said of it."""
@@ -141,9 +144,16 @@ def memory(sweeps: Sweeps) -> list[Row]:
     _save(transformer(), sweeps.folder / "net.safetensors")
     return [
         sweeps.run({**TRANSFORMER, "evaluate": {"weights": weights}}, ranks, weights=weights)
-        for weights in ("resident", "streamed")
+        for weights in sweeps.weights
         for ranks in sweeps.ranks
     ]
+
+
+def groups(sweeps: Sweeps) -> list[Row]:
+    """Return rows of the same transformer on 4 ranks: 4 groups of one, 2 of two, one of four."""
+    torch.manual_seed(0)
+    _save(transformer(), sweeps.folder / "net.safetensors")
+    return [sweeps.run(TRANSFORMER, 4, "--group", str(size), groups=f"{4 // size} x {size}") for size in (1, 2, 4)]
 
 
 def only(sweeps: Sweeps) -> list[Row]:
@@ -287,6 +297,7 @@ def make_llama(folder: Path) -> int:
 
 PARTS: Mapping[str, tuple[str, Callable[[Sweeps], list[Row]]]] = {
     "memory": ("A transformer of 118 M parameters, 16 x 32 tokens, 5 x 3 points", memory),
+    "groups": ("The same in groups of 1, 2 and 4 ranks (`--group`)", groups),
     "smollm2": ("SmolLM2-135M from its own folder, 2 x 256 tokens, 21 points", smollm2),
     "only": ("The transformer with LoRA of rank 12, 0.5 % of its parameters; 1 rank", only),
     "seven": ("7 B parameters in bfloat16, 2 x 16 tokens, 3 x 3 points", seven),
@@ -307,7 +318,7 @@ def tables(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
         if not rows:
             continue
         yield f"**{PARTS[part][0]}**\n"
-        own = [name for name in ("weights", "moved") if name in rows[0]]
+        own = [name for name in ("weights", "groups", "moved") if name in rows[0]]
         former = (part, rows[0]["ranks"]) in FORMER
         heads = [
             "ranks",
@@ -336,7 +347,7 @@ def merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
     """Return the rows of a part, of which some have been measured again, in their order."""
 
     def case(row: Row) -> tuple[Any, ...]:
-        return row.get("weights", ""), row.get("moved", ""), row["ranks"]
+        return row.get("weights", ""), row.get("moved", ""), row.get("groups", ""), row["ranks"]
 
     return sorted({case(row): row for row in (*old, *new)}.values(), key=case)
 
@@ -362,6 +373,7 @@ def main() -> int:
     usual = [name for name in PARTS if name != "seven"]
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], metavar="PART", help=f"{', '.join(PARTS)}")
     parser.add_argument("--ranks", type=int, nargs="+", default=(1, 2, 4))
+    parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of the first part")
     parser.add_argument("--smollm2", type=Path, default=Path("SmolLM2-135M-Instruct"), metavar="FOLDER")
     parser.add_argument("--folder", type=Path, help="where checkpoints are made; default: the system's own")
     parser.add_argument("--kinds", action="store_true", help="say what the memory is")
@@ -380,8 +392,7 @@ def main() -> int:
         sys.stdout.write(f"== {PARTS[part][0]}\n")
         sys.stdout.flush()
         with TemporaryDirectory(dir=options.folder) as name:
-            sweeps = Sweeps(Path(name), options.ranks, options.smollm2.absolute(), options.kinds)
-            found[part] = PARTS[part][1](sweeps)
+            found[part] = PARTS[part][1](Sweeps(Path(name), options))
     sys.stdout.write("\n".join(tables(found)) + "\n")
     if options.keep:
         place = HERE / "results" / f"{machine_name()}.json"
