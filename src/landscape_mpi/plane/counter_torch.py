@@ -4,6 +4,8 @@ Elementwise operations on int32, whose products wrap around, and look-ups in a t
 branch on data, so that a compiler can make one pass of it.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,15 +22,24 @@ def draw(keys: Keys, start: int, stop: int, device: torch.device) -> Tensor:
     """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start]: `counter.standard_normal`'s."""
     first = start // BLOCK
     blocks = (max(stop, start + 1) - 1) // BLOCK - first + 1
-    one, other = (torch.from_numpy(half.view(np.int32)).to(device) for half in block_keys(keys, first, blocks))
-    inner = torch.arange(start - first * BLOCK, stop - first * BLOCK, device=device)
-    block = inner // BLOCK
-    words = hashed((inner % BLOCK).int(), one[block], other[block])
-    return normal_of(words, torch.from_numpy(QUANTILES.T.copy()).to(device))
+    one, other = (torch.from_numpy(half.view(np.int32)).to(device)[:, None] for half in block_keys(keys, first, blocks))
+    # rows are whole blocks, so that no index is divided: what is before and after is drawn too, but for a single block
+    skipped = start - first * BLOCK
+    begin, end = (skipped, stop - first * BLOCK) if blocks == 1 else (0, BLOCK)
+    words = hashed(torch.arange(begin, end, dtype=torch.int32, device=device), one, other)
+    some = words.view(-1)[skipped - begin :][: stop - start]
+    return normal_of(some, _table(device))
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """Return the table of QUANTILES on a device, int32 [5, 32]."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(QUANTILES.T.copy()).to(device)
 
 
 def hashed(inner: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Return 32 uniform bits for each place in a block and the block's two keys, all int32 of one shape."""
+    """Return 32 uniform bits for each place in a block and the block's two keys, int32 of shapes that fit together."""
     words = inner * _WEYL + one
     words = (words ^ _shifted(words, 16)) * _FACTORS[0]
     words = (words ^ _shifted(words, 15) ^ other) * _FACTORS[1]
