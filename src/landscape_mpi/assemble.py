@@ -103,6 +103,18 @@ def without_tf32(allowed: bool) -> Iterator[None]:
         allow_tf32(True)
 
 
+def keep_no_memory() -> None:
+    """Tell the C library (glibc) to give blocks of 1 MB and more back as they are freed: the opposite of `keep_memory`.
+
+    Parts of a network that are put together in turn leave gaps that others do not fit into: as much memory as the
+    network takes, in the end.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 1 << 20)
+        mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
 def give_back_memory() -> None:
     """Tell the C library (glibc) to give freed memory back to the system, of which `keep_memory` lets it keep much.
 

@@ -71,6 +71,29 @@ class Recurrent(nn.Module):
         return self.layers[1](self.layers[0](x))
 
 
+class Stages(nn.Module):
+    """Lists of blocks within a list of stages, each stage with a parameter of its own, of complex numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList(Stage() for _ in range(2))
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+
+class Stage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.turn = nn.Parameter(torch.randn(5, 16, dtype=torch.complex64))
+        self.blocks = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 16))
+
+    def forward(self, x):
+        return self.blocks(x) + (x @ self.turn.abs().T).sum(-1, keepdim=True)
+
+
 class Wavering(nn.Module):
     """Runs a block or not, as its inputs say."""
 
@@ -108,7 +131,8 @@ def made(build):
 
 
 @pytest.mark.parametrize(
-    "build", [Encoder, Tied, lambda: Tied(module=True), Recurrent, lambda: nn.Sequential(nn.Linear(16, 1), nn.Tanh())]
+    "build",
+    [Encoder, Tied, lambda: Tied(module=True), Recurrent, Stages, lambda: nn.Sequential(nn.Linear(16, 1), nn.Tanh())],
 )
 def test_a_divided_network_gives_the_bits_of_a_whole_one(world, build):
     network, empty, plane = made(build)

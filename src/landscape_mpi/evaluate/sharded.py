@@ -198,8 +198,8 @@ def _find_others(group: World, device: torch.device) -> None:
 def units_of(network: nn.Module, smallest: int) -> list[nn.Module]:
     """Return the modules whose own parameters are put together at a time, the network itself first.
 
-    They are the members of lists of modules, and single linear and embedding layers beside these, without the inner
-    parts of one another, from `smallest` bytes on. A unit shares no parameter with a module outside of it.
+    They are the members of lists of modules, without those of lists within them, and single linear and embedding layers
+    beside these, from `smallest` bytes on. A unit shares no parameter with a module outside of it.
 
     >>> block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     >>> network = nn.ModuleDict({"embed": nn.Embedding(9, 2), "blocks": nn.ModuleList([block(), block()])})
@@ -223,7 +223,7 @@ def units_of(network: nn.Module, smallest: int) -> list[nn.Module]:
             named = isinstance(module, lists) and not isinstance(child, lists)
             single = type(child) in (nn.Linear, nn.Embedding)
             large = sum(parameter.nbytes for parameter in child.parameters()) >= smallest
-            unit = not within and (named or single) and large and alone(child)
+            unit = (named or (single and not within)) and large and alone(child)
             if unit:
                 found[child] = None
             look(child, within or unit)

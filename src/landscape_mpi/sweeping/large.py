@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from landscape_mpi.assemble import give_back_memory
+from landscape_mpi.assemble import give_back_memory, keep_no_memory
 from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Point, Task, statistics_of
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
@@ -266,6 +266,7 @@ def large_theta(opened: Opened, job: SweepJob, device: torch.device, team: World
     if team:
         from landscape_mpi.evaluate.sharded import Sharded  # its imports take a second
 
+        keep_no_memory()
         live = Sharded(_without_weights(opened.network, device, dtype, GROUPS), team, device)
         live.move(plane, ())
     elif opened.streamed:
