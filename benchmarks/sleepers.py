@@ -16,7 +16,8 @@ import numpy as np
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.metrics.registry import asked
 from landscape_mpi.mpi.communicator import open_world
-from landscape_mpi.mpi.scheduler import Handlers, share_out
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_root
 from landscape_mpi.surface import NewSurface, Record, Writer, create_surface, open_writer
 from landscape_mpi.surface.write import RootWriter

@@ -35,7 +35,7 @@ if world.rank == 0:
 FAIL = """
 from landscape_mpi.mpi.communicator import open_world
 from landscape_mpi.mpi.scheduler import PieceError
-from landscape_mpi.mpi.scheduler import Handlers
+from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out
 
 world = open_world()

@@ -2,7 +2,8 @@
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.log import Progress, log, ranks
-from landscape_mpi.mpi.scheduler import Handlers, share_out
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import together
 from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer

@@ -15,7 +15,8 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log, note, ranks
-from landscape_mpi.mpi.scheduler import Handlers, share_out
+from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.sampling import Rounds, all_examples_because, in_order, make_frame, prefixes
 from landscape_mpi.sampling.order import Frame, Ints

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.mpi.scheduler import LATER, Dispenser, Handlers
+from landscape_mpi.mpi.dispenser import LATER, Dispenser, Handlers
 
 
 class Desk:
