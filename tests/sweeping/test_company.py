@@ -118,7 +118,8 @@ def test_readers_see_a_surface_at_any_time_and_disturb_nothing(tmp_path, undistu
     job, surface, picture = tiny_job(tmp_path), tmp_path / "surface.h5", tmp_path / "picture.png"
     known, locking = {}, cycle([None, False])  # as HDF5 does by itself, and as we advise
     process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.1", **env})
-    wait_for(lambda: done(surface) >= 2 or process.poll() is not None)
+    # a picture needs points that span an area
+    wait_for(lambda: done(surface) >= 12 or process.poll() is not None)
     with Readers(
         lambda: read_all(surface, known, next(locking)),
         lambda: command("info", surface),
