@@ -187,21 +187,6 @@ def _by_row(rows: Rows, start: int, stop: int) -> Tensor:
     return rows.scales[first : last + 1].repeat_interleave(rows.width)[start - first * rows.width :][: stop - start]
 
 
-def _scale(z: Tensor, rows: Rows, start: int) -> None:
-    """Multiply numbers from flat index `start` on by the scales of their rows, in place: a part, whole rows, a part."""
-    width, count = rows.width, z.numel()
-    head = min(-start % width, count)
-    whole = head + (count - head) // width * width
-    first = start // width
-    if head:
-        z[:head] *= rows.scales[first]
-        first += 1
-    if whole > head:
-        z[head:whole].view(-1, width).mul_(rows.scales[first : first + (whole - head) // width, None])
-    if whole < count:
-        z[whole:] *= rows.scales[first + (whole - head) // width]
-
-
 def draw(keys: counter.Keys, start: int, stop: int, device: torch.device) -> Tensor:
     """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start], on a device."""
     if device.type != "cpu":

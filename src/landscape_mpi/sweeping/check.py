@@ -24,12 +24,11 @@ from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
-from landscape_mpi.sweeping.large import SHARE
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
 from landscape_mpi.sweeping.memory import file_size, is_streamed, measured, needs_of, weights_of
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.resume import find_surface
-from landscape_mpi.sweeping.room import check_room
+from landscape_mpi.sweeping.room import SHARE, check_room
 
 
 def check(path: Path, device: str, ranks: int = 1) -> str:

@@ -241,10 +241,6 @@ class Forecast:
     megabytes: float
 
 
-NO_SEARCH = Forecast("", 0.0, 0.0)
-"""The forecast of a job that asks for no Hessian."""
-
-
 def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
     """Return the cost of one search, from a product at theta* of one batch, taken twice: the first one warms up.
 

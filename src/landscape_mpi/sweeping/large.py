@@ -33,14 +33,13 @@ from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code
 from landscape_mpi.sweeping.once import open_once
 from landscape_mpi.sweeping.precision import PRECISIONS
+from landscape_mpi.sweeping.room import Weights
 from landscape_mpi.sweeping.theta import Theta, buffers_of, check_batchnorm
 
 LARGE = 1 << 28
 """Bytes of the parameters, in the dtype of the evaluation, from which on nothing copies them."""
 FRACTION = 4
 """A file of this fraction of it may hold as large a network, in fewer bits."""
-SHARE = 0.5
-"""Of the free memory: where the ranks of a node would take more for their weights, these are streamed."""
 
 
 GROUPS: Text = ("sweep it without ", Flag("group"))
@@ -87,8 +86,7 @@ def open_large(
         return None
     network = together(world, build_empty, build)
     reason = _copied_always(network)
-    nbytes = 0 if reason else _nbytes(network, job)
-    if not asked and (reason or nbytes < LARGE):
+    if not asked and (reason or _weights(network, job).resident < LARGE):
         return None
     found = open_once(world, network, path, job.model.entry)
     if reason := reason or _not_by_name(network, found.state):
@@ -102,7 +100,7 @@ def open_large(
     widen(network, found.state, PRECISIONS[job.evaluate.dtype].dtype)
     _set_buffers(network, found.state)
     mapped = {name: found.state.get(name, tensor.detach()) for name, tensor in network.named_parameters()}
-    return Opened(network, mapped, _agreed_sha256(path, world), _streams(job, nbytes, world, team))
+    return Opened(network, mapped, _agreed_sha256(path, world), _streams(job, _weights(network, job), world, team))
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,7 @@ def take_large(
     """
     asked = _asked(job, None)
     reason = _copied_always(network)
-    nbytes = 0 if reason else _nbytes(network, job)
-    if _needs_copies(job, asked) or (not asked and (reason or nbytes < LARGE)):
+    if _needs_copies(job, asked) or (not asked and (reason or _weights(network, job).resident < LARGE)):
         return None
     origin = together(world, empty_copy, network)
     if reason := reason or _not_by_name(origin, tensors):
@@ -183,27 +180,25 @@ def take_large(
         origin.train()
     _set_buffers(origin, tensors)
     parameters = {name: tensors.get(name, own).detach().cpu() for name, own in origin.named_parameters()}
-    return Opened(origin, parameters, on_root(world, fingerprint), _streams(job, nbytes, world))
+    return Opened(origin, parameters, on_root(world, fingerprint), _streams(job, _weights(origin, job), world))
 
 
-def _nbytes(network: nn.Module, job: SweepJob) -> int:
-    """Return the bytes of a network's parameters in the dtype of the evaluation."""
-    return sum(tensor.numel() for tensor in network.parameters()) * PRECISIONS[job.evaluate.dtype].dtype.itemsize
+def _weights(network: nn.Module, job: SweepJob) -> Weights:
+    """Return what a network's weights take in the dtype of the evaluation."""
+    return Weights.of(network, PRECISIONS[job.evaluate.dtype].dtype.itemsize)
 
 
-def _streams(job: SweepJob, nbytes: int, world: World, team: World | None = None) -> bool:
+def _streams(job: SweepJob, weights: Weights, world: World, team: World | None = None) -> bool:
     """Return whether weights are streamed: a job says so, or those of all ranks would take too much of what is free.
 
     Collective; the second is told. Weights that several ranks hold together are not streamed.
     """
     if job.evaluate.weights != "auto" or (team is not None and team.size > 1):
         return job.evaluate.weights == "streamed"
-    hosts = world.allgather(world.host)
-    free = free_memory()
-    needed = hosts.count(world.host) * nbytes
+    ranks, free = world.allgather(world.host).count(world.host), free_memory()
     texts = world.allgather(
-        f"{hosts.count(world.host)} x {nbytes / 1e9:.3g} GB on {world.host}, which has {free / 1e9:.3g} GB free"
-        if free is not None and needed > SHARE * free
+        f"{ranks} x {weights.resident / 1e9:.3g} GB on {world.host}, which has {free / 1e9:.3g} GB free"
+        if free is not None and weights.are_streamed(ranks, free)
         else ""
     )
     text = next(filter(None, texts), "")

@@ -8,8 +8,10 @@ from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.job import SweepJob
 from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World
-from landscape_mpi.sweeping.large import SHARE
 from landscape_mpi.sweeping.precision import PRECISIONS
+
+SHARE = 0.5
+"""Of the free memory: where the ranks of a node would take more for their weights, these are streamed."""
 
 
 @dataclass(frozen=True)
