@@ -22,7 +22,8 @@ class Live(Protocol):
         """Return the network's outputs at the present point."""
 
     def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane as `move` takes it, for a network on a device."""
+        """Return a plane on a device, but for what has no room there beside the weights."""
+        return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
@@ -36,7 +37,7 @@ class Live(Protocol):
         """Say in a few words how the weights are held; empty where that is the usual way."""
 
 
-class Resident:
+class Resident(Live):
     """A network all of whose weights stay in memory; a move sets each of them, one tensor after the other.
 
     They are computed from theta and the directions each time, never from those of the point before: so after any
@@ -51,10 +52,6 @@ class Resident:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point."""
         return self.network(*inputs, **named)
-
-    def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane on a device, but for what has no room there beside the weights."""
-        return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""
@@ -78,7 +75,7 @@ class Resident:
         return ""
 
 
-class Streaming:
+class Streaming(Live):
     """A network whose weights are built as its modules run, at the present point of a plane, and dropped after."""
 
     def __init__(self, network: nn.Module, plane: Plane, device: torch.device, dtype: torch.dtype) -> None:
@@ -97,10 +94,6 @@ class Streaming:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point. Raises as `Streamed`."""
         return self._streamed(*inputs, **named)
-
-    def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane on a device, but for what has no room there beside the weights."""
-        return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
         """Go to a point of a plane; return how many running variances would be negative there and are held at 0."""

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -54,10 +53,9 @@ def check(path: Path, device: str, ranks: int = 1) -> str:
         lines.append(("output", f"{output}, {state}"))
     to_find = isinstance(job.values.plane, HessianPlane) and surface is None
     lines += _describe(there, plane, identity.trajectory, to_find)
-    room = Room(ranks, free)
     if not isinstance(there.theta.network, nn.Module):
         check_room(weights_of(there), ranks, free, streamed=is_streamed(there, ranks, free))
-    lines += _estimate(there, plane, to_find, room)
+    lines += _estimate(there, plane, to_find, ranks, free)
     text = "".join(f"  {label:16} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
 
@@ -89,8 +87,13 @@ def _describe(
     yield "batch norm", statistics[job.evaluate.batchnorm]
 
 
-def _estimate(experiment: Experiment, plane: Plane, to_find: bool, room: "Room") -> Iterator[tuple[str, str]]:
-    """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product."""
+def _estimate(
+    experiment: Experiment, plane: Plane, to_find: bool, ranks: int, free: int | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product.
+
+    `ranks`: how many of this node are to sweep; `free`: bytes of memory that it had free before, None for unknown.
+    """
     job, batch = experiment.job.values, choose_batch(Solo(), experiment)
     evaluator = _fastest_evaluator(experiment, plane, batch)
     yield "engine", evaluator.description
@@ -123,33 +126,25 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool, room: "Room")
         shortest = clock_time(seconds * (least + again * points) * planes)
         yield "time", f"{shortest} at the least, {total} at the most, on one rank like this one"
     more = {"activations": activations, "products of the Hessian": int(1e6 * curvature_megabytes)}
-    yield from _memory(experiment, plane, evaluator, more, room)
+    yield from _memory(experiment, plane, evaluator, more, ranks, free)
     size, kept = file_size(experiment, plane)
     where = "with the directions" if kept else "without the directions, which are drawn again from what it records"
     yield "file", f"about {_bytes(size)}, {where}"
 
 
-@dataclass(frozen=True)
-class Room:
-    """How many ranks of this node are to sweep, and how many bytes of memory it had free before; None for unknown."""
-
-    ranks: int
-    free: int | None
-
-
 def _memory(
-    experiment: Experiment, plane: Plane, evaluator: Evaluator, more: Mapping[str, int], room: Room
+    experiment: Experiment, plane: Plane, evaluator: Evaluator, more: Mapping[str, int], ranks: int, free: int | None
 ) -> Iterator[tuple[str, str]]:
     """Yield what a rank and the node take, and how the weights of a large network are held."""
     streamed = False
     if not isinstance(network := experiment.theta.network, nn.Module):
-        weights, streamed = weights_of(experiment), is_streamed(experiment, room.ranks, room.free)
+        weights, streamed = weights_of(experiment), is_streamed(experiment, ranks, free)
         if isinstance(network, Streaming):  # what a batch was seen to take has the layers in it
             more = {**more, "activations": max(more["activations"] - weights.streamed, 0)}
         how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} a rank" if streamed else "resident"
         later = ""
-        if not streamed and room.free is not None and experiment.job.values.evaluate.weights == "auto":
-            later = f"; streamed from {int(SHARE * room.free // weights.resident) + 1} ranks a node on"
+        if not streamed and free is not None and experiment.job.values.evaluate.weights == "auto":
+            later = f"; streamed from {int(SHARE * free // weights.resident) + 1} ranks a node on"
         yield "weights", f"{how}{later}"
     needs = needs_of(experiment, plane, evaluator, more, streamed=streamed)
     parts, once = (
@@ -157,9 +152,9 @@ def _memory(
     )
     each, of_node = sum(needs.rank.values()) / 1e6, sum(needs.node.values()) / 1e6
     yield "memory", f"about {each:,.0f} MB a rank ({parts}), {of_node:,.0f} MB once a node ({once})"
-    if room.free is not None:
-        many = f"{room.ranks} rank{'s take' if room.ranks > 1 else ' takes'}"
-        yield "this node", f"{many} about {_bytes(needs.total(room.ranks))} of {_bytes(room.free)} that are free"
+    if free is not None:
+        many = f"{ranks} rank{'s take' if ranks > 1 else ' takes'}"
+        yield "this node", f"{many} about {_bytes(needs.total(ranks))} of {_bytes(free)} that are free"
 
 
 def _bytes(size: float) -> str:
