@@ -161,6 +161,11 @@ def room(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None
 
 
+def cuda_name(device: torch.device) -> str:
+    """Return a name of a CUDA device of this node that all ranks know: each may see one of its own as number 0."""
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device.index))
+
+
 def apart(network: nn.Module | Live) -> Network:
     """Return a copy of a network, with which all that its forward pass changes is lost; a live network itself."""
     return duplicate(network) if isinstance(network, nn.Module) else network

@@ -29,6 +29,7 @@ from torch.distributed.tensor import DTensor
 from landscape_mpi.errors import Flag, Text, UserError
 from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point
+from landscape_mpi.evaluate.live import cuda_name
 from landscape_mpi.evaluate.streamable import check
 from landscape_mpi.mpi.world import World
 from landscape_mpi.networks.copies import kept
@@ -170,12 +171,8 @@ class Sharded:
 def _find_others(group: World, device: torch.device) -> None:
     """Let torch find the other ranks of a group, by a file in a folder of the node, for the whole process."""
     backend = "gloo" if device.type == "cpu" else "nccl"
-    if device.type == "cuda":
-        mine = str(getattr(torch.cuda.get_device_properties(device), "uuid", device.index))
-        if len(set(group.allgather(mine))) < group.size:
-            raise UserError(
-                Flag("group"), f"found {group.size}, and its ranks share a device", "a device for each rank"
-            )
+    if device.type == "cuda" and len(set(group.allgather(cuda_name(device)))) < group.size:
+        raise UserError(Flag("group"), f"found {group.size}, and its ranks share a device", "a device for each rank")
     folder = tempfile.mkdtemp(prefix="landscape_mpi-") if group.rank == 0 else ""
     place = Path(group.bcast(folder))
     before = os.environ.get(INTERFACE)

@@ -7,6 +7,7 @@ from torch import nn
 
 from landscape_mpi.engines import LANES
 from landscape_mpi.evaluate import examples_that_fit
+from landscape_mpi.evaluate.live import cuda_name
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.sweeping.load import Experiment
 
@@ -56,9 +57,7 @@ def _free_memory(host: str, device: torch.device) -> tuple[str, int] | None:
     """Return the name of a CUDA device and the bytes that are free there; None for a CPU."""
     if device.type != "cuda":
         return None
-    # ranks may each see a device of their own as number 0
-    name = getattr(torch.cuda.get_device_properties(device), "uuid", device.index)
-    return f"{host} {name}", torch.cuda.mem_get_info(device)[0]
+    return f"{host} {cuda_name(device)}", torch.cuda.mem_get_info(device)[0]
 
 
 def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None], rank: int) -> int:
