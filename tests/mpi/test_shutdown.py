@@ -46,6 +46,18 @@ def test_sigterm_ends_a_forked_process_while_we_listen_and_a_handler_set_later_i
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_signal_to_a_process_that_has_only_just_been_forked_is_not_lost():
+    to_child = []  # hooks are for ever
+    os.register_at_fork(after_in_child=lambda: [os.kill(os.getpid(), number) for number in to_child])
+    with Stop().listening():
+        to_child.append(signal.SIGTERM)
+        status = in_a_fork(lambda: os._exit(0))
+        to_child.clear()
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(SIGNALS)
+        assert in_a_fork(lambda: os._exit(len(signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(SIGNALS)))) == 0
+
+
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
     """Put a squeue in PATH that notes how it was called and answers as told."""

@@ -55,21 +55,33 @@ class Stop:
         """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one.
 
         A handler that is not Python's own could not be put back, and stays. Processes that are forked meanwhile, as
-        workers of multiprocessing and of DataLoaders are, have the handlers of before.
+        workers of multiprocessing and of DataLoaders are, have the handlers of before. A signal that reaches one before
+        it has them waits until then: this handler would lose it, and whoever sent it would wait for ever.
         """
         ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
         before = {number: signal.signal(number, self._heard) for number in ours}
+        masks: list[set[int]] = []
+
+        def hold() -> None:
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, before))
+
+        def let_through() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
 
         def put_back() -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-        os.register_at_fork(after_in_child=put_back)  # for ever, hence empty in the end
+        def as_before() -> None:
+            put_back()
+            let_through()
+
+        os.register_at_fork(before=hold, after_in_parent=let_through, after_in_child=as_before)
         try:
             yield
         finally:
             put_back()
-            before.clear()
+            before.clear()  # what is called at forks is so for ever
 
     def _heard(self, number: int, _: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
