@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.plane import rebuild
 from landscape_mpi.plane.counter import LEVELS, by_kernel, by_numpy, library, standard_normal
-from landscape_mpi.plane.norms import drawn_norms, row_norms
+from landscape_mpi.plane.normalise import drawn_norms, row_norms
 from landscape_mpi.plane.rebuild import Drawn, Rows
 
 Numbers = NDArray[np.float32]

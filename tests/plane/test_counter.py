@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.plane import Plane, RandomDirections, counter, counter_torch
+from landscape_mpi.plane import Plane, RandomDirections, counter
 from landscape_mpi.plane.counter import BLOCK, FACTORS, LEVELS, by_kernel, by_numpy, library, standard_normal
 
 MANY = 2_000_000
@@ -105,10 +105,10 @@ def test_the_kernel_gives_the_bits_of_numpy_at_both_ends_of_every_power_of_two()
 def test_torch_gives_the_bits_of_numpy():
     words = np.array(ends(), np.uint32)
     table = torch.from_numpy(counter.QUANTILES.T.copy())
-    by_torch = counter_torch.normal_of(torch.from_numpy(words.view(np.int32)), table)
+    by_torch = counter.normal_by_torch(torch.from_numpy(words.view(np.int32)), table)
     assert by_torch.numpy().tobytes() == counter.normal_of(words).tobytes()
     for start, count in ((0, 3 * BLOCK), (BLOCK - 3, 9), (2**45 + 5, BLOCK), (7, 0)):
-        drawn = counter_torch.draw(KEYS, start, start + count, torch.device("cpu"))
+        drawn = counter.by_torch(KEYS, start, start + count, torch.device("cpu"))
         assert drawn.numpy().tobytes() == numbers_by(by_numpy, start, count, KEYS).tobytes()
 
 

@@ -6,13 +6,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plane import Plane, RandomDirections, fit_direction
-from landscape_mpi.plane.normalise import filter_normalise, layer_normalise
 from landscape_mpi.plane.parameters import standing
 from landscape_mpi.surface import read_directions
 
@@ -23,38 +20,6 @@ SHAPES = {"conv.weight": (6, 3, 3, 3), "conv.bias": (6,), "bn.weight": (6,), "li
 def theta():
     generator = torch.Generator().manual_seed(7)
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
-
-
-@given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 2**31))
-def test_filter_norms_are_those_of_theta(shape, seed):
-    generator = torch.Generator().manual_seed(seed)
-    theta = torch.randn(shape, generator=generator) * 10 ** torch.randn((), generator=generator)
-    d = filter_normalise(torch.randn(shape, generator=generator), theta)
-    for d_filter, theta_filter in zip(d, theta, strict=True):
-        assert d_filter.norm().item() == pytest.approx(theta_filter.norm().item(), rel=1e-5)
-
-
-@given(st.floats(1e-3, 1e3))
-def test_filter_normalisation_forgets_the_length_of_d(factor):
-    generator = torch.Generator().manual_seed(1)
-    d, theta = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator)
-    torch.testing.assert_close(filter_normalise(d * factor, theta), filter_normalise(d, theta))
-
-
-def test_a_filter_of_norm_zero_stays_zero(theta):
-    weight = theta["conv.weight"]
-    weight[2] = 0
-    d = filter_normalise(torch.randn(weight.shape), weight)
-    assert not d[2].any()
-    assert d[1].any()
-    assert torch.isfinite(d).all()
-
-
-def test_layer_normalisation_gives_the_norm_of_the_whole_tensor(theta):
-    weight = theta["linear.weight"]
-    d = layer_normalise(torch.randn(weight.shape), weight)
-    assert d.norm().item() == pytest.approx(weight.norm().item(), rel=1e-6)
-    assert (d.norm(dim=1) / weight.norm(dim=1)).std() > 0.01
 
 
 def test_biasbn_leaves_tensors_of_one_dimension_alone(theta):

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.plane import counter
-from landscape_mpi.plane.counter import LEVELS, library
-from landscape_mpi.plane.counter_torch import KINDS
+from landscape_mpi.plane.counter import KINDS, LEVELS, library
 from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, by_kernel, by_torch, rebuild
 
 WIDTH, ROWS = 300, 500

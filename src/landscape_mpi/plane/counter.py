@@ -3,7 +3,7 @@
 No number depends on the one before it, so any part of a tensor can be drawn alone, by any rank and in any order. All
 arithmetic is on whole numbers of 32 bits up to one exact conversion to float32: every processor gives the same bits. A
 compiled kernel draws them; `by_numpy` is its reference, and draws where the package was installed without a C compiler.
-`counter_torch.py` draws the same with the operations of torch, on any device.
+`by_torch` draws the same with the operations of torch, on any device.
 """
 
 import ctypes
@@ -12,7 +12,9 @@ from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from landscape_mpi.kernels import load_kernel
 
@@ -33,6 +35,9 @@ FACTORS = (0x9E3779B1, 0x7FEB352D, 0x846CA68B, 0xC2B2AE35)
 """Odd: 2^32 divided by the golden ratio, the two of C. Wellons's hash lowbias32, and one of MurmurHash3."""
 SCALE_BITS = 21
 """Numbers are multiples of 2^-21: |z| < 8, so that z 2^21 is below 2^24 and exact in float32."""
+
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""The dtypes that the kernels read, and how they call them."""
 
 _PIECE = 1 << 14
 """Numbers that numpy draws at a time: what is between the steps stays in the cache."""
@@ -239,3 +244,54 @@ def packed_table() -> Whole:
     size, *coefficients = QUANTILES.T.astype(np.int64)
     pairs = [low & 0xFFFF | high << 16 for low, high in (coefficients[:2], coefficients[2:])]
     return np.ascontiguousarray([size, *pairs]).astype(np.int32)
+
+
+def by_torch(keys: Keys, start: int, stop: int, device: torch.device) -> Tensor:
+    """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start] on a device, the bits of `draw`.
+
+    Elementwise operations on int32, whose products wrap around, and look-ups in a table of 32 rows: without a loop or a
+    branch on data, so that a compiler can make one pass of it.
+    """
+    first = start // BLOCK
+    blocks = (max(stop, start + 1) - 1) // BLOCK - first + 1
+    one, other = (torch.from_numpy(half.view(np.int32)).to(device)[:, None] for half in block_keys(keys, first, blocks))
+    # rows are whole blocks, so that no index is divided: what is before and after is drawn too, but for a single block
+    skipped = start - first * BLOCK
+    begin, end = (skipped, stop - first * BLOCK) if blocks == 1 else (0, BLOCK)
+    weyl, *factors = (int(np.uint32(factor).view(np.int32)) for factor in FACTORS)
+    words = torch.arange(begin, end, dtype=torch.int32, device=device) * weyl + one
+    words = (words ^ _shifted(words, 16)) * factors[0]
+    words = (words ^ _shifted(words, 15) ^ other) * factors[1]
+    words = (words ^ _shifted(words, 16)) * factors[2]
+    return normal_by_torch(words.view(-1)[skipped - begin :][: stop - start], _table_on(device))
+
+
+@cache
+def _table_on(device: torch.device) -> Tensor:
+    """Return the table of QUANTILES on a device, int32 [5, 32]."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(QUANTILES.T.copy()).to(device)
+
+
+def normal_by_torch(words: Tensor, table: Tensor) -> Tensor:
+    """Return a normal number for each word of 32 uniform bits, int32; `table` is int32 [5, 32] on their device."""
+    tail = words & 0x7FFFFFFF
+    leading = torch.ones_like(tail)  # zeros of 32 bits, of which the sign is one
+    aligned = tail << 1
+    for step in (16, 8, 4, 2, 1):  # moves up by as many zeros as there are, at most 31
+        empty = _shifted(aligned, 32 - step) == 0
+        leading = leading + empty * step
+        aligned = torch.where(empty, aligned << step, aligned)
+    g = (_shifted(aligned, 15) & 0xFFFF) - (1 << 15)
+    square = (g * g) >> 16
+    middle, *coefficients = table[:, leading % 32]
+    powers = (g, square, (g * square) >> 16, (square * square) >> 16)
+    terms = [c * power for c, power in zip(coefficients, powers, strict=True)]
+    size = middle + ((terms[0] + terms[1] + terms[2] + terms[3]) >> 10)
+    numbers = size.float() * 2.0**-SCALE_BITS
+    return torch.where(words < 0, -numbers, numbers)
+
+
+def _shifted(words: Tensor, count: int) -> Tensor:
+    """Return words shifted to the right with zeros from the left, as unsigned ones are."""
+    return (words >> count) & ((1 << (32 - count)) - 1)

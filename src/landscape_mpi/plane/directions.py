@@ -1,6 +1,7 @@
 """Makes directions: drawn at random, the way to other parameters, or arrays of a file; normalised, or as they are."""
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.plane.drawn import DrawnDirection, Scales, scales_of
-from landscape_mpi.plane.normalise import NORMALISERS
-from landscape_mpi.plane.parameters import Parameters, double, real, single, standing
+from landscape_mpi.plane.counter import GENERATOR
+from landscape_mpi.plane.normalise import NORMALISERS, Scales, scales_of
+from landscape_mpi.plane.parameters import Parameters, double, feed, real, row_pieces, single, standing
+from landscape_mpi.plane.rebuild import Drawn, Itself, Part, Rows, direction
 
 Ignore = str | Sequence[str]
 """Which parameters stay: "biasbn" (tensors of at most one dimension), "none", or fnmatch patterns on their names."""
@@ -22,6 +24,92 @@ as pairs of real numbers, [..., 2]."""
 
 UNUSED = "num_batches_tracked"
 """How the names of buffers end that no forward pass in eval mode looks at."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnDirection(Mapping[str, Tensor]):
+    """A random direction by the names of all parameters; a tensor is drawn anew each time that it is asked for.
+
+    Attributes:
+        seed: of the random numbers.
+        axis: 0 for delta, 1 for eta, 2 for a third one.
+        normalise: "filter", "layer", "weight" or "none".
+        theta: the parameters.
+        moving: the names of those that move; the direction is 0 in all others.
+        scales: as `scales_of` returns them for these names.
+    """
+
+    seed: int
+    axis: int
+    normalise: str
+    theta: Parameters
+    moving: frozenset[str]
+    scales: Scales
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor of the direction, float32 or complex64 on the CPU; zeros take no memory.
+
+        Of a complex parameter both the real and the imaginary part are normal.
+        """
+        theta, part = self.theta[name], self.part(name)
+        if part is None:
+            return standing(theta)
+        found = direction(part, real(theta).reshape(-1).cpu(), 0).view(real(theta).shape)
+        return torch.view_as_complex(found) if theta.is_complex() else found
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """Yield a tensor of the direction a few rows at a time, float32 on the CPU; complex numbers as pairs.
+
+        Each piece is [n, ...] for n entries of the first dimension; of a tensor without dimensions it is the number.
+        """
+        theta, part = real(self.theta[name]), self.part(name)
+        width = theta[:1].numel() if theta.dim() else 1
+        for rows in row_pieces(theta):
+            some = theta[rows] if theta.dim() else theta
+            if part is None:
+                yield torch.zeros(some.shape)
+            else:
+                yield direction(part, some.reshape(-1).cpu(), rows.start * width).view(some.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of all parameters."""
+        return iter(self.theta)
+
+    def __len__(self) -> int:
+        """Return the number of parameters."""
+        return len(self.theta)
+
+    def part(self, name: str, device: torch.device | None = None) -> Part | None:
+        """Return how the tensor of a parameter is drawn, there or on another device; None where it stays.
+
+        A tensor of at most one dimension has no filters and takes d = theta under `filter` and `layer`, as in the
+        authors' code.
+        """
+        if name not in self.moving:
+            return None
+        if self.normalise == "weight":
+            return Drawn(self.seed, self.axis, name, "theta")
+        if self.normalise == "none":
+            return Drawn(self.seed, self.axis, name)
+        if self.theta[name].dim() <= 1:
+            return Itself()
+        scales = self.scales[name].to(device)
+        rows = Rows(scales, real(self.theta[name]).numel() // max(scales.numel(), 1))
+        return Drawn(self.seed, self.axis, name, rows)
+
+    def to(self, device: torch.device) -> "DrawnDirection":
+        """Return the direction with its scales on a device."""
+        scales = {name: tensor.to(device) for name, tensor in self.scales.items()}
+        return DrawnDirection(self.seed, self.axis, self.normalise, self.theta, self.moving, scales)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of what the direction is drawn by: generator, seed, axis, names, shapes and scales."""
+        digest = hashlib.sha256(f"{GENERATOR} {self.seed} {self.axis} {self.normalise}".encode())
+        for name, tensor in self.theta.items():
+            if name in self.moving:
+                digest.update(f"{name}{tuple(tensor.shape)}{tensor.is_complex()}".encode())
+        feed(digest, self.scales)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Holds a line, plane or volume through theta* in parameter space, and the arithmetic of parameters by name."""
+"""Holds a line, plane or volume through theta* in parameter space, and sets tensors to its points."""
 
 import hashlib
 import math
@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, stays
 from landscape_mpi.plane.rebuild import Part, Step, rebuild
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape_mpi.plane import counter, counter_torch
+from landscape_mpi.plane import counter
 
 _PIECE = 1 << 16
 """Weights at a time on a CPU: what is between the steps stays in the cache."""
@@ -90,7 +90,7 @@ def rebuild(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int = 0) -
     kernel = counter.library()
     if kernel is None or out.device.type != "cpu" or out.dtype == torch.float64:
         by_torch(out, theta, taken, start)
-    elif out.dtype == torch.float32 and theta.dtype in counter_torch.KINDS:
+    elif out.dtype == torch.float32 and theta.dtype in counter.KINDS:
         by_kernel(out, theta, taken, start, kernel.landscape_normal_level())
     else:
         _through_float32(out, theta, taken, start, kernel.landscape_normal_level())
@@ -102,7 +102,7 @@ def _through_float32(out: Tensor, theta: Tensor, steps: Sequence[Step], start: i
     for first, there, some in _pieces(out.numel(), _PIECE, steps):
         origin, into = theta[there], out[there]
         weights = into if out.dtype == torch.float32 else rounded[: len(into)]
-        known = origin if origin.dtype in counter_torch.KINDS else origin.float()
+        known = origin if origin.dtype in counter.KINDS else origin.float()
         by_kernel(weights, known, some, start + first, level)
         if weights is not into:
             into.copy_(weights)
@@ -119,7 +119,7 @@ def by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, lev
     """Fill `out`, float32 on the CPU, from theta in a dtype of KINDS, by the instruction set `LEVELS[level]`."""
     packed = (_PackedStep * len(steps))(*[_packed(coordinate, part) for coordinate, part in steps])
     counter.library().landscape_rebuild(
-        *(out.data_ptr(), theta.data_ptr(), counter_torch.KINDS[theta.dtype], out.numel(), start),
+        *(out.data_ptr(), theta.data_ptr(), counter.KINDS[theta.dtype], out.numel(), start),
         *(ctypes.byref(packed), len(steps), counter.table_address(), level),
     )
 
@@ -171,9 +171,13 @@ def direction(part: Part, theta: Tensor, start: int) -> Tensor:
         return part
     if isinstance(part, Itself):
         return theta.float()
-    z = draw(part.keys, start, start + theta.numel(), theta.device)
+    stop = start + theta.numel()
+    if theta.device.type == "cpu":
+        z = torch.from_numpy(counter.draw(part.keys, start, stop))
+    else:
+        z = counter.by_torch(part.keys, start, stop, theta.device)
     if isinstance(part.scale, Rows):
-        return z * _by_row(part.scale, start, start + theta.numel())
+        return z * _by_row(part.scale, start, stop)
     return z * (theta.float() if part.scale == "theta" else float(np.float32(part.scale)))
 
 
@@ -185,10 +189,3 @@ def _by_row(rows: Rows, start: int, stop: int) -> Tensor:
     if first == last:
         return rows.scales[first]
     return rows.scales[first : last + 1].repeat_interleave(rows.width)[start - first * rows.width :][: stop - start]
-
-
-def draw(keys: counter.Keys, start: int, stop: int, device: torch.device) -> Tensor:
-    """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start], on a device."""
-    if device.type != "cpu":
-        return counter_torch.draw(keys, start, stop, device)
-    return torch.from_numpy(counter.draw(keys, start, stop))

@@ -12,7 +12,7 @@ from landscape_mpi.job import JobFile, RandomPlane, SweepJob
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks import sha256
 from landscape_mpi.plane import GENERATOR, Parameters
-from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real
 from landscape_mpi.surface.direction_file import RECORDED, Rows, write_directions
 from landscape_mpi.surface.identity import job_of

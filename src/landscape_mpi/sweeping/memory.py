@@ -15,7 +15,7 @@ from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import Plane
-from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.surface.schema import LONGEST
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.resume import are_kept

@@ -12,7 +12,7 @@ from landscape_mpi.job import Output, RandomPlane, SweepJob
 from landscape_mpi.job import Plane as Section
 from landscape_mpi.metrics.names import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
-from landscape_mpi.plane.drawn import DrawnDirection
+from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real, single
 from landscape_mpi.surface.identity import Identity, check_same
 from landscape_mpi.surface.read import Surface, read_surface

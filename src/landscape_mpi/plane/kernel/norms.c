@@ -1,4 +1,4 @@
-/* Norms of rows, of an array or of numbers that are drawn: those of plane/norms.py, bit for bit.
+/* Norms of rows, of an array or of numbers that are drawn: those of plane/normalise.py, bit for bit.
  *
  * Square j of a row is added to sum j % 16; squares of float32 are exact in float64.
  */

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.plane import Parameters, Plane, RandomDirections, moved
-from landscape_mpi.plane.drawn import Scales, scales_of
+from landscape_mpi.plane.normalise import Scales, scales_of
 from landscape_mpi.plane.parameters import real, single, standing, stays
 
 
