@@ -10,6 +10,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.engines import candidates
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, examples_that_fit, first_batch
+from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.plane import Plane
 
@@ -33,6 +34,20 @@ class Derivative(nn.Module):
                 z = z.detach().requires_grad_(True)
                 return torch.autograd.grad(self.u(z).sum(), z)[0]
         return torch.autograd.functional.jacobian(lambda x: self.u(x).sum(), z)
+
+
+class Counting(nn.Linear):
+    """Counts its forward passes, and in how many examples it takes each."""
+
+    def __init__(self, least=1):
+        super().__init__(2, 2)
+        self.least, self.seen = least, []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        if len(x) < self.least:
+            raise ValueError("too few")
+        return super().forward(x)
 
 
 def data():
@@ -96,16 +111,9 @@ def test_what_raises_in_every_mode_is_one_sentence():
 
 
 def test_the_network_itself_stays_untouched():
-    class Counting(nn.Linear):
-        calls = 0
-
-        def forward(self, x):
-            self.calls += 1
-            return super().forward(x)
-
-    network = Counting(2, 2)
+    network = Counting()
     first_batch(task(), network)
-    assert network.calls == 0
+    assert network.seen == []
 
 
 def test_a_sweep_says_so_and_records_it(capfd):
@@ -132,6 +140,10 @@ class Wide(nn.Module):
         return self.form(torch.zeros(len(x), 1 << 20))
 
 
+def some_loss(outputs, targets):
+    return torch.zeros(len(targets))
+
+
 @pytest.mark.parametrize(
     ("network", "most", "examples"),
     [
@@ -140,10 +152,22 @@ class Wide(nn.Module):
         (Wide(), 10, 10),
         (Wide(lambda outputs: {"a": outputs, "others": (outputs, [outputs], None)}), 64, 4),
         (Wide(least=2), 64, 16),
-        (Wide(least=3), 64, 64),
+        (Wide(least=3), 64, 16),
         (Wide(lambda outputs: outputs.expand(100, *outputs.shape)), 64, 1),
         (nn.Linear(2, 2), 64, 64),
     ],
 )
 def test_as_many_examples_go_at_a_time_as_have_outputs_of_64_mb(network, most, examples):
-    assert examples_that_fit(task(), network, most) == examples
+    assert examples_that_fit(first_batch(task(some_loss), network), most) == examples
+
+
+def test_without_a_first_batch_nothing_is_known_of_outputs():
+    assert examples_that_fit(task(), 64) == 64
+
+
+@pytest.mark.parametrize(("least", "seen"), [(1, [1, 1]), (2, [1, 1, 1, 2, 2])])
+def test_a_large_network_passes_over_one_example_in_each_mode(least, seen):
+    network = Counting(least)
+    found = first_batch(task(), Resident(network))
+    assert network.seen == seen
+    assert (found.gradients, found.output_bytes) == ("inference", 8.0)

@@ -133,7 +133,8 @@ class Task:
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;
-    `gradients` one of `MODES`; `metrics` what is asked of the examples, the loss among it.
+    `gradients` one of `MODES`; `output_bytes` what the network returns for an example takes, 0 where that is not known;
+    `metrics` what is asked of the examples, the loss among it.
     """
 
     splits: Mapping[str, Split]
@@ -147,6 +148,7 @@ class Task:
     names: Names = field(default_factory=Names)
     layout: torch.memory_format = torch.channels_last
     gradients: str = "inference"
+    output_bytes: float = 0.0
     metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
 
     def evaluate(

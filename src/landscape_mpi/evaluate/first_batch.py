@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from landscape_mpi.data.split import count
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.batches import Batch
-from landscape_mpi.evaluate.evaluator import MODES, Network, Task, fast_copy
+from landscape_mpi.evaluate.evaluator import MODES, Task, fast_copy
 from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.evaluate.losses import check_fit
 from landscape_mpi.networks.copies import duplicate
@@ -41,19 +42,30 @@ def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accur
     """Return a task with the first of torch's modes in which a network, or a copy, and the loss evaluate a batch.
 
     Inference mode is cheapest; it counts only where no_grad gives the same, because some of torch's derivatives are 0
-    in it without a word. Networks and losses that take gradients themselves need these enabled.
+    in it without a word. Networks and losses that take gradients themselves need these enabled. The task also gets to
+    know how much memory outputs take.
 
     Raises:
         UserError: the network or the loss raises in every mode, or the targets do not fit.
     """
+    if isinstance(network, nn.Module):
+        known = replace(task, output_bytes=_output_bytes(task, network))
+        return _in_its_mode(known, network, examples_that_fit(known, min(batch, FIRST)), accuracy)
+    with suppress(UserError):  # an example alone, as each pass of a large network takes long; some networks take none
+        return _in_its_mode(task, network, 1, accuracy)
+    return _in_its_mode(task, network, 2, accuracy)
+
+
+def _in_its_mode(task: Task, network: nn.Module | Live, batch: int, accuracy: bool) -> Task:
+    """Return a task as `first_batch` does, by a number of examples."""
     split = next(iter(task.splits))
-    batch = examples_that_fit(replace(task, gradients="no_grad"), apart(network), min(batch, FIRST))
     found: dict[str, Tensor] = {}
     failures: list[UserError] = []
+    size = 0.0
     for mode in MODES:
         tried = replace(task, gradients=mode)
         try:
-            found[mode] = Batch(batch).attempt(
+            found[mode], size = Batch(batch).attempt(
                 lambda examples, tried=tried: _losses(tried, network, split, examples, accuracy)  # type: ignore[misc]
             )
         except UserError as error:
@@ -70,27 +82,29 @@ def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accur
         raise failures[-1]
     last = list(found)[-1]
     if "inference" in found and torch.allclose(found["inference"], found[last], rtol=1e-5, atol=1e-8, equal_nan=True):
-        return task
-    return replace(task, gradients=last)
+        last = task.gradients
+    return replace(task, gradients=last, output_bytes=size)
 
 
-def examples_that_fit(task: Task, network: Network, most: int) -> int:
+def examples_that_fit(task: Task, most: int) -> int:
     """Return the largest number of examples, `most` or a power of two below it, whose outputs take at most 64 MB.
 
-    At least 1. As the first example shows, or the first two where a network takes no single one; `most` where neither
-    can be evaluated.
-
-    Args:
-        task: In the mode in which the network can be evaluated.
-        network: In eval mode, on the task's device.
-        most: The largest number to return.
+    At least 1; `most` where the task does not know how much an example takes.
     """
-    split = next(iter(task.splits))
+    one = task.output_bytes
+    return most if most * one <= ROOM else 1 << max(0, math.floor(math.log2(ROOM / one)))
+
+
+def _output_bytes(task: Task, network: nn.Module) -> float:
+    """Return what the outputs of the first example take, or of the first two where a network takes no single one.
+
+    In bytes an example; 0 where neither can be evaluated.
+    """
+    split, copy = next(iter(task.splits)), duplicate(network)
     for few in (1, 2):
-        with suppress(Exception), task.mode():
-            one = _nbytes(task.outputs(network, task.inputs(split, slice(0, few)), split)) / few
-            return most if most * one <= ROOM else 1 << max(0, math.floor(math.log2(ROOM / one)))
-    return most
+        with suppress(Exception), replace(task, gradients="no_grad").mode():
+            return _nbytes(task.outputs(copy, task.inputs(split, slice(0, few)), split)) / few
+    return 0.0
 
 
 def _nbytes(outputs: object) -> int:
@@ -106,14 +120,18 @@ def mode_note(task: Task) -> str:
     return "" if task.gradients == "inference" else f"the network or its loss {WORDS[task.gradients]}."
 
 
-def _losses(task: Task, network: nn.Module | Live, split: str, examples: int, accuracy: bool) -> Tensor:
-    """Return the losses of the first examples of a split, and see that every split fits what came out."""
+def _losses(task: Task, network: nn.Module | Live, split: str, examples: int, accuracy: bool) -> tuple[Tensor, float]:
+    """Return the losses of the first examples of a split, and the bytes that the outputs of one of them take.
+
+    See that every split fits what came out.
+    """
     some = slice(0, min(examples, len(task.splits[split])))
     with task.mode():
         outputs, targets = task.outputs_of(apart(network), split, some)
         for one in task.splits.values():
             check_fit(one, task.loss, outputs, accuracy)
-        return task.losses(outputs, targets, split).detach().double()
+        losses = task.losses(outputs, targets, split).detach().double()
+        return losses, _nbytes(outputs) / count(targets)
 
 
 def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
@@ -126,7 +144,7 @@ def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
     split, examples = next(iter(task.splits)), slice(0, EXAMPLES)
     task = replace(task, metrics=())
     plain = duplicate(network)  # out of the watch's sight: copying looks at where tensors lie
-    batch = examples_that_fit(task, duplicate(network), EXAMPLES)
+    batch = examples_that_fit(task, EXAMPLES)
     with _Watch() as watch:
         expected = task.evaluate(plain, split, examples, batch).losses
     if watch.depends:

@@ -64,7 +64,7 @@ def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None]
     """Return the batch that fits on this rank's device, by what a sample of examples takes there."""
     mine, task, network = devices[rank], experiment.task, experiment.theta.network
     if mine is None:
-        return examples_that_fit(task, network, BATCH_CPU)
+        return examples_that_fit(task, BATCH_CPU)
     device = experiment.device
     split = next(iter(task.splits))
     examples = min(SAMPLE, len(task.splits[split]))

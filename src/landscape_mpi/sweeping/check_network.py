@@ -236,51 +236,56 @@ def _no_match(failure: Difference, expected: str) -> CentreMismatchError:
 def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
     """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
 
-    Collective. The losses of the first examples are compared at theta*, by the network as it was loaded and with its
-    weights set in place. Then a network is made at one point beside theta*: a resident one in the memory of the first,
-    and moved back; one whose weights are streamed to be compared with the first there.
+    Collective. A network is made at one point beside theta*: a resident one in the memory of the first, one whose
+    weights are streamed to be compared with the first there. Then the first is moved, and the losses of the first
+    examples are compared: there, and at theta* with those of the network as it was loaded.
 
     Raises:
         CentreMismatchError: they differ at theta*.
         UserError: a network that was made at another point gives other losses than one that was moved.
     """
-    theta, task, tolerance = experiment.theta, experiment.task, experiment.precision.tolerance
+    theta, task = experiment.theta, experiment.task
     evaluator = together(world, in_place, experiment, plane, task, batch)
     centre = experiment.centre
     if experiment.calibration_examples:  # as it was loaded it has the statistics of the checkpoint
         centre = together(world, first_losses, evaluator.network_at(plane.centre), task, batch)
-    comparison = Comparison(None, {plane.centre: centre}, tolerance)
-    if failure := comparison.differs(world, evaluator):
-        _refuse_at_centre(world, experiment, plane, batch, failure)
+    comparison = Comparison(None, {plane.centre: centre}, experiment.precision.tolerance)
+    both = comparison
     for point in around_centre(experiment.job.values.chosen_grid)[:1]:
         made = together(world, made_at, theta, plane, point, task)
         beside = together(world, _if_possible, first_losses, made, task, batch)
+        if beside is not None:
+            both = replace(comparison, known={**comparison.known, point: beside})
         if made is theta.network:
             evaluator = together(world, in_place, experiment, plane, task, batch)
-        elif beside is not None:
-            comparison = replace(comparison, known={**comparison.known, point: beside})
-        if failure := comparison.differs(world, evaluator):
-            does = "A network that keeps what it once computed from its weights does this"
-            raise UserError("model.build", f"{failure}. {does}", remedy=TOO_LARGE)
-        if beside and replace(comparison, known={**comparison.known, point: beside}).flat:
-            note(world, FLAT)
+        else:
+            comparison = both
+    if failure := comparison.differs(world, evaluator):
+        _refuse(world, experiment, plane, batch, failure)
+    if both.flat:
+        note(world, FLAT)
     return evaluator
 
 
-def _refuse_at_centre(world: World, experiment: Experiment, plane: Plane, batch: int, failure: Difference) -> NoReturn:
-    """Refuse a network that differs at theta* as it was made and as it was moved; collective.
+def _refuse(world: World, experiment: Experiment, plane: Plane, batch: int, failure: Difference) -> NoReturn:
+    """Refuse a network that was moved, and then differed from one that was made at a point; collective.
 
     Raises:
-        UserError: once more it is made with the same losses.
-        CentreMismatchError: not even that.
+        UserError: it keeps something of other weights, or changes its weights in eval mode.
+        CentreMismatchError: it is not even made at theta* with the same losses again.
     """
-    together(world, made_at, experiment.theta, plane, plane.centre, experiment.task)
-    again = together(world, first_losses, experiment.theta.network, experiment.task, batch)
-    does = "changes its weights, or keeps what it computed from them, as it enters eval mode"
-    same = (np.array_equal(again[split], losses, equal_nan=True) for split, losses in experiment.centre.items())
-    if all(world.allgather(all(same))):
-        raise UserError("model.build", f"{failure}. A network that {does}, does this", remedy=TOO_LARGE)
-    raise _no_match(failure, f"them equal to {experiment.precision.tolerance.relative:.0e}")
+    does = "keeps what it once computed from its weights"
+    if failure.point == plane.centre:
+        made = together(world, made_at, experiment.theta, plane, plane.centre, experiment.task)
+        again = together(world, first_losses, made, experiment.task, batch)
+        same = (np.array_equal(again[split], losses, equal_nan=True) for split, losses in experiment.centre.items())
+        if not all(world.allgather(all(same))):
+            raise _no_match(failure, f"them equal to {experiment.precision.tolerance.relative:.0e}")
+        unmoved = together(world, in_place, experiment, plane, experiment.task, batch)
+        known = Comparison(None, {plane.centre: experiment.centre}, experiment.precision.tolerance)
+        if known.differs(world, unmoved):
+            does = "changes its weights, or keeps what it computed from them, as it enters eval mode,"
+    raise UserError("model.build", f"{failure}. A network that {does} does this", remedy=TOO_LARGE)
 
 
 def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bool) -> EagerEvaluator:

@@ -265,7 +265,8 @@ def in_its_mode(world: World, task: Task, network: nn.Module | Live, job: SweepJ
     """
     batch = FIRST if job.evaluate.batch == "auto" else job.evaluate.batch
     known = on_ranks(world, world.rank == 0 or bool(team), first_batch, task, network, batch, "accuracy" in job.metrics)
-    task = replace(task, gradients=world.bcast(known.gradients if known else ""))
+    gradients, output_bytes = world.bcast((known.gradients, known.output_bytes) if known else ("", 0.0))
+    task = replace(task, gradients=gradients, output_bytes=output_bytes)
     if text := mode_note(task):
         note(world, f"{text}")
     return task
@@ -285,7 +286,7 @@ def with_own_metrics(
     def first_names() -> dict[str, list[str]]:
         split = next(iter(task.splits))
         copy = apart(network)
-        few = examples_that_fit(task, copy, min(FIRST, len(task.splits[split])))
+        few = examples_that_fit(task, min(FIRST, len(task.splits[split])))
         with task.mode():
             outputs, targets = task.outputs_of(copy, split, slice(0, few))
             return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}

@@ -192,7 +192,7 @@ def first_losses(network: Network, task: Task, batch: int | Literal["auto"]) -> 
     They are 32, and 4 of a live network, which is large: an example of a language model may take seconds.
     """
     first = FIRST_EXAMPLES if isinstance(network, nn.Module) else FIRST_OF_LARGE
-    held = Batch(examples_that_fit(task, network, first) if batch == "auto" else min(batch, first))
+    held = Batch(examples_that_fit(task, first) if batch == "auto" else min(batch, first))
     losses = {}
     for split in task.splits:
 

@@ -15,7 +15,6 @@ from landscape_mpi.evaluate.evaluator import PASSED_ON, Names, Task, lay_out
 from landscape_mpi.evaluate.first_batch import choose_layout, examples_that_fit, first_batch
 from landscape_mpi.evaluate.losses import Loss
 from landscape_mpi.job.schema import Train
-from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plugin import own_code
 
 
@@ -101,7 +100,7 @@ class Learner:
             UserError: they raise, or the targets do not fit them.
         """
         self._task = first_batch(self._task, self.network.eval())
-        self._batch = examples_that_fit(self._task, duplicate(self.network), EVALUATION_BATCH)
+        self._batch = examples_that_fit(self._task, EVALUATION_BATCH)
         if _may_be_channels_last(self.network, self.device):
             self._layout = choose_layout(self.network, self._task)
         lay_out(self.network, self._layout)
