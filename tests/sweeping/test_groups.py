@@ -1,11 +1,14 @@
 """Groups of ranks under a real mpirun: their bits, and what becomes of deaths, signals and mistakes."""
 
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from support.jobs import done, results, tiny_job
@@ -90,6 +93,64 @@ def test_one_rank_that_is_told_to_stop_stops_all_groups(tmp_path, undisturbed):
     assert ended.returncode == 75, ended.stderr
     assert ended.stderr.count("stopped by SIGUSR1; what is done is kept") == 1
     check_that_it_goes_on(tmp_path, job, undisturbed)
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_time_limit_stops_all_groups(tmp_path, undisturbed):
+    job, surface = tiny_job(tmp_path, **GRID), tmp_path / "surface.h5"
+    ended = launch("sweep", job, "--time-limit", "8", "--group", "2", ranks=4, env=SLOW | {"TINY_LATER": "1"})
+    assert ended.returncode == 75, ended.stderr
+    assert ended.stderr.count("stopped by the time limit") == 1
+    assert "Traceback" not in ended.stderr
+    assert done(surface) < 15
+    again = launch("sweep", job, "--group", "2", ranks=4)
+    assert again.returncode == 0, again.stderr
+    assert results(surface) == undisturbed
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_point_that_raises_in_one_rank_of_a_group_ends_all_with_one_sentence(tmp_path, undisturbed):
+    job, surface = tiny_job(tmp_path, loss="tiny:fails_later", **GRID), tmp_path / "surface.h5"
+    run = launch("sweep", job, "--quiet", "--group", "2", ranks=4, env={"TINY_RANK": "3"})
+    assert run.returncode == 2, run.stderr
+    (told,) = (line for line in run.stderr.splitlines() if "error: " in line)
+    assert re.search(r"error: .*rank 3 on \S+ failed at alpha \S+, beta \S+ \(index \(\d, \d\)\)", told), told
+    assert "ZeroDivisionError: the user's loss broke (tiny.py, line " in told
+    assert "Traceback" not in run.stderr
+    again = launch("sweep", job, "--group", "2", ranks=4, env={"TINY_RANK": "-1"})
+    assert again.returncode == 0, again.stderr
+    assert results(surface) == undisturbed
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_sampled_sweep_by_groups_has_the_same_bits_and_bars(tmp_path):
+    changes = {**GRID, "data__options": {"images": 2000}, "sampling": {"error": 0.02, "audit": 4}}
+    changes["evaluate"] = {"batch": 100}
+    found = []
+    for group in ("1", "2"):
+        job = tiny_job(tmp_path, output__file=f"{group}.h5", **changes)
+        run = launch("sweep", job, "--group", group, ranks=4)
+        assert run.returncode == 0, run.stderr
+        found.append(results(tmp_path / f"{group}.h5"))
+    assert found[0] == found[1]
+    with h5py.File(tmp_path / "2.h5") as file:
+        assert len(np.unique(file["train_examples"][()])) > 1  # it saves some
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_shards_by_groups_make_the_surface_of_one_rank(tmp_path, undisturbed):
+    job, surface = tiny_job(tmp_path, **GRID), tmp_path / "surface.h5"
+    for shard, ranks in (("0/2", 4), ("1/2", 2)):
+        run = launch("sweep", job, "--shard", shard, "--group", "2", ranks=ranks)
+        assert run.returncode == 0, run.stderr
+    shards = [tmp_path / f"surface.shard-{index}-of-2.h5" for index in range(2)]
+    assert [done(path) for path in shards] == [8, 7]
+    assert launch("merge", surface, *shards).returncode == 0
+    assert results(surface) == undisturbed
 
 
 @pytest.mark.mpi
