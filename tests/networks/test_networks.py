@@ -218,7 +218,8 @@ def test_published_networks_give_their_losses(
     tmp_path, shared_data, cifar10, build, shortcut, file, normalisation, images, loss, digits, accuracy
 ):
     from landscape_mpi.data import Normalisation, load_split
-    from landscape_mpi.evaluate import Task, build_loss, summarise
+    from landscape_mpi.evaluate import Task, build_loss
+    from landscape_mpi.metrics.examples import summarise
     from landscape_mpi.metrics.registry import METRICS
 
     network = build_network(build, {"shortcut": shortcut}, tmp_path).eval()

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.evaluate.batches import batches
 from landscape_mpi.evaluate.batchnorm import estimating
+from landscape_mpi.evaluate.evaluator import batches
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.info import describe
 from landscape_mpi.sweeping.check import check

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import EagerEvaluator, summarise
+from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.job import SweepJob, load_job
+from landscape_mpi.metrics.examples import summarise
 from landscape_mpi.mpi.world import RankError, Solo
 from landscape_mpi.networks.zoo import resnet
 from landscape_mpi.sweeping import choose_engine as engine

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape_mpi.evaluate import batches
-from landscape_mpi.evaluate.batches import parts
+from landscape_mpi.evaluate.evaluator import parts
 from landscape_mpi.sweeping.collective import share
 
 

@@ -1,26 +1,29 @@
 """Evaluates a network at points of a plane: losses, other metrics and the running statistics of batch norm."""
 
-from landscape_mpi.evaluate.batches import Batch, Examples, batches, parts
 from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
     MODES,
     ONE_LANE,
+    Batch,
     Evaluator,
+    Examples,
     Lanes,
     MemberError,
     Names,
     Network,
     Point,
     Task,
+    batches,
     is_classes,
     lay_out,
+    measure,
+    parts,
     place,
 )
 from landscape_mpi.evaluate.first_batch import choose_layout, examples_that_fit, first_batch, mode_note
 from landscape_mpi.evaluate.losses import OURS, Loss, as_classes, build_loss, prepared, with_loss_options
 from landscape_mpi.evaluate.streamed import Streamed
-from landscape_mpi.evaluate.summary import measure, summarise
 
 __all__ = [
     "MODES",
@@ -52,6 +55,5 @@ __all__ = [
     "place",
     "prepared",
     "statistics_of",
-    "summarise",
     "with_loss_options",
 ]

@@ -14,8 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from landscape_mpi.data.split import count
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.batches import Batch
-from landscape_mpi.evaluate.evaluator import MODES, Task, fast_copy
+from landscape_mpi.evaluate.evaluator import MODES, Batch, Task, fast_copy
 from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.evaluate.losses import check_fit
 from landscape_mpi.networks.copies import duplicate

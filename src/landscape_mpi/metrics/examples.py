@@ -1,13 +1,16 @@
-"""Holds what each of some examples gave at a point: its loss, and what other metrics say of it."""
+"""Holds what each of some examples gave at a point, its loss and what other metrics say of it; takes their means."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.metrics.base import Floats, Result
+from landscape_mpi.errors import Key, UserError
+from landscape_mpi.metrics.base import Floats, Metric, Result
 from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.names import STDERR
+from landscape_mpi.sums import mean_and_error
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,26 @@ class PerExample:
         names = [name for name in parts[0].others if all(name in part.others for part in parts)]
         others = {name: np.concatenate([part.others[name] for part in parts]) for name in names}
         return PerExample(np.concatenate([part.losses for part in parts]), others)
+
+
+def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dict[str, float]:
+    """Return the means of what the examples of each split gave, `train_loss`, `train_loss_stderr`, `train_acc`, ...
+
+    In float64, and whatever the order of the sums.
+
+    Raises:
+        UserError: accuracy is asked for and the targets are no classes.
+    """
+    results: dict[str, float] = {}
+    asked = [(metric, result) for metric in metrics if metric.of == "examples" for result in metric.results]
+    for split, per_example in found.items():
+        for metric, result in asked:
+            if metric.needs == "classes" and result.name not in per_example.others:
+                raise UserError(
+                    "metrics",
+                    f"{metric.key} needs class targets [n] and outputs [n, classes]",
+                    remedy=("write ", Key("metrics", ("loss",))),
+                )
+            name = f"{split}_{result.name}"
+            results[name], results[name + STDERR] = mean_and_error(per_example.numbers(result))
+    return results

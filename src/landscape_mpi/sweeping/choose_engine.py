@@ -10,9 +10,9 @@ import torch
 
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
 from landscape_mpi.errors import CentreMismatchError, Flag, Key, Text, UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place, summarise
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place
 from landscape_mpi.log import PASSED_OVER, note
-from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.examples import PerExample, summarise
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.check_network import FLAT, Comparison, check_moves, evaluator_of, needs_afresh

@@ -3,18 +3,22 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches, summarise
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches
+from landscape_mpi.evaluate.eager import TeamEvaluator
 from landscape_mpi.job import Axis, Grid
-from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.examples import PerExample, summarise
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import deviation
+
+if TYPE_CHECKING:
+    from landscape_mpi.evaluate.sharded import Sharded
 
 FAR_EXAMPLES = 256
 """Examples of each split that are compared at the far corner; at the centre all are."""
@@ -31,9 +35,6 @@ def in_place(experiment: Experiment, plane: Plane, task: Task, batch: int) -> Ea
     """Return the network's own forward pass at points of a plane, whose weights are set in place."""
     if experiment.team is None:
         return EagerEvaluator(experiment.theta.network, plane, task, batch)
-    from landscape_mpi.evaluate.sharded import Sharded  # as in `large_theta`
-    from landscape_mpi.evaluate.team import TeamEvaluator
-
     return TeamEvaluator(cast("Sharded", experiment.theta.network), plane, task, batch, experiment.team)
 
 
