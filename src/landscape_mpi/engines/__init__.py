@@ -1,9 +1,15 @@
 """Engines: ways to evaluate points of a plane, which agree up to rounding and differ in speed."""
 
-from landscape_mpi.engines.choose import DELETED, ENGINES, build_engine, candidates, kernel_is_missing
-from landscape_mpi.engines.compiled import kernel_version
 from landscape_mpi.engines.cuda_graphs import LANES
-from landscape_mpi.engines.evaluator import FusedEvaluator
+from landscape_mpi.engines.evaluator import (
+    DELETED,
+    ENGINES,
+    FusedEvaluator,
+    build_engine,
+    candidates,
+    kernel_is_missing,
+)
+from landscape_mpi.engines.layers import kernel_version
 from landscape_mpi.engines.trace import CannotFuseError
 
 __all__ = [

@@ -15,7 +15,7 @@ struct convolution {
     int images, height, width, in, out, relu;
 };
 
-/* The points of the interpolation are 0, +-P, +-Q and infinity, as in compiled.py, which transforms the weights. */
+/* The points of the interpolation are 0, +-P, +-Q and infinity, as in layers.py, which transforms the weights. */
 #define P 0.75f
 #define Q 1.5f
 
