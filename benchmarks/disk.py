@@ -7,8 +7,7 @@ from statistics import median
 import numpy as np
 
 from landscape_mpi.files.atomic import EVERY, Disk
-from landscape_mpi.metrics.names import result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import NewSurface, Record, create_surface
 from landscape_mpi.surface.write import RootWriter
 

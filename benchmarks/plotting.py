@@ -23,8 +23,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.metrics.names import result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import DONE, NewSurface, create_surface, seal
 
 POINTS = 251

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from landscape_mpi.evaluate import EagerEvaluator, Task, measure
-from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.plane import Plane
 
 POINTS = tuple(

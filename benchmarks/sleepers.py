@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from landscape_mpi.metrics.names import result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.mpi.communicator import open_world
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.scheduler import share_out

@@ -23,9 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.base import ACCURACY, LOSS
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling import (
     Frame,
     Rounds,

@@ -10,7 +10,7 @@ from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.engines import build_engine
 from landscape_mpi.evaluate import EagerEvaluator, Task, measure
 from landscape_mpi.evaluate.losses import cross_entropy
-from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.networks import build_network, load_checkpoint
 from support.engines import plane_of
 

@@ -14,8 +14,8 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, Task, build_loss, measure
 from landscape_mpi.evaluate.evaluator import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import PerExample, summarise
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.metrics.registry import METRICS
 from landscape_mpi.networks import build_network
 from landscape_mpi.plane import Plane, RandomDirections

@@ -17,8 +17,8 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, first_batch, prepared
 from landscape_mpi.evaluate import losses as module
 from landscape_mpi.evaluate.losses import cross_entropy, mse, next_token
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import summarise
-from landscape_mpi.metrics.loss import LOSS
 from support import tiny
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.base import ACCURACY, LOSS
+from landscape_mpi.metrics.examples import exact_mean
 from landscape_mpi.sampling.estimate import calibrate, estimate, make_ladder, noise, strata
 from landscape_mpi.sampling.order import inclusion, make_frame
 from landscape_mpi.sampling.plan import stand
-from landscape_mpi.sums import exact_mean
 
 NEVER = np.iinfo(np.int64).max
 

@@ -6,11 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.base import ACCURACY, LOSS
+from landscape_mpi.metrics.examples import PerExample, exact_mean, mean_and_error
 from landscape_mpi.sampling import Audit, Rounds, make_frame, relative_bars, run
-from landscape_mpi.sums import exact_mean, mean_and_error
 
 POINTS, EXAMPLES, ERROR = 30, 3000, 0.08
 

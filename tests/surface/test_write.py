@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.metrics.names import result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer
 from landscape_mpi.surface.info import describe
 from support.launch import launch

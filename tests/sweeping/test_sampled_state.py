@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from landscape_mpi.files.records import read_records
 from landscape_mpi.job import Sampling
-from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.base import ACCURACY, LOSS
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling import Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
 from landscape_mpi.surface.journal import PLAN, ROUND, THETA

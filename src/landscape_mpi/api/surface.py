@@ -13,7 +13,7 @@ from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.job import AXES
-from landscape_mpi.metrics.names import STDERR
+from landscape_mpi.metrics.registry import STDERR
 from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found

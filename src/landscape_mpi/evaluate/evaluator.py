@@ -17,10 +17,8 @@ from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.losses import Loss, logits_of, ours, weights
 from landscape_mpi.job import AXES
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric
 from landscape_mpi.metrics.examples import PerExample, summarise
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plugin import own_code
 

@@ -1,5 +1,9 @@
-"""Holds what each of some examples gave at a point, its loss and what other metrics say of it; takes their means."""
+"""Holds what each of some examples gave at a point, its loss and what other metrics say of it; takes their means.
 
+Sums, means and standard errors do not depend on the order of adding.
+"""
+
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -7,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.metrics.base import Floats, Metric, Result
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import STDERR
-from landscape_mpi.sums import mean_and_error
+from landscape_mpi.metrics.base import LOSS, Floats, Metric, Result
+from landscape_mpi.metrics.registry import STDERR
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,28 @@ def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dic
             name = f"{split}_{result.name}"
             results[name], results[name + STDERR] = mean_and_error(per_example.numbers(result))
     return results
+
+
+def exact_sum(values: NDArray[np.floating]) -> float:
+    """Return the correctly rounded sum of [n], the same in every order; inf and NaN come through."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # beyond float64 on the way, or inf - inf
+        with np.errstate(all="ignore"):
+            return float(np.sum(np.asarray(values, np.float64)))
+
+
+def exact_mean(values: NDArray[np.floating]) -> float:
+    """Return the mean of [n] from the exact sum."""
+    return exact_sum(values) / len(values)
+
+
+def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the mean and its standard error, sd (n - 1) / sqrt(n); the error of a single value is NaN."""
+    n = len(values)
+    mean = exact_mean(values)
+    if n < 2:
+        return mean, math.nan
+    with np.errstate(all="ignore"):
+        squares = np.square(values - mean)
+    return mean, math.sqrt(exact_sum(squares) / (n - 1) / n)

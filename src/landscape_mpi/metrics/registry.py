@@ -1,19 +1,42 @@
-"""Lists the metrics that a job may name, in the order in which a surface holds them."""
+"""Lists the metrics that a job may name, in the order of a surface, and makes and reads the names of their results.
+
+Names are such as `train_loss`, `train_loss_stderr`, `train_examples`, `max_eig`.
+"""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from landscape_mpi.metrics import own
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric, Result
 from landscape_mpi.metrics.hessian import HESSIAN
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.plugin import is_plugin
 
 METRICS = (LOSS, ACCURACY, HESSIAN)
 USUAL = (LOSS.key, ACCURACY.key)
 """What a job asks for that names none."""
+
+STDERR, BAR, EXAMPLES, SIZE = "_stderr", "_bar", "_examples", "_size"
+"""How names end: of standard errors, 95 % error bars and numbers of examples used; of a split's size, an attribute."""
+_COUNTS = ("_images", EXAMPLES)
+"""How numbers of examples end in files of schema 1, and of schema 2."""
+RELATIVE = "_relbar"
+"""How the names of error bars in percent of the mean end; they are in no file."""
+_SPREADS = {
+    STDERR: "standard error of the ",
+    BAR: "95 % error bar of the ",
+    RELATIVE: "relative 95 % error bar of the ",
+}
+SPLITS = ("train", "test")
+"""Splits in whose names the results of the user's own metrics are known."""
+USED = Result("examples", "examples used")
+ERROR = Result("err", "error", "%")
+"""What files of other programs hold instead of accuracies."""
+_OF_SPLITS = {result.name: result for one in METRICS if one.of == "examples" for result in one.results}
+_OF_POINTS = {result.name: result for one in METRICS if one.of == "point" for result in one.results}
+_LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images|examples)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
 
 
 def mistake(key: str) -> str:
@@ -33,3 +56,84 @@ def asked(keys: Iterable[str], own_names: Mapping[str, Sequence[str]] = MappingP
     keys = tuple(keys)
     ours = tuple(one for one in METRICS if one.key in {LOSS.key, *keys})
     return (*ours, *(own.metric(key, own_names[key]) for key in keys if key in own_names))
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a dataset, taken apart.
+
+    Attributes:
+        result: Which number it is.
+        split: Of which split; None where it is of the whole network.
+        spread: `_stderr`, `_bar` or `_relbar` where it says how exact the result is; else nothing.
+    """
+
+    result: Result
+    split: str | None = None
+    spread: str = ""
+
+    @property
+    def spread_words(self) -> str:
+        """What comes before the result's words, such as "standard error of the "."""
+        return _SPREADS.get(self.spread, "")
+
+
+def parse(name: str) -> Name | None:
+    """Return the parts of a dataset's name; None where it is no result of ours."""
+    if name in _OF_POINTS:
+        return Name(_OF_POINTS[name])
+    spread = next((one for one in _SPREADS if name.endswith(one)), "")
+    split, _, what = name.removesuffix(spread).rpartition("_")
+    result = {**_OF_SPLITS, USED.name: USED, "images": USED, ERROR.name: ERROR}.get(what)
+    if split and result:
+        return Name(result, split, spread)
+    split, _, what = name.removesuffix(spread).partition("_")
+    return Name(own.result(what), split, spread) if split in SPLITS and own.is_name(what) else None
+
+
+def is_mean(name: str, metric: Metric) -> bool:
+    """Whether a dataset is the mean of a metric over some split, such as `test_loss`."""
+    found = parse(name)
+    return found is not None and not found.spread and found.result in metric.results
+
+
+def is_result(name: str) -> bool:
+    """Whether a dataset is called as a result of ours, so that it has to have the shape of one."""
+    return _LIKE_OURS.fullmatch(name) is not None
+
+
+def result_names(splits: Iterable[str], metrics: Sequence[Metric], sampled: bool = False) -> tuple[str, ...]:
+    """Return the result datasets of a job: for each split its means, each with its standard error.
+
+    Where examples are sampled each has its error bar too, and each split the number of examples used. What is of the
+    whole network comes last.
+    """
+    spreads = ("", STDERR, BAR) if sampled else ("", STDERR)
+    names = []
+    for split in splits:
+        names += [f"{mean}{spread}" for mean in means(split, metrics) for spread in spreads]
+        names += [f"{split}{EXAMPLES}"] if sampled else []
+    return (*names, *(result.name for one in metrics if one.of == "point" for result in one.results))
+
+
+def means(split: str, metrics: Iterable[Metric]) -> list[str]:
+    """Return the names of a split's means: `train_loss`, `train_acc`."""
+    return [f"{split}_{result.name}" for one in metrics if one.of == "examples" for result in one.results]
+
+
+def is_count(name: str) -> bool:
+    """Whether a dataset holds how many examples each point stands on, whatever the schema of its file."""
+    return name.endswith(_COUNTS)
+
+
+def in_schema(name: str, schema: int) -> str:
+    """Return what a file of a schema calls a result: `train_examples` is `train_images` in schema 1."""
+    for ending in _COUNTS:
+        if name.endswith(ending):
+            return name.removesuffix(ending) + _COUNTS[min(schema, 2) - 1]
+    return name
+
+
+def dtype_of(name: str) -> str:
+    """Return the dtype of a result's dataset."""
+    return "i8" if is_count(name) else "f8"

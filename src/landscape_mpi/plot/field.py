@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, UserError
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.hessian import HESSIAN
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, RELATIVE, in_schema, is_mean, parse
+from landscape_mpi.metrics.registry import BAR, RELATIVE, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
 from landscape_mpi.surface.info import has_bars, relative, widest

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.names import is_mean
+from landscape_mpi.metrics.base import ACCURACY
+from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.plot import path
 from landscape_mpi.plot.field import Field
 from landscape_mpi.plot.labels import alpha_label

@@ -5,12 +5,10 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from landscape_mpi.metrics.base import Metric
-from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
+from landscape_mpi.metrics.base import LOSS, Metric
+from landscape_mpi.metrics.examples import PerExample, exact_mean, mean_and_error
 from landscape_mpi.sampling.order import Floats, Ints, uniforms
 from landscape_mpi.sampling.rounds import Estimated, Request, Rounds
-from landscape_mpi.sums import exact_mean, mean_and_error
 
 STREAM = (1 << 64) - 1
 """Stream of the random numbers, which is that of no split."""

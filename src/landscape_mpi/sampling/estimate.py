@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.metrics.examples import exact_mean, mean_and_error
 from landscape_mpi.sampling.order import Floats, Frame, Ints, inclusion
-from landscape_mpi.sums import exact_mean, mean_and_error
 
 LEAST_APART = 1e-6
 """A regressor is dropped if, scaled to length 1, it lies nearer than this to the span of those before it."""

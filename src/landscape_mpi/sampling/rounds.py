@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from landscape_mpi.metrics.base import Bars, Metric, Result
+from landscape_mpi.metrics.base import LOSS, Bars, Metric, Result
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
 from landscape_mpi.sampling.plan import FULLEST, Promotion, all_examples_because, outlook, prefixes, promotions, stand

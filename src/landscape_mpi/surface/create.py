@@ -11,7 +11,7 @@ from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import FILE, NOTHING, found
-from landscape_mpi.metrics.names import dtype_of
+from landscape_mpi.metrics.registry import dtype_of
 from landscape_mpi.surface.directions import directions_sha256
 from landscape_mpi.surface.platforms import create_platforms
 from landscape_mpi.surface.schema import LETTERS, LONGEST, NOT_YET, SCHEMA, NewSurface

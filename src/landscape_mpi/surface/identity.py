@@ -19,8 +19,7 @@ from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, experiment, read_job
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
-from landscape_mpi.metrics.names import dtype_of, in_schema, result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, dtype_of, in_schema, result_names
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
 from landscape_mpi.surface.shards import Shard, recorded_shard

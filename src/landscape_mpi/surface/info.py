@@ -12,8 +12,8 @@ from landscape_mpi.errors import printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.job import AXES
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, SIZE, USED, is_mean, parse
+from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.metrics.registry import BAR, SIZE, USED, is_mean, parse
 from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.platforms import recorded_versions
 from landscape_mpi.surface.read import Surface, read_surface

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.records import Format, RecordFile, read_records
-from landscape_mpi.metrics.accuracy import ACCURACY
+from landscape_mpi.metrics.base import ACCURACY
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.shards import Shard
 

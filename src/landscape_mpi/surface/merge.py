@@ -16,7 +16,7 @@ from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
-from landscape_mpi.metrics.names import in_schema, is_count
+from landscape_mpi.metrics.registry import in_schema, is_count
 from landscape_mpi.surface.identity import check_same_as, check_whole, job_of
 from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
 from landscape_mpi.surface.read import Surface, read_results, read_surface

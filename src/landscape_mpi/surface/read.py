@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.metrics.names import is_count, is_result, parse
+from landscape_mpi.metrics.registry import is_count, is_result, parse
 from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape

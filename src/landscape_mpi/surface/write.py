@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.files.atomic import Disk, HeldFile, in_words
 from landscape_mpi.files.hdf5 import OwnFile
-from landscape_mpi.metrics.names import in_schema
+from landscape_mpi.metrics.registry import in_schema
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.surface.schema import LONGEST, AuditResult, Record
 

@@ -13,7 +13,7 @@ from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.data.split import nbytes
 from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.evaluate.live import Streaming
-from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import result_names
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.surface.schema import LONGEST

@@ -23,7 +23,7 @@ from landscape_mpi.errors import Exit, UserError, printable
 from landscape_mpi.evaluate import MemberError, Point, measure, place
 from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.log import note, say
-from landscape_mpi.metrics.names import BAR, EXAMPLES, means
+from landscape_mpi.metrics.registry import BAR, EXAMPLES, means
 from landscape_mpi.mpi.failures import LARGEST
 from landscape_mpi.mpi.scheduler import PieceError
 from landscape_mpi.mpi.shutdown import Interrupted

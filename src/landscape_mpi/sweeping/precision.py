@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import is_mean
+from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.metrics.registry import is_mean
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.job import Output, RandomPlane, SweepJob
 from landscape_mpi.job import Plane as Section
-from landscape_mpi.metrics.names import result_names
+from landscape_mpi.metrics.registry import result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real, single

@@ -12,7 +12,7 @@ from landscape_mpi.evaluate import MODES
 from landscape_mpi.files.lock import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import log, note, noter
-from landscape_mpi.metrics.names import SIZE, STDERR
+from landscape_mpi.metrics.registry import SIZE, STDERR
 from landscape_mpi.mpi.shutdown import Stop, job_end, stop_time
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Plane

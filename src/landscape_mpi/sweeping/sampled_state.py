@@ -14,10 +14,9 @@ from landscape_mpi.errors import Exit
 from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import Pace, ProgressLine, log
-from landscape_mpi.metrics.base import Metric
+from landscape_mpi.metrics.base import LOSS, Metric
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import BAR, EXAMPLES, STDERR, is_mean
+from landscape_mpi.metrics.registry import BAR, EXAMPLES, STDERR, is_mean
 from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, relative_bars
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, AuditResult, Evaluated, PlanLog, WholeWriter, fitting

@@ -7,8 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from landscape_mpi.metrics.names import result_names
-from landscape_mpi.metrics.registry import asked
+from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
 from plot.made_surfaces import JOB, bowl
 

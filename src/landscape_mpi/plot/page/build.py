@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
-from landscape_mpi.metrics.names import RELATIVE, in_schema, parse
-from landscape_mpi.metrics.registry import METRICS
+from landscape_mpi.metrics.registry import METRICS, RELATIVE, in_schema, parse
 from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.interpolate import linear

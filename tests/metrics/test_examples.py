@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.sums import exact_mean, exact_sum, mean_and_error
+from landscape_mpi.metrics.examples import exact_mean, exact_sum, mean_and_error
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=60), st.randoms())

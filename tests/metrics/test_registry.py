@@ -2,10 +2,20 @@
 
 import pytest
 
-from landscape_mpi.metrics.accuracy import ACCURACY
-from landscape_mpi.metrics.loss import LOSS
-from landscape_mpi.metrics.names import dtype_of, in_schema, is_count, is_mean, is_result, parse, result_names
-from landscape_mpi.metrics.registry import METRICS, USUAL, asked, mistake
+from landscape_mpi.metrics.base import ACCURACY, LOSS
+from landscape_mpi.metrics.registry import (
+    METRICS,
+    USUAL,
+    asked,
+    dtype_of,
+    in_schema,
+    is_count,
+    is_mean,
+    is_result,
+    mistake,
+    parse,
+    result_names,
+)
 
 
 def test_a_job_may_name_what_the_registry_holds():
