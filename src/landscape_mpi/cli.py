@@ -280,7 +280,7 @@ def export(options: argparse.Namespace, _: Parent | None) -> int:
         export(options.surface, options.target)
         report(str(options.target))
     if options.directions is not None:
-        from landscape_mpi.surface.direction_file import check_direction_target, copy_directions
+        from landscape_mpi.surface.directions import check_direction_target, copy_directions
 
         check_direction_target(options.surface, options.directions)
         if not copy_directions(options.surface, options.directions):

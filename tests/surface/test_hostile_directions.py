@@ -7,7 +7,7 @@ from pointers import POINTERS, SECRET
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import read_directions
-from landscape_mpi.surface.direction_file import copy_directions
+from landscape_mpi.surface.directions import copy_directions
 
 
 def copied(path):

@@ -17,9 +17,8 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import parameters
 from landscape_mpi.plane.directions import RandomDirections
-from landscape_mpi.surface import direction_file
-from landscape_mpi.surface.direction_file import copy_directions
-from landscape_mpi.surface.directions import read_directions
+from landscape_mpi.surface import directions
+from landscape_mpi.surface.directions import copy_directions, read_directions
 from landscape_mpi.sweeping import large
 from landscape_mpi.sweeping.drawn_directions import draw_directions
 from landscape_mpi.sweeping.run import Options, sweep
@@ -64,7 +63,7 @@ def tensors(path, group):
 )
 def test_a_plane_of_the_file_is_the_plane_of_the_surface(tmp_path, monkeypatch, kept, changes):
     monkeypatch.setattr(parameters, "PIECE", 9)
-    monkeypatch.setattr(direction_file, "PIECE", 7)
+    monkeypatch.setattr(directions, "PIECE", 7)
     first = swept(tmp_path, output__directions=kept, **changes)
     assert run(["export", str(first), "--directions", str(tmp_path / "d.h5")]) == Exit.COMPLETE
     grid = {"grid": changes.get("grid", GRID["grid"])}

@@ -1,7 +1,6 @@
 """Creates, writes, reads, merges and describes surface files, and reads those of other tools."""
 
 from landscape_mpi.files.lock import lock_surface
-from landscape_mpi.surface.create import check_replaceable, check_writable, create_surface
 from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.surface.journal import (
     THETA,
@@ -16,7 +15,18 @@ from landscape_mpi.surface.journal import (
     read_plan,
 )
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, NOT_YET, AuditResult, Direction, NewSurface, Record
+from landscape_mpi.surface.schema import (
+    DONE,
+    FAILED,
+    NOT_YET,
+    AuditResult,
+    Direction,
+    NewSurface,
+    Record,
+    check_replaceable,
+    check_writable,
+    create_surface,
+)
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard
 from landscape_mpi.surface.trajectory import Trajectory
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal

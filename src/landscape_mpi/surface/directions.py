@@ -1,23 +1,34 @@
-"""Reads the directions of a plane out of a direction file or a surface file, ours or tomgoldstein/loss-landscape's."""
+"""Reads directions out of direction files and surface files, and writes direction files.
+
+Both are read and written in the form of tomgoldstein/loss-landscape: groups `xdirection`, `ydirection`, ... of tensors
+called 0, 1, ...; writing takes one tensor after the other, a few of its rows at a time.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
+from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.surface.schema import LETTERS, check_schema
+from landscape_mpi.files.paths import check_target
+from landscape_mpi.surface.schema import LETTERS, check_schema, directions_sha256, tensor_header
 
 GROUPS = tuple(f"{letter}{what}" for letter in LETTERS for what in ("direction", "buffers"))
 LONGEST = 1000
 """Characters of a parameter's name."""
+ADVICE = "expected a place that can be written, with space for directions as large as the network in float32"
+RECORDED = ("checkpoint_sha256", "generator", "seed", "normalize", "ignore", "only")
+"""Attributes of a surface that a file of its directions has as well."""
+PIECE = 1 << 20
+"""Numbers that are copied at a time, or a row of a tensor where that is more."""
 StoredDirection = list[tuple[str | None, NDArray[np.float32]]]
 
 
@@ -45,22 +56,7 @@ def read_directions(path: Path, axes: int) -> Directions:
     return isolated([path], _read, path, axes)
 
 
-def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
-    """Return the SHA-256 of names, shapes and float32 bytes of directions, by group."""
-    digest = hashlib.sha256()
-    for group in sorted(directions):
-        for name, values in directions[group]:
-            digest.update(header(group, name, values.shape))
-            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
-    return digest.hexdigest()
-
-
-def header(group: str, name: str | None, shape: tuple[int, ...]) -> bytes:
-    """Return what the bytes of a tensor follow in the SHA-256 of directions."""
-    return f"{group}/{name}{shape}".encode()
-
-
-def damaged(path: Path) -> UserError:
+def _damaged(path: Path) -> UserError:
     """Return the error for directions whose SHA-256 is another than that beside them."""
     return UserError(
         "plane.path",
@@ -78,7 +74,7 @@ def _read(path: Path, axes: int) -> Directions:
         if recorded is not None:
             groups = {group: _direction(file, group) for group in GROUPS if group in file}
             if recorded != directions_sha256(groups):
-                raise damaged(path)
+                raise _damaged(path)
         letters = LETTERS[:axes]
         return Directions(
             axes=tuple(_direction(file, f"{letter}direction") for letter in letters),
@@ -89,11 +85,11 @@ def _read(path: Path, axes: int) -> Directions:
 
 def _direction(file: h5py.File, group: str) -> StoredDirection:
     return [
-        (parameter_name(dataset), untrusted.numbers(dataset).astype(np.float32)) for dataset in members(file, group)
+        (_parameter_name(dataset), untrusted.numbers(dataset).astype(np.float32)) for dataset in _members(file, group)
     ]
 
 
-def members(file: h5py.File, group: str) -> list[h5py.Dataset]:
+def _members(file: h5py.File, group: str) -> list[h5py.Dataset]:
     """Return the tensors of a direction in their order.
 
     Raises:
@@ -117,7 +113,125 @@ def members(file: h5py.File, group: str) -> list[h5py.Dataset]:
     return [datasets[name] for name in names]
 
 
-def parameter_name(dataset: h5py.Dataset) -> str | None:
+def _parameter_name(dataset: h5py.Dataset) -> str | None:
     """Return the name of the parameter that a tensor is of, where the file says it."""
     name = untrusted.plain(dataset.attrs["name"]) if "name" in dataset.attrs else None
     return None if name is None else str(name)[:LONGEST]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of a direction, a few of its rows at a time.
+
+    Attributes:
+        name: of the parameter; None where it is not known.
+        shape: of the tensor.
+        pieces: float32 arrays, one after the other along the first dimension; one array for a number.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    pieces: Iterable[NDArray[np.float32]]
+
+
+def check_direction_target(source: Path, target: Path) -> None:
+    """Refuse a place where no direction file can be, or the file that is read.
+
+    Raises:
+        UserError: it is so.
+    """
+    check_target(target, Flag("directions"))
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(target, "is the file to read as well", expected="the name of another file")
+
+
+def write_directions(
+    target: Path, groups: Mapping[str, Iterable[Rows]], attributes: Mapping[str, str | int | float]
+) -> None:
+    """Write a direction file; a file there is replaced, once the new one is whole.
+
+    Args:
+        target: its path.
+        groups: the tensors of `xdirection`, `ydirection`, ... in the order of `named_parameters()`.
+        attributes: of the root.
+
+    Raises:
+        UserError: the target cannot be written.
+    """
+    with in_words(target, ADVICE), atomic_write(target) as aside, OwnFile(aside, "w") as file:
+        _write(file, groups, attributes)
+
+
+def copy_directions(source: Path, target: Path) -> bool:
+    """Write the directions that a surface or direction file holds into a direction file; False where it holds none.
+
+    Raises:
+        UserError: the source is no such file or damaged, or the target cannot be written.
+    """
+    if not isolated([source], _holds_directions, source):
+        return False
+    with in_words(target, ADVICE), atomic_write(target) as aside:
+        isolated([source], _copy, source, aside)
+    return True
+
+
+def _holds_directions(source: Path) -> bool:
+    with untrusted.open_file(source) as file:
+        return "xdirection" in file
+
+
+def _copy(source: Path, aside: Path) -> None:
+    """Copy in a process of its own, which reads what somebody else may have written.
+
+    Raises:
+        OSError: the system refused to write.
+    """
+    copy = OwnFile(aside, "w")
+    with untrusted.open_file(source) as file:
+        attributes = untrusted.attributes(file)
+        kept = {name: attributes[name] for name in RECORDED if name in attributes}
+        groups = {group: map(_stored, _members(file, group)) for group in GROUPS if group in file}
+        if attributes.get("directions_sha256") not in (None, _write(copy.hdf5, groups, kept)):
+            raise _damaged(source)
+    copy.close()  # where the disk is full this says so, and the file that is read is sound
+
+
+def _stored(dataset: h5py.Dataset) -> Rows:
+    if not untrusted.is_number(dataset) or dataset.shape is None:
+        untrusted.numbers(dataset)  # raises
+    name = _parameter_name(dataset)
+    # half a character of others cannot be written
+    text = None if name is None else name.encode(errors="backslashreplace").decode()
+    return Rows(text, dataset.shape, _pieces(dataset))
+
+
+def _pieces(dataset: h5py.Dataset) -> Iterator[NDArray[np.float32]]:
+    if not dataset.shape or not dataset.size:
+        yield np.asarray(dataset[()], np.float32)
+        return
+    step = max(PIECE * len(dataset) // dataset.size, 1)
+    for first in range(0, len(dataset), step):
+        yield np.asarray(dataset[first : first + step], np.float32)
+
+
+def _write(file: h5py.File, groups: Mapping[str, Iterable[Rows]], attributes: Mapping[str, str | int | float]) -> str:
+    """Write groups, attributes and the directions' SHA-256, and return it."""
+    digest = hashlib.sha256()
+    for group in sorted(groups):
+        made = file.create_group(group)
+        for i, rows in enumerate(groups[group]):
+            dataset = made.create_dataset(str(i), rows.shape, np.float32)
+            if rows.name is not None:
+                dataset.attrs["name"] = rows.name
+            digest.update(tensor_header(group, rows.name, rows.shape))
+            first = 0
+            for piece in rows.pieces:
+                digest.update(np.ascontiguousarray(piece).tobytes())
+                if not rows.shape:
+                    dataset[...] = piece
+                elif piece.size:
+                    dataset[first : first + len(piece)] = piece
+                    first += len(piece)
+    found = digest.hexdigest()
+    file.attrs.update({**attributes, "directions_sha256": found})
+    return found

@@ -1,15 +1,28 @@
-"""Defines what a surface file holds: names, types and meanings."""
+"""Defines what a surface file holds, names, types and meanings, and creates it with every dataset in its final size.
 
+It is created whole or not at all: written under another name with all its space, then renamed.
+"""
+
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.errors import Flag, Key, UserError
+from landscape_mpi.files.atomic import atomic_write, reason
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import isolated
+from landscape_mpi.files.paths import FILE, NOTHING, found
+from landscape_mpi.metrics.registry import dtype_of
+from landscape_mpi.surface.platforms import create_platforms
+from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
 
 SCHEMA = 2
 """Of new files. In files of schema 1 the numbers of examples are called `train_images`, `test_images`."""
@@ -109,3 +122,128 @@ def check_schema(path: Path, found: object) -> int:
             remedy="install the version that wrote it, or the file is damaged",
         )
     return found
+
+
+def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
+    """Return the SHA-256 of names, shapes and float32 bytes of directions, by group."""
+    digest = hashlib.sha256()
+    for group in sorted(directions):
+        for name, values in directions[group]:
+            digest.update(tensor_header(group, name, values.shape))
+            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def tensor_header(group: str, name: str | None, shape: tuple[int, ...]) -> bytes:
+    """Return what the bytes of a tensor follow in the SHA-256 of directions."""
+    return f"{group}/{name}{shape}".encode()
+
+
+def create_surface(path: Path, new: NewSurface) -> None:
+    """Create the surface file with every dataset in its final size and place.
+
+    From here on the ranks overwrite raw bytes alone, so a kill at any moment leaves a file that opens.
+
+    Raises:
+        UserError: something else than a surface of ours lies there, the folder cannot be written or the disk is full.
+    """
+    check_replaceable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as aside, OwnFile(aside, "w") as file:
+            _fill(file, new)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            "output.file",
+            f"{path} cannot be created ({reason(error)})",
+            expected="a folder that can be written and space for the whole surface",
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that could not be written, before anything is computed.
+
+    Raises:
+        UserError: the file or the nearest folder that exists cannot be written.
+    """
+    if (what := found(path)) not in (FILE, NOTHING):
+        raise UserError("output.file", f"{path} is {what}", expected="the name of a file")
+    nearest = path if what == FILE else next(folder for folder in path.absolute().parents if found(folder) != NOTHING)
+    try:
+        # asked of the file system itself: root passes every question about permissions
+        with path.open("r+b") if nearest == path else TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        raise UserError(
+            "output.file",
+            f"{path} cannot be written, because {nearest} does not allow it ({error.strerror})",
+            remedy="name another place",
+        ) from None
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to start afresh where something else than a surface of ours would be lost.
+
+    Raises:
+        UserError: what lies there is no surface of ours; an empty file is nothing.
+    """
+    if path.exists() and path.stat().st_size and not isolated([path], _is_ours, path):
+        raise UserError(
+            "output.file",
+            (
+                f"{path} is no surface of landscape_mpi, and nothing else is replaced, with ",
+                Flag("overwrite"),
+                " either",
+            ),
+            remedy=("it was left alone: name another ", Key("output.file"), ", or move that file away"),
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file says of itself that it is a surface of ours; what it holds may be damaged."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return "schema" in file.attrs and {"xcoordinates", "status", "job"} <= set(file)
+    except Exception:  # a file of others can raise nearly anything
+        return False
+
+
+def _fill(file: h5py.File, new: NewSurface) -> None:
+    """Write the datasets of the points, the job, the directions and attributes, and the place of what comes later."""
+    _write_points(file, new)
+    create_platforms(file, new.shape)
+    file.create_dataset("complete", data=np.uint8(0))
+    file.create_dataset("finished", data=np.float64(np.nan))
+    file.create_dataset("rounds", data=np.int64(0))
+    # a dimension scale of its own, so that netCDF readers find every axis named
+    file.create_dataset("audit", data=np.full(4, np.nan)).make_scale("audit")
+    job = new.job.encode()
+    file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
+    directions = {f"{letter}direction": direction for letter, direction in zip(LETTERS, new.directions, strict=False)}
+    directions |= {f"{letter}buffers": direction for letter, direction in zip(LETTERS, new.buffers, strict=False)}
+    for group, direction in directions.items():
+        members = file.create_group(group)
+        for i, (name, values) in enumerate(direction):
+            members.create_dataset(str(i), data=np.asarray(values, np.float32)).attrs["name"] = name
+    if new.trajectory is not None:
+        write_trajectory(file, new.trajectory)
+    file.attrs.update({"schema": SCHEMA, "directions_sha256": directions_sha256(directions), **new.attributes})
+
+
+def _write_points(file: h5py.File, new: NewSurface) -> None:
+    """Write the coordinates as dimension scales, and on them every result as it is before a point is done."""
+    axes: list[h5py.Dataset] = []
+    for letter, coordinates in zip(LETTERS, new.axes, strict=False):
+        axes.insert(0, file.create_dataset(f"{letter}coordinates", data=coordinates))
+        axes[0].make_scale(f"{letter}coordinates")
+    of_points = {
+        **{name: np.full(new.shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results},
+        "status": np.full(new.shape, NOT_YET, np.uint8),
+        "seconds": np.full(new.shape, np.nan),
+        "rank": np.full(new.shape, -1, np.int32),
+        "error": np.zeros(new.shape, f"S{LONGEST}"),
+    }
+    for name, values in of_points.items():
+        dataset = file.create_dataset(name, data=values)
+        for axis, scale in enumerate(axes):
+            dataset.dims[axis].attach_scale(scale)

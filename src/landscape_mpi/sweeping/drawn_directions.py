@@ -14,7 +14,7 @@ from landscape_mpi.networks import sha256
 from landscape_mpi.plane import GENERATOR, Parameters
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real
-from landscape_mpi.surface.direction_file import RECORDED, Rows, write_directions
+from landscape_mpi.surface.directions import RECORDED, Rows, write_directions
 from landscape_mpi.surface.identity import job_of
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import LETTERS
