@@ -213,7 +213,7 @@ def _read_plane(folder: Path) -> object:
 def _describe(folder: Path) -> object:
     from landscape_mpi.plot.origin import origin_of
     from landscape_mpi.surface import read_surface
-    from landscape_mpi.surface.info import describe
+    from landscape_mpi.surface.status import describe
 
     return describe(folder / "surface.h5"), origin_of(read_surface(folder / "surface.h5"))
 

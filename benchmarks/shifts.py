@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.surface.info import share_used
-from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.read import Surface, read_surface, share_used
 
 Values = NDArray[np.float64]
 HEAD = f"{'':16}{'used':>8}{'error: median / 95th / largest':>34}{'covered':>9}{'contour shift: median / largest':>34}"

@@ -264,7 +264,7 @@ def merge(options: argparse.Namespace) -> int:
 
 def info(options: argparse.Namespace) -> int:
     """Print what a surface file holds."""
-    from landscape_mpi.surface.info import describe
+    from landscape_mpi.surface.status import describe
 
     answer(describe(options.surface).removesuffix("\n"))
     return Exit.COMPLETE

@@ -11,7 +11,7 @@ from PIL import Image
 
 import landscape_mpi
 from landscape_mpi import UserError
-from landscape_mpi.surface.info import describe
+from landscape_mpi.surface.status import describe
 from support import tiny
 from support.jobs import results
 

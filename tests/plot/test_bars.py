@@ -9,8 +9,8 @@ from landscape_mpi.plot import labels
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
-from landscape_mpi.surface.info import describe, share_used
-from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.read import read_surface, share_used
+from landscape_mpi.surface.status import describe
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import bowl, write
 

@@ -12,8 +12,8 @@ from pointers import POINTERS
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Axis
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer, read, read_surface
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.merge import merge
+from landscape_mpi.surface.status import describe
 from support.jobs import LINE_JOB as JOB
 
 RESULTS = ("train_loss", "train_loss_stderr")

@@ -6,7 +6,6 @@ import pytest
 
 from landscape_mpi.job import Axis
 from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer, read_surface
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.merge import merge
 from landscape_mpi.surface.platforms import (
     BY,
@@ -18,6 +17,7 @@ from landscape_mpi.surface.platforms import (
     recorded_platform,
     register,
 )
+from landscape_mpi.surface.status import describe
 from support.jobs import LINE_JOB as JOB
 from surface.test_hostile_shards import RESULTS
 

@@ -6,8 +6,8 @@ import pytest
 from pointers import POINTERS, external_link
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.status import describe
 from plot.made_surfaces import write
 
 ALPHA = np.linspace(-1, 1, 8)

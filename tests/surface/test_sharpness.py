@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.sharpness import asymmetry, radius, sharpness
+from landscape_mpi.surface.status import describe
 from plot.made_surfaces import coarse, write
 
 pytestmark = pytest.mark.filterwarnings("error")

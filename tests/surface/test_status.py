@@ -5,9 +5,8 @@ import shlex
 import numpy as np
 import pytest
 
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
-from landscape_mpi.surface.status import remedies, state
+from landscape_mpi.surface.status import describe, remedies, state
 from plot.made_surfaces import write
 
 ALPHA = np.linspace(-1, 1, 8)

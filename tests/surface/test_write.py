@@ -11,7 +11,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer
-from landscape_mpi.surface.info import describe
+from landscape_mpi.surface.status import describe
 from support.launch import launch
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)

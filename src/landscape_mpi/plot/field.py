@@ -15,8 +15,7 @@ from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.registry import BAR, RELATIVE, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
-from landscape_mpi.surface.info import has_bars, relative, widest
-from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.read import Surface, has_bars, read_surface, relative, widest
 from landscape_mpi.surface.schema import DONE, SCHEMA
 from landscape_mpi.surface.trajectory import joined
 

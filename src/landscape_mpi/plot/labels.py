@@ -11,8 +11,7 @@ from landscape_mpi.plot.field import CURVATURE, Field
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.scale import Scale, number
-from landscape_mpi.surface.info import in_points
-from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.read import Surface, in_points
 from landscape_mpi.surface.trajectory import Trajectory
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"

@@ -1,4 +1,4 @@
-"""Reads a surface file, finished or not, as plain arrays: ours, or one of another tool."""
+"""Reads a surface file, finished or not, ours or another tool's, as plain arrays; says how wide its error bars are."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.metrics.registry import is_count, is_result, parse
+from landscape_mpi.metrics.registry import BAR, SIZE, USED, is_count, is_result, parse
+from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
@@ -291,3 +292,43 @@ def _fitting(dataset: h5py.Dataset, shape: tuple[int, ...]) -> NDArray[Any]:
             f"{dataset.name[1:]} has shape {values.shape}, which does not fit the coordinates (expected {shape})",
         )
     return values
+
+
+def has_bars(surface: Surface, metric: str) -> bool:
+    """Return whether a metric has error bars."""
+    return metric + BAR in surface.metrics and metric in surface.metrics
+
+
+def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
+    """Return a metric's 95 % error bars in percent of its values [ny, nx] or [nx]; NaN where there is no such share.
+
+    A bar of 0, on all examples, is 0 % of any value.
+    """
+    means, bars = surface.metrics[metric], surface.metrics[metric + BAR]
+    shares = relative_bars(means.ravel(), bars.ravel()).reshape(means.shape)
+    return np.where(bars == 0, 0.0, np.where(np.isfinite(shares), 100.0 * shares, np.nan))
+
+
+def in_points(metric: str) -> bool:
+    """Return whether a metric is in percent, so that its error bars are in points."""
+    name = parse(metric)
+    return name is not None and not name.spread and name.result.unit == "%"
+
+
+def widest(surface: Surface, metric: str) -> float:
+    """Return a metric's largest bar: in points of what is in percent, else in percent of the value; NaN without any."""
+    bars = surface.metrics[metric + BAR] if in_points(metric) else relative(surface, metric)
+    finite = bars[np.isfinite(bars)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def share_used(surface: Surface) -> float | None:
+    """Return the evaluations that the points stand on as a share of a full sweep's; None where that is unknown."""
+    used, full = 0.0, 0.0
+    for name, counts in surface.metrics.items():
+        found = parse(name)
+        size = surface.attributes.get(f"{found.split}{SIZE}") if found and found.result is USED else None
+        if isinstance(size, int):
+            used += float(counts[surface.status == DONE].sum())
+            full += float(size * surface.points)
+    return used / full if full else None

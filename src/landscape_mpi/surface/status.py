@@ -1,26 +1,209 @@
-"""Says how complete a surface is, which commands fill what it lacks, and how far a run has got by now.
+"""Says what a surface holds, how complete it is, which commands fill what it lacks, and how far a run has got.
 
 For scripts that start a run again after a death, one number that grows with everything that is done:
 
 python -m landscape_mpi.surface.status sweep job.yaml --shard 3/8
 """
 
+import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from landscape_mpi.errors import UserError
-from landscape_mpi.job import FROM_PYTHON, SweepJob, TrainJob, load_job
+from landscape_mpi.errors import UserError, printable
+from landscape_mpi.files import untrusted
+from landscape_mpi.files.isolated import isolated
+from landscape_mpi.job import AXES, FROM_PYTHON, SweepJob, TrainJob, load_job
+from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.surface.journal import journal_folder
-from landscape_mpi.surface.platforms import parse_platform, recorded_platform
-from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.schema import DONE
+from landscape_mpi.surface.platforms import parse_platform, recorded_platform, recorded_versions
+from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, share_used, widest
+from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
+from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
+from landscape_mpi.surface.trajectory import Trajectory
+
+UNSEEDED = ("seed", -1)
+"""What a file says where nothing was drawn."""
+PROVENANCE = (
+    ("created", "created"),
+    ("dtype", "dtype"),
+    ("precision_error", "precision error"),
+    ("engine", "engine"),
+    ("batch", "batch"),
+    ("batchnorm", "batch norm"),
+    ("batchnorm_examples", "  from examples"),
+    ("batchnorm_images", "  from examples"),  # of schema 1
+    ("device", "device"),
+    ("seed", "seed"),
+    ("cosine", "cosine"),
+    ("delta_norm", "||delta||"),
+    ("eta_norm", "||eta||"),
+    ("hessian_max_eig", "largest eigenvalue"),
+    ("hessian_min_eig", "most negative one"),
+    ("hessian_residual", "Lanczos residual"),
+    ("checkpoint_sha256", "checkpoint"),
+    ("train_size", "training examples"),
+    ("test_size", "test examples"),
+    ("data_sha256", "data"),
+    ("plane_sha256", "plane"),
+    ("trajectory_sha256", "trajectory"),
+    ("git", "git"),
+)
+SHARPNESS = (
+    ("centre", "f(0, 0)"),
+    ("curvature_alpha", "curvature, alpha"),
+    ("curvature_beta", "curvature, beta"),
+    ("radius_doubled", "radius, 2 f(0, 0)"),
+    ("radius_above", f"radius, f + {ABOVE:g}"),
+    ("area_above", f"area, f + {ABOVE:g}"),
+    ("asymmetry", "asymmetry"),
+    ("roughness", "roughness"),
+)
+LAST_DIGITS = "their last digits may differ by that; `info` says how many are whose"
+"""What it means that points were computed on different machines, or with different libraries."""
+
+
+def describe(path: Path) -> str:
+    """Return the text that `info` prints.
+
+    Raises:
+        UserError: the file is missing or is no surface.
+    """
+    surface = read_surface(path)
+    lines = [str(path), *_grid(surface)]
+    lines += _trajectory(surface.trajectory) if surface.trajectory is not None else ()
+    lines += _sampling(surface) if surface.sampled else ()
+    lines += ["", *_results(surface), *_sharpness(surface), *_work(surface), ""]
+    lines += [_line(label, value) for label, value in provenance(surface.attributes)]
+    if surface.job is not None:
+        lines += ["", "  job", *(f"  | {line}" for line in surface.job.splitlines())]
+    return printable("\n".join(lines) + "\n")
+
+
+def _grid(surface: Surface) -> Iterator[str]:
+    """Yield the grid, how much of it is done, and what to do about the rest."""
+    yield _line("kind", f"{surface.kind} of {' x '.join(str(n) for n in surface.shape)} points")
+    for name, axis in zip(AXES, surface.axes, strict=False):
+        yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points")
+    yield _line("points", state(surface))
+    if surface.unsound:
+        yield _line("damaged", without_numbers(surface.unsound))
+    for command in remedies(surface):
+        yield _line("to go on", command)
+
+
+def _trajectory(path: Trajectory) -> Iterator[str]:
+    """Yield how long the path of a training run is, and how much of it the plane shows."""
+    for run in path.runs if path.epoch.size else ():
+        whose = f"{printable(run.names[0])}: " if run.names else ""
+        yield _line("trajectory", f"{whose}{run.epoch.size} checkpoints, epochs {run.epoch.min()} to {run.epoch.max()}")
+        yield _line("off the plane", f"{np.median(run.residual):.4g} (median), {run.residual.max():.4g} (farthest)")
+    if path.explained and path.epoch.size:
+        yield _line("variance", ", ".join(f"{share:.2%}" for share in path.explained) + " by component")
+
+
+def _sampling(surface: Surface) -> Iterator[str]:
+    """Yield how wide the bars of a sampled surface are, what sampling saved, and what the audit found."""
+    for name in surface.metrics:
+        if has_bars(surface, name):
+            unit = "points" if in_points(name) else "% of the mean"
+            yield _line("95 % error bars", f"{name}: at most {widest(surface, name):.3g} {unit}")
+    if share := share_used(surface):
+        yield _line("examples", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
+    if surface.audit:
+        yield _line("audit", surface.audit.words)
+
+
+def _results(surface: Surface) -> Iterator[str]:
+    yield f"  {'result':18} {'minimum':>12} {'median':>12} {'maximum':>12}   not finite"
+    for name, values in surface.metrics.items():
+        done = values[surface.status == 1]
+        finite = done[np.isfinite(done)]
+        numbers = (
+            [f"{number(finite):12.6g}" for number in (np.min, np.median, np.max)]
+            if finite.size
+            else ["           -"] * 3
+        )
+        yield f"  {name:18} {' '.join(numbers)}   {done.size - finite.size}"
+
+
+def _sharpness(surface: Surface) -> Iterator[str]:
+    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
+    losses = [name for name in surface.metrics if is_mean(name, LOSS) and len(surface.axes) < 3]
+    done = surface.status == DONE
+    found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
+    if not found:
+        return
+    yield ""
+    yield _line("sharpness of", " ".join(f"{name:>12}" for name in losses))
+    for attribute, label in SHARPNESS:
+        if not all(math.isnan(getattr(one, attribute)) for one in found):
+            yield _line(label, " ".join(f"{_number(one, attribute):>12}" for one in found))
+    if not surface.filled:
+        yield _line("", "the other numbers need every point")
+    elif all(math.isnan(one.centre) for one in found):
+        yield _line("", "the other numbers need a finite f(0, 0) on the grid")
+
+
+def _number(found: Sharpness, attribute: str) -> str:
+    value = getattr(found, attribute)
+    if math.isnan(value):
+        return "-"
+    if attribute.startswith("radius") and value < found.step:
+        return f"< {found.step:.4g}"  # where within the first cell is a guess
+    return "beyond" if math.isinf(value) else f"{value:.6g}"
+
+
+def _work(surface: Surface) -> Iterator[str]:
+    """Yield the seconds a point, the points by rank and by platform, and the notes of points."""
+    if not {"seconds", "rank"} <= set(surface.kinds):
+        return
+    seconds, ranks, notes = isolated([surface.path], _read_work, surface.path)
+    timed = seconds[np.isfinite(seconds)]
+    if timed.size:
+        names, counts = np.unique(ranks[ranks >= 0], return_counts=True)
+        shares = [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
+        more = f", ... ({len(shares)} ranks)" if len(shares) > 16 else ""
+        yield ""
+        yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
+        yield _line("points by rank", ", ".join(shares[:16]) + more)
+    for text, count in surface.platforms.items():
+        yield _line("points by platform", f"{count}: {text}")
+    if notes:
+        yield _line("notes", f"of {len(notes)} point{'s' if len(notes) > 1 else ''}, such as: {notes[0]}")
+
+
+def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    """Return seconds and rank of every point, and the notes of those that have one, point by point."""
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        errors, notes = found.get("error"), []
+        if errors is not None and errors.dtype == np.dtype(f"S{LONGEST}") and errors.size is not None:
+            notes = [note.decode(errors="replace") for note in np.ravel(errors[()]) if note]
+        return untrusted.numbers(found["seconds"]), untrusted.numbers(found["rank"]), notes
+
+
+def provenance(attributes: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield what is known of where a surface came from: labels and values, as far as its attributes say."""
+    for name, label in PROVENANCE:
+        value = attributes.get(name)
+        if value not in (None, "") and (name, value) != UNSEEDED:
+            yield label, f"{value:.6g}" if isinstance(value, float) else str(value)
+    if versions := recorded_versions(attributes):
+        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:18} {text}"
 
 
 def state(surface: Surface) -> str:
@@ -43,10 +226,6 @@ def without_numbers(count: int) -> str:
         f"{points} marked as done without the numbers that every computed point has, as after a power cut or in a torn "
         "copy; not counted as done"
     )
-
-
-LAST_DIGITS = "their last digits may differ by that; `info` says how many are whose"
-"""What it means that points were computed on different machines, or with different libraries."""
 
 
 def known_platforms(surface: Surface) -> list[dict[str, str]]:

@@ -15,8 +15,8 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.surface.export import export
 from landscape_mpi.surface.foreign import landscaper as module
-from landscape_mpi.surface.info import describe
 from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.status import describe
 from plot.made_surfaces import bowl, write_landscaper, write_losscape
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)

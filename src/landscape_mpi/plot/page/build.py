@@ -28,10 +28,9 @@ from landscape_mpi.plot.interpolate import linear
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
-from landscape_mpi.surface.info import PROVENANCE, has_bars, provenance
-from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.read import Surface, has_bars
 from landscape_mpi.surface.schema import SCHEMA
-from landscape_mpi.surface.status import state
+from landscape_mpi.surface.status import PROVENANCE, provenance, state
 
 MOST_SURFACES = 8
 """Browsers draw no more than 8 to 16 views in three dimensions at once."""
