@@ -6,19 +6,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from landscape_mpi.files import isolated
 from landscape_mpi.log import console
+from support import launch
 from support.parts import PARTS, required_here
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+FORKS = "server of forks"
 
 
-def pytest_configure() -> None:
-    """Refuse a LANDSCAPE_REQUIRE that names something unknown, let hypothesis mind no clock, and hear interruptions."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a LANDSCAPE_REQUIRE that names something unknown, let hypothesis mind no clock, and hear interruptions.
+
+    Commands of all processes of a run are forks of one server.
+    """
+    if given := getattr(config, "workerinput", {}).get(FORKS):
+        launch.servers.append(launch.Server(*given))
     hypothesis.settings.register_profile("no clock", deadline=None)
     hypothesis.settings.load_profile("no clock")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so shells start what runs in the background
@@ -27,6 +35,13 @@ def pytest_configure() -> None:
         required_here()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist where the server of forks is; its start takes two seconds of a core."""
+    own = launch.server()
+    node.workerinput[FORKS] = own.place, dict(own.env)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -89,6 +104,14 @@ def cifar10(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     command = [sys.executable, str(shared_data / "unpack_cifar10.py"), str(root)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return root
+
+
+@pytest.fixture(scope="session")
+def transformers():
+    """The package, for `pytest.mark.usefixtures`: its import takes seconds, which no module's collection is to pay."""
+    from support import transformers_models
+
+    return transformers_models.transformers()
 
 
 @pytest.fixture(scope="session")

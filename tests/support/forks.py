@@ -253,9 +253,9 @@ def _answer(connection: socket.socket, number: int) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         sys.exit(client(*sys.argv[1:]))
-    import_everything()
-    sys.path[:] = [folder for folder in sys.path[1:] if folder not in _folders(os.environ)]
     server = Server(sys.argv[1])
     os.write(1, b"ready\n")
+    import_everything()
+    sys.path[:] = [folder for folder in sys.path[1:] if folder not in _folders(os.environ)]
     server.serve()
     _run(sys.argv[0])

@@ -143,37 +143,48 @@ class Fork:
 
 
 class Server:
-    """The process whose forks commands are; it ends with this one."""
+    """A process whose forks commands are."""
 
-    def __init__(self) -> None:
-        self.env = environment()
-        self._folder = tempfile.mkdtemp(prefix="forks-")
-        self.place = f"{self._folder}/socket"
-        line = [sys.executable, forks.__file__, self.place]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(line, env=self.env, start_new_session=True, **pipes)
+    def __init__(self, place: str, env: Mapping[str, str]) -> None:
+        self.place, self.env = place, env
         self._worlds: list[socket.socket] = []
-        atexit.register(self.end)
-        if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
-            message = "the server of forks does not start"
-            raise ChildProcessError(message)
 
     def world(self) -> str:
         """Make a server for the ranks of one mpirun, and return its place."""
-        place = f"{self._folder}/{uuid.uuid4()}"
+        place = f"{Path(self.place).parent}/{uuid.uuid4()}"
         self._worlds.append(forks.world(self.place, place))
         forks.hear(self._worlds[-1])
         return place
 
-    def end(self) -> None:
-        """End the server, not its forks."""
-        self._process.kill()
-        self._process.communicate()
-        shutil.rmtree(self._folder, ignore_errors=True)
+
+def start_server() -> Server:
+    """Start one that ends with this process; what is asked of it meanwhile waits for its imports."""
+    env, folder = environment(), tempfile.mkdtemp(prefix="forks-")
+    line = [sys.executable, forks.__file__, f"{folder}/socket"]
+    process = subprocess.Popen(line, env=env, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def end() -> None:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    if process.stdout is None or process.stdout.readline() != b"ready\n":
+        message = "the server of forks does not start"
+        raise ChildProcessError(message)
+    return Server(line[2], env)
 
 
-server = cache(Server)
-"""The one server of this process, started when it is asked for."""
+servers: list[Server] = []
+"""The one that this process asks: `conftest.py` puts that of a whole run here."""
+
+
+def server() -> Server:
+    """The one server of this process, started when it is first asked for."""
+    if not servers:
+        servers.append(start_server())
+    return servers[0]
+
 
 Started: TypeAlias = Run | Fork
 
