@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,7 +17,7 @@ from landscape_mpi.networks.huggingface import build_huggingface
 from landscape_mpi.networks.meta import materialise
 from support.transformers_models import causal, classifier, transformers
 
-transformers()
+pytestmark = pytest.mark.usefixtures("transformers")
 KEY = "model.checkpoint"
 CPU = torch.device("cpu")
 TOKENS = torch.arange(24).reshape(2, 12)
@@ -302,6 +301,8 @@ def test_a_config_chooses_no_code_and_no_download(folder):
 
 
 def test_nothing_is_fetched_while_a_model_is_built(folder, monkeypatch):
+    from huggingface_hub import constants  # not installed where transformers is not
+
     seen = []
     package = transformers()
     usual = package.LlamaForCausalLM.__init__

@@ -12,9 +12,9 @@ BESIDE = Path(__file__).parent / "beside_cpu_torch"
 
 
 def transformers():
-    """Return the package, or skip the module that asks for it."""
+    """Return the package, or skip the test that asks for it."""
     if find_spec("transformers") is None:
-        pytest.skip("transformers is not installed", allow_module_level=True)
+        pytest.skip("transformers is not installed")
     runpy.run_path(str(BESIDE / "sitecustomize.py"))
     import transformers as package
 

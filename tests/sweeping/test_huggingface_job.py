@@ -14,9 +14,9 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.run import Options, sweep
 from support.jobs import write_job
 from support.texts import TEXT
-from support.transformers_models import causal, classifier, transformers
+from support.transformers_models import causal, classifier
 
-transformers()
+pytestmark = pytest.mark.usefixtures("transformers")
 DATA = """
 import torch
 def images(root, split):
