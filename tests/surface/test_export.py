@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.surface import NewSurface, create_surface
+from landscape_mpi.surface import NewSurface, Rows, create_surface
 from landscape_mpi.surface.export import export
 from plot.made_surfaces import JOB, bowl, write, write_foreign
 from support.launch import launch
@@ -120,7 +120,7 @@ def test_a_line_has_no_beta(line, tmp_path, ending):
 
 def test_a_surface_opens_in_xarray_as_it_is(tmp_path):
     """As `sweep` creates it, directions and all."""
-    direction = [("conv.weight", np.ones((2, 3), np.float32))]
+    direction = [Rows("conv.weight", (2, 3), [np.ones((2, 3), np.float32)])]
     results = ("train_loss", "train_loss_stderr", "train_examples")
     create_surface(
         tmp_path / "s.h5",

@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.metrics.registry import asked, result_names
-from landscape_mpi.surface import NewSurface, Record, create_surface, lock_surface, open_writer
+from landscape_mpi.surface import NewSurface, Record, Rows, create_surface, lock_surface, open_writer
 from landscape_mpi.surface.status import describe
 from support.launch import launch
 
@@ -19,8 +19,8 @@ NEW = NewSurface(
     axes=(np.linspace(-1, 1, 5), np.linspace(0, 1, 3)),
     results=result_names(["train", "test"], asked(["loss", "accuracy"])),
     directions=(
-        [("a.weight", WEIGHT), ("b", np.zeros(2, np.float32))],
-        [("a.weight", -WEIGHT), ("b", np.ones(2, np.float32))],
+        [Rows("a.weight", (2, 3), [WEIGHT]), Rows("b", (2,), [np.zeros(2, np.float32)])],
+        [Rows("a.weight", (2, 3), [-WEIGHT[:1], -WEIGHT[1:]]), Rows("b", (2,), [np.ones(2, np.float32)])],
     ),
     job="model: {build: größe}\n",
     attributes={"seed": 3, "cosine": 0.25, "dtype": "float32"},

@@ -16,7 +16,7 @@ from landscape_mpi.cli import run
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import parameters
-from landscape_mpi.plane.directions import RandomDirections
+from landscape_mpi.plane.directions import DrawnDirection, RandomDirections
 from landscape_mpi.surface import directions
 from landscape_mpi.surface.directions import copy_directions, read_directions
 from landscape_mpi.sweeping import large
@@ -116,6 +116,15 @@ def test_large_networks_are_drawn_from_their_mapped_file_a_piece_at_a_time(tmp_p
     draw_directions(surface, tmp_path / "d.h5")
     again = swept(tmp_path, "again.h5", model=model, plane={"kind": "file", "path": "d.h5"}, grid=grid)
     assert results(again) == results(surface)
+
+    def drawn_whole(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(DrawnDirection, "__getitem__", drawn_whole)
+    kept = swept(tmp_path, "kept.h5", model=model, output__directions=True, grid=grid)
+    for group in ("xdirection", "ydirection"):
+        for one, other in zip(tensors(kept, group), tensors(tmp_path / "d.h5", group), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_theta_is_looked_for_where_the_job_may_have_been(tmp_path, monkeypatch):

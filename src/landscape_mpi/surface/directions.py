@@ -5,9 +5,10 @@ called 0, 1, ...; writing takes one tensor after the other, a few of its rows at
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -19,7 +20,7 @@ from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import check_target
-from landscape_mpi.surface.schema import LETTERS, check_schema, directions_sha256, tensor_header
+from landscape_mpi.surface.schema import LETTERS, Rows, check_schema, tensor_header, write_groups
 
 GROUPS = tuple(f"{letter}{what}" for letter in LETTERS for what in ("direction", "buffers"))
 LONGEST = 1000
@@ -56,6 +57,16 @@ def read_directions(path: Path, axes: int) -> Directions:
     return isolated([path], _read, path, axes)
 
 
+def _sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
+    """Return the SHA-256 of names, shapes and float32 bytes of directions, by group."""
+    digest = hashlib.sha256()
+    for group in sorted(directions):
+        for name, values in directions[group]:
+            digest.update(tensor_header(group, name, values.shape))
+            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
+    return digest.hexdigest()
+
+
 def _damaged(path: Path) -> UserError:
     """Return the error for directions whose SHA-256 is another than that beside them."""
     return UserError(
@@ -73,7 +84,7 @@ def _read(path: Path, axes: int) -> Directions:
         recorded = attributes.get("directions_sha256")
         if recorded is not None:
             groups = {group: _direction(file, group) for group in GROUPS if group in file}
-            if recorded != directions_sha256(groups):
+            if recorded != _sha256(groups):
                 raise _damaged(path)
         letters = LETTERS[:axes]
         return Directions(
@@ -119,21 +130,6 @@ def _parameter_name(dataset: h5py.Dataset) -> str | None:
     return None if name is None else str(name)[:LONGEST]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A tensor of a direction, a few of its rows at a time.
-
-    Attributes:
-        name: of the parameter; None where it is not known.
-        shape: of the tensor.
-        pieces: float32 arrays, one after the other along the first dimension; one array for a number.
-    """
-
-    name: str | None
-    shape: tuple[int, ...]
-    pieces: Iterable[NDArray[np.float32]]
-
-
 def check_direction_target(source: Path, target: Path) -> None:
     """Refuse a place where no direction file can be, or the file that is read.
 
@@ -159,7 +155,7 @@ def write_directions(
         UserError: the target cannot be written.
     """
     with in_words(target, ADVICE), atomic_write(target) as aside, OwnFile(aside, "w") as file:
-        _write(file, groups, attributes)
+        file.attrs.update({**attributes, "directions_sha256": write_groups(file, groups)})
 
 
 def copy_directions(source: Path, target: Path) -> bool:
@@ -191,8 +187,10 @@ def _copy(source: Path, aside: Path) -> None:
         attributes = untrusted.attributes(file)
         kept = {name: attributes[name] for name in RECORDED if name in attributes}
         groups = {group: map(_stored, _members(file, group)) for group in GROUPS if group in file}
-        if attributes.get("directions_sha256") not in (None, _write(copy.hdf5, groups, kept)):
+        found = write_groups(copy.hdf5, groups)
+        if attributes.get("directions_sha256") not in (None, found):
             raise _damaged(source)
+        copy.hdf5.attrs.update({**kept, "directions_sha256": found})
     copy.close()  # where the disk is full this says so, and the file that is read is sound
 
 
@@ -212,26 +210,3 @@ def _pieces(dataset: h5py.Dataset) -> Iterator[NDArray[np.float32]]:
     step = max(PIECE * len(dataset) // dataset.size, 1)
     for first in range(0, len(dataset), step):
         yield np.asarray(dataset[first : first + step], np.float32)
-
-
-def _write(file: h5py.File, groups: Mapping[str, Iterable[Rows]], attributes: Mapping[str, str | int | float]) -> str:
-    """Write groups, attributes and the directions' SHA-256, and return it."""
-    digest = hashlib.sha256()
-    for group in sorted(groups):
-        made = file.create_group(group)
-        for i, rows in enumerate(groups[group]):
-            dataset = made.create_dataset(str(i), rows.shape, np.float32)
-            if rows.name is not None:
-                dataset.attrs["name"] = rows.name
-            digest.update(tensor_header(group, rows.name, rows.shape))
-            first = 0
-            for piece in rows.pieces:
-                digest.update(np.ascontiguousarray(piece).tobytes())
-                if not rows.shape:
-                    dataset[...] = piece
-                elif piece.size:
-                    dataset[first : first + len(piece)] = piece
-                    first += len(piece)
-    found = digest.hexdigest()
-    file.attrs.update({**attributes, "directions_sha256": found})
-    return found

@@ -5,11 +5,10 @@ It is created whole or not at all: written under another name with all its space
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
 
 import h5py
 import numpy as np
@@ -31,8 +30,21 @@ LONGEST = 200
 """Bytes of `/error`."""
 LETTERS = "xyz"
 """What the names of an axis' datasets and groups begin with, in the order of the axes."""
-Direction = Sequence[tuple[str, NDArray[np.float32]]]
-"""Names and values, of parameters in `named_parameters()` order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of a direction, a few of its rows at a time.
+
+    Attributes:
+        name: of the parameter; None where it is not known.
+        shape: of the tensor.
+        pieces: float32 arrays, one after the other along the first dimension; one array for a number.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    pieces: Iterable[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class NewSurface:
     Attributes:
         axes: float64 coordinates along alpha, beta, ...
         results: the names of the result datasets.
-        directions: delta, eta, ...: one an axis.
+        directions: delta, eta, ...: one an axis, of parameters in `named_parameters()` order; each is read once.
         job: the text of the job.
         attributes: what goes to the root: provenance and everything that fixes the numbers.
         buffers: which way each direction takes the running statistics of batch norm; empty where these do not move.
@@ -51,10 +63,10 @@ class NewSurface:
 
     axes: tuple[NDArray[np.float64], ...]
     results: tuple[str, ...]
-    directions: tuple[Direction, ...]
+    directions: tuple[Iterable[Rows], ...]
     job: str
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
-    buffers: tuple[Direction, ...] = ()
+    buffers: tuple[Iterable[Rows], ...] = ()
     trajectory: Trajectory | None = None
 
     @property
@@ -122,16 +134,6 @@ def check_schema(path: Path, found: object) -> int:
             remedy="install the version that wrote it, or the file is damaged",
         )
     return found
-
-
-def directions_sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]]) -> str:
-    """Return the SHA-256 of names, shapes and float32 bytes of directions, by group."""
-    digest = hashlib.sha256()
-    for group in sorted(directions):
-        for name, values in directions[group]:
-            digest.update(tensor_header(group, name, values.shape))
-            digest.update(np.ascontiguousarray(values, np.float32).tobytes())
-    return digest.hexdigest()
 
 
 def tensor_header(group: str, name: str | None, shape: tuple[int, ...]) -> bytes:
@@ -221,13 +223,31 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
     file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
     directions = {f"{letter}direction": direction for letter, direction in zip(LETTERS, new.directions, strict=False)}
     directions |= {f"{letter}buffers": direction for letter, direction in zip(LETTERS, new.buffers, strict=False)}
-    for group, direction in directions.items():
-        members = file.create_group(group)
-        for i, (name, values) in enumerate(direction):
-            members.create_dataset(str(i), data=np.asarray(values, np.float32)).attrs["name"] = name
+    sha256 = write_groups(file, directions)
     if new.trajectory is not None:
         write_trajectory(file, new.trajectory)
-    file.attrs.update({"schema": SCHEMA, "directions_sha256": directions_sha256(directions), **new.attributes})
+    file.attrs.update({"schema": SCHEMA, "directions_sha256": sha256, **new.attributes})
+
+
+def write_groups(file: h5py.File, groups: Mapping[str, Iterable[Rows]]) -> str:
+    """Write directions by the names of their groups into a file, and return the SHA-256 of them."""
+    digest = hashlib.sha256()
+    for group in sorted(groups):
+        made = file.create_group(group)
+        for i, rows in enumerate(groups[group]):
+            dataset = made.create_dataset(str(i), rows.shape, np.float32)
+            if rows.name is not None:
+                dataset.attrs["name"] = rows.name
+            digest.update(tensor_header(group, rows.name, rows.shape))
+            first = 0
+            for piece in rows.pieces:
+                digest.update(np.ascontiguousarray(piece).tobytes())
+                if not rows.shape:
+                    dataset[...] = piece
+                elif piece.size:
+                    dataset[first : first + len(piece)] = piece
+                    first += len(piece)
+    return digest.hexdigest()
 
 
 def _write_points(file: h5py.File, new: NewSurface) -> None:

@@ -13,13 +13,13 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks import sha256
 from landscape_mpi.plane import GENERATOR, Parameters
 from landscape_mpi.plane.directions import DrawnDirection
-from landscape_mpi.plane.parameters import real
-from landscape_mpi.surface.directions import RECORDED, Rows, write_directions
+from landscape_mpi.surface.directions import RECORDED, write_directions
 from landscape_mpi.surface.identity import job_of
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.sweeping.load import JobSource
 from landscape_mpi.sweeping.planes.random import random_plane
+from landscape_mpi.sweeping.resume import rows_of
 from landscape_mpi.sweeping.theta import theta_of
 
 CHECKPOINT = "model.checkpoint"
@@ -61,7 +61,7 @@ def draw_directions(source: Path, target: Path, job: Path | None = None, checkpo
                 f"what is drawn here is not the direction of {source} ({letter}direction_sha256 differs)",
                 expected="the network of the job, as it was when it was swept",
             )
-        groups[f"{letter}direction"] = _rows(direction)
+        groups[f"{letter}direction"] = rows_of(direction)
     known = {name: value for name in RECORDED if isinstance(value := recorded.get(name), str | int | float)}
     write_directions(target, groups, known)
 
@@ -158,9 +158,3 @@ def _theta(job: JobFile[SweepJob]) -> tuple[Parameters, str]:
     network, fingerprint = source.network()
     theta = theta_of(network, fingerprint, job.values.evaluate, torch.device("cpu"))
     return theta.parameters, fingerprint
-
-
-def _rows(direction: DrawnDirection) -> Iterator[Rows]:
-    for name, tensor in direction.theta.items():
-        pieces = (piece.numpy() for piece in direction.pieces(name))
-        yield Rows(name, tuple(real(tensor).shape), pieces)

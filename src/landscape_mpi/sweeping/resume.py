@@ -1,7 +1,7 @@
 """Finds the surface file that a sweep goes on with, or says what a new one holds; rank 0 alone calls this."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real, single
 from landscape_mpi.surface.identity import Identity, check_same
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import LETTERS, Direction, NewSurface
+from landscape_mpi.surface.schema import LETTERS, NewSurface, Rows
 from landscape_mpi.sweeping.load import Experiment
 
 MOST_DIRECTIONS = 1 << 26
@@ -74,8 +74,8 @@ def new_surface(
     return NewSurface(
         axes=job.chosen_grid.coordinates(),
         results=result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None),
-        directions=tuple(map(_stored, plane.directions)) if are_kept(job.output, plane) else (),
-        buffers=tuple(map(_stored, statistics.directions)) if statistics else (),
+        directions=tuple(map(rows_of, plane.directions)) if are_kept(job.output, plane) else (),
+        buffers=tuple(map(rows_of, statistics.directions)) if statistics else (),
         job=experiment.job.text,
         attributes=recorded,
         trajectory=identity.trajectory,
@@ -105,6 +105,12 @@ def _recipe(plane: Plane, section: Section | None) -> dict[str, str]:
     return recipe
 
 
-def _stored(direction: Parameters) -> Direction:
-    """Return a direction as it stands in a file: float32 by name, complex numbers as pairs."""
-    return [(name, real(single(tensor)).numpy()) for name, tensor in direction.items()]
+def rows_of(direction: Parameters) -> Iterator[Rows]:
+    """Yield a direction as a file holds it: float32, complex numbers as pairs; what is drawn, a few rows at a time."""
+    for name in direction:
+        if isinstance(direction, DrawnDirection):
+            pieces = (piece.numpy() for piece in direction.pieces(name))
+            yield Rows(name, tuple(real(direction.theta[name]).shape), pieces)
+        else:
+            array = real(single(direction[name])).numpy()
+            yield Rows(name, array.shape, [array])

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from landscape_mpi.metrics.registry import asked, result_names
-from landscape_mpi.surface import NewSurface, Record, create_surface, open_writer
+from landscape_mpi.surface import NewSurface, Record, Rows, create_surface, open_writer
 from plot.made_surfaces import JOB, bowl
 
 ALPHA, BETA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7)
 NAMES = (*result_names(["train", "test"], asked(["loss", "accuracy"])), "min_eig", "max_eig")
-DELTA = [("conv.weight", np.full((2, 3), 0.5, np.float32)), ("conv.bias", np.arange(2, dtype=np.float32))]
+DELTA = [
+    Rows("conv.weight", (2, 3), [np.full((2, 3), 0.5, np.float32)]),
+    Rows("conv.bias", (2,), [np.arange(2, dtype=np.float32)]),
+]
 
 
 def value(name, loss):
@@ -76,5 +79,5 @@ def test_directions_are_numbered_in_order(swept, group):
     path, _ = swept(BETA)
     with h5py.File(path, "r") as file:
         found = [file[group][str(i)] for i in range(len(file[group]))]
-        for (_, expected), dataset in zip(DELTA, found, strict=True):
-            np.testing.assert_array_equal(dataset, expected)
+        for rows, dataset in zip(DELTA, found, strict=True):
+            np.testing.assert_array_equal(dataset, rows.pieces[0])
