@@ -13,7 +13,7 @@ import torch
 from landscape_mpi.data import Split
 from landscape_mpi.mpi.communicator import open_world
 from landscape_mpi.mpi.world import World
-from landscape_mpi.sweeping.load import share_splits
+from landscape_mpi.sweeping.once import share_splits
 
 
 def made(images: int) -> list[Split]:

@@ -27,9 +27,9 @@ from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.parameters import real, single, standing
 from landscape_mpi.sweeping.large import Opened, take_large
-from landscape_mpi.sweeping.once import share_tensors
+from landscape_mpi.sweeping.once import share_parameters, share_tensors
 from landscape_mpi.sweeping.planes.interpolate import interpolated
-from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays, share_parameters
+from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays
 
 DIRECTIONS, SPLITS = ("delta", "eta", "zeta"), ("train", "test")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

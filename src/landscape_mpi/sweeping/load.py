@@ -1,19 +1,17 @@
 """Loads the network, the data and the loss of a job on every rank, and sees that all ranks hold the same."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
-from landscape_mpi.data import Rows, Split
-from landscape_mpi.data.split import count, describe, each, tensors, to
+from landscape_mpi.data import Split
+from landscape_mpi.data.split import count, describe, each, to
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.evaluate import (
     Loss,
@@ -45,7 +43,7 @@ from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
-from landscape_mpi.sweeping.once import in_bytes
+from landscape_mpi.sweeping.once import share_splits
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.room import check_resident
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
@@ -407,30 +405,3 @@ def build_task(
         names,
         metrics=asked(job.metrics),
     )
-
-
-@dataclass(frozen=True)
-class _Form:
-    """Makes rows of bytes: the name, dtype and shape of each of their tensors; `single`: they are one tensor."""
-
-    single: bool
-    parts: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
-
-    @staticmethod
-    def of(rows: Rows) -> "_Form":
-        parts = tuple((name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors(rows).items())
-        return _Form(isinstance(rows, Tensor), parts)
-
-    def rows(self, raw: Iterator[NDArray[np.uint8]]) -> Rows:
-        """Return the rows, having taken as many arrays of bytes as there are tensors."""
-        made = {name: torch.from_numpy(next(raw)).view(dtype).reshape(shape) for name, dtype, shape in self.parts}
-        return made[""] if self.single else made
-
-
-def share_splits(made: list[Split], world: World) -> list[Split]:
-    """Return the splits that local rank 0 of each node made, held once in the node's memory; collective."""
-    rows = [(split.inputs, split.targets) for split in made]
-    shared = iter(world.share([in_bytes(tensor) for pair in rows for one in pair for tensor in tensors(one).values()]))
-    forms = [(split.name, split.notes, tuple(map(_Form.of, pair))) for split, pair in zip(made, rows, strict=True)]
-    known = next(found for found in world.allgather(forms) if found)
-    return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]

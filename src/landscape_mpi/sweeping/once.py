@@ -1,5 +1,7 @@
-"""Holds large tensors once a node: in memory that its ranks share, or as views of a file that each of them maps."""
+"""Holds tensors once a node: in memory that its ranks share, or as views of a file that each of them maps."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,9 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.assemble import give_back_memory
+from landscape_mpi.data import Rows, Split
+from landscape_mpi.data.split import tensors
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.checkpoint import CHECKPOINT, Found, open_checkpoint
 from landscape_mpi.networks.files import files_of, places, views
+from landscape_mpi.plane import Parameters, Plane
+from landscape_mpi.plane.parameters import real, single, standing, stays
 
 T = TypeVar("T")
 
@@ -61,6 +67,61 @@ def share_tensors(world: World, mine: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, (dtype, shape) in forms.items()
     }
     return {name: made[first] for name, first in firsts.items()}
+
+
+def share_splits(made: list[Split], world: World) -> list[Split]:
+    """Return the splits that local rank 0 of each node made, held once in the node's memory; collective."""
+    rows = [(split.inputs, split.targets) for split in made]
+    shared = iter(world.share([in_bytes(tensor) for pair in rows for one in pair for tensor in tensors(one).values()]))
+    forms = [(split.name, split.notes, tuple(map(_Form.of, pair))) for split, pair in zip(made, rows, strict=True)]
+    known = next(found for found in world.allgather(forms) if found)
+    return [Split(name, inputs.rows(shared), targets.rows(shared), notes) for name, notes, (inputs, targets) in known]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Makes rows of bytes: the name, dtype and shape of each of their tensors; `single`: they are one tensor."""
+
+    single: bool
+    parts: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
+
+    @staticmethod
+    def of(rows: Rows) -> "_Form":
+        parts = tuple((name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors(rows).items())
+        return _Form(isinstance(rows, Tensor), parts)
+
+    def rows(self, raw: Iterator[NDArray[np.uint8]]) -> Rows:
+        """Return the rows, having taken as many arrays of bytes as there are tensors."""
+        made = {name: torch.from_numpy(next(raw)).view(dtype).reshape(shape) for name, dtype, shape in self.parts}
+        return made[""] if self.single else made
+
+
+def share_plane(world: World, made: Plane | None, theta: Parameters) -> Plane:
+    """Return the plane that local rank 0 of each node made, whose directions are held once in the node's memory.
+
+    Collective. The buffers that move along are small, and every rank has them.
+    """
+    moving = [(i, name) for i, d in enumerate(made.directions) for name in d if not stays(d[name])] if made else []
+    arrays = [real(single(made.directions[i][name])).contiguous().numpy() for i, name in moving] if made else []
+    axes, forms, statistics = next(
+        found for found in world.allgather((len(made.directions), moving, made.statistics) if made else None) if found
+    )
+    directions = [{name: standing(tensor) for name, tensor in theta.items()} for _ in range(axes)]
+    for (i, name), array in zip(forms, world.share(arrays), strict=True):
+        numbers = torch.from_numpy(array).view(real(theta[name]).shape)
+        directions[i][name] = torch.view_as_complex(numbers) if theta[name].is_complex() else numbers
+    return Plane(theta, tuple(directions), statistics)
+
+
+def share_parameters(
+    mine: Parameters | None, names: Sequence[str], world: World, *, here: bool = True
+) -> dict[str, Tensor]:
+    """Return the parameters that rank 0 holds, on the ranks where `here` is true, nothing elsewhere; collective.
+
+    They are sent one at a time: a message has at most 2 GB.
+    """
+    sent = ((name, world.bcast(mine[name] if mine else torch.empty(0))) for name in names)
+    return {name: tensor for name, tensor in sent if here}
 
 
 def in_bytes(tensor: Tensor) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Holds theta*, the trained network, and loads other checkpoints of it; evaluates the network as torch's users do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from landscape_mpi.evaluate import Batch, Network, Task, examples_that_fit, stat
 from landscape_mpi.evaluate.live import Live
 from landscape_mpi.job.schema import Evaluate
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.mpi.world import World
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.networks.checkpoint import open_checkpoint
 from landscape_mpi.networks.copies import cast, duplicate, own_dtype
@@ -201,14 +200,3 @@ def first_losses(network: Network, task: Task, batch: int | Literal["auto"]) -> 
 
         losses[split] = held.attempt(evaluate).losses
     return losses
-
-
-def share_parameters(
-    mine: Parameters | None, names: Sequence[str], world: World, *, here: bool = True
-) -> dict[str, Tensor]:
-    """Return the parameters that rank 0 holds, on the ranks where `here` is true, nothing elsewhere; collective.
-
-    They are sent one at a time: a message has at most 2 GB.
-    """
-    sent = ((name, world.bcast(mine[name] if mine else torch.empty(0))) for name in names)
-    return {name: tensor for name, tensor in sent if here}

@@ -14,9 +14,8 @@ from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
-from landscape_mpi.sweeping.planes import hessian, interpolate, pca, random, stored
-from landscape_mpi.sweeping.planes.request import Built, Request
-from landscape_mpi.sweeping.planes.shared import share_plane
+from landscape_mpi.sweeping.once import share_plane
+from landscape_mpi.sweeping.planes import Built, Request, hessian, interpolate, pca, random, stored
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
 
 BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {

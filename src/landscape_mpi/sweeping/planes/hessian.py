@@ -14,7 +14,7 @@ from landscape_mpi.plane import Plane, RandomDirections, moved, scale_direction
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.check_network import Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
-from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.planes import Built, Request
 
 
 def build(plane: HessianPlane, request: Request) -> Built:

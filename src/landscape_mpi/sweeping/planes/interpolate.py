@@ -10,7 +10,7 @@ from landscape_mpi.mpi.world import on_ranks
 from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
 from landscape_mpi.plane.directions import UNUSED
 from landscape_mpi.plane.parameters import can_move
-from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.planes import Built, Request
 from landscape_mpi.sweeping.theta import Theta, load_end
 
 EndOf = Callable[[str, str], Parameters]

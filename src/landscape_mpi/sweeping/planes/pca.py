@@ -5,9 +5,9 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.job import PcaPlane
 from landscape_mpi.mpi.world import together
 from landscape_mpi.plane import Components, Matrix, Parameters, Plane, moved, principal_components, scale_direction
-from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.once import share_parameters
+from landscape_mpi.sweeping.planes import Built, Request
 from landscape_mpi.sweeping.planes.trajectory import Run
-from landscape_mpi.sweeping.theta import share_parameters
 
 
 def build(plane: PcaPlane, request: Request) -> Built:

@@ -18,7 +18,7 @@ from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.load import Experiment
-from landscape_mpi.sweeping.planes.request import Built, Request
+from landscape_mpi.sweeping.planes import Built, Request
 from landscape_mpi.sweeping.resume import check_resumable
 from landscape_mpi.sweeping.theta import Theta
 
