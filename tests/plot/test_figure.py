@@ -13,7 +13,7 @@ from PIL import Image
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.figure import LINE, PLANES, compose
 from landscape_mpi.plot.options import KINDS, Options
-from landscape_mpi.plot.save import save
+from landscape_mpi.plot.run import save
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, chaos
 

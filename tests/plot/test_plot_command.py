@@ -15,7 +15,7 @@ from landscape_mpi.plot import run
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.save import save
+from landscape_mpi.plot.run import save
 from landscape_mpi.surface.read import read_surface
 from plot.made_surfaces import bowl, write, write_foreign
 from support.launch import PLOT, launch

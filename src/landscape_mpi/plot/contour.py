@@ -17,8 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import linear, nearest
+from landscape_mpi.plot.field import Field, linear, nearest
 from landscape_mpi.plot.labels import alpha_label, beta_label
 from landscape_mpi.plot.path import STAR
 from landscape_mpi.plot.scale import Numbers, Scale

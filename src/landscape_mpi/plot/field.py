@@ -1,12 +1,16 @@
-"""Reads surfaces, and picks one metric of a surface with its name in words, its error bars and its gaps."""
+"""Picks one metric of a surface with its name in words, its error bars and its gaps, and interpolates it.
+
+Points are visited coarse to fine, so the done ones are scattered over the plane. They are triangulated on the index
+grid; a point not done yet takes its value from the triangle around it. Nothing is invented outside the triangles, or
+where a corner of the triangle is NaN or inf: those places stay gaps.
+"""
 
 import difflib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.tri import LinearTriInterpolator, Triangulation
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, UserError
@@ -14,11 +18,10 @@ from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.registry import BAR, RELATIVE, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
-from landscape_mpi.surface.foreign.loss_landscape import read_projection
-from landscape_mpi.surface.read import Surface, has_bars, read_surface, relative, widest
+from landscape_mpi.surface.read import Surface, has_bars, relative, widest
 from landscape_mpi.surface.schema import DONE, SCHEMA
-from landscape_mpi.surface.trajectory import joined
 
+Values = NDArray[np.float64]
 _SPLITS = {"train": "training"}
 RATIO = "eig_ratio"
 """The ratio of the Hessian's extreme eigenvalues, which is in no file."""
@@ -196,55 +199,85 @@ def default_metric(surface: Surface) -> str:
     return "train_loss" if "train_loss" in losses else (losses or names)[0]
 
 
-def sliced(surfaces: Sequence[Surface], gamma: float | None) -> list[Surface]:
-    """Return the plane of each volume that is nearest to `gamma`; None is for the gamma nearest to 0.
-
-    Other surfaces stay as they are.
+def linear(field: Field) -> Values:
+    """Return the values [ny, nx], or [nx] of a line, with the missing ones interpolated linearly.
 
     Raises:
-        UserError: there is a gamma, and a surface is no volume or does not reach that far.
+        UserError: too few points of a plane are done to span an area.
     """
-    planes = []
-    for surface in surfaces:
-        if surface.kind != "volume":
-            if gamma is not None:
-                raise UserError(Flag("at"), f"{surface.path} is a {surface.kind}", expected="a volume")
-            planes.append(surface)
-            continue
-        low, high = float(surface.axes[2].min()), float(surface.axes[2].max())
-        if gamma is not None and not low <= gamma <= high:
-            raise UserError(Flag("at"), f"{surface.path}: found gamma = {gamma:g}", expected=f"{low:g} to {high:g}")
-        planes.append(surface.at(min(max(gamma or 0.0, low), high)))
-    return planes
+    if field.surface.filled:
+        return field.values
+    if field.surface.is_line:
+        places = np.arange(field.alpha.size)
+        straight = np.interp(places, places[field.done], field.values[field.done], left=np.nan, right=np.nan)
+        return np.where(field.done, field.values, straight)
+    mesh = _triangulate(field)
+    known = field.values[field.done]
+    mesh.set_mask(np.isnan(known[mesh.triangles]).any(axis=1))
+    rows, columns = np.nonzero(~field.done)
+    found = LinearTriInterpolator(mesh, np.nan_to_num(known))(columns, rows)
+    return _filled(field, np.ma.filled(found, np.nan))
 
 
-def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
-    """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
+def nearest(field: Field) -> Values:
+    """Return the values [ny, nx] where a missing one is that of the nearest corner of its triangle.
 
-    One surface takes any number of them, each a run of its own; several take one each.
-
-    Raises:
-        UserError: a file cannot be read, there are not as many projections as surfaces, or one is for no plane.
+    Too few points for a triangle are shown alone.
     """
-    surfaces = [read_surface(path) for path in paths]
-    if not projections:
-        return surfaces
-    if len(surfaces) > 1 and len(projections) != len(surfaces):
+    if field.surface.filled:
+        return field.values
+    try:
+        mesh = _triangulate(field)
+    except UserError:
+        return field.values
+    rows, columns = np.nonzero(~field.done)
+    triangle = np.atleast_1d(mesh.get_trifinder()(columns, rows))
+    corners = mesh.triangles[triangle]
+    distances = np.hypot(mesh.x[corners] - columns[:, None], mesh.y[corners] - rows[:, None])
+    corner = corners[np.arange(len(corners)), distances.argmin(axis=1)]
+    return _filled(field, np.where(triangle >= 0, field.values[field.done][corner], np.nan))
+
+
+def _filled(field: Field, missing: Values) -> Values:
+    values = field.values.copy()
+    values[~field.done] = missing
+    return values
+
+
+def _triangulate(field: Field) -> Triangulation:
+    """Triangulate the done points on the index grid (x: column, y: row), without flat triangles."""
+    rows, columns = np.nonzero(field.done)
+    # fewer than three, or all in a row
+    if rows.size < 3 or np.linalg.matrix_rank(np.stack([rows - rows[0], columns - columns[0]])) < 2:
         raise UserError(
-            Flag("trajectory"),
-            f"found {len(projections)} of them for {len(surfaces)} surfaces",
-            expected="one each, in the same order",
+            field.surface.path,
+            (
+                f"too early for this picture: the {field.surface.done} of {field.surface.points} points that are done "
+                "span no area yet"
+            ),
+            remedy=(Flag("kind", ("heat",)), " shows them"),
         )
-    groups = [projections] if len(surfaces) == 1 else [[projection] for projection in projections]
-    drawn = []
-    for surface, files in zip(surfaces, groups, strict=True):
-        if surface.kind != "plane":
-            raise UserError(
-                Flag("trajectory"),
-                f"{surface.path} is a {surface.kind}",
-                expected="a plane, on which a path can be drawn",
-            )
-        runs = [read_projection(file) for file in files]
-        run = runs[0] if len(runs) == 1 else joined(runs, [file.stem for file in files])
-        drawn.append(replace(surface, trajectory=run))
-    return drawn
+    mesh = Triangulation(columns, rows)
+    x, y = mesh.x[mesh.triangles], mesh.y[mesh.triangles]
+    twice_area = np.abs((x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0]))
+    return Triangulation(mesh.x, mesh.y, mesh.triangles[twice_area > 0.5])
+
+
+def between(heights: Values, field: Field, x: Values, y: Values) -> Values:
+    """Interpolate heights [ny, nx] bilinearly at some places; NaN beyond the grid and beside a gap."""
+    column, row = _index(field.alpha, x), _index(field.beta, y)
+    known = np.isfinite(column) & np.isfinite(row)
+    left = np.clip(np.floor(column[known]), 0, field.alpha.size - 2).astype(int)
+    low = np.clip(np.floor(row[known]), 0, field.beta.size - 2).astype(int)
+    across, up = column[known] - left, row[known] - low
+    below = heights[low, left] * (1 - across) + heights[low, left + 1] * across
+    above = heights[low + 1, left] * (1 - across) + heights[low + 1, left + 1] * across
+    found = np.full(x.shape, np.nan)
+    found[known] = below * (1 - up) + above * up
+    return found
+
+
+def _index(axis: Values, values: Values) -> Values:
+    """Return where values lie on an axis, ascending or descending, in steps from its first coordinate; NaN beyond."""
+    sign = 1.0 if axis[-1] > axis[0] else -1.0
+    return np.interp(sign * values, sign * axis, np.arange(axis.size), left=np.nan, right=np.nan)

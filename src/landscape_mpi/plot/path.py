@@ -13,8 +13,7 @@ from matplotlib.patheffects import withStroke
 from mpl_toolkits.mplot3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import between, linear
+from landscape_mpi.plot.field import Field, between, linear
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL, series_colours

@@ -2,27 +2,42 @@
 
 import argparse
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot.field import default_metric, read_given, sliced
+from landscape_mpi.errors import Either, Flag, Text, UserError
+from landscape_mpi.files.atomic import atomic_write
+from landscape_mpi.files.paths import check_target
+from landscape_mpi.plot.field import default_metric
 from landscape_mpi.plot.figure import LINE, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
 from landscape_mpi.plot.history import DEFAULT, are_histories, compose_histories, read_histories
 from landscape_mpi.plot.options import Options, parse_at, parse_levels
 from landscape_mpi.plot.page.build import PAGE_ENDINGS, content, html
-from landscape_mpi.plot.save import check_target, image_of, save, write
 from landscape_mpi.plot.scale import as_usual
+from landscape_mpi.plot.style import RC
 from landscape_mpi.plot.vtk import check_vtk, write_grid
-from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.foreign.loss_landscape import read_projection
+from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.trajectory import joined
 
 __all__ = ["Figure", "draw", "draw_inline"]
 
 HISTORY = "history.h5"
+# The date is left out, so that the same surface always gives the same file.
+_FORMATS: Mapping[str, Any] = {
+    ".png": {"dpi": 200},
+    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+    ".svg": {"dpi": 300, "metadata": {"Date": None}},
+}
+OUTPUT = Either("-o", python="output")
 INLINE_DPI = 130
 """Of a picture within a notebook: as large as its text can be read."""
 
@@ -58,7 +73,7 @@ def draw_inline(surfaces: Sequence[Surface], options: Options, output: str | Pat
         UserError: the options do not suit the surfaces, or the file cannot be written.
     """
     if output is not None:
-        check_target(Path(output))
+        _check_output(Path(output))
     surfaces = sliced(surfaces, None)
     figure = compose(surfaces, as_usual(options, surfaces))
     if output is not None:
@@ -92,7 +107,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _figures(arguments: argparse.Namespace) -> list[Path]:
     """Write one figure, under each name that was given or under its own."""
     for path in arguments.output or []:
-        check_target(path)
+        _check_output(path)
     options = _options(arguments)
     if are_histories(arguments.surface, options.kind):
         for flag, given in (("trajectory", arguments.trajectory), ("at", arguments.at)):
@@ -117,7 +132,7 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
 
 def _film(arguments: argparse.Namespace) -> Path:
     """Write a film of the surfaces, or of a volume's planes along gamma; return its path."""
-    check_target(arguments.movie, FORMATS, Flag("movie"))
+    _check_output(arguments.movie, FORMATS, Flag("movie"))
     check_format(arguments.movie)
     options = _options(arguments)
     surfaces = _surfaces(arguments, Flag("movie"))
@@ -142,7 +157,7 @@ def _page(arguments: argparse.Namespace) -> Path:
             raise UserError(
                 Flag(flag), (Flag("html"), " writes a page, which has no use for it"), remedy="leave one of the two out"
             )
-    check_target(arguments.html, PAGE_ENDINGS, Flag("html"))
+    _check_output(arguments.html, PAGE_ENDINGS, Flag("html"))
     surfaces = _surfaces(arguments, Flag("html"))
     if arguments.at is not None or len({surface.kind for surface in surfaces}) > 1:
         surfaces = _planes(arguments, surfaces)  # beside planes a volume shows one of its own
@@ -172,3 +187,101 @@ def _beside(paths: Sequence[Path], *parts: str) -> Path:
     if others:
         name = first + (f"+{len(others)}" if len(others) > 1 else f"+{others[0]}")
     return paths[0].with_name("_".join((name, *parts)) + ".png")
+
+
+def sliced(surfaces: Sequence[Surface], gamma: float | None) -> list[Surface]:
+    """Return the plane of each volume that is nearest to `gamma`; None is for the gamma nearest to 0.
+
+    Other surfaces stay as they are.
+
+    Raises:
+        UserError: there is a gamma, and a surface is no volume or does not reach that far.
+    """
+    planes = []
+    for surface in surfaces:
+        if surface.kind != "volume":
+            if gamma is not None:
+                raise UserError(Flag("at"), f"{surface.path} is a {surface.kind}", expected="a volume")
+            planes.append(surface)
+            continue
+        low, high = float(surface.axes[2].min()), float(surface.axes[2].max())
+        if gamma is not None and not low <= gamma <= high:
+            raise UserError(Flag("at"), f"{surface.path}: found gamma = {gamma:g}", expected=f"{low:g} to {high:g}")
+        planes.append(surface.at(min(max(gamma or 0.0, low), high)))
+    return planes
+
+
+def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
+    """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
+
+    One surface takes any number of them, each a run of its own; several take one each.
+
+    Raises:
+        UserError: a file cannot be read, there are not as many projections as surfaces, or one is for no plane.
+    """
+    surfaces = [read_surface(path) for path in paths]
+    if not projections:
+        return surfaces
+    if len(surfaces) > 1 and len(projections) != len(surfaces):
+        raise UserError(
+            Flag("trajectory"),
+            f"found {len(projections)} of them for {len(surfaces)} surfaces",
+            expected="one each, in the same order",
+        )
+    groups = [projections] if len(surfaces) == 1 else [[projection] for projection in projections]
+    drawn = []
+    for surface, files in zip(surfaces, groups, strict=True):
+        if surface.kind != "plane":
+            raise UserError(
+                Flag("trajectory"),
+                f"{surface.path} is a {surface.kind}",
+                expected="a plane, on which a path can be drawn",
+            )
+        runs = [read_projection(file) for file in files]
+        run = runs[0] if len(runs) == 1 else joined(runs, [file.stem for file in files])
+        drawn.append(replace(surface, trajectory=run))
+    return drawn
+
+
+def _check_output(path: Path, endings: Iterable[str] = _FORMATS, flag: Text = OUTPUT) -> None:
+    """Refuse a path that nothing can be written to, before any work is done.
+
+    Raises:
+        UserError: its ending is none of those of the flag, or its folder does not exist.
+    """
+    if path.suffix.lower() not in endings:
+        found = f"the ending {path.suffix!r}" if path.suffix else "no ending"
+        raise UserError(flag, f"{path}: found {found}", expected=f"one of {', '.join(endings)}")
+    check_target(path, flag)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the path's ending names; a failed write leaves what was there.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write(path, image_of(figure, path.suffix.lower()))
+
+
+def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
+    """Return a figure as the bytes of a file of a format; `dpi`: pixels an inch, if not those of files."""
+    image, settings = BytesIO(), {**_FORMATS[ending], **({} if dpi is None else {"dpi": dpi})}
+    with mpl.rc_context(RC):
+        figure.savefig(image, format=ending[1:], **settings)
+    return image.getvalue()
+
+
+def write(path: Path, data: bytes, flag: Text = OUTPUT) -> None:
+    """Write the bytes of a file that a flag asked for; one that is there is replaced whole or stays.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with atomic_write(path) as aside:
+            aside.write_bytes(data)
+    except OSError as error:
+        raise UserError(
+            flag, f"{path}: cannot be written ({error.strerror})", remedy=("choose another place with ", flag)
+        ) from error

@@ -7,8 +7,7 @@ from mpl_toolkits.mplot3d import Axes3D  # type: ignore[import-untyped]
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from landscape_mpi.plot.field import Field
-from landscape_mpi.plot.interpolate import between, linear
+from landscape_mpi.plot.field import Field, between, linear
 from landscape_mpi.plot.labels import alpha_label, beta_label
 from landscape_mpi.plot.scale import Numbers, Scale
 from landscape_mpi.plot.style import colours

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Flag, UserError, printable
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.paths import check_target
-from landscape_mpi.plot.field import field_of
-from landscape_mpi.plot.interpolate import between, linear
+from landscape_mpi.plot.field import between, field_of, linear
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface

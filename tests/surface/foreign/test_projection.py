@@ -6,9 +6,9 @@ import pytest
 from matplotlib.text import Text
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot.field import read_given
 from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.run import read_given
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
 
 X, Y = np.array([-0.4, 0.3, 0.1, 0.0]), np.array([-0.9, -0.4, 0.2, 0.0])

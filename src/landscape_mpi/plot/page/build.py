@@ -23,8 +23,7 @@ from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
 from landscape_mpi.metrics.registry import METRICS, RELATIVE, in_schema, parse
 from landscape_mpi.plot import labels
-from landscape_mpi.plot.field import Field, field_of, is_shown
-from landscape_mpi.plot.interpolate import linear
+from landscape_mpi.plot.field import Field, field_of, is_shown, linear
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
