@@ -9,6 +9,7 @@ from torch import nn
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import sharded
 from landscape_mpi.evaluate.live import Resident
+from landscape_mpi.mpi.communicator import MpiWorld
 from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks.meta import build_empty
@@ -145,6 +146,23 @@ def test_a_divided_network_gives_the_bits_of_a_whole_one(world, build):
             assert torch.equal(divided(x), whole(x))
         assert divided.passes == len(POINTS)
         assert sum(world.allgather(divided.nbytes)) <= whole.nbytes + 4 * world.size
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_weights_are_messages_only_where_ranks_can_share_no_memory(world, monkeypatch, shares):
+    network, empty, plane = made(Encoder)
+    shared, call = [], sharded._Gather.__call__
+    monkeypatch.setattr(sharded._Gather, "__call__", lambda *args, **named: shared.append(1) or call(*args, **named))
+    if not shares:
+        monkeypatch.setattr(MpiWorld, "_hold", lambda *_: (None, ""))
+    whole, x = Resident(network), torch.randn(3, 4, 16)
+    with team_of(world, world.size) as team, torch.inference_mode():
+        divided = sharded.Sharded(empty, team, CPU)
+        for point in POINTS:
+            whole.move(plane, point)
+            divided.move(plane, point)
+            assert torch.equal(divided(x), whole(x))
+    assert bool(shared) is shares
 
 
 def test_each_rank_holds_its_part_alone(world):

@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ class Sharded:
             UserError: the network needs its weights to be there, or ranks of the group share a CUDA device.
         """
         self._group, self._device = group, device
+        self._gather: _Gather | None = None
         self._take(network)
 
     def renew(self, network: nn.Module) -> None:
@@ -96,7 +98,24 @@ class Sharded:
                     del found[key]
         network._apply(lambda tensor: torch.empty_like(tensor, device=device) if tensor.is_meta else tensor)  # type: ignore[no-untyped-call]
         _check_replaced(network)
-        self._passes = _Passes([cast(FSDPModule, unit) for unit in units])
+        divided = [cast(FSDPModule, unit) for unit in units]
+        if device.type == "cpu" and hasattr(FSDPModule, "set_custom_all_gather"):
+            self._gather_in_memory(divided)
+        self._passes = _Passes(divided)
+
+    def _gather_in_memory(self, units: Sequence[FSDPModule]) -> None:
+        """Let units be put together in memory that the ranks share, where they can share some; collective."""
+        if self._gather is None:
+            sizes = _sizes_of(cast(Sequence[nn.Module], units), self._group.size)
+            pieces = self._group.share([np.zeros(max(sizes), np.uint8) for _ in range(2)])
+            for piece in pieces:
+                piece[:1] = self._group.rank  # each rank finds its own number in memory of its own
+            self._group.barrier()
+            if len(set(self._group.allgather(tuple(bytes(piece[:1]) for piece in pieces)))) > 1:
+                return
+            self._gather = _Gather([torch.from_numpy(piece) for piece in pieces])
+        for one in units:
+            one.set_custom_all_gather(cast(Any, self._gather))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point.
@@ -190,6 +209,44 @@ def _find_others(group: World, device: torch.device) -> None:
             with suppress(OSError):
                 (place / "store").unlink(missing_ok=True)
                 place.rmdir()
+
+
+class _Gather:
+    """Puts parameters together in memory that the ranks of a group share: each writes its part, and reads all.
+
+    Messages of gloo would be copied to the kernel and back, into fresh memory of every rank. There are two pieces, in
+    turn: once all ranks have met for the next one, nobody reads this one any more. It is what torch calls an AllGather,
+    from version 2.8 on.
+    """
+
+    def __init__(self, pieces: Sequence[Tensor]) -> None:
+        """Take two pieces of memory, uint8, in which the largest unit has room."""
+        self._pieces, self._turn = pieces, 0
+
+    def allocate(self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return the memory for a unit, [numbers]; its device is the CPU."""
+        del device
+        self._turn = 1 - self._turn
+        return self._pieces[self._turn][: int(size[0]) * dtype.itemsize].view(dtype)
+
+    def __call__(
+        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
+    ) -> None:
+        """Wait until every rank has written its part, `input_tensor`, which is a piece of `output_tensor`."""
+        del output_tensor, input_tensor, async_op
+        dist.barrier(group)
+
+
+def _sizes_of(units: Sequence[nn.Module], ranks: int) -> list[int]:
+    """Return the bytes of each unit, put together from equal parts of every rank, the last unit first."""
+    seen: set[nn.Module] = set()
+    found = []
+    for unit in reversed(units):  # those within a unit come after it
+        modules = [module for module in unit.modules() if module not in seen]
+        seen.update(modules)
+        own = {one for module in modules for one in module.parameters(recurse=False) if isinstance(one, DTensor)}
+        found.append(sum(-(-len(one) // ranks) * ranks * one.nbytes // max(len(one), 1) for one in own))
+    return found
 
 
 def units_of(network: nn.Module, smallest: int) -> list[nn.Module]:
