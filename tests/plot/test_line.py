@@ -128,3 +128,70 @@ def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels(layout):
     write(figure, axes, Texts(["left", "right"], [facts[:1], facts[1:]], [], None))
     settle(figure, [])
     assert all(panel.get_position().width > 0.35 for panel in axes)
+
+
+def floors(figure):
+    """Return the grey bands as (low, high)."""
+    patches = [patch for axes in figure.axes for patch in axes.patches if patch.get_gid() == "floor"]
+    return [(patch.get_y(), patch.get_y() + patch.get_height()) for patch in patches]
+
+
+def captions(figure):
+    """Return all small print."""
+    return " ".join(text.get_text() for text in (*figure.texts, *(t for axes in figure.axes for t in axes.texts)))
+
+
+VALLEY = {"train_loss": 0.5 + np.linspace(-1, 1, 9) ** 2, "train_acc": np.full(9, 50.0)}
+
+
+def valley(make, floor, dtype="bfloat16", metrics=VALLEY, seed=3, **others):
+    attributes = {"precision_floor": floor, "dtype": dtype, "seed": seed}
+    return make(metrics, alpha=np.linspace(-1, 1, 9), beta=None, attributes=attributes, **others)
+
+
+def test_a_grey_band_shows_where_rounding_decides_about_losses(make):
+    figure = compose([valley(make, 0.125)], Options())
+    assert floors(figure) == [(0.375, 0.625)]
+    assert "rounding in bfloat16 decides where |f - f(0, 0)| < 0.12" in captions(figure)
+    assert floors(compose([valley(make, 0.125)], Options(metric="train_acc"))) == []
+    logarithmic = compose([valley(make, 0.75)], Options(log=True))
+    (low, high), bottom = floors(logarithmic)[0], logarithmic.axes[0].get_ylim()[0]
+    assert (low, high) == pytest.approx((bottom, 1.25))
+
+
+def test_what_float32_cannot_resolve_is_shown_where_it_can_be_seen(make):
+    for floor, seen in ((1e-8, False), (2e-3, True)):
+        figure = compose([valley(make, floor, "float32")], Options())
+        assert (bool(floors(figure)), "rounding in float32" in captions(figure)) == (seen, seen)
+    tiny = {"train_loss": 1e-6 + np.linspace(-1, 1, 9) ** 2}
+    assert floors(compose([valley(make, 1e-7, "float32", tiny)], Options(log=True)))
+
+
+def test_a_line_without_its_centre_has_no_band_but_the_words(make):
+    off = make(VALLEY, beta=None, attributes={"precision_floor": 0.1, "dtype": "tf32"})
+    figure = compose([off], Options())
+    assert floors(figure) == []
+    assert "rounding in tf32 decides" in captions(figure)
+
+
+@pytest.mark.parametrize("floor", [-1.0, np.nan, "low"])
+def test_a_floor_that_is_none_is_left_out(make, floor):
+    figure = compose([valley(make, floor)], Options())
+    assert floors(figure) == []
+    assert "rounding" not in captions(figure)
+
+
+def test_repeats_share_the_band_of_the_highest_floor(make):
+    lines = [
+        valley(make, floor, seed=seed, name=f"r{seed}.h5", job=JOB.replace("seed: 3", f"seed: {seed}"))
+        for seed, floor in ((3, 0.0625), (4, 0.125))
+    ]
+    figure = compose(lines, Options())
+    assert len(figure.axes) == 2
+    assert floors(figure)[0] == (0.375, 0.625)
+    assert "|f - f(0, 0)| < 0.12" in captions(figure)
+
+
+def test_the_caption_of_a_plane_says_it_too(make):
+    plane = make({"train_loss": np.ones((7, 9))}, attributes={"precision_floor": 0.5, "dtype": "bfloat16"})
+    assert "rounding in bfloat16 decides where |f - f(0, 0)| < 0.5" in captions(compose([plane], Options(kind="heat")))

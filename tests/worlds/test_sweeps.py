@@ -68,6 +68,18 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
         assert set(file["rank"][()].ravel()) <= set(range(world.size))
 
 
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_ranks_change_no_bit_of_the_precision_floor(world, folder, job, weights):
+    changes = {"evaluate": {"dtype": "bfloat16", "weights": weights, "batch": 4}}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    floors = []
+    for name in ("all.h5", "alone.h5"):
+        with h5py.File(folder / name, locking=False) as file:
+            floors.append(file.attrs["precision_floor"])
+    assert floors[0] == floors[1] > 0
+
+
 @pytest.mark.parametrize(
     ("weights", "plane"),
     [

@@ -73,6 +73,11 @@ class Surface:
         """Whether every point has its final result."""
         return self.found.complete
 
+    @property
+    def precision_floor(self) -> float | None:
+        """The |f - f(0, 0)| below which rounding decides, in the unit of the loss; None where it was not measured."""
+        return self.found.precision_floor
+
     def __repr__(self) -> str:
         """Return one line: the size, the results and how complete they are."""
         names = ", ".join(name for name in self.metrics if not name.endswith(STDERR))

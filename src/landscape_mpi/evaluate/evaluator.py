@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
@@ -234,6 +234,11 @@ class Task:
             names = [name for name in others[0] if all(name in one for one in others)]
             fetched = {name: torch.cat([one[name] for one in others]).cpu().numpy() for name in names}
             return PerExample(torch.cat(losses).cpu().numpy(), fetched)
+
+    @property
+    def exact(self) -> "Task":
+        """The task with a forward pass that stays in its dtype."""
+        return replace(self, autocast=None)
 
     def losses_of(self, network: Network, split: str, examples: Examples) -> Tensor:
         """Return the loss of each of some examples of a split, float64 [n] on the device; gradients flow through it.

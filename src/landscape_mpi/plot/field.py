@@ -26,6 +26,8 @@ _SPLITS = {"train": "training"}
 RATIO = "eig_ratio"
 """The ratio of the Hessian's extreme eigenvalues, which is in no file."""
 _RATIO_WORDS = r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$"
+_SEEN = 1e-3
+"""The share of a picture's height that can be seen."""
 CURVATURE = frozenset({RATIO, *(result.name for result in HESSIAN.results)})
 """Metrics of the Hessian."""
 
@@ -138,6 +140,29 @@ class Field:
     def has_origin(self) -> bool:
         """Whether (0, 0) is theta*: not on a plane of a volume at another gamma than 0."""
         return not self.surface.gamma
+
+    @property
+    def centre(self) -> float | None:
+        """The result at theta*; None where no point of a line or plane is there, or it is not finite."""
+        places = [np.flatnonzero(at == 0) for at in self.surface.axes]
+        if not (self.has_origin and all(map(len, places))):
+            return None
+        value = float(self.values[tuple(int(place[0]) for place in reversed(places))])
+        return value if math.isfinite(value) else None
+
+    @property
+    def floor(self) -> float | None:
+        """The |f - f(0, 0)| of a loss below which rounding decides; None where that is not known or cannot be seen.
+
+        It is seen from a thousandth of the range of the results on, and from a hundredth of f(0, 0) on, as on a log
+        scale. In precisions below float32 it always counts as seen.
+        """
+        floor = self.surface.precision_floor
+        if floor is None or not is_mean(self.quantity.metric, LOSS):
+            return None
+        reduced = self.surface.attributes.get("dtype") not in ("float32", "float64")
+        seen = floor > _SEEN * float(np.ptp(self.finite)) or floor > 10 * _SEEN * abs(self.centre or math.inf)
+        return floor if reduced or seen else None
 
     @property
     def finite(self) -> NDArray[np.float64]:

@@ -121,7 +121,7 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
     gamma = fields[0].surface.gamma
     plane = None if gamma is None else f"plane at \N{GREEK SMALL LETTER GAMMA} = {number(gamma)}"
     every = [plane, *directions, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
-    said = [fact for fact in [*every, *_bars(fields)] if fact]
+    said = [fact for fact in [*every, *_bars(fields), *_floor(fields)] if fact]
     for field in fields:  # results that cannot be drawn because they are not finite
         counts = [("inf", field.infinite), ("NaN", field.undefined)]
         gaps = [f"{name} at {_points(count)}" for name, count in counts if count]
@@ -130,10 +130,11 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
 
 
 def _pooled(fields: Sequence[Field]) -> Field:
-    """Return the first of some repeats with the widest error bar, and the counts of inf and NaN, of all of them."""
+    """Return the first of some repeats with the widest error bar, the highest floor, and the counts of inf and NaN."""
     widest = [field.widest for field in fields if math.isfinite(field.widest)]
     return replace(
         fields[0],
+        surface=max((field.surface for field in fields), key=lambda surface: surface.precision_floor or 0.0),
         widest=max(widest, default=math.nan),
         infinite=sum(field.infinite for field in fields),
         undefined=sum(field.undefined for field in fields),
@@ -211,6 +212,15 @@ def _bars(fields: Sequence[Field]) -> list[str]:
             most = math.ceil(field.widest / step - 1e-9) * step
             facts.append(f"95 % error bars{of} ≤ {most:.6g} {unit}")
     return facts
+
+
+def _floor(fields: Sequence[Field]) -> list[str]:
+    """Return below which rise the picture is one of rounding, where that can be seen."""
+    floor = max((field.floor for field in fields if field.floor is not None), default=None)
+    dtype = plain(str(fields[0].surface.attributes.get("dtype")))
+    if floor is None:
+        return []
+    return [f"rounding in {dtype} decides where |f - f(0, 0)| < {number(float(f'{floor:.2g}'))}"]
 
 
 def _points(count: int) -> str:

@@ -70,6 +70,7 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
     for index, side in enumerate(sides):
         own = axes.twinx() if index else axes
         _dress(own, side)
+        _draw_floor(own, [field for fields in metrics for field in fields if field.quantity.metric in side.metrics])
         curves += [
             _curve(own, fields[0], side) if len(fields) == 1 else _band(own, fields, side)
             for fields in metrics
@@ -121,6 +122,17 @@ def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
         label=field.quantity.words,
     )
     return curve
+
+
+def _draw_floor(axes: Axes, fields: Repeats) -> None:
+    """Shade the losses around f(0, 0) of each metric among which rounding decides."""
+    bands: dict[float, float] = {}
+    for field in fields:
+        if field.floor is not None and field.centre is not None:
+            bands[field.centre] = max(bands.get(field.centre, 0.0), field.floor)
+    for centre, floor in bands.items():
+        low = max(centre - floor, axes.get_ylim()[0]) if axes.get_yscale() == "log" else centre - floor
+        axes.axhspan(low, centre + floor, color=GREY, alpha=0.18, linewidth=0, zorder=0.5, gid="floor")
 
 
 def _band(axes: Axes, fields: Repeats, side: Side) -> Line2D:

@@ -120,6 +120,12 @@ class Surface:
         )
 
     @property
+    def precision_floor(self) -> float | None:
+        """The |f - f(0, 0)| below which rounding decides, in the unit of the loss; None where it was not measured."""
+        floor = self.attributes.get("precision_floor")
+        return floor if isinstance(floor, float) and math.isfinite(floor) and floor >= 0 else None
+
+    @property
     def points(self) -> int:
         """The number of points of the grid."""
         return self.status.size

@@ -37,6 +37,7 @@ PROVENANCE = (
     ("created", "created"),
     ("dtype", "dtype"),
     ("precision_error", "precision error"),
+    ("precision_floor", "precision floor"),
     ("engine", "engine"),
     ("batch", "batch"),
     ("batchnorm", "batch norm"),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -80,7 +79,7 @@ def precision_error(world: World, experiment: Experiment, plane: Plane, evaluato
     At the centre over all examples, at the corner of the grid farthest from it over 256 of each split.
     """
     batch, values = evaluator.batch, experiment.job.values
-    task = replace(experiment.task, autocast=None)
+    task = experiment.task.exact
     exact = together(world, in_place, experiment, plane, task, batch)
     errors = []
     for point, limit in ((plane.centre, None), (far_corner(values.chosen_grid), FAR_EXAMPLES)):

@@ -78,7 +78,7 @@ class Curvature:
     @staticmethod
     def of(experiment: Experiment, plane: Plane, batch: int) -> "Curvature":
         """Return what a job asks for, on this rank; `batch` is the surface's."""
-        job, task = experiment.job.values, replace(experiment.task, autocast=None)
+        job, task = experiment.job.values, experiment.task.exact
         evaluator = EagerEvaluator(experiment.theta.network, plane, task, batch)
         split = job.data.splits[0]
         examples, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))

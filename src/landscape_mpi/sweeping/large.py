@@ -262,10 +262,10 @@ def large_theta(opened: Opened, job: SweepJob, device: torch.device, team: World
         from landscape_mpi.evaluate.sharded import Sharded  # its imports take a second
 
         keep_no_memory()
-        live = Sharded(_without_weights(opened.network, device, dtype, GROUPS), team, device)
+        live = Sharded(without_weights(opened.network, device, dtype, GROUPS), team, device)
         live.move(plane, ())
     elif opened.streamed:
-        live = Streaming(_without_weights(opened.network, device, dtype), plane, device, dtype)
+        live = Streaming(without_weights(opened.network, device, dtype), plane, device, dtype)
     else:
         live = Resident(network_at(opened.network, plane, (), device, dtype))
     buffers = buffers_of(opened.network)
@@ -305,7 +305,7 @@ def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.devi
         return network.eval()
 
 
-def _without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype, remedy: Text = REMEDY) -> nn.Module:
+def without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype, remedy: Text = REMEDY) -> nn.Module:
     """Return a network of its own as `network_at` does, whose parameters have no memory.
 
     Raises:
@@ -340,11 +340,11 @@ def made_at(theta: Theta, plane: Plane, point: Point, task: Task) -> Live:
     """
     live: Live = theta.network  # type: ignore[assignment]  # of large networks alone
     if isinstance(live, Streaming):
-        live = live.anew(_without_weights(theta.origin, task.device, task.dtype))
+        live = live.anew(without_weights(theta.origin, task.device, task.dtype))
         live.move(plane, point)
     elif not isinstance(live, Resident):
         divided: Any = live
-        divided.renew(_without_weights(theta.origin, task.device, task.dtype, GROUPS))
+        divided.renew(without_weights(theta.origin, task.device, task.dtype, GROUPS))
         live.move(plane, point)
     else:
         live.network = theta.origin  # so that the memory is free

@@ -14,7 +14,7 @@ from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import log, note, noter
 from landscape_mpi.metrics.registry import SIZE, STDERR
 from landscape_mpi.mpi.shutdown import Stop, job_end, stop_time
-from landscape_mpi.mpi.world import World, on_root, together
+from landscape_mpi.mpi.world import RankError, World, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import (
     DONE,
@@ -36,6 +36,7 @@ from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.collective import precision_error
 from landscape_mpi.sweeping.context import Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
+from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_floor
 from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
@@ -152,6 +153,8 @@ def _prepare(
     sampled.check_journals(context)
     if found is None:
         _create_surface(context)
+    elif (floor := found.precision_floor) is not None:
+        log(world, floor_text(context.job.evaluate.dtype, floor))
     platforms, platform_note = register_platforms(context)
     return replace(context, platforms=platforms, platform_note=platform_note)
 
@@ -172,6 +175,22 @@ def _curvature(context: SweepContext) -> Curvature | None:
     return curvature
 
 
+def _measured_floor(context: SweepContext) -> float | None:
+    """Return the floor of a new surface, once it is told; None where it is not measured; collective."""
+    world, experiment, dtype = context.world, context.experiment, context.job.evaluate.dtype
+    if not is_measured(experiment):
+        return None
+    engine = context.engine
+    try:
+        floor = precision_floor(world, experiment, context.plane, engine.evaluator, afresh=engine.afresh)
+    except (RankError, UserError) as error:  # the network has been evaluated in the precision of the sweep by now
+        reason = str(error).strip().rpartition("\n")[2]
+        note(world, f"what {dtype} can resolve is not known, because the network fails in float64: {reason}")
+        return None
+    log(world, floor_text(dtype, floor))
+    return floor
+
+
 def _create_surface(context: SweepContext) -> None:
     """Create the surface file, with all that fixes its numbers; collective."""
     world, experiment, plane = context.world, context.experiment, context.plane
@@ -189,6 +208,9 @@ def _create_surface(context: SweepContext) -> None:
         error = precision_error(world, experiment, plane, context.engine.evaluator)
         log(world, f"{fixed['dtype']}: the maximum relative error of mean losses against float32 is {error:.2g}.")
         fixed["precision_error"] = error
+    floor = _measured_floor(context)
+    if floor is not None:
+        fixed["precision_floor"] = floor
 
     def create() -> None:
         provenance = attributes(plane, experiment.device, experiment.job.path.parent)
