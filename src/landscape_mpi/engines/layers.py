@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.engines.flat import Polynomial
-from landscape_mpi.kernels import load_kernel
+from landscape_mpi.plane.counter import load_kernel
 
 Sizes = tuple[int, int]
 

@@ -9,14 +9,13 @@ compiled kernel draws them; `by_numpy` is its reference, and draws where the pac
 import ctypes
 import hashlib
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from landscape_mpi.kernels import load_kernel
 
 GENERATOR = "counter-2"
 """Recorded in a surface whose directions were drawn here; another way to draw needs another name."""
@@ -126,6 +125,12 @@ def stream_keys(seed: int, axis: int, name: str) -> Keys:
     """Return the keys of a tensor's direction."""
     digest = hashlib.sha256(f"{seed}/{axis}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+
+
+def load_kernel(extension: str) -> ctypes.CDLL | None:
+    """Return the library of an extension module, such as `landscape_mpi.plane._kernel`; None where it was not built."""
+    spec = find_spec(extension)
+    return None if spec is None or spec.origin is None else ctypes.CDLL(spec.origin)
 
 
 @cache
