@@ -1,6 +1,6 @@
 """Creates, writes, reads, merges and describes surface files, and reads those of other tools."""
 
-from landscape_mpi.files.lock import lock_surface
+from landscape_mpi.files.atomic import lock_surface
 from landscape_mpi.surface.directions import read_directions
 from landscape_mpi.surface.journal import (
     THETA,

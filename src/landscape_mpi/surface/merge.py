@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
-from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.files.atomic import atomic_write, in_words, lock_surface
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.files.lock import lock_surface
 from landscape_mpi.files.paths import check_place
 from landscape_mpi.metrics.registry import in_schema, is_count
 from landscape_mpi.surface.identity import check_same_as, check_whole, job_of

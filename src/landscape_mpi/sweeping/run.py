@@ -9,7 +9,7 @@ from pathlib import Path
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MODES
-from landscape_mpi.files.lock import lock_path
+from landscape_mpi.files.atomic import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import log, note, noter
 from landscape_mpi.metrics.registry import SIZE, STDERR
