@@ -1,17 +1,25 @@
-"""Reads a job file, which is untrusted YAML, into checked, frozen values; holds the job that `init` writes."""
+"""Reads a job file, which is untrusted YAML, into checked, frozen values, or says its first mistake.
 
+Holds the job that `init` writes as well.
+"""
+
+import difflib
+import operator
 import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import yaml
+from msgspec import Meta, Struct, structs
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job.checks import mistakes
-from landscape_mpi.job.explain import explain
-from landscape_mpi.job.schema import AnyJob, JobFile
+from landscape_mpi.job.schema import AXES, AnyJob, JobFile
 
 LARGEST = 1_000_000
 MOST = 20_000
@@ -23,6 +31,22 @@ SHOWN = 200
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _HALF = re.compile("[\ud800-\udfff]")
 _MERGE = "tag:yaml.org,2002:merge"
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_WORDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a list",
+    dict: "a mapping of keys",
+    type(None): "nothing (null)",
+}
+_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "ge": (">=", operator.ge),
+    "gt": (">", operator.gt),
+    "le": ("<=", operator.le),
+    "lt": ("<", operator.lt),
+}
 
 
 def load_job(path: Path, kind: type[AnyJob]) -> JobFile[AnyJob]:
@@ -163,6 +187,163 @@ def _problem(text: str, place: Any) -> yaml.MarkedYAMLError:
 
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def explain(found: object, kind: Any, key: str = "") -> UserError:
+    """Return the first mistake in a value that msgspec does not read as `kind`.
+
+    msgspec describes it in English alone; here the parts of the value are tried one by one, in the same order.
+
+    Args:
+        found: mappings, lists and plain values.
+        kind: a struct, or the annotation of a field of one.
+        key: where it stands, such as `grid.alpha[2]`; empty for the whole job.
+    """
+    kinds = dict(_members(kind))
+    sections = [part for part in kinds if _base(part) is dict and _is_struct(part)]
+    if isinstance(found, dict) and sections:
+        return _explain_section(found, sections, key)
+    if isinstance(found, dict) and dict in map(_base, kinds):
+        return _no_text(found, key)
+    if isinstance(found, list):
+        for part in kinds:
+            if mistake := _explain_items(found, part, key):
+                return mistake
+    return _explain_value(found, kinds, key)
+
+
+def _explain_section(found: dict[Any, Any], sections: list[Any], key: str) -> UserError:
+    """Return the first mistake in a mapping of keys; a key of it, the tag, may say which of several sections it is."""
+    tag = sections[0].__struct_config__.tag_field
+    if tag and tag not in found:
+        return _missing(_join(key, tag))
+    if tag:
+        named = [section for section in sections if section.__struct_config__.tag == found[tag]]
+        if not named:
+            tags = tuple(section.__struct_config__.tag for section in sections)
+            return _explain_value(found[tag], {Literal[tags]: ()}, _join(key, tag))
+        sections = named
+    fields = {field.encode_name: field for field in structs.fields(sections[0])}
+    known = [tag, *fields] if tag else [*fields]
+    for name, value in found.items():
+        if not isinstance(name, str):
+            return _no_text(found, key)
+        if name not in known:
+            hint = _hint(name, known)
+            return UserError(_join(key, _cut(name)), f"unknown key{hint}", expected=f"one of {', '.join(known)}")
+        if name in fields and not _fits(value, fields[name].type):
+            return explain(value, fields[name].type, _join(key, name))
+    return _missing(next(_join(key, name) for name, field in fields.items() if field.required and name not in found))
+
+
+def _explain_items(found: list[Any], part: Any, key: str) -> UserError | None:
+    """Return the first mistake in a list, if one of its items or their number is wrong."""
+    items: Sequence[Any] | repeat[Any] = ()
+    if get_origin(part) is tuple:
+        items = repeat(get_args(part)[0])
+    elif _is_struct(part) and _base(part) is tuple:
+        items = [field.type for field in structs.fields(part)]
+        if len(found) < len(items):
+            return _wrong(found, f"a list of at least length {len(items)}", key)
+    for index, (value, kind) in enumerate(zip(found, items, strict=False)):
+        if not _fits(value, kind):
+            return explain(value, kind, f"{key}[{index}]")
+    return _wrong(found, f"a list of at most length {len(items)}", key) if isinstance(items, list) else None
+
+
+def _explain_value(found: object, kinds: dict[Any, tuple[Meta, ...]], key: str) -> UserError:
+    """Return what is wrong with a value as a whole."""
+    metas = {_base(part): limits for part, limits in kinds.items()}
+    choices = [value for part in kinds if get_origin(part) is Literal for value in get_args(part)]
+    if choices and isinstance(found, str):
+        return _wrong(found, f"one of {', '.join(choices)}{_hint(found, choices)}", key)
+    if isinstance(found, str) and _EXPONENT.fullmatch(found) and (int in metas or float in metas):
+        # YAML 1.1 reads exponents only with a sign, and behind a point
+        mantissa, exponent = re.split("[eE]", found)
+        point, sign = "" if "." in mantissa else ".0", "" if exponent[0] in "+-" else "+"
+        seen = f"found {_show(found)}, which YAML reads as text"
+        remedy = f"write {mantissa}{point}e{sign}{exponent}"
+        return UserError(key or "the job", seen, expected="a number", remedy=remedy)
+    words = [word for base, word in _WORDS.items() if base in metas]
+    return _wrong(found, _limit(found, metas) or " or ".join(words), key)
+
+
+def _limit(found: object, metas: dict[type, tuple[Meta, ...]]) -> str | None:
+    """Return in words the limit that a value of the right type exceeds; None where there is none."""
+    bases = {bool: (), int: (int, float), float: (float,), str: (str,), list: (tuple,)}.get(type(found), ())
+    for base in bases:
+        for meta in metas.get(base, ()):
+            if meta.min_length is not None:
+                return f"{_WORDS[base]} of length >= {meta.min_length}"
+            for name, (sign, holds) in _LIMITS.items():
+                limit = getattr(meta, name)
+                if limit is not None and not holds(found, limit):
+                    return f"{_WORDS[base]} {sign} {base(limit)}"
+    return None
+
+
+def _wrong(found: object, expected: str, key: str) -> UserError:
+    axis = (
+        "; an axis is [first, last, number of points]" if key.startswith(tuple(f"grid.{axis}" for axis in AXES)) else ""
+    )
+    return UserError(key or "the job", f"found {_show(found)}", expected=f"{expected}{axis}")
+
+
+def _missing(key: str) -> UserError:
+    return UserError(key, "the key is missing", remedy="it is required")
+
+
+def _no_text(found: dict[Any, Any], key: str) -> UserError:
+    name = next(name for name in found if not isinstance(name, str))
+    return UserError(key or "the job", f"found the key {_show(name)}, which is no text", expected="keys of text")
+
+
+def _fits(found: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(found, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _members(kind: Any) -> Iterator[tuple[Any, tuple[Meta, ...]]]:
+    """Yield the members of a union without their Annotated wrapping, and the limits from there."""
+    if get_origin(kind) in (Union, UnionType):
+        for part in get_args(kind):
+            yield from _members(part)
+    elif get_origin(kind) is Annotated:
+        part, *limits = get_args(kind)
+        yield part, tuple(limits)
+    else:
+        yield kind, ()
+
+
+def _base(part: Any) -> type:
+    """Return the plain type that a value of a type is read from: dict for a section, tuple for an axis."""
+    if _is_struct(part):
+        return tuple if part.__struct_config__.array_like else dict
+    return str if get_origin(part) is Literal else get_origin(part) or part
+
+
+def _is_struct(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, Struct)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean `{near[0]}`?)" if near else ""
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _show(value: object) -> str:
+    return _cut(repr(value) if isinstance(value, str) else str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 TEMPLATE = """\
