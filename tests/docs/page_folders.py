@@ -44,8 +44,12 @@ def small(job):
         job["model"] = {"build": "tiny:network", "checkpoint": job["model"]["checkpoint"]}
         kept = {key: value for key, value in job["data"].items() if key == "splits"}
         job["data"] = {"build": "tiny:data", "options": {"images": 1000 if "sampling" in job else 40}, **kept}
-    for axis in job.get("grid", {}).values():
-        axis[2] = min(axis[2], 3 if here else SMALL_GRID)
+    most, grid = 3 if here else SMALL_GRID, job.get("grid", {})
+    for axis in grid.values():
+        if isinstance(axis, list):
+            axis[2] = min(axis[2], most)
+    if "points" in grid:
+        grid["points"] = min(grid["points"], most)
     if "train" in job:
         epochs = 1 if here else SMALL_EPOCHS
         job["train"] |= {"epochs": epochs, "augment": False, "drops": []}

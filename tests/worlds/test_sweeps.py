@@ -80,6 +80,18 @@ def test_ranks_change_no_bit_of_the_precision_floor(world, folder, job, weights)
     assert floors[0] == floors[1] > 0
 
 
+def test_ranks_find_the_range_that_one_finds(world, folder, job, monkeypatch):
+    changes = {"grid": {"alpha": "auto", "points": 3}, "data__options": {"images": 150}, "evaluate": {"batch": 7}}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    monkeypatch.setattr(large, "LARGE", 0)
+    assert sweep(job(output__file="large.h5", **changes), OPTIONS, world) == Exit.COMPLETE
+    group = Options(device="cpu", group=world.size)
+    assert sweep(job(output__file="group.h5", **changes), group, world) == Exit.COMPLETE
+    for name in ("large.h5", "group.h5"):
+        assert results(folder / name)["xcoordinates"] == alone["xcoordinates"]
+
+
 @pytest.mark.parametrize(
     ("weights", "plane"),
     [

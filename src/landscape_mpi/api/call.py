@@ -154,7 +154,8 @@ def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
     """Return the section `grid` of a call's argument.
 
     Args:
-        grid: a mapping as in a job, a number of points, or one for each of alpha, beta, ...; None for the usual one.
+        grid: a mapping as in a job, "auto", a number of points, or one for each of alpha, beta, ...; None for the
+            usual one.
         kind: of the plane.
         axes: how many there are where `grid` does not say.
 
@@ -165,6 +166,8 @@ def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
         return None
     if isinstance(grid, Mapping):
         return grid
+    if isinstance(grid, str) and grid == "auto":
+        return dict.fromkeys(AXES[:axes], "auto")
     wanted = POINTS if grid is None else grid
     each = isinstance(wanted, list | tuple) and 1 <= len(wanted) <= len(AXES)
     counts: Sequence[Any] = wanted if each else [wanted] * axes  # type: ignore[assignment]
@@ -173,8 +176,8 @@ def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
             "grid",
             f"found {grid!r}",
             expected=(
-                '{"alpha": [first, last, number of points], "beta": ...}, a number of points, or one for alpha and one '
-                "for beta (and one for gamma)"
+                '{"alpha": [first, last, number of points], "beta": ...}, "auto", a number of points, or one for alpha '
+                "and one for beta (and one for gamma)"
             ),
         )
     ends = RANGES.get(kind, (-1.0, 1.0))

@@ -38,7 +38,7 @@ def sweep(
     loss: str | Callable[[Any, Any], Tensor],
     data: Any,
     plane: Mapping[str, Any] | Directions | None = None,
-    grid: Mapping[str, Sequence[float]] | int | Sequence[int] | None = None,
+    grid: Mapping[str, Sequence[float] | str | int] | int | Sequence[int] | str | None = None,
     *,
     output: str | Path | None = None,
     metrics: Sequence[str | Callable[[Any, Any], Any]] | None = None,
@@ -66,7 +66,8 @@ def sweep(
             such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
         plane: as the section `plane` of a job, by default {"kind": "random"}; `to` and `via` may be networks or state
             dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), (delta,), or three.
-        grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points.
+        grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points; or
+            "auto": as far as the loss rises by 1 nat, or doubles where it is not in nats.
         output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
         metrics: "loss", "accuracy", "hessian", and callables (outputs, targets) -> one number per example, [n], or a
             mapping of names to such; by default the loss, and accuracy too where cross entropy has classes.

@@ -1,16 +1,14 @@
 """Reads job.yaml into frozen, checked values."""
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
+from landscape_mpi.job.grid import AXES, Axis, Grid
 from landscape_mpi.job.load import TEMPLATE, load_job, read_job, read_values
 from landscape_mpi.job.schema import (
-    AXES,
     FROM_PYTHON,
     GIVEN,
-    Axis,
     ChannelNormalisation,
     Data,
     FilePlane,
-    Grid,
     Hessian,
     HessianPlane,
     InterpolatedPlane,

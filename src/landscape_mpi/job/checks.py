@@ -9,14 +9,12 @@ from msgspec import Struct
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
+from landscape_mpi.job.grid import AXES, Axis, Grid
 from landscape_mpi.job.schema import (
-    AXES,
     SPLIT,
-    Axis,
     Data,
     Evaluate,
     FilePlane,
-    Grid,
     HessianPlane,
     InterpolatedPlane,
     PcaPlane,
@@ -61,11 +59,11 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
         yield UserError(
             "grid", "the key is missing", remedy="it is required, as only the path of `plane.kind: pca` can choose one"
         )
-    if job.grid is not None:
-        yield from _grid(job.grid)
+    if (grid := job.planned_grid) is not None:
+        yield from _grid(grid)
         if isinstance(job.plane, InterpolatedPlane):
-            yield from _ends(job.plane, job.grid)
-        if isinstance(job.plane, InterpolatedPlane | HessianPlane) and job.grid.gamma is not None:
+            yield from _ends(job.plane, grid)
+        if isinstance(job.plane, InterpolatedPlane | HessianPlane) and grid.gamma is not None:
             yield UserError(
                 "grid.gamma",
                 "found a third axis, and planes of this kind have two directions",
@@ -179,6 +177,13 @@ def _data(data: Data, loss: str) -> Iterator[UserError]:
 def _grid(grid: Grid) -> Iterator[UserError]:
     if grid.gamma is not None and grid.beta is None:
         yield UserError("grid.beta", "the key is missing", remedy="a volume needs it beside alpha and gamma")
+    if grid.points is not None and not grid.is_open:
+        yield UserError(
+            "grid.points",
+            f"found {grid.points}, and no axis is auto",
+            remedy="leave it out: each axis says how many points it has",
+        )
+    grid = grid.reaching(*(1.0 for _ in AXES))  # any range, where one is to be found
     for name, axis in zip(AXES, grid.axes, strict=False):
         yield from _axis(f"grid.{name}", axis)
     if math.prod(grid.shape) > MOST_POINTS:
@@ -205,6 +210,13 @@ def _grid(grid: Grid) -> Iterator[UserError]:
 
 
 def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[UserError]:
+    for name, axis in zip(AXES, grid.ranges, strict=False):
+        if axis == "auto":
+            yield UserError(
+                f"grid.{name}",
+                "found auto, and the networks of plane.kind interpolate lie at 0 and 1",
+                expected="[first, last, number of points], such as [-0.5, 1.5, 51]",
+            )
     if plane.via is None and grid.beta is not None:
         yield UserError(
             "plane.via",

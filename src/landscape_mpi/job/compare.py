@@ -47,8 +47,9 @@ def experiment(job: SweepJob) -> dict[str, Any]:
     sections = msgspec.to_builtins(job)
     if not job.curved:
         del sections["hessian"]
+    grid = sections["grid"] = msgspec.to_builtins(job.planned_grid) or {}
     # journals of sampled sweeps are known by this: a key that they were begun without is left out where nobody sets it
-    for section, key in ((sections["data"], "order"), (sections["grid"] or {}, "gamma")):
+    for section, key in ((sections["data"], "order"), (grid, "gamma"), (grid, "points")):
         if section.get(key) is None:
             section.pop(key, None)
     return dict(_flat(sections))
@@ -95,6 +96,8 @@ def _named(value: Any) -> Any:
 
 def _finer(old: SweepJob, new: SweepJob) -> str:
     """Say so where the new grid covers the same ranges with other numbers of points."""
+    if any(job.planned_grid is None or job.planned_grid.is_open for job in (old, new)):
+        return ""
     before, after = old.chosen_grid, new.chosen_grid
     axes = list(zip(before.axes, after.axes, strict=False))
     if len(before.axes) != len(after.axes) or any((a.first, a.last) != (b.first, b.last) for a, b in axes):

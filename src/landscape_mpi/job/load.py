@@ -19,7 +19,8 @@ from msgspec import Meta, Struct, structs
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job.checks import mistakes
-from landscape_mpi.job.schema import AXES, AnyJob, JobFile
+from landscape_mpi.job.grid import AXES
+from landscape_mpi.job.schema import AnyJob, JobFile
 
 LARGEST = 1_000_000
 MOST = 20_000
@@ -256,7 +257,9 @@ def _explain_value(found: object, kinds: dict[Any, tuple[Meta, ...]], key: str) 
     metas = {_base(part): limits for part, limits in kinds.items()}
     choices = [value for part in kinds if get_origin(part) is Literal for value in get_args(part)]
     if choices and isinstance(found, str):
-        return _wrong(found, f"one of {', '.join(choices)}{_hint(found, choices)}", key)
+        others = [word for base, word in _WORDS.items() if base in metas and base not in (str, type(None))]
+        known = f"one of {', '.join(choices)}" if len(choices) > 1 else " or ".join([*choices, *others])
+        return _wrong(found, f"{known}{_hint(found, choices)}", key)
     if isinstance(found, str) and _EXPONENT.fullmatch(found) and (int in metas or float in metas):
         # YAML 1.1 reads exponents only with a sign, and behind a point
         mantissa, exponent = re.split("[eE]", found)
@@ -284,7 +287,9 @@ def _limit(found: object, metas: dict[type, tuple[Meta, ...]]) -> str | None:
 
 def _wrong(found: object, expected: str, key: str) -> UserError:
     axis = (
-        "; an axis is [first, last, number of points]" if key.startswith(tuple(f"grid.{axis}" for axis in AXES)) else ""
+        "; an axis is [first, last, number of points] or auto"
+        if key.startswith(tuple(f"grid.{axis}" for axis in AXES))
+        else ""
     )
     return UserError(key or "the job", f"found {_show(found)}", expected=f"{expected}{axis}")
 
@@ -374,7 +379,7 @@ plane:
   ignore: biasbn                    # leave biases and batch norm alone; or none, or name patterns
 
 grid:
-  alpha: [-1, 1, 25]                # first, last, number of points
+  alpha: [-1, 1, 25]                # first, last, number of points; or auto: as far as the loss rises by 1 nat
   beta: [-1, 1, 25]                 # leave it out for a line
 
 metrics: [loss, accuracy]           # and hessian: the extreme eigenvalues at every point (docs/curvature.md)

@@ -3,19 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import numpy as np
 from msgspec import Meta, Struct, field, structs
-from numpy.typing import NDArray
 
 from landscape_mpi.files.paths import absolute
+from landscape_mpi.job.grid import Auto, Grid, Values, planned
 from landscape_mpi.metrics.registry import USUAL
 
 Positive = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**62)]
-
-
-class Values(Struct, frozen=True, forbid_unknown_fields=True):
-    """What all sections of a job share: frozen, no unknown keys."""
 
 
 Normalise = Literal["filter", "layer", "weight", "none"]
@@ -217,59 +212,6 @@ class Data(Values, frozen=True, kw_only=True):
     order: Seed | None = None
 
 
-class Axis(Values, frozen=True, array_like=True):
-    """One axis of the grid: first and last coordinate and the number of points."""
-
-    first: float
-    last: float
-    points: int
-
-    def coordinates(self) -> NDArray[np.float64]:
-        """Return the coordinates, float64 [points].
-
-        Written as a weighted mean of the ends, so that the middle of a symmetric axis is exactly zero.
-        """
-        if self.points == 1:
-            return np.array([self.first])
-        steps = self.points - 1
-        index = np.arange(self.points, dtype=np.float64)
-        values = (self.first * (steps - index) + self.last * index) / steps
-        values[0], values[-1] = self.first, self.last
-        return values
-
-
-AXES = ("alpha", "beta", "gamma")
-"""The names of a grid's axes, in the order of a plane's directions."""
-
-
-class Grid(Values, frozen=True, kw_only=True):
-    """The points of the plane; without beta it is a line, with gamma a volume.
-
-    Attributes:
-        alpha: the points along delta
-        beta: the points along eta; left out, the job is a line
-        gamma: the points along a third direction, of a plane of kind random, pca or file
-    """
-
-    alpha: Axis
-    beta: Axis | None = None
-    gamma: Axis | None = None
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes that there are, alpha first."""
-        return tuple(axis for axis in (self.alpha, self.beta, self.gamma) if axis is not None)
-
-    def coordinates(self) -> tuple[NDArray[np.float64], ...]:
-        """Return the coordinates along alpha, beta, ..., float64 each."""
-        return tuple(axis.coordinates() for axis in self.axes)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """[nx] of a line, [ny, nx] of a plane, [nz, ny, nx] of a volume: the last index counts along alpha."""
-        return tuple(axis.points for axis in reversed(self.axes))
-
-
 FROM_PYTHON = "landscape_mpi.sweep"
 """The name of a job that stands in no file: its sections are the arguments of a call."""
 GIVEN = "given"
@@ -365,25 +307,31 @@ class TrainJob(Values, frozen=True, kw_only=True):
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     plane: Plane | None = None
-    grid: Grid | None = None
+    grid: Grid | Auto | None = None
     metrics: tuple[str, ...] = USUAL
     hessian: Hessian = field(default_factory=Hessian)
     evaluate: Evaluate = field(default_factory=Evaluate)
     sampling: Sampling | None = None
     output: Output | None = None
 
+    @property
+    def planned_grid(self) -> Grid | None:
+        """As that of `SweepJob`."""
+        return planned(self.grid)
+
 
 class SweepJob(Values, frozen=True, kw_only=True):
     """What `sweep` and `check` need; a `train` section may be there and is checked as well.
 
     `grid` may be None where `plane.kind` is `pca`: the trajectory chooses one, once its checkpoints have been read.
+    Axes may be `auto`: how far they go is found by the loss.
     """
 
     model: TrainedModel
     data: Data
     plane: Plane
     output: Output
-    grid: Grid | None = None
+    grid: Grid | Auto | None = None
     loss: str = "cross_entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = USUAL
@@ -393,16 +341,22 @@ class SweepJob(Values, frozen=True, kw_only=True):
     train: Train | None = None
 
     @property
+    def planned_grid(self) -> Grid | None:
+        """The grid as the job has it, of which axes may be `auto`; None where the trajectory is to choose one."""
+        return planned(self.grid)
+
+    @property
     def chosen_grid(self) -> Grid:
-        """The grid of the job, or the one that the trajectory has chosen for it by `JobFile.with_grid`."""
-        if self.grid is None:
-            raise RuntimeError("the grid is looked at before the trajectory has chosen one")
-        return self.grid
+        """The grid of the job, or the one that has been chosen for it and put in its place by `JobFile.with_grid`."""
+        grid = self.planned_grid
+        if grid is None or grid.is_open:
+            raise RuntimeError("the grid is looked at before it has been chosen")
+        return grid
 
     @property
     def axes(self) -> int:
         """The number of directions: of a grid that the trajectory is to choose there are 2."""
-        return 2 if self.grid is None else len(self.grid.axes)
+        return 2 if self.planned_grid is None else len(self.planned_grid.ranges)
 
     @property
     def curved(self) -> bool:

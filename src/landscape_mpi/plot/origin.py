@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import GIVEN, Hessian, RandomPlane, SweepJob
+from landscape_mpi.job import AXES, GIVEN, Hessian, RandomPlane, SweepJob
 from landscape_mpi.job.load import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
@@ -44,6 +44,7 @@ class Origin:
         batchnorm: move or recompute, where running statistics are not those of theta*.
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
+        reach: to what loss the grid goes, where its range was found by it, such as "range to f(0, 0) + 1 nat".
         hessian: which examples the Hessian is of and how exact, such as "Hessian of 500 examples, tolerance 0.001".
     """
 
@@ -59,6 +60,7 @@ class Origin:
     batchnorm: str | None = None
     epoch: int | None = None
     explained: tuple[float, ...] = ()
+    reach: str | None = None
     hessian: str | None = None
 
 
@@ -92,6 +94,7 @@ def origin_of(surface: Surface) -> Origin:
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
         epoch=int(epoch[1]) if epoch else None,
         explained=surface.trajectory.explained if surface.trajectory else (),
+        reach=_reach(surface.attributes),
         hessian=_hessian(job),
     )
 
@@ -155,6 +158,18 @@ def _own(build: str) -> str:
     module, _, name = build.rpartition(":")
     within = module.rpartition(".")[2]
     return f"{within}.{name}" if within and name.lower() in _SAYS_NOTHING else name
+
+
+def _reach(attributes: Mapping[str, object]) -> str | None:
+    """Return to what loss all axes go whose range was found; None where there are none, or one goes anywhere."""
+    rise, centre = attributes.get("range_rise"), attributes.get("range_centre")
+    if not (isinstance(rise, float) and isinstance(centre, float)):
+        return None
+    pairs = [(attributes.get(f"range_{axis}_low"), attributes.get(f"range_{axis}_high")) for axis in AXES]
+    ends = [(low, high) for low, high in pairs if isinstance(low, float) and isinstance(high, float)]
+    if any(low - centre < rise and high - centre < rise for low, high in ends):
+        return None
+    return f"range to {'2 f(0, 0)' if rise == centre else f'f(0, 0) + {rise:g} nat'}"
 
 
 def _hessian(job: _Job) -> str | None:

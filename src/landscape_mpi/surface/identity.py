@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, Key, Text, UserError
@@ -78,7 +79,7 @@ class Identity:
 
 
 def job_of(surface: Surface) -> JobFile[SweepJob]:
-    """Return the job that a surface was begun with; a grid that was left to the trajectory is the one chosen then.
+    """Return the job that a surface was begun with; a grid that was left to be chosen is the one chosen then.
 
     Raises:
         UserError: it holds no job, or none that this version reads.
@@ -86,10 +87,23 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
     if surface.job is None:
         raise UserError("", f"{surface.path} was not written by landscape_mpi", remedy="name another file")
     job = read_job(surface.job, surface.path, SweepJob)
-    if job.values.grid is not None:
+    grid = job.values.planned_grid
+    if grid is not None and not grid.is_open:
         return job
     axes = {name: Axis(float(at[0]), float(at[-1]), len(at)) for name, at in zip(AXES, surface.axes, strict=False)}
-    return job.with_grid(Grid(**axes))
+    return job.with_grid(Grid(alpha=axes["alpha"], beta=axes.get("beta"), gamma=axes.get("gamma")))
+
+
+def with_its_grid(job: SweepJob, surface: Surface) -> SweepJob:
+    """Return a job with the grid of a surface, where axes of both are `auto` alike; else the job as it is.
+
+    Raises as `job_of`.
+    """
+    grid = job.planned_grid
+    if grid is None or not grid.is_open or surface.job is None:
+        return job
+    asked = read_job(surface.job, surface.path, SweepJob).values.planned_grid
+    return structs.replace(job, grid=job_of(surface).values.chosen_grid) if asked == grid else job
 
 
 def metrics_of(surface: Surface) -> tuple[Metric, ...]:
@@ -100,12 +114,15 @@ def metrics_of(surface: Surface) -> tuple[Metric, ...]:
 def check_same(surface: Surface, job: SweepJob, identity: Identity) -> None:
     """Refuse to go on with a surface of another experiment, or with one that lacks what a sweep writes.
 
+    A job whose grid is still to be found is compared by how it asks for it.
+
     Raises:
         UserError: it is no surface of ours, or of another experiment; the error names the first key that differs.
     """
     path = surface.path
     if surface.job is None:
         raise UserError("output.file", f"{path} was not written by landscape_mpi", remedy="name another file")
+    job = with_its_grid(job, surface)
     reason = first_difference(surface, job, identity.recorded)
     if not reason and (shard := recorded_shard(surface.attributes.get("shard"))) != identity.shard:
         theirs, ours = (f"shard {share}" if share else "all points" for share in (shard, identity.shard))

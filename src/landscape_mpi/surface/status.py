@@ -94,12 +94,22 @@ def _grid(surface: Surface) -> Iterator[str]:
     """Yield the grid, how much of it is done, and what to do about the rest."""
     yield _line("kind", f"{surface.kind} of {' x '.join(str(n) for n in surface.shape)} points")
     for name, axis in zip(AXES, surface.axes, strict=False):
-        yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points")
+        yield _line(name, f"{axis[0]:g} to {axis[-1]:g}, {len(axis)} points{_found(surface.attributes, name)}")
     yield _line("points", state(surface))
     if surface.unsound:
         yield _line("damaged", without_numbers(surface.unsound))
     for command in remedies(surface):
         yield _line("to go on", command)
+
+
+def _found(attributes: Mapping[str, object], axis: str) -> str:
+    """Return by which losses the range of an axis that was `auto` was found; empty for other axes."""
+    names = ("range_centre", f"range_{axis}_low", f"range_{axis}_high", "range_examples")
+    numbers = [value for name in names if isinstance(value := attributes.get(name), float)]
+    if len(numbers) < len(names):
+        return ""
+    centre, low, high, examples = numbers
+    return f" (auto: loss {centre:.4g} at theta*, {low:.4g} and {high:.4g} at the ends, of {examples:,.0f} examples)"
 
 
 def _trajectory(path: Trajectory) -> Iterator[str]:

@@ -14,7 +14,7 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates, ker
 from landscape_mpi.errors import from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.evaluate.live import Streaming
-from landscape_mpi.job import AXES, HessianPlane, Sampling, SweepJob, load_job
+from landscape_mpi.job import AXES, Grid, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.log import clock_time, noter
 from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import Solo
@@ -28,6 +28,12 @@ from landscape_mpi.sweeping.memory import file_size, is_streamed, measured, need
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.resume import find_surface
 from landscape_mpi.sweeping.room import SHARE, check_room
+
+AUTO = (
+    "auto: as far as the loss rises by 1 nat, or doubles where it is not in nats; found before the first point, "
+    "on 2,000 examples at most"
+)
+"""What is said of a range that no file holds yet."""
 
 
 def check(path: Path, device: str, ranks: int = 1) -> str:
@@ -53,11 +59,19 @@ def check(path: Path, device: str, ranks: int = 1) -> str:
         lines.append(("output", f"{output}, {state}"))
     to_find = isinstance(job.values.plane, HessianPlane) and surface is None
     lines += _describe(there, plane, identity.trajectory, to_find)
+    grid = job.values.planned_grid
+    if grid is not None and grid.is_open:
+        lines.append(("grid", _ranges(there.job.values.chosen_grid) if surface else AUTO))
     if not isinstance(there.theta.network, nn.Module):
         check_room(weights_of(there), ranks, free, streamed=is_streamed(there, ranks, free))
     lines += _estimate(there, plane, to_find, ranks, free)
     text = "".join(f"  {label:16} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
+
+
+def _ranges(grid: Grid) -> str:
+    axes = zip(AXES, grid.axes, strict=False)
+    return ", ".join(f"{name} {axis.first:g} to {axis.last:g} in {axis.points} points" for name, axis in axes)
 
 
 def _describe(
@@ -74,8 +88,7 @@ def _describe(
         shares = "".join(f", {share:.1%} of the variance along {name}" for name, share in explained)
         epochs = f"epochs {trajectory.epoch.min()} to {trajectory.epoch.max()}"
         yield "trajectory", f"{trajectory.epoch.size} checkpoints, {epochs}{shares}"
-        axes = zip(AXES, grid.axes, strict=False)
-        yield "grid", ", ".join(f"{name} {a.first:g} to {a.last:g} in {a.points} points" for name, a in axes)
+        yield "grid", _ranges(grid)
     yield "points", f"{math.prod(grid.shape):,} ({' x '.join(map(str, grid.shape))})"
     yield "examples a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
     statistics = {

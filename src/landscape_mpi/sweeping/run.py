@@ -73,10 +73,12 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
     with nullcontext() if options.group is None else team_of(world, options.group) as team:
         experiment = load_experiment(job, source, options.device, world, stop, team)
         for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
-            there, plane, identity = build_plane(world, experiment, repeat, None if options.overwrite else path)
+            known = None if options.overwrite else path
+            # the grid that the first plane gets is that of all, so that their curves can be drawn in one figure
+            experiment, plane, identity = build_plane(world, experiment, repeat, known)
             identity = replace(identity, shard=shard)
             journals = on_root(world, journal_folder, output)
-            codes.append(_sweep_plane(world, options, there, plane, identity, path, journals))
+            codes.append(_sweep_plane(world, options, experiment, plane, identity, path, journals))
             if codes[-1] == Exit.RUN_AGAIN:
                 break
     return max(codes)

@@ -16,6 +16,7 @@ from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.once import share_plane
 from landscape_mpi.sweeping.planes import Built, Request, hessian, interpolate, pca, random, stored
+from landscape_mpi.sweeping.planes.reach import choose_grid
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
 
 BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
@@ -51,8 +52,8 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors of the Hessian are searched for; else random directions, which cost nothing,
-            stand in for those that no surface holds yet.
+        search: Whether eigenvectors of the Hessian are searched for, and how far axes go that are `auto`; else random
+            directions, which cost nothing, and the range from -1 to 1 stand in for what no surface holds yet.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
@@ -90,4 +91,5 @@ def build_plane(
         note(world, f"the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
     identity = Identity(seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)
-    return experiment, plane, identity
+    experiment, facts = choose_grid(world, experiment, plane, identity, known, search=search)
+    return experiment, plane, replace(identity, facts={**identity.facts, **facts})

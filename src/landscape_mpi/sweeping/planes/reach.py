@@ -1,0 +1,271 @@
+"""Finds how far the axes of a grid that are `auto` go: as far as the loss rises by 1 nat above theta*'s, or doubles."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from glob import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate import EagerEvaluator, Point
+from landscape_mpi.job import AXES, Grid, SweepJob
+from landscape_mpi.log import log, note
+from landscape_mpi.metrics.examples import exact_mean, mean_and_error
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
+from landscape_mpi.plane import Plane
+from landscape_mpi.sampling.order import example_order, uniforms
+from landscape_mpi.surface.identity import Identity, check_same, first_difference, job_of, with_its_grid
+from landscape_mpi.surface.read import Surface, read_surface
+from landscape_mpi.surface.shards import SLUG, recorded_shard
+from landscape_mpi.sweeping.batch_size import choose_batch
+from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, needs_afresh
+from landscape_mpi.sweeping.collective import in_place, share
+from landscape_mpi.sweeping.load import Experiment
+
+MOST = 2000
+"""Examples on which the loss is looked at, those that a seed puts first; all of them at the ends that are found."""
+FEWEST = (8, 64)
+"""Of these, how many may decide whether the loss has risen somewhere: to look about, and then to find the end."""
+GROWTH, SURELY = 8, 4.0
+"""How many times as many are taken where these do not decide: the rise is less than so many standard errors away."""
+LOWEST, HIGHEST = -540, 270
+"""Numbers of two digits, counted from 1 on: 0.000001 and 1000."""
+NATS = ("cross_entropy", "next_token")
+"""Losses in nats, which are to rise by 1; those of which nobody knows the unit are to double."""
+PREFIX = "range_"
+"""What the attributes of a surface begin with that say what was found."""
+ANY = 1.0
+"""The end of an axis along which the loss rises nowhere."""
+
+
+def choose_grid(
+    world: World, experiment: Experiment, plane: Plane, identity: Identity, known: Path | None, *, search: bool = True
+) -> tuple[Experiment, Mapping[str, float]]:
+    """Return the experiment with a grid whose ranges are all known, and what is to be recorded of them; collective.
+
+    Args:
+        world: The ranks.
+        experiment: Network, data and job, of whose grid axes may be `auto`.
+        plane: The plane.
+        identity: Of its surface.
+        known: The file of the surface, which may be there, or other shards beside it: then it says how far axes go.
+        search: Whether they are looked for; else they go from -1 to 1, where no file says how far.
+
+    Raises:
+        UserError: the file is of another experiment, or the loss at theta* is not finite or has no double.
+    """
+    job = experiment.job
+    grid = job.values.planned_grid
+    if grid is None or not grid.is_open:
+        return experiment, {}
+    stored = on_root(world, _stored, job.values, identity, known) if known else None
+    if stored is not None:
+        path, grid, facts = stored
+        axes = zip(AXES, grid.axes, strict=False)
+        words = ", ".join(f"{name} {axis.first:g} to {axis.last:g}" for name, axis in axes)
+        log(world, f"grid: {words}, as in {path}.")
+        return replace(experiment, job=job.with_grid(grid)), facts
+    if not search:
+        return replace(experiment, job=job.with_grid(grid.reaching(*(ANY for _ in AXES)))), {}
+    ends, facts = _search(world, experiment, plane, grid)
+    return replace(experiment, job=job.with_grid(grid.reaching(*ends))), facts
+
+
+def _stored(job: SweepJob, identity: Identity, known: Path) -> tuple[Path, Grid, dict[str, float]] | None:
+    """Return the grid of a surface or of another shard of it, with what was recorded of it, and the file's path."""
+    if known.exists():
+        surface = read_surface(known)
+        check_same(surface, job, replace(identity, shard=recorded_shard(surface.attributes.get("shard"))))
+        return known, *_grid_of(surface)
+    for path in _beside(known):
+        with suppress(UserError):
+            surface = read_surface(path)
+            if not first_difference(surface, with_its_grid(job, surface), identity.recorded):
+                return path, *_grid_of(surface)
+    return None
+
+
+def _beside(known: Path) -> Iterator[Path]:
+    """Yield the other files of a surface that there may be: it, where that is a shard, and its shards."""
+    whole = SLUG.sub("", known.name)
+    yield known.with_name(whole)
+    stem, dot, ending = whole.rpartition(".")
+    yield from sorted(known.parent.glob(f"{escape(stem or ending)}.shard-*-of-*{escape(dot + ending) if stem else ''}"))
+
+
+def _grid_of(surface: Surface) -> tuple[Grid, dict[str, float]]:
+    attributes = surface.attributes.items()
+    facts = {name: value for name, value in attributes if name.startswith(PREFIX) and isinstance(value, float)}
+    return job_of(surface).values.chosen_grid, facts
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How much higher the loss is at points of a plane than at theta*; all ranks call each method and get the same.
+
+    Attributes:
+        world: The ranks.
+        evaluator: Of the plane, on this rank.
+        split: Whose examples are evaluated.
+        order: Their numbers, int64 [n], in the order in which they are taken.
+        team: How many ranks evaluate together.
+        known: The losses that were computed so far, by point, in that order.
+    """
+
+    world: World
+    evaluator: EagerEvaluator
+    split: str
+    order: NDArray[np.int64]
+    team: int
+    known: dict[Point, NDArray[np.float64]] = field(default_factory=dict)
+
+    def losses(self, point: Point, count: int) -> NDArray[np.float64]:
+        """Return the losses of the first examples at a point, float64 [count].
+
+        Ranks share whole batches, so that no bit depends on how many there are.
+        """
+        there = self.known.get(point, np.empty(0))
+        if (missing := self.order[len(there) : count]).size:
+            mine = missing[share(len(missing), self.evaluator.batch, self.world, self.team)]
+            part = on_ranks(self.world, len(mine) > 0, self.evaluator.per_example, point, self.split, mine)
+            parts = [one.losses for one in self.world.allgather(part)[:: self.team] if one is not None]
+            there = self.known[point] = np.concatenate([there, *parts])
+        return there[:count]
+
+    def mean(self, point: Point) -> float:
+        """Return the mean loss of all the examples at a point."""
+        return exact_mean(self.losses(point, len(self.order)))
+
+    def reaches(self, point: Point, rise: float, count: int) -> bool:
+        """Whether the loss has risen that far at a point, by `count` examples or as many more as it takes to tell.
+
+        A loss that is not finite has risen.
+        """
+        centre = self.evaluator.centre
+        while True:
+            rises = self.losses(point, count) - self.losses(centre, count)
+            if not np.isfinite(rises).all():
+                return True
+            mean, error = mean_and_error(rises)
+            if count >= len(self.order) or abs(mean - rise) > SURELY * error:
+                return mean >= rise
+            count *= GROWTH
+
+
+def _search(
+    world: World, experiment: Experiment, plane: Plane, grid: Grid
+) -> tuple[tuple[float, ...], dict[str, float]]:
+    """Return the ends of the axes, any of those whose range is known, and what is to be recorded; collective."""
+    job = experiment.job.values
+    split = job.data.splits[0]
+    size = len(experiment.splits[split])
+    order = example_order(np.ones(size), uniforms(0, size))[:MOST]
+    asked = [axis for axis, ends in enumerate(grid.ranges) if ends == "auto"]
+    names = " and ".join(AXES[axis] for axis in asked)
+    log(world, f"grid: looking for the range of {names}, by the {split} loss of {len(order):,} examples ...")
+    batch = choose_batch(world, experiment)
+    team = experiment.team.size if experiment.team else 1
+    found = Rise(world, _evaluator(world, experiment, plane, batch), split, order, team)
+    centre = found.mean(plane.centre)
+    rise = 1.0 if job.loss in NATS else centre
+    if not (np.isfinite(centre) and rise > 0):
+        raise UserError(
+            f"grid.{AXES[asked[0]]}",
+            f"found auto, and the mean {split} loss at theta* is {centre:g}",
+            expected="a finite one" if job.loss in NATS else "a finite one above 0, which can double",
+            remedy="write [first, last, number of points]",
+        )
+    facts = {f"{PREFIX}centre": centre, f"{PREFIX}rise": rise, f"{PREFIX}examples": float(len(order))}
+    ends = [ANY] * len(grid.ranges)
+    for axis in asked:
+        place = _end(found, axis, rise)
+        ends[axis] = number(place or 0) if place is not None else ANY
+        low, high = map(found.mean, _points(found, axis, ends[axis]))
+        facts |= {f"{PREFIX}{AXES[axis]}_{side}": loss for side, loss in (("low", low), ("high", high))}
+        text = f"grid: {AXES[axis]} {-ends[axis]:g} to {ends[axis]:g}: the {split} loss "
+        text += _words(place, centre, (low, high), rise, nats=job.loss in NATS)
+        tell = note if place in (None, LOWEST) else log
+        tell(world, f"{text} (mean of {len(order):,} of {size:,} examples).")
+    return tuple(ends), facts
+
+
+def _end(found: Rise, axis: int, rise: float) -> int | None:
+    """Return the place of the smallest number at which the loss has risen on one side; None where there is none."""
+
+    def reached(place: int, count: int) -> bool:
+        points = _points(found, axis, number(place))
+        return any(found.reaches(point, rise, count) for point in points)
+
+    place, every = None, len(found.order)
+    for fewest in FEWEST:
+        place = smallest(partial(reached, count=min(fewest, every)), place or 0)
+    if place is not None:
+        highest = max(map(found.mean, _points(found, axis, number(place)))) - found.mean(found.evaluator.centre)
+        if rise <= highest < 2 * rise:
+            return place
+    return smallest(lambda place: reached(place, every), place or 0)  # few examples hold most of the loss
+
+
+def _points(found: Rise, axis: int, end: float) -> tuple[Point, Point]:
+    """Return the points on both sides of theta* along an axis."""
+    low, high = (
+        tuple(side * end if one == axis else 0.0 for one in range(len(found.evaluator.centre))) for side in (-1, 1)
+    )
+    return low, high
+
+
+def number(place: int) -> float:
+    """Return a number of two digits by its place; 0 stands for 1.
+
+    >>> number(0), number(-1), number(-90), number(17)
+    (1.0, 0.99, 0.1, 2.7)
+    """
+    power, digits = divmod(place, 90)
+    return float(f"{digits + 10}e{power - 1}")
+
+
+def smallest(risen: Callable[[int], bool], start: int) -> int | None:
+    """Return a place at which something has risen and at the one before has not, near `start`.
+
+    Steps that double lead from there to where it has or has not, and bisection back. LOWEST where it has all the way
+    down, None where it has nowhere up to HIGHEST.
+    """
+    last, step = (LOWEST, -1) if risen(start) else (HIGHEST, 1)
+    here = there = start
+    while risen(there) == (step < 0):
+        if there == last:
+            return LOWEST if step < 0 else None
+        here, there = there, min(max(there + step, LOWEST), HIGHEST)
+        step *= 2
+    low, high = sorted((here, there))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if risen(middle) else (middle, high)
+    return high
+
+
+def _words(place: int | None, centre: float, ends: tuple[float, float], rise: float, *, nats: bool) -> str:
+    """Return what became of the loss between theta* and the ends of an axis."""
+    numbers = f"{centre:.4g} at theta*, {ends[0]:.4g} and {ends[1]:.4g} at the ends"
+    if place is None:
+        rises = "rises by less than 1 nat" if nats else "does not double"
+        return f"{rises} up to {number(HIGHEST):g}, so this range says nothing: {numbers}"
+    far = "has risen by 1 nat" if nats else "has doubled"
+    if place == LOWEST:
+        return f"{far} as near as that: {numbers}"
+    alone = "" if all(not loss - centre < rise / 2 for loss in ends) else " on one side alone"
+    return f"{far} there{alone}: {numbers}"
+
+
+def _evaluator(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
+    """Return the network's own forward pass at points of a plane; collective."""
+    if experiment.theta.is_large:
+        return together(world, in_place, experiment, plane, experiment.task, batch)
+    beside = (tuple(0.25 for _ in plane.centre),)
+    comparison = together(world, Comparison.of, experiment, plane, batch, beside)
+    afresh = needs_afresh(world, experiment, plane, batch, comparison) is not None
+    return together(world, evaluator_of, experiment, plane, batch, afresh=afresh)
