@@ -18,7 +18,7 @@ from landscape_mpi.metrics.own import RECORD, is_name
 from landscape_mpi.plot.__main__ import main as plot
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.page.build import content
+from landscape_mpi.plot.page import content
 from landscape_mpi.surface.read import read_surface
 from support import tiny
 from support.jobs import done, results, tiny_job

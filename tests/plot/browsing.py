@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.page.build import content, html
+from landscape_mpi.plot.page import content, html
 from support.parts import browser
 
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")

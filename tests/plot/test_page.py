@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.plot import page as module
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.page import build as module
-from landscape_mpi.plot.page.build import content, html
+from landscape_mpi.plot.page import content, html
 from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.trajectory import Trajectory, joined
 from plot.conftest import ALPHA, BETA

@@ -16,7 +16,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main as plot
 from landscape_mpi.plot.field import field_of
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.page.build import content
+from landscape_mpi.plot.page import content
 from landscape_mpi.surface.export import export
 from landscape_mpi.surface.identity import check_whole, job_of
 from landscape_mpi.surface.merge import merge

@@ -20,7 +20,7 @@ from landscape_mpi.plot.figure import LINE, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
 from landscape_mpi.plot.history import DEFAULT, are_histories, compose_histories, read_histories
 from landscape_mpi.plot.options import Options, parse_at, parse_levels
-from landscape_mpi.plot.page.build import PAGE_ENDINGS, content, html
+from landscape_mpi.plot.page import PAGE_ENDINGS, content, html
 from landscape_mpi.plot.scale import as_usual
 from landscape_mpi.plot.style import RC
 from landscape_mpi.plot.vtk import check_vtk, write_grid
