@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot import contour, labels, line, path, style, surface3d
+from landscape_mpi.plot import labels, line, path, plane, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
@@ -57,12 +57,10 @@ class Kind:
 
 
 PLANES: Mapping[str, Kind] = {
-    "contour": Kind(
-        contour.draw_contours, lambda scale: scale.mappable(style.line_colours()), label=contour.label_levels
-    ),
-    "filled": Kind(contour.draw_filled, lambda scale: scale.banded(style.colours()), label=contour.label_levels),
-    "heat": Kind(contour.draw_heat, lambda scale: scale.mappable(style.colours()), least=1),
-    "surface": Kind(surface3d.draw, None, projection="3d"),
+    "contour": Kind(plane.draw_contours, lambda scale: scale.mappable(style.line_colours()), label=plane.label_levels),
+    "filled": Kind(plane.draw_filled, lambda scale: scale.banded(style.colours()), label=plane.label_levels),
+    "heat": Kind(plane.draw_heat, lambda scale: scale.mappable(style.colours()), least=1),
+    "surface": Kind(plane.draw_surface, None, projection="3d"),
 }
 
 
@@ -152,7 +150,7 @@ def plane_panels(fields: Sequence[Field], kind: Kind) -> tuple[Figure, list[Axes
     else:
         width, rest = style.PLANE_PANEL
         ranges = float(np.ptp(fields[0].alpha)), float(np.ptp(fields[0].beta))
-        size = width, rest + (width * ranges[1] / ranges[0] if contour.alike(*ranges) else 0.8 * width)
+        size = width, rest + (width * ranges[1] / ranges[0] if plane.alike(*ranges) else 0.8 * width)
     return panels(len(fields), size, style.BAR if kind.colours else 0, kind.projection)
 
 
@@ -160,10 +158,10 @@ def draw_plane(panel: Axes, field: Field, kind: Kind, scale: Scale) -> Artist:
     """Draw a plane with all its marks; return the picture, to be labelled once the layout is settled."""
     picture = kind.draw(panel, field, scale)
     if kind.projection is None:
-        contour.frame(panel, field)
+        plane.frame(panel, field)
         path.draw(panel, field)
     else:
-        surface3d.mark_trained(panel, field, scale)
+        plane.mark_on_surface(panel, field, scale)
         path.draw_raised(panel, field, scale)
     return picture
 
