@@ -7,7 +7,7 @@ stairs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,17 +105,33 @@ def noise(calibration: Calibration, pi: Floats, residuals: Floats) -> Floats:
     return shares
 
 
+def freedom(errors: Floats) -> Floats:
+    """Return the degrees of freedom of sums of squares of errors [n, points]: 2 V^2 / Var(V) (Satterthwaite 1946).
+
+    Var(V) is estimated as sum e^4 - V^2 / n: n - 1 of independent normal errors, 2 where one example carries all.
+    """
+    squares = np.square(errors)
+    total = squares.sum(axis=0)
+    with np.errstate(all="ignore"):
+        shares = squares / total
+        found = 2.0 / np.maximum(np.square(shares).sum(axis=0) - 1.0 / len(errors), 1e-12)
+    return np.where(total > 0, found, np.inf)
+
+
 @dataclass(frozen=True)
 class Estimates:
     """Of every point: `means` float64 [G] and `variances` [G], NaN and infinite where there is no estimate.
 
     `noise` float64 [n_0, G]: the share of the examples of the first level in the error, for correlations between points
-    and predictions; 0 where a point's mean is exact or unknown.
+    and predictions; 0 where a point's mean is exact or unknown. `magnitudes` [G]: the mean size of a value. `freedom`
+    [G]: about how many degrees of freedom the variance has, the fewer the fewer examples carry it.
     """
 
     means: Floats
     variances: Floats
     noise: Floats
+    magnitudes: Floats = field(default_factory=lambda: np.empty(0))
+    freedom: Floats = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -189,9 +205,8 @@ def estimate(
         values: of each point, at least as many as its level has examples, in the frame's order.
     """
     count = len(values)
-    found = Estimates(
-        np.full(count, np.nan), np.full(count, np.inf), np.zeros((ladder.prefixes[0] if ladder.top else 0, count))
-    )
+    noises = np.zeros((ladder.prefixes[0] if ladder.top else 0, count))
+    found = Estimates(np.full(count, np.nan), np.full(count, np.inf), noises, np.zeros(count), np.full(count, np.inf))
     given, mean = _Given(ladder, reference, values), exact_mean(reference)
     # theta* is known without error, unless its mean is not finite
     origin = np.full(int(np.isfinite(mean)), -1)
@@ -270,6 +285,8 @@ def _step(given: _Given, level: int, points: Ints, known: _Known, found: Estimat
     found.means[points] = step.calibration.weights @ columns
     found.variances[points] = through_known.diagonal() + np.square(errors).sum(axis=0)
     found.noise[:, points] = errors[: given.ladder.prefixes[0]]
+    found.magnitudes[points] = 1.0 / step.pi @ np.abs(columns) / (1.0 / step.pi).sum()
+    found.freedom[points] = freedom(errors)
     if level == 0:
         return known
     return _extended(known, points, found.means[points], with_known.T, through_known + errors.T @ errors)

@@ -33,7 +33,11 @@ class Frame:
 
 
 def make_frame(
-    reference: NDArray[np.floating], labels: NDArray[np.integer] | None, seed: int, stream: int = 0
+    reference: NDArray[np.floating],
+    labels: NDArray[np.integer] | None,
+    seed: int,
+    stream: int = 0,
+    sizes: Floats | None = None,
 ) -> Frame:
     """Order the examples of a split.
 
@@ -42,6 +46,7 @@ def make_frame(
         labels: class of each example [N]; None where there are none, which makes one class of all.
         seed: of the job, 0 to 2^64 - 1; another seed is another order.
         stream: 0 to 2^64 - 1, such as the number of the split, so that splits share no random numbers.
+        sizes: of each example [N]; None for those by the losses at theta*.
 
     Raises:
         ValueError: there are no examples, or not one label an example.
@@ -50,7 +55,7 @@ def make_frame(
     if not n or (labels is not None and len(labels) != n):
         found = "no labels" if labels is None else f"{len(labels)} labels"
         raise ValueError(f"found {n} losses at theta* and {found}; expected one of each an example; pass whole splits.")
-    sizes = example_sizes(reference)
+    sizes = example_sizes(reference) if sizes is None else sizes
     order = example_order(sizes, uniforms(seed, n, stream))
     codes = np.zeros(n, np.int64) if labels is None else np.unique(labels, return_inverse=True)[1].astype(np.int64)
     return Frame(order, sizes[order], codes[order])

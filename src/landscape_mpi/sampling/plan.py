@@ -3,8 +3,10 @@
 A log of rounds is plain data, `[[[point, level], ...], ...]`: whoever replays it needs no floating point at all.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,14 @@ from landscape_mpi.sampling.order import Floats, Ints
 
 FIRST = {0.01: 1000.0, 0.02: 800.0, 0.05: 400.0}
 """Examples of the first level by target: relative 95 % error bar -> n_0."""
+FEWEST_LEVELS = 3
+"""Bars of the rise need so many times n_0 examples: on 100 examples and 54 of the first level they covered .92."""
 FULLEST = 0.75
 """Once this share of a full sweep is used, the rest is evaluated too: what could still be saved is not worth rounds."""
 AIM = 0.75
 """A promoted point aims at this share of the target, so that it need not be promoted again at once."""
+Of = Literal["loss", "rise"]
+"""What bars are relative to: the mean loss f, or f - f(0, 0)."""
 Promotion = tuple[int, int]
 """A point and the level that it goes up to."""
 AT_ONCE = 8
@@ -27,21 +33,25 @@ ALIKE = 0.7
 """A point whose residuals correlate as much as this with one already taken waits for what that one brings."""
 
 
-def first_level(error: float) -> int:
+def first_level(error: float, examples: int = 1 << 62, of: Of = "loss") -> int:
     """Return n_0, the examples of the first level: 400, 800, 1000 for 5, 2, 1 %.
 
-    Between these it is interpolated over the logarithm of the target, beyond them it is that of the nearest.
+    Between these it is interpolated over the logarithm of the target, beyond them it is that of the nearest. For bars
+    of the rise it is at most an eighth of all examples, such as windows of a text, which are few and dear; but no less
+    than twice what lets the floor of the bars meet a promotion's aim.
     """
     targets = np.log(list(FIRST))
-    return round(float(np.interp(np.log(error), targets, list(FIRST.values()))))
+    first = round(float(np.interp(np.log(error), targets, list(FIRST.values()))))
+    return first if of == "loss" else min(first, max(examples // 8, math.ceil(2 / (AIM * error))))
 
 
-def prefixes(error: float, examples: int) -> tuple[int, ...]:
+def prefixes(error: float, examples: int, of: Of = "loss") -> tuple[int, ...]:
     """Return the number of examples of each level: n_0 2^l as long as that is below N, then N.
 
     Args:
         error: target, the relative 95 % error bar; 0 asks for all examples.
         examples: N.
+        of: what the bars are relative to.
 
     Raises:
         ValueError: the target is negative or no number, or there are no examples.
@@ -50,13 +60,13 @@ def prefixes(error: float, examples: int) -> tuple[int, ...]:
         raise ValueError(
             f"found error {error} and {examples} examples; expected error >= 0 and an example; correct the job."
         )
-    if all_examples_because(error, examples):
+    if all_examples_because(error, examples, of):
         return (examples,)
-    first = first_level(error)
+    first = first_level(error, examples, of)
     return (*takewhile(lambda n: n < examples, (first << level for level in range(64))), examples)
 
 
-def all_examples_because(error: float, examples: int) -> str:
+def all_examples_because(error: float, examples: int, of: Of = "loss") -> str:
     """Return why nothing can be saved, as a clause, or an empty string where something can.
 
     No bar is narrower than L / n_0 before all examples are used (see `metrics.base.relative_floor`); a target at which
@@ -64,8 +74,8 @@ def all_examples_because(error: float, examples: int) -> str:
     """
     if error == 0:
         return "error: 0 asks for them"
-    first = first_level(error)
-    if examples <= first:
+    first = first_level(error, examples, of)
+    if examples <= (first if of == "loss" else FEWEST_LEVELS * first - 1):
         return f"there are {examples} and the first level alone takes {first}"
     if AIM * error * first <= 1:
         return f"bars of {error:.3g} are too tight to pay: only all examples can meet less than {1 / (AIM * first):.2g}"
@@ -82,15 +92,19 @@ def stand(points: int, log: Iterable[Iterable[Sequence[int]]]) -> Standing:
     return Standing(levels, turns)
 
 
-def relative_bars(means: Floats, bars: Floats) -> Floats:
-    """Return bar / |mean| [G]; infinite for a mean that is 0 or no number, of which no share can be told."""
-    usable = np.isfinite(means) & np.isfinite(bars) & (means != 0)
-    relative: Floats = np.divide(bars, np.abs(means), out=np.full(len(means), np.inf), where=usable)
+def relative_bars(means: Floats, bars: Floats, least: float = 0.0) -> Floats:
+    """Return bar / |mean| [G]; infinite for a mean that is 0 or no number, of which no share can be told.
+
+    `least`: what smaller means count as.
+    """
+    sizes = np.maximum(np.abs(means), least)
+    usable = np.isfinite(means) & np.isfinite(bars) & (sizes != 0)
+    relative: Floats = np.divide(bars, sizes, out=np.full(len(means), np.inf), where=usable)
     return relative
 
 
 def promotions(
-    ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float
+    ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float, least: float = 0.0
 ) -> tuple[Promotion, ...]:
     """Return the points of the next round with their new levels; none once all bars hold.
 
@@ -104,14 +118,15 @@ def promotions(
         estimates: of all points, on these levels.
         bars: 95 % error bars [G] of the same estimates.
         error: target, the largest relative bar allowed.
+        least: what smaller means count as.
     """
-    relative = relative_bars(estimates.means, bars)
+    relative = relative_bars(estimates.means, bars, least)
     open_points = np.flatnonzero(still_open(ladder, standing, relative, error))
     hopeless = np.isinf(relative[open_points])
     top = [(int(point), ladder.top) for point in open_points[hopeless]]
     others = open_points[~hopeless]
     chosen = unlike(others[np.argsort(-relative[others], kind="stable")], estimates.noise)
-    return (*top, *((point, _next_level(ladder, standing, estimates, point, error)) for point in chosen))
+    return (*top, *((point, _next_level(ladder, standing, estimates, point, error, least)) for point in chosen))
 
 
 def still_open(ladder: Ladder, standing: Standing, relative: Floats, error: float) -> NDArray[np.bool_]:
@@ -119,17 +134,19 @@ def still_open(ladder: Ladder, standing: Standing, relative: Floats, error: floa
     return (standing.levels >= 0) & (standing.levels < ladder.top) & (relative > error)
 
 
-def outlook(ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float) -> int:
+def outlook(
+    ladder: Ladder, standing: Standing, estimates: Estimates, bars: Floats, error: float, least: float = 0.0
+) -> int:
     """Return about how many examples the rounds to come take at most: as if every open point had to go up by itself.
 
     Each that does tightens the bars of others, so that fewer go: on real losses a half to a third of these examples at
     first, and about as many in the last rounds.
     """
-    relative = relative_bars(estimates.means, bars)
+    relative = relative_bars(estimates.means, bars, least)
     needed = 0
     for point in np.flatnonzero(still_open(ladder, standing, relative, error)).tolist():
         hopeless = np.isinf(relative[point])
-        level = ladder.top if hopeless else _next_level(ladder, standing, estimates, point, error)
+        level = ladder.top if hopeless else _next_level(ladder, standing, estimates, point, error, least)
         needed += ladder.prefixes[level] - ladder.prefixes[standing.levels[point]]
     return needed
 
@@ -152,10 +169,12 @@ def unlike(candidates: Ints, noise: Floats) -> list[int]:
     return taken
 
 
-def _next_level(ladder: Ladder, standing: Standing, estimates: Estimates, point: int, error: float) -> int:
+def _next_level(
+    ladder: Ladder, standing: Standing, estimates: Estimates, point: int, error: float, least: float
+) -> int:
     if standing.levels[point] > 0:
         return int(standing.levels[point]) + 1
-    aim = AIM * error * abs(float(estimates.means[point]))
+    aim = AIM * error * max(abs(float(estimates.means[point])), least)
     variances = predicted_variances(ladder, float(estimates.variances[point]), estimates.noise[:, point])
     return 1 + next(
         level for level, variance in enumerate(variances) if QUANTILE * variance**0.5 < aim or variance == 0

@@ -9,16 +9,28 @@
 What is asked for depends on the results alone, never on the order in which they arrived.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from landscape_mpi.metrics.base import LOSS, Bars, Metric, Result
-from landscape_mpi.metrics.examples import PerExample
+from landscape_mpi.metrics.examples import PerExample, exact_mean
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
-from landscape_mpi.sampling.plan import FULLEST, Promotion, all_examples_because, outlook, prefixes, promotions, stand
+from landscape_mpi.sampling.plan import (
+    FULLEST,
+    Of,
+    Promotion,
+    all_examples_because,
+    outlook,
+    prefixes,
+    promotions,
+    stand,
+)
+from landscape_mpi.sampling.rise import rise_bars
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,15 @@ class Rounds:
     """Decides round by round; `log` is the plan so far, `why_all` why all examples are used where they are."""
 
     def __init__(
-        self, frame: Frame, origin: PerExample, points: int, error: float, log: Sequence[Sequence[Promotion]] = ()
+        self,
+        frame: Frame,
+        origin: PerExample,
+        points: int,
+        error: float,
+        log: Sequence[Sequence[Promotion]] = (),
+        floor: float | None = None,
+        pilots: Mapping[int, PerExample] = MappingProxyType({}),
+        first: int | None = None,
     ) -> None:
         """Start a job of so many points.
 
@@ -58,14 +78,31 @@ class Rounds:
             points: G.
             error: target, the largest relative 95 % error bar of the loss.
             log: of an earlier run: these rounds are repeated before any is decided.
+            floor: None for bars relative to the loss; else they are relative to its rise above f(0, 0), and never asked
+                to be narrower than this share of f(0, 0).
+            pilots: what points gave that have been evaluated on all examples, in the order of the data.
+            first: examples of the first level, one of those of the levels; None for what the target asks for.
         """
-        self.ladder = make_ladder(frame, prefixes(error, frame.examples))
-        self.error = error
+        of: Of = "loss" if floor is None else "rise"
+        levels = prefixes(error, frame.examples, of)
+        levels = levels if first is None else levels[levels.index(first) :]
+        self.ladder = make_ladder(frame, levels)
+        self.error, self.of = error, of
         self.log: list[tuple[Promotion, ...]] = []
-        self.why_all = all_examples_because(error, frame.examples)
+        self.why_all = all_examples_because(error, frame.examples, of)
+        if len(levels) == 1 and not self.why_all:
+            self.why_all = "the bars of points that are known would not hold on fewer"
         self._origin = origin[frame.order]
         self._replay = [tuple((int(point), int(level)) for point, level in one_round) for one_round in log]
         self._found = [origin[:0]] * points
+        for point, found in pilots.items():
+            self._found[point] = found[frame.order]
+        self.centre = exact_mean(origin.losses)
+        self.least = 0.0
+        if floor is not None and not self.why_all:
+            self.least = floor * abs(self.centre) / error
+            if not math.isfinite(self.centre):
+                self.why_all = "f(0, 0) is not finite, so there is no rise above it"
         self._lost: set[int] = set()
         self._awaited: set[Request] | None = None
 
@@ -103,7 +140,8 @@ class Rounds:
         if self._awaited:
             raise RuntimeError(f"{len(self._awaited)} results of this round are awaited; take them before the next.")
         first = self._awaited is None
-        requests = self._requests((point, 0) for point in range(len(self._found))) if first else ()
+        new = (point for point, found in enumerate(self._found) if not len(found))  # a pilot is there
+        requests = self._requests((point, 0) for point in new) if first else ()
         while not first and not requests and (aims := self._decide()):
             self.log.append(aims)
             requests = self._requests(aims)
@@ -145,12 +183,18 @@ class Rounds:
         examples = self._examples(standing)
         for result in metric.results:
             found, widths = self._staircase(standing, result, metric.bars)
+            means = found.means
+            if self._rises(result):  # what stands on all examples has the mean that a full sweep gives, to the last bit
+                with np.errstate(invalid="ignore"):
+                    means = self.centre + found.means
+                for point in np.flatnonzero(standing.levels == self.ladder.top).tolist():
+                    means[point] = exact_mean(self._found[point].losses)
             # exact points have a bar of 0, unknown ones an infinite one
-            exact, known = standing.levels == self.ladder.top, ~np.isnan(found.means)
+            exact, known = standing.levels == self.ladder.top, ~np.isnan(means)
             widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
             values = [one.numbers(result) for one in self._found]
-            errors = standard_errors(self.ladder, standing, found.means, values)
-            estimated[result.name] = Estimated(found.means, widths, examples, errors)
+            errors = standard_errors(self.ladder, standing, means, values)
+            estimated[result.name] = Estimated(means, widths, examples, errors)
         return estimated
 
     @property
@@ -160,7 +204,7 @@ class Rounds:
         if self.why_all:
             return int((self.ladder.frame.examples - self._examples(standing)).sum())
         found, bars = self._loss(standing)
-        return outlook(self.ladder, standing, found, bars, self.error)
+        return outlook(self.ladder, standing, found, bars, self.error, self.least)
 
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
         """Return what the points lack that were not lost."""
@@ -183,16 +227,25 @@ class Rounds:
             below = np.flatnonzero((standing.levels >= 0) & (standing.levels < self.ladder.top))
             return tuple((int(point), self.ladder.top) for point in below)
         found, bars = self._loss(standing)
-        return promotions(self.ladder, standing, found, bars, self.error)
+        return promotions(self.ladder, standing, found, bars, self.error, self.least)
 
     def _loss(self, standing: Standing) -> tuple[Estimates, Floats]:
         """Return the estimates of the loss, which decides what is promoted, with their bars."""
         return self._staircase(standing, LOSS.results[0], LOSS.bars)
 
     def _staircase(self, standing: Standing, result: Result, bars: Bars) -> tuple[Estimates, Floats]:
-        values = [found.numbers(result) for found in self._found]
-        found = estimate(self.ladder, standing, self._origin.numbers(result), values)
+        values, origin = [found.numbers(result) for found in self._found], self._origin.numbers(result)
+        if self._rises(result):
+            with np.errstate(invalid="ignore"):
+                values = [losses - origin[: len(losses)] for losses in values]
+            found = estimate(self.ladder, standing, origin, values)
+            return found, rise_bars(found, self.ladder.prefixes[0])
+        found = estimate(self.ladder, standing, origin, values)
         return found, bars(found.means, found.variances, self._examples(standing), self.ladder.prefixes[0])
+
+    def _rises(self, result: Result) -> bool:
+        """Whether a result is estimated as a difference from theta*."""
+        return self.of == "rise" and result in LOSS.results
 
     def _examples(self, standing: Standing) -> Ints:
         """Return how many examples each point stands on."""

@@ -1,0 +1,163 @@
+"""Bars of f - f(0, 0): differences from theta*, example by example, and what a few points on all examples tell first.
+
+The losses at theta* are known on all examples, so f(0, 0) has no error: the bar of the rise is that of f, and what is
+estimated is the mean of the differences l_i - l_i*. Near theta* these are far smaller than the losses, and a few
+examples that are easy at theta* may carry all of them. Two things keep their bars honest. `pilots` are evaluated on all
+examples before there is an order: where they rise most is taken first. And bars are those of Student's t with the
+degrees of freedom that the squared noise shows: few examples that carry the variance leave few.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.metrics.examples import exact_mean
+from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder
+from landscape_mpi.sampling.order import Floats, example_sizes, make_frame
+
+FLOOR = 1.0e-3
+"""Of f(0, 0): no bar is asked to be narrower."""
+PILOTS, ONE_IN = 2, 12
+"""Points that are evaluated on all examples first, at the most, and no more than one in so many."""
+DRAWS, MISSES = 32, 0.1
+"""Orders on which the first level is tried, and the share of bars that may miss in them: honest ones have 5 %."""
+_TRIALS = 1 << 63
+"""Streams of random numbers from here on are those of trials."""
+_FREEDOM = np.array([1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60, np.inf])
+_STUDENT = np.array([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.306, 2.228, 2.131, 2.086, 2.042, 2.000, 1.960])
+
+
+def students(freedom: Floats) -> Floats:
+    """Return the 97.5 % quantile of Student's t, by linear interpolation over 1 / freedom between tabled ones.
+
+    >>> students(np.array([1.0, 12.0, np.inf])).round(2).tolist()
+    [12.71, 2.18, 1.96]
+    """
+    found: Floats = np.interp(1.0 / np.maximum(freedom, 1.0), 1.0 / _FREEDOM[::-1], _STUDENT[::-1])
+    return found
+
+
+def rise_bars(estimates: Estimates, first: int) -> Floats:
+    """Return the 95 % error bars [G] of the rises that estimates are of: t sqrt(variance), no less than m / n_0.
+
+    m is the mean size of a difference; the least is for points where the regressors explain every example seen, and
+    not a few unseen.
+
+    Args:
+        estimates: of the differences from theta*.
+        first: n_0, the examples of the first level.
+    """
+    with np.errstate(all="ignore"):
+        bars = students(estimates.freedom) * np.sqrt(estimates.variances)
+    return np.maximum(bars, estimates.magnitudes / first)
+
+
+def pilot_points(axes: Sequence[NDArray[np.float64]]) -> tuple[int, ...]:
+    """Return the numbers of the points to evaluate on all examples first, row by row; the last axis counts slowest.
+
+    They lie at distances from (0, 0) that split those of all points into equal parts, each in another direction: axes
+    are scaled to reach as far as the first. None where the grid has fewer than 12 points.
+
+    >>> pilot_points([np.linspace(-1, 1, 33)])
+    (12, 27)
+    """
+    scaled = [axis / (np.abs(axis).max() or 1.0) for axis in reversed(axes)]
+    places = np.stack(np.meshgrid(*scaled, indexing="ij"), -1).reshape(-1, len(scaled))
+    distances = np.linalg.norm(places, axis=1)
+    ranked = np.argsort(distances, kind="stable")
+    count = min(PILOTS, len(places) // ONE_IN)
+    chosen: list[int] = []
+    for part in range(count):
+        wanted = distances[ranked[(2 * part + 1) * len(ranked) // (2 * count)]]
+        ring = np.flatnonzero(np.abs(distances - wanted) <= 0.1 * wanted)
+        ring = np.setdiff1d(ring, chosen)
+        if len(ring):
+            # as far from those before as the ring allows; the first in the order of the grid
+            units = places / np.maximum(distances, 1e-300)[:, None]
+            nearest = (units[ring] @ units[chosen].T).max(axis=1) if chosen else np.zeros(len(ring))
+            chosen.append(int(ring[np.argmin(nearest.round(9))]))
+    return tuple(sorted(chosen))
+
+
+def rise_sizes(reference: NDArray[np.floating], pilots: Iterable[NDArray[np.floating]]) -> Floats:
+    """Return the size of each example [N]: that by its loss at theta*, and half of it by how much it changed at pilots.
+
+    s_i = (s_i* + mean over pilots of |d_i| / D) / 2, d_i the difference from theta*, D the mean of |d|. Sampling
+    proportional to size is best where sizes are as what is left of the values (SSW 3.6.2); no size is below a quarter
+    of the average, so that what no pilot shows is not overlooked.
+    """
+    sizes = example_sizes(reference)
+    ratios = []
+    for values in pilots:
+        changes = np.abs(np.asarray(values, np.float64) - reference)
+        with np.errstate(all="ignore"):
+            ratio = changes / changes.mean()
+        if np.isfinite(ratio).all():
+            ratios.append(ratio)
+    return 0.5 * (sizes + np.mean(ratios, axis=0)) if ratios else sizes
+
+
+def first_that_holds(
+    reference: NDArray[np.floating],
+    labels: NDArray[np.integer] | None,
+    pilots: Sequence[NDArray[np.floating]],
+    levels: Sequence[int],
+    error: float,
+    floor: float,
+    seed: int,
+) -> int:
+    """Return the examples of the first level on which bars hold at the points that are known already.
+
+    Each pilot is estimated from prefixes as any other point, as if it had not been evaluated: on 32 orders made without
+    it, from level to level until its bar is narrow enough. Where more than a tenth of these bars miss, few examples
+    carry the rise that neither theta* nor the other pilots show; the next level is tried, in the end all examples.
+
+    Args:
+        reference: losses at theta* [N].
+        labels: class of each example [N]; None where there are none.
+        pilots: losses of each pilot [N].
+        levels: the numbers of examples of the levels, the last being N.
+        error: target, relative to the rise.
+        floor: the narrowest bar that is asked for.
+        seed: of the job.
+    """
+    usable = [values for values in pilots if np.isfinite(values).all()]
+    for place, first in enumerate(levels):
+        missed = [
+            _misses(reference, labels, usable, which, levels[place:], error, floor, seed)
+            for which in range(len(usable))
+        ]
+        if not usable or np.mean(missed) <= MISSES:
+            return first
+    return levels[-1]
+
+
+def _misses(
+    reference: NDArray[np.floating],
+    labels: NDArray[np.integer] | None,
+    pilots: Sequence[NDArray[np.floating]],
+    which: int,
+    levels: Sequence[int],
+    error: float,
+    floor: float,
+    seed: int,
+) -> float:
+    """Return the share of orders on which the bar misses with which a pilot's estimate would end. See above."""
+    others = [values for place, values in enumerate(pilots) if place != which]
+    sizes = rise_sizes(reference, others)
+    truth, missed = exact_mean(pilots[which] - reference), 0
+    wanted = max(error * abs(truth), floor)
+    for draw in range(DRAWS):
+        frame = make_frame(reference, labels, seed, stream=_TRIALS + draw, sizes=sizes)
+        ordered = [values[frame.order] for values in (reference, *others, pilots[which])]
+        differences = [values - ordered[0] for values in ordered[1:]]
+        for n in levels[:-1]:
+            ladder = make_ladder(frame, (n, levels[-1]))
+            standing = Standing(np.array([1] * len(others) + [0]), np.arange(len(others) + 1))
+            found = estimate(ladder, standing, ordered[0], differences)
+            bar = rise_bars(found, levels[0])[-1]
+            if bar <= wanted:
+                missed += bool(abs(found.means[-1] - truth) > bar)
+                break
+    return missed / DRAWS
