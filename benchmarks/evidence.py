@@ -9,9 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from landscape_mpi.files.records import IDENTITY, Format, read_records
 from landscape_mpi.surface import DONE, journal_folder
-from landscape_mpi.surface.journal import JOURNAL, PLAN, PLAN_NAME
+from landscape_mpi.surface.journal import IDENTITY, JOURNAL, PLAN, PLAN_NAME, Format, read_records
 
 RESULTS_NOT = {"seconds", "rank", "error", "finished", "complete", "job", "audit", "rounds"}
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from landscape_mpi.files.records import FRAME, IDENTITY
 from landscape_mpi.job import Axis
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
+from landscape_mpi.surface.journal import FRAME, IDENTITY
 
 JOB = """\
 model: {build: resnet20, options: {shortcut: none, width: 2}, checkpoint: nets/theta.safetensors}

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape_mpi.files.records import read_records
 from landscape_mpi.job import Sampling
 from landscape_mpi.metrics.base import ACCURACY, LOSS
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.sampling import Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
-from landscape_mpi.surface.journal import PLAN, ROUND, THETA
+from landscape_mpi.surface.journal import PLAN, ROUND, THETA, read_records
 from landscape_mpi.sweeping.sampled import climbs, frame_of
 from landscape_mpi.sweeping.sampled_state import SampledState, SplitState
 

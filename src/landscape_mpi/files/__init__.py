@@ -1,1 +1,1 @@
-"""Atomic writes, locks, records with checksums, and HDF5 files read as untrusted data; knows no surface."""
+"""Atomic writes, locks, names of files, and HDF5 files read as untrusted data; knows no surface."""
