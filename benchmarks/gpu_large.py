@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from landscape_mpi.data import Split
+from landscape_mpi.engines import ReplayedEvaluator, lanes_of
 from landscape_mpi.evaluate import EagerEvaluator, Task, build_loss
 from landscape_mpi.evaluate.live import Resident, Streaming
 from landscape_mpi.networks.meta import build_empty, materialise
@@ -18,6 +19,14 @@ from landscape_mpi.plane import Parameters, Plane, RandomDirections
 
 HEAD = 64
 """Width of a head of attention."""
+WAYS = (
+    "plain",
+    "resident",
+    "resident, graph",
+    "resident, theta on the host",
+    "streamed",
+    "streamed, theta on the host",
+)
 NUMBERS = 1 << 14
 """Weights of the first tensor that are compared with a CPU's."""
 
@@ -102,7 +111,7 @@ class Large:
         plane = Plane(self.theta, (draw(self.theta, 0), draw(self.theta, 1)))
         first: list[bytes] = []
         base = 0.0
-        for name in ("plain", "resident", "resident, theta on the host", "streamed", "streamed, theta on the host"):
+        for name in WAYS:
             way = self._way(name, plane, task)
             bits = [] if name == "plain" else [way(point).losses.tobytes() for point in points]
             first = first or bits
@@ -126,6 +135,8 @@ class Large:
         if name == "plain":
             return lambda _: task.evaluate(live, "test", slice(None), self.batch)
         evaluator = EagerEvaluator(live, plane, task, self.batch)
+        if name.endswith("graph") and (lanes := lanes_of(device)[:1]) and isinstance(live, Resident):
+            evaluator = ReplayedEvaluator(live, plane, task, self.batch, lanes)
         if name.endswith("host"):
             evaluator._plane = plane.to(device, 0)
         return whole(evaluator, "test")

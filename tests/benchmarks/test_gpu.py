@@ -42,7 +42,14 @@ def test_a_dry_run_goes_the_whole_way(checkout, tmp_path):
     }
     assert {row["dtype"] for row in rows} == {"float32", "bfloat16"}
     assert all(row["bits"] for row in rows)
-    ways = ["plain", "resident", "resident, theta on the host", "streamed", "streamed, theta on the host"]
+    ways = [
+        "plain",
+        "resident",
+        "resident, graph",
+        "resident, theta on the host",
+        "streamed",
+        "streamed, theta on the host",
+    ]
     assert [row["way"] for row in report["transformer"]["rows"]] == ways
     assert {one["dtype"] for one in report["sweeps"]} == {"float32", "bfloat16"}
     assert "FAILED" not in found.stdout

@@ -1,15 +1,21 @@
 """Which batch goes to which lane, in which order and by which path; the lanes are stand-ins for a GPU's."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from landscape_mpi.data import DEFAULT_NORMALISATION, Split
-from landscape_mpi.engines import FusedEvaluator
+from landscape_mpi.engines import FusedEvaluator, ReplayedEvaluator
 from landscape_mpi.engines.cuda_graphs import Replay
 from landscape_mpi.engines.layers import DirectLayer
-from landscape_mpi.evaluate import Task
+from landscape_mpi.evaluate import EagerEvaluator, Task
+from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.networks import build_network
+from landscape_mpi.networks.copies import duplicate
 from support.engines import parameters, plane_of, settle
 from support.stand_ins import StandInLane
 
@@ -149,6 +155,61 @@ def test_a_batch_that_does_not_fit_is_halved_for_good_and_no_longer_replayed(res
     assert "CUDA" not in ours.description
     expected = evaluator(resnet, task=uint8_task(96), batch=24).per_example((0.5, 0.5), "train", slice(0, 96))
     assert found.losses.tobytes() == again.losses.tobytes() == expected.losses.tobytes()
+
+
+def live(resnet):
+    return Resident(duplicate(resnet).eval())
+
+
+@pytest.mark.parametrize(("asked", "replays"), [(16, 9), (75, 3)])
+def test_the_weights_of_a_live_network_move_under_its_recording(resnet, asked, replays):
+    log = []
+    task, plane = uint8_task(), plane_of(resnet)
+    plain = EagerEvaluator(live(resnet), plane, task, asked)
+    ours = ReplayedEvaluator(live(resnet), plane, task, asked, lanes_of(1, log))
+    log.clear()
+    for point in POINTS:
+        expected, found = (one.per_example(point, "train", slice(0, 75)) for one in (plain, ours))
+        assert found.losses.tobytes() == expected.losses.tobytes()
+    assert sum(event == "replay" for event, _ in log) == replays
+    assert ours.description == f"{plain.description}, replayed as 1 CUDA graph"
+
+
+class Several(nn.Module):
+    """Returns two tensors."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :10], x
+
+
+def test_what_returns_several_tensors_runs_as_it_is():
+    def loss(outputs, targets):
+        return cross_entropy(outputs[0], targets)
+
+    network = nn.Sequential(nn.BatchNorm2d(3), Several()).eval()
+    task, plane = uint8_task(loss=loss), plane_of(network, "none")
+    ours = ReplayedEvaluator(Resident(network), plane, task, 16, lanes_of(1, []))
+    assert ours.description.endswith("not replayed as a CUDA graph (the network returns several tensors)")
+    assert np.isfinite(ours.per_example((0.5, 0.0), "train", slice(0, 20)).losses).all()
+
+
+def test_a_network_that_takes_gradients_is_not_recorded(resnet):
+    task = replace(uint8_task(), gradients="enabled")
+    ours = ReplayedEvaluator(live(resnet), plane_of(resnet), task, 16, lanes_of(1, []))
+    assert "CUDA" not in ours.description
+
+
+def test_a_batch_of_a_live_network_that_does_not_fit_is_no_longer_replayed(resnet):
+    def hungry(outputs, targets):
+        if len(targets) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return cross_entropy(outputs, targets)
+
+    ours = ReplayedEvaluator(live(resnet), plane_of(resnet), uint8_task(96, hungry), 48, lanes_of(1, []))
+    found = ours.per_example((0.5, 0.5), "train", slice(0, 96))
+    expected = EagerEvaluator(live(resnet), plane_of(resnet), uint8_task(96), 24)
+    assert (ours.batch, "CUDA" in ours.description) == (24, False)
+    assert found.losses.tobytes() == expected.per_example((0.5, 0.5), "train", slice(0, 96)).losses.tobytes()
 
 
 def test_the_callers_network_stays_at_theta(resnet):

@@ -9,10 +9,11 @@ from torch import nn
 
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping import large
+from landscape_mpi.sweeping import choose_engine, large
 from landscape_mpi.sweeping.run import Options, sweep
 from support import texts
 from support.jobs import results, tiny_job
+from support.stand_ins import StandInLane
 from support.texts import language_job
 
 OPTIONS = Options(device="cpu")
@@ -40,6 +41,38 @@ def arrays(path):
 def attributes(path):
     with h5py.File(path, locking=False) as file:
         return dict(file.attrs)
+
+
+def test_batches_of_a_live_network_are_replayed_where_there_are_lanes(
+    tmp_path, monkeypatch, everything_is_large, caplog
+):
+    changes = {"evaluate": {"batch": 16, "weights": "resident"}}
+    plain, log = swept(tmp_path, "plain", **changes), []
+    monkeypatch.setattr(choose_engine, "lanes_of", lambda _: [StandInLane(0, log)])
+    caplog.set_level("INFO")
+    ours = swept(tmp_path, "ours", **changes)
+    assert results(ours) == results(plain)
+    assert ("replay", 0) in log
+    assert "the network's own forward pass, replayed as 1 CUDA graph." in caplog.text
+    assert attributes(ours)["engine"] == "eager"
+
+
+class Stale(StandInLane):
+    """A lane whose recording gives what it gave when it was made."""
+
+    def record(self, run):
+        outputs = run()
+        return lambda: None, outputs
+
+
+def test_recordings_that_give_something_else_are_not_used(tmp_path, monkeypatch, everything_is_large, caplog):
+    changes = {"evaluate": {"batch": 16, "weights": "resident"}}
+    plain = swept(tmp_path, "plain", **changes)
+    monkeypatch.setattr(choose_engine, "lanes_of", lambda _: [Stale()])
+    caplog.set_level("INFO")
+    assert results(swept(tmp_path, "ours", **changes)) == results(plain)
+    assert "not replayed as CUDA graphs: the plain train loss is " in caplog.text
+    assert "own forward pass, replayed" not in caplog.text
 
 
 @pytest.mark.parametrize(

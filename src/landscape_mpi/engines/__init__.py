@@ -1,10 +1,11 @@
 """Engines: ways to evaluate points of a plane, which agree up to rounding and differ in speed."""
 
-from landscape_mpi.engines.cuda_graphs import LANES
+from landscape_mpi.engines.cuda_graphs import LANES, lanes_of
 from landscape_mpi.engines.evaluator import (
     DELETED,
     ENGINES,
     FusedEvaluator,
+    ReplayedEvaluator,
     build_engine,
     candidates,
     kernel_is_missing,
@@ -18,8 +19,10 @@ __all__ = [
     "LANES",
     "CannotFuseError",
     "FusedEvaluator",
+    "ReplayedEvaluator",
     "build_engine",
     "candidates",
     "kernel_is_missing",
     "kernel_version",
+    "lanes_of",
 ]

@@ -100,6 +100,8 @@ class _Recording:
     def __init__(self, lane: Lane, forward: Network, sample: Tensor) -> None:
         self._inputs = sample.clone()
         self._replay, self._outputs = lane.record(lambda: forward(self._inputs))
+        if not isinstance(self._outputs, Tensor):
+            raise RuntimeError("the network returns several tensors")
 
     def fits(self, inputs: Tensor) -> bool:
         return inputs.shape == self._inputs.shape and inputs.dtype == self._inputs.dtype

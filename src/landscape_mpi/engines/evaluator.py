@@ -24,6 +24,7 @@ from landscape_mpi.evaluate import (
     Task,
     parts,
 )
+from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.plane import Plane
 
@@ -79,6 +80,34 @@ def build_engine(engine: str, network: nn.Module, plane: Plane, task: Task, batc
             raise CannotFuseError("its layers compute in float32 alone")
         kinds = (PlainLayer,)
     return FusedEvaluator(network, plane, task, batch, kinds, lanes_of(task.device))
+
+
+class ReplayedEvaluator(EagerEvaluator):
+    """The forward pass of a live network, replayed as a CUDA graph over its weights, which a move sets in place."""
+
+    def __init__(self, live: Resident, plane: Plane, task: Task, batch: int, lanes: Sequence[Lane]) -> None:
+        """Take a network whose weights stay where they are in memory; otherwise as `EagerEvaluator`.
+
+        Inputs of several tensors are not replayed, nor are networks that take gradients.
+        """
+        super().__init__(live, plane, task, batch)
+        self._asked = batch
+        self._replay: Replay | None = None
+        with torch.inference_mode():
+            sample = task.inputs(max(task.splits, key=self.count), slice(0, batch))
+            if isinstance(sample, Tensor) and task.gradients == "inference":
+                self._replay = Replay(partial(task.forward, live), lanes, sample)
+
+    def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:
+        if batch < self._asked:
+            self._replay = None  # recorded for batches that do not fit, and its memory is wanted
+        lanes: Lanes = self._replay or ONE_LANE
+        return self._task.evaluate(self._replay or self._live, split, examples, batch, lanes)
+
+    @property
+    def description(self) -> str:
+        """Say how points are evaluated, and whether that is replayed."""
+        return f"{super().description}{f', {self._replay.description}' if self._replay else ''}"
 
 
 class FusedEvaluator:

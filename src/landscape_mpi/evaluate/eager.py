@@ -53,7 +53,10 @@ class EagerEvaluator:
     def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
         """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane."""
         self._move(point)
-        return self._batch.attempt(lambda batch: self._task.evaluate(self._live, split, examples, batch))
+        return self._batch.attempt(lambda batch: self._evaluate(split, examples, batch))
+
+    def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:
+        return self._task.evaluate(self._live, split, examples, batch)
 
     def network_at(self, point: Point) -> nn.Module:
         """Return the network at a point of the plane, in eval mode; it stays this evaluator's own."""
@@ -163,7 +166,7 @@ class TeamEvaluator(EagerEvaluator):
         found: list[PerExample] = []
         failure: tuple[str, BaseException | str] | None = None
         try:
-            self._evaluate(found, point, split, examples, batch)
+            self._take_turns(found, point, split, examples, batch)
         except UserError as error:
             error.place = error.place or self._team.me
             failure = "user", error
@@ -179,7 +182,7 @@ class TeamEvaluator(EagerEvaluator):
         turns = max(map(len, every))
         return PerExample.join([one[turn] for turn in range(turns) for one in every if turn < len(one)])
 
-    def _evaluate(self, found: list[PerExample], point: Point, split: str, examples: Examples, batch: int) -> None:
+    def _take_turns(self, found: list[PerExample], point: Point, split: str, examples: Examples, batch: int) -> None:
         """Evaluate this rank's batches, and make as many forward passes as every other rank, whatever happens."""
         self._move(point)
         rank, size, passes = self._team.rank, self._team.size, self._network.passes

@@ -2,21 +2,37 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
+from landscape_mpi.engines import (
+    CannotFuseError,
+    ReplayedEvaluator,
+    build_engine,
+    candidates,
+    kernel_is_missing,
+    lanes_of,
+)
+from landscape_mpi.engines.cuda_graphs import Lane
 from landscape_mpi.errors import CentreMismatchError, Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Evaluator, place
+from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.log import PASSED_OVER, note
 from landscape_mpi.metrics.examples import PerExample, summarise
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.check_network import FLAT, Comparison, check_moves, evaluator_of, needs_afresh
-from landscape_mpi.sweeping.collective import FAR_EXAMPLES, evaluate_all, far_corner, per_example_at
+from landscape_mpi.sweeping.check_network import (
+    FLAT,
+    Comparison,
+    around_centre,
+    check_moves,
+    evaluator_of,
+    needs_afresh,
+)
+from landscape_mpi.sweeping.collective import FAR_EXAMPLES, evaluate_all, far_corner, in_place, per_example_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
 
@@ -111,7 +127,30 @@ def _live(world: World, experiment: Experiment, plane: Plane, batch: int, record
         note(world, f"not the engine {requested}: {reason}.", PASSED_OVER)
     evaluator = check_moves(world, experiment, plane, batch)
     examples = evaluate_all(world, experiment, per_example_at(evaluator, plane.centre), batch)
-    return Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
+    plain = Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
+    live, lanes = experiment.theta.network, lanes_of(experiment.device)[:1]  # each would hold all activations
+    return _replayed(world, experiment, plane, plain, live, lanes) if lanes and isinstance(live, Resident) else plain
+
+
+def _replayed(
+    world: World, experiment: Experiment, plane: Plane, plain: Engine, live: Resident, lanes: Sequence[Lane]
+) -> Engine:
+    """Return the same engine with its batches replayed as CUDA graphs, where that gives what it gives; collective."""
+    task, batch, points = experiment.task, plain.evaluator.batch, around_centre(experiment.job.values.chosen_grid)[:1]
+    split = next(iter(task.splits))
+    far = [together(world, plain.evaluator.per_example, point, split, slice(0, batch)) for point in points]
+    evaluator = together(world, ReplayedEvaluator, live, plane, task, batch, lanes)
+    examples = evaluate_all(world, experiment, per_example_at(evaluator, plane.centre), batch)
+    tolerance = experiment.precision.tolerance
+    reason = difference(plain.centre, summarise(examples, task.metrics), tolerance)
+    for point, expected in zip(points, far, strict=True):
+        found = together(world, evaluator.per_example, point, split, slice(0, batch))
+        before, after = (summarise({split: one}, task.metrics) for one in (expected, found))
+        reason = reason or difference(before, after, tolerance)
+    if reason := next(filter(None, world.allgather(reason)), None):
+        note(world, f"not replayed as CUDA graphs: {reason}.", PASSED_OVER)
+        return replace(plain, evaluator=together(world, in_place, experiment, plane, task, batch))
+    return replace(plain, evaluator=evaluator, examples=examples)
 
 
 def _cannot_go_on(recorded: str | None, reason: str, how: Text = "") -> UserError:
