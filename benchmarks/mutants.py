@@ -237,13 +237,13 @@ def _merge(*names: str) -> Callable[[Path], object]:
 
 
 def _history(folder: Path) -> None:
-    from landscape_mpi.surface.history import EpochRecord, write_history
+    from landscape_mpi.surface.training import EpochRecord, write_history
 
     write_history(folder / "history.h5", [EpochRecord(epoch, 1.0, 50.0, 1.0, 50.0, 0.1, 2.0) for epoch in range(3)])
 
 
 def _read_history(folder: Path) -> object:
-    from landscape_mpi.surface.history import read_history
+    from landscape_mpi.surface.training import read_history
 
     return read_history(folder / "history.h5")
 

@@ -12,8 +12,8 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.film import TURN, compose_film, save_film
 from landscape_mpi.plot.options import Options
-from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.training import EpochRecord, write_history
 from plot.made_surfaces import JOB, bowl, coarse, write
 
 pytestmark = pytest.mark.filterwarnings("error")

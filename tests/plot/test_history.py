@@ -16,7 +16,7 @@ from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.history import MOST_BARS, TAIL, bars_of, compose_histories, read_histories
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.style import GREY
-from landscape_mpi.surface.history import EDGES, EpochRecord, write_history
+from landscape_mpi.surface.training import EDGES, EpochRecord, write_history
 from plot.made_surfaces import bowl, write
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]

@@ -16,8 +16,7 @@ from landscape_mpi.plot import page as module
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page import content, html
-from landscape_mpi.surface.history import EpochRecord, write_history
-from landscape_mpi.surface.trajectory import Trajectory, joined
+from landscape_mpi.surface.training import EpochRecord, Trajectory, joined, write_history
 from plot.conftest import ALPHA, BETA
 from plot.made_surfaces import JOB, bowl, bowls, coarse, write
 

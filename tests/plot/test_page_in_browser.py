@@ -10,7 +10,7 @@ import pytest
 
 from landscape_mpi.plot.options import Options
 from landscape_mpi.surface.read import read_surface
-from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
+from landscape_mpi.surface.training import Trajectory, write_trajectory
 from plot.browsing import (
     AT_FIRST,
     DESKTOP,

@@ -13,7 +13,7 @@ from landscape_mpi.plot.figure import PLANES, compose
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import STAR, marked, outside
 from landscape_mpi.surface.read import read_surface
-from landscape_mpi.surface.trajectory import Trajectory, joined, write_trajectory
+from landscape_mpi.surface.training import Trajectory, joined, write_trajectory
 from plot.made_surfaces import JOB, bowl
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]

@@ -10,9 +10,8 @@ from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.film import compose_film
 from landscape_mpi.plot.options import Options
-from landscape_mpi.surface.history import EpochRecord, write_history
 from landscape_mpi.surface.read import read_surface
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import EpochRecord, Trajectory, write_history
 from plot.made_surfaces import bowl, bowls, write
 
 ALPHA, BETA, GAMMA = np.linspace(-0.5, 1.1, 9), np.linspace(-1.0, 0.4, 7), np.array([-0.5, 0.0, 0.25, 1.0])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.plot.__main__ import main
-from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
+from landscape_mpi.surface.training import Trajectory, write_trajectory
 from plot.made_surfaces import bowl, bowls, coarse, write, write_foreign
 
 pytest.importorskip("vtkmodules.vtkIOXML", reason="vtk is not installed")

@@ -16,7 +16,7 @@ from training import bits, cross_entropy, images, lesson, run
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import atomic as durable
 from landscape_mpi.surface import lock_surface
-from landscape_mpi.surface.history import read_history
+from landscape_mpi.surface.training import read_history
 from landscape_mpi.train import run as running
 from landscape_mpi.train.checkpoints import read_run_state, write_run_state
 from landscape_mpi.train.run import train_into

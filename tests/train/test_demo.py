@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from landscape_mpi.surface.history import read_history
+from landscape_mpi.surface.training import read_history
 from support.launch import finish, start
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs" / "demo"

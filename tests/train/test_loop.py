@@ -18,7 +18,7 @@ from training import bits, images, run, small_network, squares
 from landscape_mpi.data import Normalisation, Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks.checkpoint import load_checkpoint
-from landscape_mpi.surface.history import EDGES, EpochRecord, read_history
+from landscape_mpi.surface.training import EDGES, EpochRecord, read_history
 from landscape_mpi.train import initialise
 
 RESUME = ("resume.safetensors", "resume.safetensors.lock")

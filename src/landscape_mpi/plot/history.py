@@ -22,8 +22,7 @@ from landscape_mpi.plot.figure import Texts, panels, settle, write
 from landscape_mpi.plot.options import HISTORY_KINDS, KINDS, Options
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import number
-from landscape_mpi.surface.history import COLUMNS, EDGES, is_history, read_history
-from landscape_mpi.surface.trajectory import learning_rate_drops
+from landscape_mpi.surface.training import COLUMNS, EDGES, is_history, learning_rate_drops, read_history
 
 Values = NDArray[np.float64]
 

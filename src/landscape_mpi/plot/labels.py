@@ -12,7 +12,7 @@ from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.scale import Scale, number
 from landscape_mpi.surface.read import Surface, in_points
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"
 

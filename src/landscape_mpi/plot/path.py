@@ -17,7 +17,7 @@ from landscape_mpi.plot.field import Field, between, linear
 from landscape_mpi.plot.origin import plain
 from landscape_mpi.plot.scale import Scale
 from landscape_mpi.plot.style import LEGEND_COLUMNS, RED, SMALL, series_colours
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 Values = NDArray[np.float64]
 _ABOVE = 4.0

@@ -26,7 +26,7 @@ from landscape_mpi.plot.style import RC
 from landscape_mpi.plot.vtk import check_vtk, write_grid
 from landscape_mpi.surface.foreign.loss_landscape import read_projection
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.trajectory import joined
+from landscape_mpi.surface.training import joined
 
 __all__ = ["Figure", "draw", "draw_inline"]
 

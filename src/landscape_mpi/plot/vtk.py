@@ -22,7 +22,7 @@ from landscape_mpi.plot.field import between, field_of, linear
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 Values = NDArray[np.float64]
 

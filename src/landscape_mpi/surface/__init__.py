@@ -28,7 +28,7 @@ from landscape_mpi.surface.schema import (
     create_surface,
 )
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 from landscape_mpi.surface.write import WholeWriter, Writer, fitting, hdf5_version, open_writer, seal
 
 __all__ = [

@@ -24,7 +24,7 @@ from landscape_mpi.metrics.registry import asked, dtype_of, in_schema, result_na
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
 from landscape_mpi.surface.shards import Shard, recorded_shard
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 FINGERPRINTS = {
     "checkpoint_sha256": ("model.checkpoint", "another checkpoint"),

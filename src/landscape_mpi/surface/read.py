@@ -21,7 +21,7 @@ from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
 from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, AuditResult, check_schema
-from landscape_mpi.surface.trajectory import Trajectory, on_slice, read_trajectory
+from landscape_mpi.surface.training import Trajectory, on_slice, read_trajectory
 
 _BOOKKEEPING = {
     *(f"{letter}coordinates" for letter in LETTERS),

@@ -21,7 +21,7 @@ from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import FILE, NOTHING, found
 from landscape_mpi.metrics.registry import dtype_of
 from landscape_mpi.surface.platforms import create_platforms
-from landscape_mpi.surface.trajectory import Trajectory, write_trajectory
+from landscape_mpi.surface.training import Trajectory, write_trajectory
 
 SCHEMA = 2
 """Of new files. In files of schema 1 the numbers of examples are called `train_images`, `test_images`."""

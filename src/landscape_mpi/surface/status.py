@@ -29,7 +29,7 @@ from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surfac
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 UNSEEDED = ("seed", -1)
 """What a file says where nothing was drawn."""

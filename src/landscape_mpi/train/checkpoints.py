@@ -15,7 +15,7 @@ from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.job import JobFile, TrainJob, read_job, training_difference
 from landscape_mpi.networks import sha256
-from landscape_mpi.surface.history import read_history
+from landscape_mpi.surface.training import read_history
 from landscape_mpi.train.learner import Learner
 
 HISTORY = "history.h5"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.networks import load_checkpoint
-from landscape_mpi.surface.history import EDGES, EpochRecord, read_history, write_history
+from landscape_mpi.surface.training import EDGES, EpochRecord, read_history, write_history
 from landscape_mpi.train.checkpoints import (
     AFRESH,
     HISTORY,

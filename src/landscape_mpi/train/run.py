@@ -22,7 +22,7 @@ from landscape_mpi.mpi.shutdown import NEVER, Interrupted, Stop, job_end, stop_t
 from landscape_mpi.mpi.world import World, failure_text, on_root
 from landscape_mpi.plugin import is_plugin
 from landscape_mpi.surface import lock_surface
-from landscape_mpi.surface.history import EpochRecord
+from landscape_mpi.surface.training import EpochRecord
 from landscape_mpi.train.checkpoints import RESUME, RunState, begin, checkpoint_path, find_run_state, prepare_folder
 from landscape_mpi.train.learner import Learner
 from landscape_mpi.train.loop import initialise, train

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.surface.history import EpochRecord, write_history
+from landscape_mpi.surface.training import EpochRecord, write_history
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.surface.trajectory import Trajectory
+from landscape_mpi.surface.training import Trajectory
 
 _NOT_YET = {"min_eig": 1.0}
 _METRICS = ("train_loss", "train_acc", "test_loss", "test_acc", "min_eig", "max_eig")

@@ -20,7 +20,7 @@ from landscape_mpi.mpi.shutdown import Stop
 from landscape_mpi.networks import open_checkpoint
 from landscape_mpi.plane import Plane, Row, feed, project
 from landscape_mpi.surface import Trajectory
-from landscape_mpi.surface.history import read_history
+from landscape_mpi.surface.training import read_history
 from landscape_mpi.sweeping.theta import Theta
 from landscape_mpi.train.checkpoints import HISTORY
 

@@ -1,9 +1,14 @@
-"""Holds the path of a training run on a plane, and writes and reads it as `/trajectory` of a surface file."""
+"""Reads and writes what is kept of a training run: its history, and its path on a plane.
+
+The history is a file of its own, a row a checkpoint; the path is `/trajectory` of a surface file, with the same columns
+where they are known.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -12,13 +17,130 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
+from landscape_mpi.files.atomic import atomic_write, reason
+from landscape_mpi.files.hdf5 import OwnFile
+from landscape_mpi.files.isolated import isolated
 from landscape_mpi.job import AXES
 
+EDGES: NDArray[np.float64] = np.concatenate([[-np.inf], np.arange(-1024, 1025) / 1024, [np.inf]])
+"""Where the bins of the histograms of weights begin and end: the same in every file, 1/1024 wide on [-1, 1]."""
 GROUP = "trajectory"
 EXPLAINED = "explained_variance_ratio"
 RUN, NAMES = "run", "runs"
-_COLUMNS = ("residual", "epoch", "train_loss", "lr")
+_PATH_COLUMNS = ("residual", "epoch", "train_loss", "lr")
 Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What is known of one checkpoint; NaN where nothing was measured.
+
+    Attributes:
+        epoch: Number of epochs trained; 0 is the initial network.
+        train_loss: Mean loss over the epoch's batches as the network saw them, while it learned.
+        train_acc: The same for the accuracy, in percent.
+        test_loss: Mean loss over the test split at the end of the epoch, in eval mode.
+        test_acc: Accuracy on the test split, in percent.
+        lr: Learning rate of the epoch.
+        seconds: Wall-clock time of the epoch without its evaluation.
+        train_eval_loss: Mean loss over the train split at the end of the epoch, in eval mode and without augmentation,
+            as a surface has it at (0, 0); measured where training starts and ends.
+        train_eval_acc: The same for the accuracy, in percent.
+        weight_norm: L2 norm of all parameters of more than one dimension together.
+        weight_histogram: int64 [len(EDGES) - 1], how many of these parameters lie between each two of `EDGES`;
+            None in the files of older versions.
+    """
+
+    epoch: int
+    train_loss: float
+    train_acc: float
+    test_loss: float
+    test_acc: float
+    lr: float
+    seconds: float
+    train_eval_loss: float = math.nan
+    train_eval_acc: float = math.nan
+    weight_norm: float = math.nan
+    weight_histogram: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
+
+
+HISTOGRAM = "weight_histogram"
+COLUMNS = tuple(one for one in fields(EpochRecord) if one.name != HISTOGRAM)
+
+
+def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
+    """Write one dataset a field, a row a record, and `weight_edges`; the file is replaced whole.
+
+    `epoch` is int64 [n], `weight_histogram` int64 [n, len(EDGES) - 1], the others float64 [n].
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        with atomic_write(path) as aside, OwnFile(aside, "w") as file:
+            for column in COLUMNS:
+                values = [getattr(record, column.name) for record in records]
+                file.create_dataset(column.name, data=np.array(values, np.int64 if column.type is int else np.float64))
+            counts = [one.weight_histogram for one in records if one.weight_histogram is not None]
+            if len(counts) == len(records):
+                # nearly all of them are 0
+                file.create_dataset(HISTOGRAM, data=np.array(counts, np.int64), compression="gzip", shuffle=True)
+                file.create_dataset("weight_edges", data=EDGES)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            "train.output", f"{path} cannot be written ({reason(error)})", expected="a folder with space"
+        ) from error
+
+
+def is_history(path: Path) -> bool:
+    """Return whether a file can be read and looks like a training history, not like a surface."""
+    try:
+        names = isolated([path], _names, path)
+    except UserError:
+        return False
+    return "epoch" in names and "xcoordinates" not in names
+
+
+def read_history(path: Path) -> list[EpochRecord]:
+    """Return the rows of a history file; files of older versions lack what came later.
+
+    Raises:
+        UserError: The file is missing or is no history.
+    """
+    try:
+        return isolated([path], _rows, path)
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        # without the file, which the sentence begins with
+        why = str(UserError("", error.found, error.expected, error.remedy)) if isinstance(error, UserError) else error
+        raise UserError(
+            path, f"cannot be read as a training history ({why})", expected="history.h5 of `train`"
+        ) from None
+
+
+def _names(path: Path) -> set[str]:
+    with untrusted.open_file(path) as file:
+        return set(untrusted.datasets(file))
+
+
+def _rows(path: Path) -> list[EpochRecord]:
+    with untrusted.open_file(path) as file:
+        found = untrusted.datasets(file)
+        wanted = [column.name for column in COLUMNS if column.name in found or column.default is MISSING]
+        columns: dict[str, Sequence[Any]] = {name: untrusted.numbers(found[name]).tolist() for name in wanted}
+        counts = untrusted.numbers(found[HISTOGRAM]) if HISTOGRAM in found else None
+    if counts is not None:
+        if counts.ndim != 2 or counts.shape[1] != len(EDGES) - 1 or counts.dtype != np.int64:
+            raise ValueError(f"{HISTOGRAM} is {counts.dtype} {list(counts.shape)}, not int64 [n, {len(EDGES) - 1}]")
+        columns[HISTOGRAM] = list(counts)
+    rows = zip(*columns.values(), strict=True)
+    return [EpochRecord(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the last row before each decrease of the learning rate, increasing; rows of NaN do not count."""
+    known = np.flatnonzero(np.isfinite(lr))
+    before: NDArray[np.intp] = known[:-1][np.diff(lr[known]) < 0]
+    return before
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +187,7 @@ class Trajectory:
         found = []
         for number, name in enumerate(self.names):
             mine = self.run == number
-            rows: dict[str, Any] = {column: getattr(self, column)[mine] for column in _COLUMNS}
+            rows: dict[str, Any] = {column: getattr(self, column)[mine] for column in _PATH_COLUMNS}
             rows["coordinates"] = tuple(values[mine] for values in self.coordinates)
             found.append(replace(self, **rows, run=None, names=(name,)))
         return found
@@ -74,13 +196,6 @@ class Trajectory:
     def drops(self) -> NDArray[np.intp]:
         """Checkpoints after which the learning rate dropped, as `learning_rate_drops` has it."""
         return learning_rate_drops(self.lr)
-
-
-def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the last row before each decrease of the learning rate, increasing; rows of NaN do not count."""
-    known = np.flatnonzero(np.isfinite(lr))
-    before: NDArray[np.intp] = known[:-1][np.diff(lr[known]) < 0]
-    return before
 
 
 def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -> Trajectory | None:
@@ -116,7 +231,9 @@ def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -
 
 def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
     """Return the paths of several runs as one; `Trajectory.runs` separates them again."""
-    columns: dict[str, Any] = {column: np.concatenate([getattr(run, column) for run in runs]) for column in _COLUMNS}
+    columns: dict[str, Any] = {
+        column: np.concatenate([getattr(run, column) for run in runs]) for column in _PATH_COLUMNS
+    }
     columns["coordinates"] = tuple(map(np.concatenate, zip(*(run.coordinates for run in runs), strict=True)))
     number = np.repeat(np.arange(len(runs)), [run.alpha.size for run in runs])
     return replace(runs[0], **columns, run=number, names=tuple(names))
@@ -127,7 +244,7 @@ def write_trajectory(file: h5py.File, trajectory: Trajectory) -> None:
     group = file.create_group(GROUP)
     for name, values in zip(AXES, trajectory.coordinates, strict=False):
         group.create_dataset(name, data=values)
-    for name in _COLUMNS:
+    for name in _PATH_COLUMNS:
         group.create_dataset(name, data=getattr(trajectory, name))
     if trajectory.run is not None:
         group.create_dataset(RUN, data=trajectory.run)
@@ -148,9 +265,9 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
     if not isinstance(group, h5py.Group) or not isinstance(file.get(GROUP, getlink=True), h5py.HardLink):
         raise UserError(file.filename, f"`{GROUP}` is no group of its own", expected="the columns of a path in it")
     found = untrusted.datasets(group)
-    every = (*AXES, *_COLUMNS)
+    every = (*AXES, *_PATH_COLUMNS)
     columns = {name: untrusted.numbers(found[name]).astype(np.float64) for name in every if name in found}
-    missing = {AXES[0], *_COLUMNS} - set(columns)
+    missing = {AXES[0], *_PATH_COLUMNS} - set(columns)
     shapes = {values.shape for values in columns.values()}
     if missing or len(shapes) != 1 or len(shapes.pop()) != 1:
         raise UserError(file.filename, f"`{GROUP}` does not hold columns of one length", expected=", ".join(every))

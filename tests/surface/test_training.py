@@ -10,7 +10,7 @@ import pytest
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Trajectory, create_surface, read_surface
 from landscape_mpi.surface.status import describe
-from landscape_mpi.surface.trajectory import joined, on_slice
+from landscape_mpi.surface.training import joined, on_slice
 
 COLUMNS = ("residual", "epoch", "train_loss", "lr")
 
