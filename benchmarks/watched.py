@@ -22,7 +22,7 @@ CALLS = {
     "directions": ("landscape_mpi.sweeping.run", "build_plane"),
     "engine, centre check": ("landscape_mpi.sweeping.run", "choose_engine"),
     "surface file": ("landscape_mpi.sweeping.full", "open_writer"),
-    POINT: ("landscape_mpi.sweeping.point", "measure"),
+    POINT: ("landscape_mpi.sweeping.full", "measure"),
 }
 """The functions that end the steps after MPI, by the module that looks them up."""
 

@@ -198,8 +198,7 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
         with heavy_imports():
             from landscape_mpi.mpi.communicator import open_world
             from landscape_mpi.sweeping.context import Options
-            from landscape_mpi.sweeping.exit import guarded
-            from landscape_mpi.sweeping.run import sweep
+            from landscape_mpi.sweeping.run import guarded, sweep
 
         world = open_world(parent)
         flags = Options(

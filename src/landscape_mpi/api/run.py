@@ -26,8 +26,7 @@ from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping.context import Options
-from landscape_mpi.sweeping.exit import guarded_call
-from landscape_mpi.sweeping.run import sweep_job
+from landscape_mpi.sweeping.run import guarded_call, sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"

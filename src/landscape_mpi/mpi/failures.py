@@ -4,7 +4,7 @@ The process that a launcher starts forks at once. The child is the rank; the par
 happens in the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that
 has ended without a call of `leave` has died, even with exit code 0. Then its parent notes the point that it had in
 hand, tells the parents of the other ranks of this node, and exits with code 1, upon which the launcher ends the ranks
-of other nodes.
+of other nodes. The next run reads the note: points at which a rank died come last, and fail after two deaths.
 """
 
 import ctypes
@@ -18,11 +18,14 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import Exit, printable
+from landscape_mpi.files.atomic import atomic_write
+from landscape_mpi.log import Ranked, note
 from landscape_mpi.mpi.shutdown import SIGNALS
 
 LOOK = 0.5
@@ -37,6 +40,8 @@ HEARS = "LANDSCAPE_DEATHS"
 """Names a file to which a line is added for each death, for scripts: exit code 1 has other reasons too."""
 LARGEST = 1 << 20
 """Bytes of a note beyond which nothing is added."""
+LONGEST = 200
+"""Characters of what a line says."""
 PDEATHSIG, SUBREAPER = 1, 36
 """Options of prctl(2): a signal at the parent's death, and being given the children that the dead leave behind."""
 
@@ -303,3 +308,50 @@ def _hears(pid: int, number: int) -> bool:
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def note_of(surface: Path) -> Path:
+    """Return the file with a line for each death at a point of a surface."""
+    return surface.with_name(f".{surface.name}.deaths")
+
+
+class Deaths:
+    """The deaths of ranks at points of a surface, in runs since the last complete one."""
+
+    def __init__(self, surface: Path) -> None:
+        """Read the note of a surface; lines that are not ours are passed over."""
+        self._note, text = note_of(surface), ""
+        self._lines: defaultdict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
+        with suppress(OSError):  # nothing is read where something else than a file of ours lies there
+            descriptor = os.open(self._note, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as stream:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    text = stream.read(2 * LARGEST).decode(errors="replace")
+        for line in text.splitlines():
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # such as of a line that was cut short
+                found = json.loads(line)
+                death = printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
+                self._lines[tuple(int(i) for i in found["index"])].append((line, death))
+
+    def at(self, index: tuple[int, ...]) -> Sequence[str]:
+        """Return a sentence for each death at a point."""
+        return [text for _, text in self._lines.get(index, ())]
+
+    def log(self, world: Ranked, points: Iterable[tuple[int, ...]]) -> None:
+        """Say what becomes of those of a run's points at which ranks died."""
+        counts = [len(self.at(index)) for index in points]
+        once, twice = counts.count(1), sum(count > 1 for count in counts)
+        parts = [f"{once} come last, one at a time"] if once else []
+        parts += [f"{twice} are marked failed after two deaths"] if twice else []
+        if parts:
+            note(world, f"of the points at which a rank died before, {' and '.join(parts)}.")
+
+    def end(self, failed: Iterable[tuple[int, ...]]) -> None:
+        """Keep, at the end of a run, one death of each point that failed because of its deaths; remove all others."""
+        kept = [self._lines[index][-1][0] for index in failed if self.at(index)]
+        with suppress(OSError):  # a disk that refuses keeps no surface from being complete
+            if kept:
+                with atomic_write(self._note) as made:
+                    made.write_text("".join(f"{line}\n" for line in kept))
+            else:
+                self._note.unlink(missing_ok=True)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from landscape_mpi.errors import Exit
 from landscape_mpi.job import SweepJob
-from landscape_mpi.log import note
+from landscape_mpi.log import log, note
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import DONE, Shard, Surface, coarse_to_fine
@@ -16,6 +17,9 @@ from landscape_mpi.sweeping.load import Experiment
 
 Index = tuple[int, ...]
 """(iy, ix) of a plane, (ix,) of a line."""
+GO_ON = "what is done is kept: run the same command again to go on."
+MOST_NAMED = 10
+"""Failed points that are named at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,3 +106,20 @@ def points_of(job: SweepJob, shard: Shard | None) -> list[Index]:
     """Return the grid indices of a run, all or those of its shard, coarse to fine."""
     every = coarse_to_fine(job.chosen_grid.shape)
     return shard.of(every) if shard else every
+
+
+def stopped(context: SweepContext) -> Exit:
+    """Say that the surface is not complete and how to go on; collective."""
+    reasons = [reason for reason in context.world.allgather(context.experiment.stop.reason) if reason]
+    log(context.world, f"{context.path}: stopped by {reasons[0] if reasons else 'a rank'}; {GO_ON}")
+    return Exit.RUN_AGAIN
+
+
+def some_failed(context: SweepContext, texts: list[str]) -> Exit:
+    """Name the points that raised twice or at which ranks died twice, and say how to try them again."""
+    for text in texts[:MOST_NAMED]:
+        log(context.world, f"failed: {text.partition(chr(10))[0]}")
+    more = f" ({len(texts) - MOST_NAMED} not named here)" if len(texts) > MOST_NAMED else ""
+    count = f"{len(texts)} point{'s' if len(texts) > 1 else ''}"
+    log(context.world, f"{context.path}: complete but for {count} that failed twice{more}; the next run tries again.")
+    return Exit.FAILED_POINTS

@@ -1,20 +1,25 @@
-"""Runs a sweep from its job to the finished surface: the order of the steps."""
+"""Runs a sweep from its job to the finished surface: the order of the steps, one message and exit code at the end."""
 
+import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec
 
 from landscape_mpi.assemble import keep_memory
-from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.files.atomic import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
-from landscape_mpi.log import log, note, noter
+from landscape_mpi.log import log, note, noter, say
 from landscape_mpi.metrics.registry import SIZE, STDERR
-from landscape_mpi.mpi.shutdown import Stop, job_end, stop_time
-from landscape_mpi.mpi.world import RankError, World, on_root, together
+from landscape_mpi.mpi.failures import note_of
+from landscape_mpi.mpi.scheduler import HEARD, PieceError
+from landscape_mpi.mpi.shutdown import Interrupted, Stop, job_end, stop_time
+from landscape_mpi.mpi.world import RankError, World, failure_text, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import (
     DONE,
@@ -34,15 +39,16 @@ from landscape_mpi.sweeping import full, sampled
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.choose_engine import choose_engine
 from landscape_mpi.sweeping.collective import precision_error
-from landscape_mpi.sweeping.context import Options, SweepContext, points_of
+from landscape_mpi.sweeping.context import GO_ON, Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_floor
 from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
-from landscape_mpi.sweeping.point import note_of
 from landscape_mpi.sweeping.provenance import attributes, register_platforms
 from landscape_mpi.sweeping.resume import find_surface, new_surface
+
+P = ParamSpec("P")
 
 
 def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) -> Exit:
@@ -219,3 +225,57 @@ def _create_surface(context: SweepContext) -> None:
         create_surface(context.path, new_surface(experiment, plane, context.identity, {**fixed, **provenance}))
 
     on_root(world, create)
+
+
+def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
+    """Run a collective action and return the exit code; `verbose` shows tracebacks of the user's own code as well.
+
+    What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
+    one rank alone, while the others may wait for it, and ends them at once.
+    """
+    try:
+        code = action(*args, **kwargs)
+        world.barrier()  # a launcher kills the other ranks as soon as one has exited with an error
+        return code
+    except Interrupted as reason:
+        return _leave(world, f"stopped by {reason}; {GO_ON}", Exit.RUN_AGAIN, logging.INFO)
+    except UserError as error:
+        return _leave(world, error.told(verbose), Exit.USER)
+    except (CentreMismatchError, RankError) as error:
+        return _leave(world, f"error: {error}", Exit.INTERNAL)
+    except PieceError as error:
+        return _end(world, f"error: {error}", error.code)
+    except BaseException:
+        return _end(world, f"error: {failure_text(world)}")
+
+
+def guarded_call(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
+    """Run a collective action within somebody else's program and return the exit code; nothing is printed.
+
+    What every rank raises together is raised; anything else ends all ranks where there are several.
+    """
+    try:
+        return action(*args, **kwargs)
+    except (UserError, CentreMismatchError, RankError, Interrupted):
+        raise
+    except BaseException as error:
+        piece = error if isinstance(error, PieceError) else None
+        if world.size > 1:
+            _end(world, f"error: {piece or failure_text(world)}", piece.code if piece else Exit.INTERNAL)
+        if piece and isinstance(piece.__cause__, UserError):
+            raise piece.__cause__ from piece.__cause__.__cause__
+        raise
+
+
+def _leave(world: World, text: str, code: Exit, level: int = logging.ERROR) -> Exit:
+    log(world, text, level)
+    world.barrier()
+    return code
+
+
+def _end(world: World, text: str, code: int = Exit.INTERNAL) -> Exit:
+    say(text, logging.ERROR, world.rank)
+    if world.size > 1:
+        time.sleep(HEARD)
+        world.abort(code)
+    return Exit(code)

@@ -16,6 +16,7 @@ from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log, note, ranks
 from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.mpi.failures import Deaths
 from landscape_mpi.mpi.scheduler import share_out
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.sampling import Rounds, all_examples_because, in_order, make_frame, prefixes
@@ -34,9 +35,8 @@ from landscape_mpi.surface import (
     read_plan,
 )
 from landscape_mpi.surface.journal import Round
-from landscape_mpi.sweeping.context import Index, SweepContext
-from landscape_mpi.sweeping.exit import stopped
-from landscape_mpi.sweeping.point import Deaths, PointRunner
+from landscape_mpi.sweeping.context import Index, SweepContext, stopped
+from landscape_mpi.sweeping.full import PointRunner
 from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult, SampledState, SplitState
 
 

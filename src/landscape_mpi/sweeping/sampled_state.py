@@ -21,8 +21,7 @@ from landscape_mpi.sampling import Audit, Promotion, Request, Rounds, Verdict, r
 from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, AuditResult, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface.platforms import BY
-from landscape_mpi.sweeping.context import SweepContext
-from landscape_mpi.sweeping.exit import some_failed
+from landscape_mpi.sweeping.context import SweepContext, some_failed
 
 BATCHES = 8
 """Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""
