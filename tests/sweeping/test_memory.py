@@ -10,9 +10,8 @@ from torch import nn
 from landscape_mpi.cli import run
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping import check, large, memory, room
-from landscape_mpi.sweeping.memory import Needs, measured
-from landscape_mpi.sweeping.room import Weights, check_room
+from landscape_mpi.sweeping import check, large, memory
+from landscape_mpi.sweeping.memory import Needs, Weights, check_room, measured
 from landscape_mpi.sweeping.run import Options, sweep
 from support.jobs import tiny_job
 
@@ -26,7 +25,7 @@ def a_node(monkeypatch):
 
     def has(free):
         monkeypatch.setattr(large, "LARGE", 0)
-        for module in (large, room, check):
+        for module in (large, memory, check):
             monkeypatch.setattr(module, "free_memory", lambda: free)
 
     return has

@@ -24,10 +24,9 @@ from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
-from landscape_mpi.sweeping.memory import file_size, is_streamed, measured, needs_of, weights_of
+from landscape_mpi.sweeping.memory import SHARE, check_room, is_streamed, measured, needs_of, weights_of
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
-from landscape_mpi.sweeping.resume import find_surface
-from landscape_mpi.sweeping.room import SHARE, check_room
+from landscape_mpi.sweeping.resume import file_size, find_surface
 
 AUTO = (
     "auto: as far as the loss rises by 1 nat, or doubles where it is not in nats; found before the first point, "

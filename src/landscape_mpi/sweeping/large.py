@@ -31,9 +31,9 @@ from landscape_mpi.networks.meta import build_empty, empty_copy, materialise
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code
+from landscape_mpi.sweeping.memory import Weights
 from landscape_mpi.sweeping.once import open_once
 from landscape_mpi.sweeping.precision import PRECISIONS
-from landscape_mpi.sweeping.room import Weights
 from landscape_mpi.sweeping.theta import Theta, buffers_of, check_batchnorm
 
 LARGE = 1 << 28

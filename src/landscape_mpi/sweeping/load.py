@@ -43,9 +43,9 @@ from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
+from landscape_mpi.sweeping.memory import check_resident
 from landscape_mpi.sweeping.once import share_splits
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
-from landscape_mpi.sweeping.room import check_resident
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
 
 Open = Callable[[str], Split]

@@ -1,6 +1,7 @@
-"""Finds the surface file that a sweep goes on with, or says what a new one holds; rank 0 alone calls this."""
+"""Finds the surface file that a sweep goes on with; says what a new one holds and takes. Rank 0 alone calls this."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,9 +17,13 @@ from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real, single
 from landscape_mpi.surface.identity import Identity, check_same
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import LETTERS, NewSurface, Rows
+from landscape_mpi.surface.schema import LETTERS, LONGEST, NewSurface, Rows
 from landscape_mpi.sweeping.load import Experiment
 
+HEAD = 22_000
+"""Bytes of a surface file beside its points: attributes, the job, the library's own."""
+ENTRY = 600
+"""Bytes of a dataset beside its numbers."""
 MOST_DIRECTIONS = 1 << 26
 """Bytes of the directions of a random plane that `output.directions: auto` stores, at the most."""
 
@@ -88,6 +93,20 @@ def are_kept(output: Output, plane: Plane) -> bool:
         return bool(output.directions)
     numbers = sum(real(tensor).numel() for tensor in plane.theta.values()) * len(plane.directions)
     return numbers * torch.float32.itemsize <= MOST_DIRECTIONS
+
+
+def file_size(experiment: Experiment, plane: Plane) -> tuple[int, bool]:
+    """Return about how many bytes the surface file has, and whether the directions are in it."""
+    job = experiment.job.values
+    names = result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None)
+    each = 8 * len(names) + 1 + 8 + 4 + LONGEST  # results, status, seconds, rank, note
+    size = HEAD + ENTRY * len(names) + math.prod(job.chosen_grid.shape) * each + len(experiment.job.text.encode())
+    kept = are_kept(job.output, plane)
+    if kept:
+        along = plane.statistics.theta if plane.statistics else {}
+        tensors = [*plane.theta.values(), *along.values()] * len(plane.directions)
+        size += sum(4 * (1 + tensor.is_complex()) * tensor.numel() + ENTRY for tensor in tensors)
+    return size, kept
 
 
 def _recipe(plane: Plane, section: Section | None) -> dict[str, str]:
