@@ -15,8 +15,7 @@ import numpy as np
 
 from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.choose_engine import choose_engine
+from landscape_mpi.sweeping.choose_engine import choose_batch, choose_engine
 from landscape_mpi.sweeping.full import point_at
 from landscape_mpi.sweeping.load import JobSource, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane

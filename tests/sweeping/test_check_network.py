@@ -3,19 +3,24 @@
 import copy
 import inspect
 import math
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 import landscape_mpi
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
+from landscape_mpi.evaluate import batches
+from landscape_mpi.evaluate.evaluator import parts
 from landscape_mpi.mpi.world import Solo
-from landscape_mpi.sweeping.check_network import distance
+from landscape_mpi.sweeping.check_network import distance, share
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.run import sweep
 from support import tiny
@@ -337,3 +342,18 @@ def test_rounding_that_a_network_makes_much_of_is_no_reason_to_refuse_it(steps):
 def test_losses_that_are_not_finite_hide_no_others(ours, apart):
     assert distance(np.array([1.0, 2.0, math.nan]), np.array(ours)) == apart
     assert distance(np.array([math.inf]), np.array([math.nan])) == 0
+
+
+@dataclass
+class Rank:
+    """As much of a world as a share depends on."""
+
+    rank: int
+    size: int
+
+
+@given(st.integers(1, 2000), st.integers(2, 70), st.integers(1, 9))
+def test_shares_are_consecutive_and_make_the_batches_of_one_rank(images, batch, ranks):
+    shares = [share(images, batch, Rank(rank, ranks)) for rank in range(ranks)]
+    made = [(part.start, part.stop) for mine in shares for part in parts(mine, images, batch)]
+    assert made == [(cut.start, cut.stop) for cut in batches(images, batch)]

@@ -21,7 +21,7 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
-from landscape_mpi.sweeping.batch_size import choose_batch
+from landscape_mpi.sweeping.choose_engine import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
 from landscape_mpi.sweeping.memory import SHARE, check_room, is_streamed, measured, needs_of, weights_of

@@ -4,6 +4,8 @@ The reference is the network as torch's users evaluate it: laid out as it was ma
 for each point, with the point's weights loaded before eval mode. Every engine, layout and copy has to give its losses.
 """
 
+import math
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn, ParamSpec
@@ -14,21 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches, place
 from landscape_mpi.evaluate.batchnorm import set_statistics
-from landscape_mpi.evaluate.eager import fresh
+from landscape_mpi.evaluate.eager import TeamEvaluator, fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
-from landscape_mpi.job import Grid, InterpolatedPlane
+from landscape_mpi.job import Axis, Grid, InterpolatedPlane
 from landscape_mpi.log import note
+from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted
-from landscape_mpi.mpi.world import World, together
+from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks.copies import cast
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.collective import in_place
 from landscape_mpi.sweeping.large import made_at
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import Tolerance
 from landscape_mpi.sweeping.theta import Losses, Theta, first_losses, in_own_dtype
+
+if typing.TYPE_CHECKING:
+    from landscape_mpi.evaluate.sharded import Sharded
 
 P = ParamSpec("P")
 TOO_LARGE = "this one is not copied, so let it compute all from its weights in every forward pass"
@@ -43,6 +48,10 @@ ABOUT_HALF = 0.4717
 """Of the way from the centre to the end of the grid."""
 DRAWS, FACTOR = 2, 8.0
 """How often weights are changed in their last digits, and how many times as much rounding may change a loss."""
+FAR_EXAMPLES = 256
+"""Examples of each split that are compared at the far corner; at the centre all are."""
+PerSlice = Callable[[str, slice], PerExample]
+"""(split, examples) -> what each of the examples gives."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +242,13 @@ def _no_match(failure: Difference, expected: str) -> CentreMismatchError:
     return CentreMismatchError(f"f(0, 0) does not match: {failure}; expected {expected}. A network {does}.")
 
 
+def in_place(experiment: Experiment, plane: Plane, task: Task, batch: int) -> EagerEvaluator:
+    """Return the network's own forward pass at points of a plane, whose weights are set in place."""
+    if experiment.team is None:
+        return EagerEvaluator(experiment.theta.network, plane, task, batch)
+    return TeamEvaluator(typing.cast("Sharded", experiment.theta.network), plane, task, batch, experiment.team)
+
+
 def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
     """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
 
@@ -297,6 +313,37 @@ def evaluator_of(experiment: Experiment, plane: Plane, batch: int, *, afresh: bo
     return EagerEvaluator(origin, plane, task, batch, afresh=True)
 
 
+def per_example_at(evaluator: Evaluator, point: Point) -> PerSlice:
+    """Return a function that evaluates examples of a split at one point."""
+    return lambda split, examples: evaluator.per_example(point, split, examples)
+
+
+def evaluate_all(
+    world: World, experiment: Experiment, evaluate: PerSlice, batch: int, limit: int | None = None
+) -> dict[str, PerExample]:
+    """Return what the first `limit` examples of each split give, or all of them, the same on every rank; collective.
+
+    Ranks, or teams of them, share whole batches, so that no bit depends on how many there are.
+    """
+    found, team = {}, experiment.team.size if experiment.team else 1
+    for name, split in experiment.task.splits.items():
+        mine = share(min(len(split), limit or len(split)), batch, world, team)
+        part = on_ranks(world, mine.stop > mine.start, evaluate, name, mine)
+        found[name] = PerExample.join([one for one in world.allgather(part)[::team] if one is not None])
+    return found
+
+
+def share(examples: int, batch: int, world: World, team: int = 1) -> slice:
+    """Return this rank's run of whole batches; an empty one where there are fewer batches than ranks.
+
+    `team` consecutive ranks have the same.
+    """
+    cuts = list(batches(examples, batch))
+    each = math.ceil(len(cuts) * team / world.size)
+    mine = cuts[world.rank // team * each : (world.rank // team + 1) * each]
+    return slice(mine[0].start, mine[-1].stop) if mine else slice(0, 0)
+
+
 def around_centre(grid: Grid) -> tuple[Point, ...]:
     """Return a point each way from the centre, about half-way to the end of the grid; one where the grid begins at 0.
 
@@ -306,6 +353,16 @@ def around_centre(grid: Grid) -> tuple[Point, ...]:
     ends = ([at.min() for at in axes], [at.max() for at in axes])
     points = (tuple(ABOUT_HALF * float(x) for x in end) for end in ends)
     return tuple(point for point in points if any(point))
+
+
+def far_corner(grid: Grid) -> Point:
+    """Return the corner of a grid that is farthest from the centre."""
+
+    def farthest(axis: Axis) -> float:
+        coordinates = axis.coordinates()
+        return float(coordinates[np.abs(coordinates).argmax()])
+
+    return tuple(farthest(axis) for axis in grid.axes)
 
 
 def corners(axes: int) -> list[Point]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from landscape_mpi.assemble import without_tf32
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.job import Grid
@@ -14,10 +15,17 @@ from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.plane import Plane
-from landscape_mpi.sweeping.check_network import evaluator_of
-from landscape_mpi.sweeping.collective import evaluate_all, per_example_at
+from landscape_mpi.sweeping.check_network import (
+    FAR_EXAMPLES,
+    evaluate_all,
+    evaluator_of,
+    far_corner,
+    in_place,
+    per_example_at,
+)
 from landscape_mpi.sweeping.large import without_weights
 from landscape_mpi.sweeping.load import Experiment
+from landscape_mpi.sweeping.precision import deviation
 from landscape_mpi.sweeping.theta import FIRST_EXAMPLES, FIRST_OF_LARGE
 
 STEPS, FACTOR = 5, 4
@@ -120,3 +128,20 @@ def in_float64(experiment: Experiment, plane: Plane, batch: int, afresh: bool) -
         return EagerEvaluator(Streaming(network, plane, task.device, task.dtype), plane, task, batch)
     wide = cast(duplicate(theta.module), task.device, task.dtype)
     return evaluator_of(replace(experiment, theta=replace(theta, network=wide), task=task), plane, batch, afresh=afresh)
+
+
+def precision_error(world: World, experiment: Experiment, plane: Plane, evaluator: Evaluator) -> float:
+    """Return the maximum relative error of the mean losses against those of the plain network in float32; collective.
+
+    At the centre over all examples, at the corner of the grid farthest from it over 256 of each split.
+    """
+    batch, values = evaluator.batch, experiment.job.values
+    task = experiment.task.exact
+    exact = together(world, in_place, experiment, plane, task, batch)
+    errors = []
+    for point, limit in ((plane.centre, None), (far_corner(values.chosen_grid), FAR_EXAMPLES)):
+        ours = evaluate_all(world, experiment, per_example_at(evaluator, point), batch, limit)
+        with without_tf32(experiment.precision.tf32):
+            plain = evaluate_all(world, experiment, per_example_at(exact, point), batch, limit)
+        errors.append(deviation(summarise(plain, task.metrics), summarise(ours, task.metrics)))
+    return max(errors)

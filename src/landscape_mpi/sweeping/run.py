@@ -36,12 +36,10 @@ from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.status import without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
-from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.choose_engine import choose_engine
-from landscape_mpi.sweeping.collective import precision_error
+from landscape_mpi.sweeping.choose_engine import choose_batch, choose_engine
 from landscape_mpi.sweeping.context import GO_ON, Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
-from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_floor
+from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_error, precision_floor
 from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats

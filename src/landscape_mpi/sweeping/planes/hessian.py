@@ -11,8 +11,8 @@ from landscape_mpi.job import HessianPlane
 from landscape_mpi.log import log
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.plane import Plane, RandomDirections, moved, scale_direction
-from landscape_mpi.sweeping.batch_size import choose_batch
 from landscape_mpi.sweeping.check_network import Comparison, needs_afresh
+from landscape_mpi.sweeping.choose_engine import choose_batch
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature, values_of
 from landscape_mpi.sweeping.planes import Built, Request
 

@@ -21,9 +21,8 @@ from landscape_mpi.sampling.order import example_order, uniforms
 from landscape_mpi.surface.identity import Identity, check_same, first_difference, job_of, with_its_grid
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.shards import SLUG, recorded_shard
-from landscape_mpi.sweeping.batch_size import choose_batch
-from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, needs_afresh
-from landscape_mpi.sweeping.collective import in_place, share
+from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, in_place, needs_afresh, share
+from landscape_mpi.sweeping.choose_engine import choose_batch
 from landscape_mpi.sweeping.load import Experiment
 
 MOST = 2000
