@@ -86,6 +86,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("init", help="write a commented job to start from")
     command.add_argument("job", type=Path, help="the name of a new file")
+    command.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a Hugging Face folder: a job for its language model, ready to run"
+    )
+    command.add_argument("--data", type=Path, metavar="FILE", help="the text that the model is evaluated on")
     command.set_defaults(command=init)
 
     command = commands.add_parser(
@@ -226,13 +230,24 @@ def init(options: argparse.Namespace) -> int:
     """Write a commented job, never over a file that is there."""
     from landscape_mpi.job import TEMPLATE
 
+    text: str = TEMPLATE
+    notes: Sequence[str] = ()
+    if options.model is not None:
+        with heavy_imports():
+            from landscape_mpi.sweeping.first_job import first_job
+
+        text, notes = first_job(options.model, options.data, options.job)
+    elif options.data is not None:
+        raise UserError(Flag("data"), "found it alone", expected=("with ", Flag("model", ("FOLDER",))))
     try:
         with options.job.open("x", encoding="utf-8") as stream:
-            stream.write(TEMPLATE)
+            stream.write(text)
     except OSError as error:
         raise UserError(
             options.job, f"cannot be written ({error.strerror})", expected="the name of a new file"
         ) from None
+    for note in notes:
+        say(f"note: {note}.", logging.WARNING)
     report(str(options.job))
     return Exit.COMPLETE
 
