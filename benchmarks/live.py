@@ -36,9 +36,9 @@ from landscape_mpi.engines import CannotFuseError, build_engine, candidates
 from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss
 from landscape_mpi.evaluate.live import Resident, Streaming
 from landscape_mpi.networks.checkpoint import open_checkpoint
-from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.networks.huggingface import build_huggingface
 from landscape_mpi.networks.meta import materialise
+from landscape_mpi.networks.state import duplicate
 from landscape_mpi.plane import Parameters, Plane, RandomDirections
 
 BESIDE = Path(__file__).parent.parent / "tests" / "support" / "beside_cpu_torch" / "sitecustomize.py"

@@ -15,7 +15,7 @@ from landscape_mpi.evaluate import EagerEvaluator, Task
 from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.evaluate.losses import cross_entropy
 from landscape_mpi.networks import build_network
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 from support.engines import parameters, plane_of, settle
 from support.stand_ins import StandInLane
 

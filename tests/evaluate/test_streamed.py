@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, prune
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Streamed
 from landscape_mpi.evaluate import streamed as evaluate_streamed
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 
 MODES = (torch.inference_mode, torch.no_grad)
 

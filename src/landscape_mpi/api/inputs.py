@@ -23,7 +23,7 @@ from landscape_mpi.metrics.own import load as load_metrics
 from landscape_mpi.mpi.world import World, together
 from landscape_mpi.networks import load_checkpoint, load_state
 from landscape_mpi.networks.checkpoint import fit_state
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.parameters import real, single, standing
 from landscape_mpi.sweeping.large import Opened, take_large

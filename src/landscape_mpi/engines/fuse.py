@@ -13,7 +13,7 @@ from torch.nn import functional
 from landscape_mpi.engines.flat import CONSTANT, FlatPlane, Polynomial
 from landscape_mpi.engines.layers import ContiguousLayer, Layer, Shape
 from landscape_mpi.engines.trace import FORM, CannotFuseError, Form, OtherBranchError, Trace, trace
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 from landscape_mpi.plane import Plane
 
 RELU = frozenset({functional.relu, functional.relu_, torch.relu, torch.relu_})

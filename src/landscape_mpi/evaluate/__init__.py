@@ -1,6 +1,5 @@
 """Evaluates a network at points of a plane: losses, other metrics and the running statistics of batch norm."""
 
-from landscape_mpi.evaluate.batchnorm import statistics_of
 from landscape_mpi.evaluate.eager import EagerEvaluator
 from landscape_mpi.evaluate.evaluator import (
     MODES,
@@ -54,6 +53,5 @@ __all__ = [
     "parts",
     "place",
     "prepared",
-    "statistics_of",
     "with_loss_options",
 ]

@@ -12,13 +12,12 @@ from torch import nn
 
 from landscape_mpi.data.split import count
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Batch, Examples, MemberError, Point, Task, fast_copy, parts
 from landscape_mpi.evaluate.live import Live, Resident
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World
-from landscape_mpi.networks.copies import duplicate, load
+from landscape_mpi.networks.state import duplicate, load, set_statistics
 from landscape_mpi.plane import Plane
 
 if TYPE_CHECKING:

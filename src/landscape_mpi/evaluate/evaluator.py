@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
-from landscape_mpi.evaluate import batchnorm
 from landscape_mpi.evaluate.losses import Loss, logits_of, ours, weights
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric
 from landscape_mpi.metrics.examples import PerExample, summarise
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate, estimating
 from landscape_mpi.plugin import own_code
 
 T = TypeVar("T")
@@ -168,6 +167,11 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "enabled": torch.enable_grad,
 }
 """Torch's modes by their cost; networks and losses that take gradients themselves need these enabled."""
+CALIBRATION_EXAMPLES, CALIBRATION_BATCH = 1000, 100
+"""Training examples from which statistics are estimated anew, and how many go through the network at once.
+
+An average over batches depends on how they are cut, so that this is no choice of a job or of a machine.
+"""
 ONE_LANE = OneLane()
 PASSED_ON = (torch.OutOfMemoryError,)
 """What the user's own code may raise for want of memory, for which there is a remedy: fewer examples at a time."""
@@ -277,8 +281,8 @@ class Task:
         """
         if self.calibration is None:
             return
-        with batchnorm.estimating(network), self.mode() if self.gradients == "enabled" else nullcontext():
-            for part in batches(count(self.calibration), batchnorm.BATCH):
+        with estimating(network), self.mode() if self.gradients == "enabled" else nullcontext():
+            for part in batches(count(self.calibration), CALIBRATION_BATCH):
                 self.pause()
                 self.outputs(forward or network, self._some(self.calibration, part), "train")
 

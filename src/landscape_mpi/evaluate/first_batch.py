@@ -17,7 +17,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.evaluator import MODES, Batch, Task, fast_copy
 from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.evaluate.losses import check_fit
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 
 FIRST = 64
 """Examples of the first batch, at the most."""

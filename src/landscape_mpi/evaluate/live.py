@@ -5,10 +5,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Network, Point
 from landscape_mpi.evaluate.streamed import Streamed
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate, set_statistics
 from landscape_mpi.plane import Plane
 
 

@@ -28,12 +28,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from landscape_mpi.errors import Flag, Text, UserError
-from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.evaluator import Point
 from landscape_mpi.evaluate.live import cuda_name
 from landscape_mpi.evaluate.streamable import check
 from landscape_mpi.mpi.world import World
-from landscape_mpi.networks.copies import kept
+from landscape_mpi.networks.state import kept, set_statistics
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.parameters import real
 from landscape_mpi.plane.rebuild import Part, rebuild

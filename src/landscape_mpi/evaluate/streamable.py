@@ -11,7 +11,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from landscape_mpi.errors import Key, Text, UserError
-from landscape_mpi.networks.copies import kept
+from landscape_mpi.networks.state import kept
 
 Extent: TypeAlias = range
 """The addresses of a tensor's numbers in memory, from the first to beyond the last."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.networks.copies import cast
 from landscape_mpi.networks.files import files_of, places, read_weights
 from landscape_mpi.networks.fit import Fit, Place, Wanted, fits, refusal, through_hooks
 from landscape_mpi.networks.huggingface import converted
+from landscape_mpi.networks.state import cast
 from landscape_mpi.plugin import own_code
 
 LEVELS = 6

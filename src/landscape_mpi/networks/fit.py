@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from landscape_mpi.errors import Key, UserError
-from landscape_mpi.networks.copies import duplicate
 from landscape_mpi.networks.meta import materialise
+from landscape_mpi.networks.state import duplicate
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 WRAPPERS: tuple[frozenset[str], ...] = (frozenset(), _WRAPPERS, _WRAPPERS | {"module"})

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.networks.copies import cast, duplicate, kept
+from landscape_mpi.networks.state import cast, duplicate, kept
 
 META = torch.device("meta")
 READS = frozenset({"tolist", "numpy", "__array__"})

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches, place
-from landscape_mpi.evaluate.batchnorm import set_statistics
 from landscape_mpi.evaluate.eager import TeamEvaluator, fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
 from landscape_mpi.job import Axis, Grid, InterpolatedPlane
@@ -25,7 +24,7 @@ from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, on_ranks, together
-from landscape_mpi.networks.copies import cast
+from landscape_mpi.networks.state import cast, set_statistics
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.large import made_at
 from landscape_mpi.sweeping.load import Experiment

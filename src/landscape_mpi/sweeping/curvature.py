@@ -14,7 +14,7 @@ from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extr
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
 from landscape_mpi.metrics.hessian import HESSIAN
-from landscape_mpi.networks.copies import cast, duplicate
+from landscape_mpi.networks.state import cast, duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.load import Experiment

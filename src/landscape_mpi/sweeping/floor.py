@@ -13,7 +13,7 @@ from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import summarise
 from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.mpi.world import World, together
-from landscape_mpi.networks.copies import cast, duplicate
+from landscape_mpi.networks.state import cast, duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.check_network import (
     FAR_EXAMPLES,

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from landscape_mpi.assemble import give_back_memory, keep_no_memory
 from landscape_mpi.errors import Flag, Key, Text, UserError
-from landscape_mpi.evaluate import Point, Task, statistics_of
+from landscape_mpi.evaluate import Point, Task
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
 from landscape_mpi.evaluate.streamable import REMEDY, merging
 from landscape_mpi.job import HessianPlane, SweepJob
@@ -25,9 +25,9 @@ from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.networks import sha256
 from landscape_mpi.networks.checkpoint import CHECKPOINT, load_fitted, widen
-from landscape_mpi.networks.copies import cast, duplicate
 from landscape_mpi.networks.files import files_of
 from landscape_mpi.networks.meta import build_empty, empty_copy, materialise
+from landscape_mpi.networks.state import cast, duplicate, statistics_of
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code

@@ -27,7 +27,7 @@ from landscape_mpi.evaluate import (
     mode_note,
     prepared,
 )
-from landscape_mpi.evaluate.batchnorm import EXAMPLES
+from landscape_mpi.evaluate.evaluator import CALIBRATION_EXAMPLES
 from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
@@ -39,7 +39,7 @@ from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint, sha256
-from landscape_mpi.networks.copies import duplicate
+from landscape_mpi.networks.state import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
@@ -366,7 +366,9 @@ def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapp
 
 
 def _first(split: Split) -> Split:
-    inputs, targets = (each(rows, lambda tensor: tensor[:EXAMPLES]) for rows in (split.inputs, split.targets))
+    inputs, targets = (
+        each(rows, lambda tensor: tensor[:CALIBRATION_EXAMPLES]) for rows in (split.inputs, split.targets)
+    )
     return replace(split, inputs=inputs, targets=targets)
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, Network, Task, examples_that_fit, statistics_of
+from landscape_mpi.evaluate import Batch, Network, Task, examples_that_fit
 from landscape_mpi.evaluate.live import Live
 from landscape_mpi.job.schema import Evaluate
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.networks import load_checkpoint
 from landscape_mpi.networks.checkpoint import open_checkpoint
-from landscape_mpi.networks.copies import cast, duplicate, own_dtype
+from landscape_mpi.networks.state import cast, duplicate, own_dtype, statistics_of
 from landscape_mpi.plane import Parameters
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.plugin import own_code

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.networks.copies import cast, duplicate, load, own_dtype
+from landscape_mpi.networks.state import cast, duplicate, load, own_dtype
 
 CPU = torch.device("cpu")
 
