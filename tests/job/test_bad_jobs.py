@@ -199,7 +199,7 @@ BAD = {
     "batch of 0": (keys(evaluate={"batch": 0}), "evaluate.batch: found 0; expected a whole number >= 1"),
     "unknown precision": (
         keys(evaluate={"dtype": "float16"}),
-        "evaluate.dtype: found 'float16'; expected one of float32, float64, tf32, bfloat16",
+        "evaluate.dtype: found 'float16'; expected one of float32, float64, tf32, bfloat16, bfloat16x2",
     ),
     "tf32 on a CPU": (keys(evaluate={"dtype": "tf32"}), "evaluate.dtype: found tf32, which a CPU does not have"),
     "weights nowhere": (

@@ -248,6 +248,7 @@ def by_one(world, folder, job, **changes):
         {"evaluate": {"batch": 7}},
         {"model__options": {"batchnorm": True}, "evaluate": {"batchnorm": "recompute"}, "plane__normalize": "none"},
         {"evaluate": {"dtype": "bfloat16", "batch": 11}},
+        {"evaluate": {"dtype": "bfloat16x2", "batch": 7}},
         SAMPLED,
     ],
 )

@@ -15,6 +15,7 @@ from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate.losses import Loss, logits_of, ours, weights
+from landscape_mpi.evaluate.words import two_words
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric
 from landscape_mpi.metrics.examples import PerExample, summarise
@@ -196,6 +197,7 @@ class Task:
     """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype.
 
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
+    `words`: whether the forward pass multiplies matrices as sums of two bfloat16 words.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;
@@ -216,6 +218,7 @@ class Task:
     gradients: str = "inference"
     output_bytes: float = 0.0
     metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
+    words: bool = False
 
     def evaluate(
         self, network: Network, split: str, examples: Examples, batch: int, lanes: Lanes = ONE_LANE
@@ -242,7 +245,7 @@ class Task:
     @property
     def exact(self) -> "Task":
         """The task with a forward pass that stays in its dtype."""
-        return replace(self, autocast=None)
+        return replace(self, autocast=None, words=False)
 
     def losses_of(self, network: Network, split: str, examples: Examples) -> Tensor:
         """Return the loss of each of some examples of a split, float64 [n] on the device; gradients flow through it.
@@ -259,7 +262,8 @@ class Task:
         For a loss of ours the logits among them, so that the rest of what a transformer returns is gone at once.
         """
         if self.autocast is None:
-            return self._picked(call(network, inputs))
+            with two_words() if self.words else nullcontext():
+                return self._picked(call(network, inputs))
         # no cache of weights in the lower dtype: they move, and a recorded graph would keep the old ones
         with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
             outputs = self._picked(call(network, inputs))

@@ -236,7 +236,7 @@ class Evaluate(Values, frozen=True, kw_only=True):
     """
 
     batch: Literal["auto"] | Positive = "auto"
-    dtype: Literal["float32", "float64", "tf32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "float64", "tf32", "bfloat16", "bfloat16x2"] = "float32"
     batchnorm: Literal["keep", "move", "recompute"] = "keep"
     engine: Literal["auto", "eager", "fused", "compiled"] = "auto"
     weights: Literal["auto", "resident", "streamed"] = "auto"

@@ -406,4 +406,5 @@ def build_task(
         examples,
         names,
         metrics=asked(job.metrics),
+        words=precision.words,
     )

@@ -33,6 +33,7 @@ class Precision:
     Attributes:
         dtype: Of weights, inputs and all that autocast leaves alone.
         autocast: The dtype to which torch's autocast takes the forward pass down, or None.
+        words: Whether matrices are multiplied as sums of two bfloat16 words.
         tf32: Whether products of float32 may be taken of TF32, with 10 bits after the point instead of 23.
         tolerance: How close an engine comes to the plain network in the same precision.
     """
@@ -40,12 +41,13 @@ class Precision:
     dtype: torch.dtype
     autocast: torch.dtype | None = None
     tf32: bool = False
+    words: bool = False
     tolerance: Tolerance = Tolerance(1e-5, 1e-8)
 
     @property
     def reduced(self) -> bool:
         """Whether it is below float32."""
-        return self.tf32 or self.autocast is not None
+        return self.tf32 or self.words or self.autocast is not None
 
 
 PRECISIONS = {
@@ -54,6 +56,7 @@ PRECISIONS = {
     # a fused layer rounds products of other weights than the plain network: those with batch norm in them
     "tf32": Precision(torch.float32, tf32=True, tolerance=Tolerance(1e-2, 1e-4)),
     "bfloat16": Precision(torch.float32, autocast=torch.bfloat16, tolerance=Tolerance(5e-2, 1e-3)),
+    "bfloat16x2": Precision(torch.float32, words=True, tolerance=Tolerance(1e-4, 1e-6)),
 }
 """By the values of `evaluate.dtype`."""
 

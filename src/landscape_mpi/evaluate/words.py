@@ -1,0 +1,101 @@
+"""Multiplies matrices of float32 as sums of two bfloat16 words: nearly its digits, by units for bfloat16.
+
+A number x is hi + lo with hi = bfloat16(x) and lo = bfloat16(x - hi), to 2^-17 of it. A product of two such sums is
+hi hi + hi lo + lo hi; lo lo is as small as what the words leave out. Products of two words are exact in float32, in
+which they are added up. (Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for
+higher-precision computations, ARITH 2019.)
+
+Weights stay float32 between products, which takes the memory of their two words. Both factors are split: activations of
+one word would spoil what weights of two hold.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATEN = torch.ops.aten
+
+
+def words_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the two bfloat16 words of float32 numbers, the large one first.
+
+    >>> hi, lo = words_of(torch.tensor([1.00390625 + 2**-12]))
+    >>> (hi.float() + lo.float()).item() - 1
+    0.004150390625
+    """
+    hi = x.bfloat16()
+    return hi, (x - hi).bfloat16()
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered, products of float32 matrices are sums of products of words; all else is as it is.
+
+    What torch takes apart into products of matrices counts too: linear layers, attention without a kernel of its own,
+    einsum. Convolutions, recurrent layers and fused attention stay float32, because torch has no product of bfloat16
+    for them that keeps the digits of the sum. Gradients are those of the products in float32.
+    """
+
+    def __init__(self, words: Callable[[Tensor], Sequence[Tensor]] = words_of) -> None:
+        """Take what splits numbers [...] into words [...] of falling size, whose sum they are."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._words = words
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call an operation of torch's."""
+        named = dict(kwargs or {})
+        if func in (_ATEN.mm.default, _ATEN.bmm.default) and _are_float32(*args):
+            return self._product(func, *args)
+        if func in _ADDING and _are_float32(*args[1:]):
+            beta, alpha = named.get("beta", 1), named.get("alpha", 1)
+            total = self._product(_ADDING[func], *args[1:]).mul_(alpha)
+            return total.add_(args[0], alpha=beta) if beta else total
+        # in inference mode operations come whole that consist of others
+        if isinstance(func, torch._ops.OpOverload) and func._can_decompose():
+            with self:
+                return func.decompose(*args, **named)
+        return func(*args, **named)
+
+    def _product(self, func: Any, a: Tensor, b: Tensor) -> Tensor:
+        """Return the product of two matrices, or of two stacks of them, float32."""
+        left, right = self._words(a), self._words(b)
+        wide = _WIDE.get(func) if a.is_cuda else None
+        if wide is None:  # a CPU has no product of bfloat16 with sums in float32 that torch could ask for
+            left, right = [x.float() for x in left], [x.float() for x in right]
+        pairs = [(x, y) for i, x in enumerate(left) for j, y in enumerate(right) if i + j < len(left)]
+        first, *others = reversed(pairs)  # the small ones first
+        total: Tensor = wide(*first, torch.float32) if wide else func(*first)
+        for pair in others:
+            total += wide(*pair, torch.float32) if wide else func(*pair)
+        return total
+
+
+_ADDING = {_ATEN.addmm.default: _ATEN.mm.default, _ATEN.baddbmm.default: _ATEN.bmm.default}
+"""Products to which something is added, and the products themselves."""
+_WIDE = {
+    product: getattr(_ATEN, name).dtype
+    for name, product in (("mm", _ATEN.mm.default), ("bmm", _ATEN.bmm.default))
+    if hasattr(getattr(_ATEN, name), "dtype")  # from torch 2.8 on
+}
+"""Products of bfloat16 that give float32, on CUDA alone."""
+
+
+def _are_float32(*factors: Tensor) -> bool:
+    return all(type(x) in (Tensor, torch.nn.Parameter) and x.dtype == torch.float32 for x in factors)
+
+
+@contextmanager
+def two_words() -> Iterator[None]:
+    """Multiply matrices as sums of two bfloat16 words while the block runs."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # of torch's transformer layers, one operation each
+    try:
+        with Products():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
