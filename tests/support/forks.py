@@ -25,6 +25,7 @@ import struct
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -186,6 +187,8 @@ def import_everything() -> None:
             with contextlib.suppress(ImportError):  # of an extra that is not installed
                 importlib.import_module(module.name)
     PIL.Image.preinit()
+    for each in weakref.finalize._registry:  # type: ignore[attr-defined]
+        each.atexit = False  # torch's take a third of the time of a short command at its end
     gc.freeze()
     if "mpi4py.MPI" in sys.modules:
         raise RuntimeError("MPI has been started, and a fork cannot use it")
