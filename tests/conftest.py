@@ -4,6 +4,7 @@ import gc
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,26 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[FORKS] = own.place, dict(own.env)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of a module to one process, and those of SLURM, which mostly wait, all to the same one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = super()._split_scope(nodeid)
+            return "slurm" if module.startswith("tests/slurm/") else module
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that take long."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Begin with what takes long: SLURM, and the modules by the seconds of their slow tests."""
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        if slow := item.get_closest_marker("slow"):
+            seconds[item.path] += slow.args[0] if slow.args else 1
+    items.sort(key=lambda item: ("slurm" not in item.keywords, -seconds[item.path]))
 
 
 def pytest_collection_finish() -> None:

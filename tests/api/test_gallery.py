@@ -32,7 +32,7 @@ def test_every_script_is_known_here():
     assert [script.stem for script in SCRIPTS] == sorted(SHOWN)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_script_runs_and_shows_its_pictures(script, tmp_path):
     assert re.search(SAID[script.stem], run(script, tmp_path))

@@ -74,7 +74,7 @@ def test_a_log_is_gone_on_with_and_the_table_adds_up(benchmark_named, tmp_path):
     assert lines[3].split() == ["together", "2", "24", "2", "1", "0"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(75)
 @pytest.mark.mpi
 def test_kills_lose_nothing(benchmark_named, tmp_path):
     trials = benchmark_named("trials")

@@ -27,7 +27,7 @@ def test_without_a_device_it_says_so_and_measures_nothing(checkout, tmp_path):
     assert not (tmp_path / "gpu.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(55)
 def test_a_dry_run_goes_the_whole_way(checkout, tmp_path):
     found = run(checkout, "--dry-run", "--networks", "resnet20", "--json", str(tmp_path / "gpu.json"))
     assert found.returncode == 0, found.stdout + found.stderr

@@ -127,7 +127,7 @@ def page_folder(ready, variables, tmp_path):
     return lambda page: Folder(folder_of(page, ready, CHECKOUT, tmp_path / "page"), page, variables)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 @pytest.mark.mpi
 @pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
 def test_every_snippet_of_the_page_works(page, page_folder):

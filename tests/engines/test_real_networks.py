@@ -46,7 +46,7 @@ def losses(request, shared_data):
     return found | {"float64": evaluate("eager", torch.float64)}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.kernel
 @pytest.mark.parametrize("engine", ["fused", "compiled"])
 def test_losses_are_those_of_float64(losses, engine):

@@ -10,6 +10,7 @@ WORLDS = Path(__file__).resolve().parents[1] / "worlds"
 QUIETLY = ("-q", "-p", "no:cacheprovider")
 
 
+@pytest.mark.slow(45)
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_what_holds_on_every_rank_of_a_world(tmp_path, ranks):

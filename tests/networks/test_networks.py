@@ -204,7 +204,7 @@ def test_what_is_not_weights_is_refused_and_not_executed(tmp_path, network, how)
     assert not place.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(10)
 @pytest.mark.parametrize(
     ("build", "shortcut", "file", "normalisation", "images", "loss", "digits", "accuracy"),
     [

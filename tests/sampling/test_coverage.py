@@ -21,7 +21,7 @@ def outcomes(staircase, emulation):
     return drawn
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 @pytest.mark.parametrize(
     ("error", "draws", "used"), [(0.1, 12, 0.02), (0.05, 8, 0.03), pytest.param(0.02, 6, 0.1, marks=pytest.mark.slow)]
 )

@@ -18,7 +18,7 @@ from mpi4py import MPI
 if MPI.COMM_WORLD.rank == 0:
     print(MPI.COMM_WORLD.size, h5py.get_config().mpi, MPI.Get_library_version(), sep="|")
 """
-pytestmark = [pytest.mark.slow, pytest.mark.mpi]
+pytestmark = [pytest.mark.slow(10), pytest.mark.mpi]
 needs_apt = pytest.mark.skipif(shutil.which("mpicc.openmpi") is None, reason="Open MPI is not installed by apt")
 
 

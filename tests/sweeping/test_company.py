@@ -34,7 +34,7 @@ def begun(job, surface, seconds, **options):
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.slow(60)
 @pytest.mark.mpi
 def test_who_else_writes_is_refused_with_the_holders_name(tmp_path, undisturbed):
     """Each waits 20 seconds, so a second sweep, one on ranks, and a merge wait at the same time."""
@@ -111,7 +111,7 @@ def command(*arguments, **options):
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.mpi
 @pytest.mark.parametrize("env", [{}, {"LANDSCAPE_WRITER": "root"}], ids=["parallel", "root"])
 def test_readers_see_a_surface_at_any_time_and_disturb_nothing(tmp_path, undisturbed, env):

@@ -70,7 +70,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
     assert results(surface) == undisturbed[sampled]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 @pytest.mark.parametrize(("name", "ranks"), CASES)
 def test_a_point_at_which_two_ranks_died_is_marked_failed_and_tried_last_by_the_next_run(tmp_path, name, ranks):
     job = tiny_job(tmp_path, **DEADLY, output__file=name)

@@ -9,7 +9,7 @@ from support.waiting import wait_for
 SAMPLED = {"data__options": {"images": 2000}, "sampling": {"error": 0.05, "audit": 4}}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize(
     ("ranks", "changes"), [(None, {}), (None, SAMPLED), pytest.param(2, {}, marks=pytest.mark.mpi)]
 )

@@ -11,7 +11,7 @@ from support.launch import finish, start
 JOBS = Path(__file__).resolve().parents[2] / "jobs" / "demo"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(50)
 def test_the_demos_networks_end_between_60_and_95_percent(tmp_path):
     shutil.copytree(JOBS, tmp_path / "jobs" / "demo")
     names = ("shortcuts", "noshort")

@@ -36,7 +36,7 @@ BESIDE = Path(__file__).resolve().parents[1] / "support" / "beside_cpu_torch"
 OTHERS = {"torchvision_resnet18": "layer4.*", "timm_vit": "blocks.*.attn.*", "language": "blocks.*"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(35)
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", OTHERS)
 def test_networks_of_other_libraries_and_a_loss_over_tokens(tmp_path, name):
