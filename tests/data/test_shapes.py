@@ -1,6 +1,7 @@
 """shapes10: the same images everywhere and always, balanced, and no image of one split in the other."""
 
 import hashlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from landscape_mpi.data import DEFAULT_NORMALISATION, load_split
 from landscape_mpi.errors import UserError
 
 
+@cache
 def load(split="train", limit=None, **options):
     return load_split("shapes10", None, split, options, limit)
 
