@@ -115,7 +115,7 @@ class Plane:
                 they are, and `set` takes them to the device one tensor after the other. None for no limit.
         """
         stays_here = room is not None and self.nbytes > room
-        theta = self.theta if stays_here else _to(self.theta, device)
+        theta = self.theta if stays_here else {name: tensor.to(device) for name, tensor in self.theta.items()}
         directions = (d.to(device) if isinstance(d, DrawnDirection) else d for d in self.directions)
         if not stays_here:
             directions = (d if isinstance(d, DrawnDirection) else _direction_to(d, device) for d in directions)
@@ -179,10 +179,6 @@ def _pieces(direction: Parameters, name: str) -> Iterator[Tensor]:
         return direction.pieces(name)
     tensor = real(direction[name])
     return (tensor[rows] if tensor.dim() else tensor for rows in row_pieces(tensor))
-
-
-def _to(parameters: Parameters, device: torch.device) -> Parameters:
-    return {name: tensor.to(device) for name, tensor in parameters.items()}
 
 
 def _direction_to(direction: Parameters, device: torch.device) -> Parameters:

@@ -79,7 +79,8 @@ def _describe(
     """Yield what would be swept, as labels and texts; `to_find`: eigenvectors are still to be searched for."""
     job, grid = experiment.job.values, experiment.job.values.chosen_grid
     yield "device", str(experiment.device)
-    yield "network", f"{job.model.build}, {_parameters(plane):,} parameters in {len(plane.theta)} tensors"
+    numbers = sum(tensor.numel() for tensor in plane.theta.values())
+    yield "network", f"{job.model.build}, {numbers:,} parameters in {len(plane.theta)} tensors"
     angle = "eigenvectors still to be found" if to_find else f"cosine of delta and eta {plane.cosine(0, 1):.4g}"
     yield "plane", f"{job.plane.__struct_config__.tag}, {angle}"
     if trajectory is not None:  # which may have chosen the grid
@@ -199,7 +200,3 @@ def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Eval
             with suppress(CannotFuseError):
                 return build_engine(name, network, plane, task, batch)
     return EagerEvaluator(network, plane, task, batch)
-
-
-def _parameters(plane: Plane) -> int:
-    return sum(tensor.numel() for tensor in plane.theta.values())
