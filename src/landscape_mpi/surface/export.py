@@ -87,7 +87,11 @@ def write_netcdf(surface: Surface, path: Path) -> None:
         OSError: the system refused.
     """
     with OwnFile(path, "w") as file:
-        axes = [_axis(file, name, coordinates) for name, coordinates in _coordinates(surface).items()][::-1]
+        axes: list[h5py.Dataset] = []
+        for name, coordinates in _coordinates(surface).items():
+            axes.insert(0, file.create_dataset(name, data=coordinates))
+            axes[0].make_scale(name)
+            axes[0].attrs["long_name"] = LONG_NAMES[name]
         for name, values in {"status": surface.status, **surface.metrics}.items():
             dataset = file.create_dataset(name, data=values)
             for index, axis in enumerate(axes):
@@ -101,13 +105,6 @@ def write_netcdf(surface: Surface, path: Path) -> None:
             if isinstance(value, str):
                 value = printable(value).encode()[:LONGEST].decode(errors="ignore")
             file.attrs[name] = value
-
-
-def _axis(file: h5py.File, name: str, coordinates: NDArray[np.float64]) -> h5py.Dataset:
-    scale = file.create_dataset(name, data=coordinates)
-    scale.make_scale(name)
-    scale.attrs["long_name"] = LONG_NAMES[name]
-    return scale
 
 
 WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {".npz": write_npz, ".csv": write_csv, ".nc": write_netcdf}
