@@ -50,7 +50,7 @@ def draw_directions(source: Path, target: Path, job: Path | None = None, checkpo
             "(checkpoint_sha256 differs)",
             remedy=("name the right one: ", Flag("checkpoint", ("FILE",))),
         )
-    directions = random_plane(section, theta, len(surface.axes)).directions
+    directions = random_plane(Solo(), section, theta, len(surface.axes)).directions
     groups = {}
     for letter, direction in zip(LETTERS, directions, strict=False):
         if not isinstance(direction, DrawnDirection):
