@@ -35,7 +35,7 @@ def content(surface, folder):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_weights_held_once_or_streamed_give_the_same_bits_and_stay(network, tmp_path, monkeypatch, dtype, training):
     network.to(dtype).train(training)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

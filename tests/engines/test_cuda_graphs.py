@@ -112,7 +112,7 @@ def evaluator(network, lanes=(), task=None, batch=16):
     return FusedEvaluator(network, plane_of(network), task or uint8_task(), batch, (DirectLayer,), lanes)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_replays_on_any_number_of_lanes_change_no_bit_at_any_point(resnet, lanes):
     log = []
     plain, ours = evaluator(resnet), evaluator(resnet, lanes_of(lanes, log))

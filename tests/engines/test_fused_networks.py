@@ -40,7 +40,7 @@ def conv(channels_in=3, **options):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("shortcut", ["projection", "pad", "none"])
+@pytest.mark.parametrize("shortcut", ["projection", "pad", pytest.param("none", marks=pytest.mark.slow)])
 def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     network = settled(build_network("resnet20", {"shortcut": shortcut}, tmp_path))
     description, worst = deviation(network, engine, POINTS)
@@ -54,7 +54,7 @@ def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     [
         ("vgg9", {"width": 4}, 7),
         pytest.param("densenet121", {"growth": 2}, 120, marks=pytest.mark.slow),
-        ("wrn56_2", {"width": 2}, 57),
+        pytest.param("wrn56_2", {"width": 2}, 57, marks=pytest.mark.slow),
     ],
 )
 def test_the_other_networks_of_the_paper_run_fused(engine, build, options, fused, tmp_path):

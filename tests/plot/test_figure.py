@@ -19,6 +19,9 @@ from plot.made_surfaces import JOB, bowl, chaos
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("draft")]
 
+# Flat pictures have the same frame, labels and scale: the quick tests see one of them, and the relief.
+FRAMED = [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("filled", "heat"))) for kind in PLANES]
+
 
 def drawn(figure, kind, panel=0):
     """Return the pictures of a kind on one panel."""
@@ -181,7 +184,7 @@ def test_panels_share_one_scale_and_one_colour_bar(make, rectangle, kind):
         assert norms[0].vmax == norms[1].vmax == pytest.approx(every.max())
 
 
-@pytest.mark.parametrize("kind", ["contour", "filled"])
+@pytest.mark.parametrize("kind", ["contour", pytest.param("filled", marks=pytest.mark.slow)])
 def test_labels_of_levels_do_not_touch_each_other(make, kind, layout):
     axis = np.linspace(-1, 1, 41)
     figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Options(kind=kind))
@@ -211,7 +214,7 @@ def wide(make, panels, size):
     ]
 
 
-@pytest.mark.parametrize("kind", PLANES)
+@pytest.mark.parametrize("kind", FRAMED)
 @pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
 def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size, layout):
     figure = compose(wide(make, panels, size), Options(kind=kind))
@@ -240,7 +243,7 @@ def test_the_edges_of_a_picture_are_white(make, folder, layout):
         assert (edge == 255).all()
 
 
-@pytest.mark.parametrize("kind", PLANES)
+@pytest.mark.parametrize("kind", FRAMED)
 def test_a_constant_surface_can_be_drawn(make, kind, layout):
     compose([make({"train_loss": np.full((7, 9), 2.5)})], Options(kind=kind))
 
@@ -277,7 +280,13 @@ def test_a_surface_that_has_just_begun(make):
 
 
 @pytest.mark.parametrize(
-    ("kind", "width"), [*((kind, 2.3e-16) for kind in PLANES), ("contour", 1e-6), ("contour", 1e-9), ("filled", 2e-13)]
+    ("kind", "width"),
+    [
+        ("contour", 1e-6),
+        ("surface", 2.3e-16),
+        *(pytest.param(kind, 2.3e-16, marks=pytest.mark.slow) for kind in ("contour", "filled", "heat")),
+        *(pytest.param(kind, width, marks=pytest.mark.slow) for kind, width in (("contour", 1e-9), ("filled", 2e-13))),
+    ],
 )
 def test_a_tiny_range_is_drawn_above_the_least_value(make, kind, width):
     values = 0.9952572840633093 + width * bowl(ALPHA, BETA)

@@ -5,9 +5,7 @@ import warnings
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
-import xarray as xr
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.surface import NewSurface, Rows, create_surface
@@ -58,6 +56,8 @@ def test_npz_holds_every_array_under_its_own_name(plane, tmp_path):
 
 
 def test_csv_has_a_row_a_point_with_every_digit(plane, tmp_path):
+    import pandas as pd  # slow
+
     export(plane, tmp_path / "out.csv")
     status, metrics = expected(plane)
     assert (tmp_path / "out.csv").read_text().startswith("alpha,beta,status,")
@@ -88,6 +88,8 @@ def check_dataset(found, plane):
 
 
 def test_netcdf_opens_in_xarray(plane, tmp_path):
+    import xarray as xr  # slow
+
     export(plane, tmp_path / "out.nc")
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as found:
         check_dataset(found, plane)
@@ -95,6 +97,8 @@ def test_netcdf_opens_in_xarray(plane, tmp_path):
 
 
 def test_netcdf_opens_in_the_netcdf_library(plane, tmp_path):
+    import xarray as xr  # slow
+
     pytest.importorskip("netCDF4", reason="netCDF4 is not installed")
     export(plane, tmp_path / "out.nc")
     with xr.open_dataset(tmp_path / "out.nc", engine="netcdf4") as found:
@@ -103,6 +107,9 @@ def test_netcdf_opens_in_the_netcdf_library(plane, tmp_path):
 
 @pytest.mark.parametrize("ending", ["npz", "csv", "nc"])
 def test_a_line_has_no_beta(line, tmp_path, ending):
+    import pandas as pd  # slow
+    import xarray as xr  # slow
+
     target = tmp_path / f"out.{ending}"
     export(line, target)
     if ending == "npz":
@@ -120,6 +127,8 @@ def test_a_line_has_no_beta(line, tmp_path, ending):
 
 def test_a_surface_opens_in_xarray_as_it_is(tmp_path):
     """As `sweep` creates it, directions and all."""
+    import xarray as xr  # slow
+
     direction = [Rows("conv.weight", (2, 3), [np.ones((2, 3), np.float32)])]
     results = ("train_loss", "train_loss_stderr", "train_examples")
     create_surface(
@@ -148,6 +157,8 @@ def test_a_surface_opens_in_xarray_as_it_is(tmp_path):
 @pytest.mark.parametrize("ending", ["npz", "csv", "nc"])
 def test_names_and_texts_of_others_are_no_trouble(tmp_path, ending):
     """Names that functions take for arguments, or that terminals obey; texts beyond any attribute."""
+    import pandas as pd  # slow
+
     path = write_foreign(tmp_path / "g.h5", ALPHA, BETA, {"file": LOSS, "allow_pickle": LOSS, "\x1b[2J": LOSS})
     with h5py.File(path, "r+") as file:
         file.attrs["note"] = np.bytes_(b"a\x00b")

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -50,6 +50,7 @@ def written(folder, records, rank=0):
     return folder / f"rank-{rank:05}.journal"
 
 
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 3),

@@ -56,8 +56,8 @@ def tensors(path, group):
     [
         {},
         {"plane__only": ["2.*"], "plane__ignore": "none"},
-        {"plane__normalize": "weight"},
-        {"plane__normalize": "layer", "plane__ignore": "none"},
+        pytest.param({"plane__normalize": "weight"}, marks=pytest.mark.slow),
+        pytest.param({"plane__normalize": "layer", "plane__ignore": "none"}, marks=pytest.mark.slow),
         {"grid": {"alpha": [-0.5, 0.5, 3]}},
     ],
 )

@@ -80,8 +80,8 @@ def test_recordings_that_give_something_else_are_not_used(tmp_path, monkeypatch,
     [
         {},
         {"plane__only": ["2.*"], "plane__ignore": "none"},
-        {"plane__normalize": "layer", "model__options": {"batchnorm": True}},
-        {"plane__normalize": "weight", "evaluate__dtype": "float64"},
+        pytest.param({"plane__normalize": "layer", "model__options": {"batchnorm": True}}, marks=pytest.mark.slow),
+        pytest.param({"plane__normalize": "weight", "evaluate__dtype": "float64"}, marks=pytest.mark.slow),
         {"plane__normalize": "none", "model__options": {"batchnorm": True}, "evaluate__batchnorm": "recompute"},
     ],
 )

@@ -217,7 +217,7 @@ def test_damaged_directions_of_a_surface_of_ours_are_refused(tmp_path, older):
         assert re.search(r"error: plane\.path: \S*d\.h5 is damaged: its directions are not those", run.stderr)
 
 
-@pytest.mark.parametrize("batch", [2, 7, 39, 64])
+@pytest.mark.parametrize("batch", [7, 64, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (2, 39))])
 def test_the_batch_changes_no_number(tmp_path, undisturbed, batch):
     """Matrix products may differ in a last bit by the number of rows, so the batch is fixed with the file."""
     run = launch("sweep", tiny_job(tmp_path, evaluate={"batch": batch}))
