@@ -81,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--ranks", type=_positive, default=1, metavar="N", help="of a node, for its memory; default: 1"
     )
+    command.add_argument(
+        "--group", type=_positive, metavar="K", help="how many of them are to hold one network together, as in sweep"
+    )
     _add_verbose(command)
     command.set_defaults(command=check, own_code=True)
 
@@ -222,7 +225,7 @@ def check(options: argparse.Namespace, _: Parent | None) -> int:
     with heavy_imports():
         from landscape_mpi.sweeping.check import check
 
-    answer(check(options.job, options.device, options.ranks).removesuffix("\n"))
+    answer(check(options.job, options.device, options.ranks, options.group).removesuffix("\n"))
     return Exit.COMPLETE
 
 

@@ -72,8 +72,8 @@ def test_theta_is_the_callers_own_memory(network, everything_is_large, monkeypat
 def spied(function, found):
     """A function that notes what another one returns."""
 
-    def spy(*args):
-        found.append(function(*args))
+    def spy(*args, **named):
+        found.append(function(*args, **named))
         return found[-1]
 
     return spy

@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.evaluate import sharded
+from landscape_mpi.evaluate import sharded, units
 from landscape_mpi.evaluate.live import Resident
+from landscape_mpi.job import SweepJob, load_job
 from landscape_mpi.mpi.communicator import MpiWorld
 from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks.meta import build_empty
 from landscape_mpi.plane import Plane, RandomDirections
 from landscape_mpi.sweeping.large import team_of
+from landscape_mpi.sweeping.memory import Room, are_streamed
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
 from support.jobs import results
@@ -26,7 +28,7 @@ POINTS = [(0.3, -0.2), (0.0, 0.0), (-0.5, 0.1)]
 @pytest.fixture(autouse=True)
 def units_of_any_size(monkeypatch):
     """Small networks are cut as large ones are."""
-    monkeypatch.setattr(sharded, "SMALLEST", 1)
+    monkeypatch.setattr(units, "SMALLEST", 1)
 
 
 class Encoder(nn.Module):
@@ -339,6 +341,16 @@ def test_what_groups_cannot_do(world, job, changes, text):
 def test_groups_that_do_not_come_out_even_are_refused(world, job):
     with pytest.raises(UserError, match=f"--group: found 5; expected a number that divides .* ranks, {world.size}"):
         sweep(job(), Options(device="cpu", group=5), world)
+
+
+def test_ranks_that_share_a_device_are_counted_by_its_name(world, job):
+    values, network = load_job(job(), SweepJob).values, nn.Linear(10, 10, bias=False, device="meta")
+
+    def look(device, host):
+        return Room(f"{host} GPU-{world.rank % 2}", f"{device} of {host}", 1000, "device")
+
+    streamed = are_streamed(network, values, world, torch.device("cuda", 0), look=look)
+    assert streamed == (world.size > 2)  # of three ranks two share a device, with 800 bytes of weights together
 
 
 def test_parts_of_a_plane(world):

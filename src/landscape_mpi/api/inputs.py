@@ -92,7 +92,7 @@ class Given:
             network.load_state_dict(self.weights, strict=False)
         return network, self.fingerprint()
 
-    def large(self, job: SweepJob, world: World, team: World | None = None) -> Opened | None:  # noqa: ARG002 - of commands
+    def large(self, job: SweepJob, world: World, group: int | None = None) -> Opened | None:  # noqa: ARG002 - of commands
         """Return the network without memory and its tensors as theta*, where copies would take much; collective."""
         return take_large(self.model, self.tensors, self.fingerprint, job, world)
 

@@ -31,6 +31,7 @@ from landscape_mpi.errors import Flag, Text, UserError
 from landscape_mpi.evaluate.evaluator import Point
 from landscape_mpi.evaluate.live import cuda_name
 from landscape_mpi.evaluate.streamable import check
+from landscape_mpi.evaluate.units import own_parameters, units_of
 from landscape_mpi.mpi.world import World
 from landscape_mpi.networks.state import kept, set_statistics
 from landscape_mpi.plane import Plane
@@ -39,8 +40,6 @@ from landscape_mpi.plane.rebuild import Part, rebuild
 
 LONG = timedelta(days=30)
 """How long a rank waits for the others of its group: a batch may take any time, and a death is seen at once."""
-SMALLEST = 1 << 20
-"""Bytes of a unit: each takes a message to every other rank of the group in every pass."""
 INTERFACE = "GLOO_SOCKET_IFNAME"
 """Names the network interface of gloo; the ranks of a group are on one node."""
 REMEDY: Text = ("sweep it without ", Flag("group"))
@@ -80,7 +79,7 @@ class Sharded:
         self.network = network
         self._plane: Plane | None = None
         self._parts: dict[str, tuple[Tensor, list[Part | None]]] = {}
-        units = units_of(network, SMALLEST)
+        units = units_of(network)
         whole = {p for p in network.parameters() if p.dim() == 0 or not p.is_contiguous()}  # torch shards no such
         if not dist.is_initialized():
             _find_others(self._group, device)
@@ -237,52 +236,9 @@ class _Gather:
 
 
 def _sizes_of(units: Sequence[nn.Module], ranks: int) -> list[int]:
-    """Return the bytes of each unit, put together from equal parts of every rank, the last unit first."""
-    seen: set[nn.Module] = set()
-    found = []
-    for unit in reversed(units):  # those within a unit come after it
-        modules = [module for module in unit.modules() if module not in seen]
-        seen.update(modules)
-        own = {one for module in modules for one in module.parameters(recurse=False) if isinstance(one, DTensor)}
-        found.append(sum(-(-len(one) // ranks) * ranks * one.nbytes // max(len(one), 1) for one in own))
-    return found
-
-
-def units_of(network: nn.Module, smallest: int) -> list[nn.Module]:
-    """Return the modules whose own parameters are put together at a time, the network itself first.
-
-    They are the members of lists of modules, without those of lists within them, and single linear and embedding layers
-    beside these, from `smallest` bytes on. A unit shares no parameter with a module outside of it.
-
-    >>> block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> network = nn.ModuleDict({"embed": nn.Embedding(9, 2), "blocks": nn.ModuleList([block(), block()])})
-    >>> [type(unit).__name__ for unit in units_of(network, 1)]
-    ['ModuleDict', 'Embedding', 'Sequential', 'Sequential']
-    """
-    holders: dict[int, set[int]] = {}
-    for module in network.modules():
-        for parameter in module.parameters(recurse=False):
-            holders.setdefault(id(parameter), set()).add(id(module))
-
-    def alone(unit: nn.Module) -> bool:
-        inside = {id(module) for module in unit.modules()}
-        return all(holders[id(parameter)] <= inside for parameter in unit.parameters())
-
-    lists = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
-    found: dict[nn.Module, None] = {network: None}
-
-    def look(module: nn.Module, within: bool) -> None:
-        for child in module.children():
-            named = isinstance(module, lists) and not isinstance(child, lists)
-            single = type(child) in (nn.Linear, nn.Embedding)
-            large = sum(parameter.nbytes for parameter in child.parameters()) >= smallest
-            unit = (named or (single and not within)) and large and alone(child)
-            if unit:
-                found[child] = None
-            look(child, within or unit)
-
-    look(network, False)
-    return list(found)
+    """Return the bytes of each unit, put together from equal parts of every rank."""
+    own = ([one for one in found if isinstance(one, DTensor)] for found in own_parameters(units))
+    return [sum(-(-len(one) // ranks) * ranks * one.nbytes // max(len(one), 1) for one in found) for found in own]
 
 
 def _check_replaced(network: nn.Module) -> None:

@@ -4,27 +4,42 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from landscape_mpi.assemble import keep_memory
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates, kernel_is_missing
-from landscape_mpi.errors import from_here
+from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.evaluate.live import Streaming
+from landscape_mpi.evaluate.streamable import REMEDY
 from landscape_mpi.job import AXES, Grid, HessianPlane, Sampling, SweepJob, load_job
 from landscape_mpi.log import clock_time, noter
-from landscape_mpi.mpi.launcher import free_memory
-from landscape_mpi.mpi.world import Solo
+from landscape_mpi.mpi.launcher import choose_device
+from landscape_mpi.mpi.world import Solo, check_teams
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.choose_engine import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
+from landscape_mpi.sweeping.large import GROUPS
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
-from landscape_mpi.sweeping.memory import SHARE, check_room, is_streamed, measured, needs_of, weights_of
+from landscape_mpi.sweeping.memory import (
+    SHARE,
+    Look,
+    Room,
+    check_room,
+    is_streamed,
+    measured,
+    needs_of,
+    room_of,
+    sharing,
+    weights_of,
+)
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.resume import file_size, find_surface
 
@@ -35,10 +50,37 @@ AUTO = (
 """What is said of a range that no file holds yet."""
 
 
-def check(path: Path, device: str, ranks: int = 1) -> str:
+@dataclass(frozen=True)
+class Memory:
+    """What memory there is for a sweep by some ranks of this node.
+
+    Attributes:
+        ranks: How many are to sweep it.
+        group: How many hold a network together.
+        node: That of the node.
+        room: That in which weights lie.
+        sharing: How many ranks share the latter.
+    """
+
+    ranks: int
+    group: int
+    node: Room
+    room: Room
+    sharing: int
+
+    @staticmethod
+    def seen(asked: str, ranks: int, group: int, host: str, look: Look = room_of) -> "Memory":
+        """Look at it, before anything is taken; `asked`: for which device."""
+        devices = torch.cuda.device_count()
+        device = torch.device(choose_device(asked, 0, devices))
+        node, room = look(torch.device("cpu"), host), look(device, host)
+        return Memory(ranks, group, node, room, sharing(ranks, device, devices, one=":" in asked))
+
+
+def check(path: Path, device: str, ranks: int = 1, group: int | None = None) -> str:
     """Return what `check` prints: points, examples, estimated time and memory, and the state of the output.
 
-    `ranks`: how many of a node's are to sweep it.
+    `ranks`: how many of a node's are to sweep it. `group`: how many of them hold a network together.
 
     Raises:
         UserError: whatever `sweep` would refuse.
@@ -47,9 +89,17 @@ def check(path: Path, device: str, ranks: int = 1) -> str:
     outputs = [output_path(job, repeat) for repeat in range(repeats(job.values))]
     for output in outputs:
         check_writable(output)
-    world, free = Solo(), free_memory()
+    world = Solo()
+    if group is not None:
+        check_teams(group, [world.host] * ranks)
+    memory = Memory.seen(device, ranks, group or 1, world.host)
     keep_memory()
-    experiment = load_experiment(job, JobSource(job, noter(world)), device, world)
+    try:
+        experiment = load_experiment(job, JobSource(job, noter(world)), device, world, group=group)
+    except UserError as error:
+        if group and error.remedy == REMEDY:  # what cannot be streamed cannot be held by a group
+            error.remedy = GROUPS
+        raise
     lines = []
     for repeat, output in enumerate(outputs):
         there, plane, identity = build_plane(world, experiment, repeat, output, search=False)
@@ -62,8 +112,10 @@ def check(path: Path, device: str, ranks: int = 1) -> str:
     if grid is not None and grid.is_open:
         lines.append(("grid", _ranges(there.job.values.chosen_grid) if surface else AUTO))
     if not isinstance(there.theta.network, nn.Module):
-        check_room(weights_of(there), ranks, free, streamed=is_streamed(there, ranks, free))
-    lines += _estimate(there, plane, to_find, ranks, free)
+        streamed = is_streamed(there, memory.sharing, memory.room.free, memory.group)
+        here = replace(memory.room, words=f"this {memory.room.unit}")
+        check_room(weights_of(there), memory.sharing, here, streamed=streamed, group=memory.group, of_node=ranks)
+    lines += _estimate(there, plane, to_find, memory)
     text = "".join(f"  {label:16} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
 
@@ -100,16 +152,12 @@ def _describe(
     yield "batch norm", statistics[job.evaluate.batchnorm]
 
 
-def _estimate(
-    experiment: Experiment, plane: Plane, to_find: bool, ranks: int, free: int | None
-) -> Iterator[tuple[str, str]]:
-    """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product.
-
-    `ranks`: how many of this node are to sweep; `free`: bytes of memory that it had free before, None for unknown.
-    """
+def _estimate(experiment: Experiment, plane: Plane, to_find: bool, memory: Memory) -> Iterator[tuple[str, str]]:
+    """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product."""
     job, batch = experiment.job.values, choose_batch(Solo(), experiment)
     evaluator = _fastest_evaluator(experiment, plane, batch)
-    yield "engine", evaluator.description
+    held = f"the network's own forward pass, weights held by {memory.group} ranks together"
+    yield "engine", evaluator.description if memory.group == 1 else held
     curvature_seconds = curvature_megabytes = 0.0
     if "hessian" in job.metrics or to_find:
         search = forecast(experiment, plane, batch)
@@ -126,7 +174,9 @@ def _estimate(
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
-    activations = measured(partial(evaluator.per_example, evaluator.centre, split, some))  # the first batch warms up
+    activations = measured(
+        partial(evaluator.per_example, evaluator.centre, split, some), experiment.device
+    )  # the first batch warms up
     started = time.perf_counter()
     evaluator.per_example(evaluator.centre, split, some)
     seconds = (time.perf_counter() - started) / some.stop
@@ -139,35 +189,56 @@ def _estimate(
         shortest = clock_time(seconds * (least + again * points) * planes)
         yield "time", f"{shortest} at the least, {total} at the most, on one rank like this one"
     more = {"activations": activations, "products of the Hessian": int(1e6 * curvature_megabytes)}
-    yield from _memory(experiment, plane, evaluator, more, ranks, free)
+    yield from _memory(experiment, plane, evaluator, more, memory)
     size, kept = file_size(experiment, plane)
     where = "with the directions" if kept else "without the directions, which are drawn again from what it records"
     yield "file", f"about {_bytes(size)}, {where}"
 
 
 def _memory(
-    experiment: Experiment, plane: Plane, evaluator: Evaluator, more: Mapping[str, int], ranks: int, free: int | None
+    experiment: Experiment, plane: Plane, evaluator: Evaluator, more: Mapping[str, int], memory: Memory
 ) -> Iterator[tuple[str, str]]:
-    """Yield what a rank and the node take, and how the weights of a large network are held."""
-    streamed = False
+    """Yield what a rank, the node and the device take, and how the weights of a large network are held."""
+    streamed, free, group = False, memory.room.free, memory.group
     if not isinstance(network := experiment.theta.network, nn.Module):
-        weights, streamed = weights_of(experiment), is_streamed(experiment, ranks, free)
+        weights, streamed = weights_of(experiment), is_streamed(experiment, memory.sharing, free, group)
         if isinstance(network, Streaming):  # what a batch was seen to take has the layers in it
             more = {**more, "activations": max(more["activations"] - weights.streamed, 0)}
         how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} a rank" if streamed else "resident"
+        if group > 1:
+            how = f"held by {group} ranks together: {_bytes(weights.of_group(group))} a rank"
         later = ""
-        if not streamed and free is not None and experiment.job.values.evaluate.weights == "auto":
-            later = f"; streamed from {int(SHARE * free // weights.resident) + 1} ranks a node on"
+        if how == "resident" and free is not None and experiment.job.values.evaluate.weights == "auto":
+            later = f"; streamed from {int(SHARE * free // weights.resident) + 1} ranks a {memory.room.unit} on"
         yield "weights", f"{how}{later}"
-    needs = needs_of(experiment, plane, evaluator, more, streamed=streamed)
-    parts, once = (
-        ", ".join(f"{name} {_bytes(size)}" for name, size in found.items()) for found in (needs.rank, needs.node)
+    on_device = memory.room.unit == "device" and free is not None
+    needs = needs_of(
+        experiment,
+        plane,
+        evaluator,
+        more,
+        streamed=streamed,
+        group=group,
+        room=free // 2 if on_device and free else None,
+    )
+    parts, once, there = (
+        ", ".join(f"{name} {_bytes(size)}" for name, size in found.items())
+        for found in (needs.rank, needs.node, needs.device)
     )
     each, of_node = sum(needs.rank.values()) / 1e6, sum(needs.node.values()) / 1e6
     yield "memory", f"about {each:,.0f} MB a rank ({parts}), {of_node:,.0f} MB once a node ({once})"
-    if free is not None:
-        many = f"{ranks} rank{'s take' if ranks > 1 else ' takes'}"
-        yield "this node", f"{many} about {_bytes(needs.total(ranks))} of {_bytes(free)} that are free"
+    if needs.device:
+        yield "on its device", f"about {sum(needs.device.values()) / 1e6:,.0f} MB a rank ({there})"
+    if memory.node.free is not None:
+        total, has = needs.total(memory.ranks), memory.node.free
+        yield "this node", f"{_ranks_take(memory.ranks)} about {_bytes(total)} of {_bytes(has)} that are free"
+    if needs.device and free is not None:
+        total = memory.sharing * sum(needs.device.values())
+        yield "this device", f"{_ranks_take(memory.sharing)} about {_bytes(total)} of {_bytes(free)} that are free"
+
+
+def _ranks_take(ranks: int) -> str:
+    return f"{ranks} rank{'s take' if ranks > 1 else ' takes'}"
 
 
 def _bytes(size: float) -> str:

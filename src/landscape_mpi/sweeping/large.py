@@ -21,7 +21,6 @@ from landscape_mpi.evaluate.live import Live, Resident, Streaming
 from landscape_mpi.evaluate.streamable import REMEDY, merging
 from landscape_mpi.job import HessianPlane, SweepJob
 from landscape_mpi.log import note
-from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.networks import sha256
 from landscape_mpi.networks.checkpoint import CHECKPOINT, load_fitted, widen
@@ -55,17 +54,15 @@ class Opened:
         parameters: theta*, views of the file or tensors of the network that was given, in their dtype, on the CPU, by
             the names of `named_parameters()`.
         sha256: of the file, or of what was given.
-        streamed: whether weights are built as the network's modules run.
     """
 
     network: nn.Module
     parameters: Mapping[str, Tensor]
     sha256: str
-    streamed: bool
 
 
 def open_large(
-    path: Path, build: Callable[[], nn.Module], job: SweepJob, world: World, team: World | None = None
+    path: Path, build: Callable[[], nn.Module], job: SweepJob, world: World, group: int | None = None
 ) -> Opened | None:
     """Return a large network of a job; None where it is to be copied as small ones are; collective.
 
@@ -74,13 +71,13 @@ def open_large(
         build: Makes the network.
         job: The job.
         world: The ranks.
-        team: Those that hold the network together, where that is asked for: any network counts as large then.
+        group: How many hold the network together, where that is asked for: any network counts as large then.
 
     Raises:
-        UserError: the checkpoint does not fit, or its weights are to be streamed or held by a team, and something
+        UserError: the checkpoint does not fit, or its weights are to be streamed or held by a group, and something
             needs copies of them.
     """
-    asked = _asked(job, team)
+    asked = _asked(job, group)
     size = together(world, _size, path)
     if _needs_copies(job, asked) or (size < LARGE // FRACTION and not asked):
         return None
@@ -100,7 +97,7 @@ def open_large(
     widen(network, found.state, PRECISIONS[job.evaluate.dtype].dtype)
     _set_buffers(network, found.state)
     mapped = {name: found.state.get(name, tensor.detach()) for name, tensor in network.named_parameters()}
-    return Opened(network, mapped, _agreed_sha256(path, world), _streams(job, _weights(network, job), world, team))
+    return Opened(network, mapped, _agreed_sha256(path, world))
 
 
 @dataclass(frozen=True)
@@ -112,19 +109,19 @@ class _Asked:
     remedy: Text
 
 
-def _asked(job: SweepJob, team: World | None) -> _Asked | None:
+def _asked(job: SweepJob, group: int | None) -> _Asked | None:
     """Return what asks for a network that is not copied, whatever its size.
 
     Raises:
         UserError: its weights are to be streamed, and to be held by several ranks.
     """
     streamed = job.evaluate.weights == "streamed"
-    if streamed and team is not None and team.size > 1:
+    if streamed and group is not None and group > 1:
         found = ("found streamed, and ", Flag("group"), " has several ranks hold the weights together")
         raise UserError("evaluate.weights", found, "auto or resident")
     if streamed:
         return _Asked(Key("evaluate.weights"), "found streamed", REMEDY)
-    return _Asked(Flag("group"), f"found {team.size}", GROUPS) if team is not None else None
+    return _Asked(Flag("group"), f"found {group}", GROUPS) if group is not None else None
 
 
 def _set_buffers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -180,31 +177,12 @@ def take_large(
         origin.train()
     _set_buffers(origin, tensors)
     parameters = {name: tensors.get(name, own).detach().cpu() for name, own in origin.named_parameters()}
-    return Opened(origin, parameters, on_root(world, fingerprint), _streams(job, _weights(origin, job), world))
+    return Opened(origin, parameters, on_root(world, fingerprint))
 
 
 def _weights(network: nn.Module, job: SweepJob) -> Weights:
     """Return what a network's weights take in the dtype of the evaluation."""
     return Weights.of(network, PRECISIONS[job.evaluate.dtype].dtype.itemsize)
-
-
-def _streams(job: SweepJob, weights: Weights, world: World, team: World | None = None) -> bool:
-    """Return whether weights are streamed: a job says so, or those of all ranks would take too much of what is free.
-
-    Collective; the second is told. Weights that several ranks hold together are not streamed.
-    """
-    if job.evaluate.weights != "auto" or (team is not None and team.size > 1):
-        return job.evaluate.weights == "streamed"
-    ranks, free = world.allgather(world.host).count(world.host), free_memory()
-    texts = world.allgather(
-        f"{ranks} x {weights.resident / 1e9:.3g} GB on {world.host}, which has {free / 1e9:.3g} GB free"
-        if free is not None and weights.are_streamed(ranks, free)
-        else ""
-    )
-    text = next(filter(None, texts), "")
-    if text:
-        note(world, f"weights are streamed, a layer at a time: {text}.")
-    return bool(text)
 
 
 def _copied_always(network: nn.Module) -> str:
@@ -248,8 +226,12 @@ def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     return copies is not None
 
 
-def large_theta(opened: Opened, job: SweepJob, device: torch.device, team: World | None = None) -> Theta:
-    """Return theta* of a large network, which stands there; `team`: the ranks that hold it together, several.
+def large_theta(
+    opened: Opened, job: SweepJob, device: torch.device, team: World | None = None, *, streamed: bool
+) -> Theta:
+    """Return theta* of a large network, which stands there.
+
+    `team`: the ranks that hold it together, several. `streamed`: whether weights are built as its modules run.
 
     Raises:
         UserError: the network has no batch norm to treat as asked, or cannot be held so.
@@ -264,7 +246,7 @@ def large_theta(opened: Opened, job: SweepJob, device: torch.device, team: World
         keep_no_memory()
         live = Sharded(without_weights(opened.network, device, dtype, GROUPS), team, device)
         live.move(plane, ())
-    elif opened.streamed:
+    elif streamed:
         live = Streaming(without_weights(opened.network, device, dtype), plane, device, dtype)
     else:
         live = Resident(network_at(opened.network, plane, (), device, dtype))

@@ -43,7 +43,7 @@ from landscape_mpi.networks.state import duplicate
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
-from landscape_mpi.sweeping.memory import check_resident
+from landscape_mpi.sweeping.memory import are_streamed
 from landscape_mpi.sweeping.once import share_splits
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
 from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
@@ -58,10 +58,10 @@ class Source(Protocol):
     def network(self) -> tuple[nn.Module, str]:
         """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
 
-    def large(self, job: SweepJob, world: World, team: World | None = None) -> Opened | None:
+    def large(self, job: SweepJob, world: World, group: int | None = None) -> Opened | None:
         """Return the network without memory and its checkpoint mapped, where copies would take much; collective.
 
-        `team`: the ranks that hold it together, where that is asked for; then it counts as large.
+        `group`: how many ranks hold it together, where that is asked for; then it counts as large.
         """
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
@@ -100,10 +100,10 @@ class JobSource:
             self.note(text)
         return network, sha256(checkpoint)
 
-    def large(self, job: SweepJob, world: World, team: World | None = None) -> Opened | None:
+    def large(self, job: SweepJob, world: World, group: int | None = None) -> Opened | None:
         """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
         model = job.model
-        return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world, team)
+        return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world, group)
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Load a checkpoint into a copy of the network."""
@@ -171,10 +171,12 @@ def load_experiment(
     world: World,
     stop: Stop = NEVER,
     team: World | None = None,
+    group: int | None = None,
 ) -> Experiment:
     """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
 
-    `team`: the ranks that hold the network together, where that is asked for.
+    `team`: the ranks that hold the network together, where that is asked for. `group`: how many would, of which this
+    rank alone is here: it streams the weights.
 
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
@@ -183,15 +185,16 @@ def load_experiment(
     tf32 = PRECISIONS[values.evaluate.dtype].tf32
     name = together(world, choose_device, device, world.local_rank, torch.cuda.device_count())
     chosen = together(world, use_device, name, tf32)
-    opened = source.large(values, world, team)
+    group = team.size if team else group
+    opened = source.large(values, world, group)
     team = team if team is not None and team.size > 1 else None
     if opened is None:
         network, fingerprint = together(world, source.network)
         plain: nn.Module | Live = together(world, eval_copy, network, values.model.build)
         theta = together(world, theta_of, network, fingerprint, values.evaluate, chosen)
     else:
-        check_resident(opened.network, values, world, team.size if team else 1)
-        theta = together(world, large_theta, opened, values, chosen, team)
+        streamed = are_streamed(opened.network, values, world, chosen, group or 1) or (group or 1) > 1
+        theta = together(world, large_theta, opened, values, chosen, team, streamed=streamed)
         plain = theta.network
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)

@@ -1,22 +1,25 @@
-"""Says what memory a sweep takes, a rank and once a node; refuses weights for which a node has no room."""
+"""Says what memory a sweep takes, a rank and once a node; refuses weights for which a node or a device has no room."""
 
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.data.split import nbytes
 from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Evaluator
-from landscape_mpi.evaluate.live import Streaming
+from landscape_mpi.evaluate.live import Streaming, cuda_name
+from landscape_mpi.evaluate.units import most_together
 from landscape_mpi.job import SweepJob
+from landscape_mpi.log import note
 from landscape_mpi.mpi.launcher import free_memory
-from landscape_mpi.mpi.world import World
+from landscape_mpi.mpi.world import World, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.sweeping.precision import PRECISIONS
@@ -28,9 +31,55 @@ TORCH_ITSELF = 250_000_000
 """Bytes of a process that has imported torch."""
 COPIES = 4
 """Of a small network's parameters, 4 bytes each: theta*, delta, eta and the network."""
+CPU = torch.device("cpu")
 PROCESS = Path("/proc/self")
 SHARE = 0.5
-"""Of the free memory: where the ranks of a node would take more for their weights, these are streamed."""
+"""Of the free memory: where the ranks that share it would take more for their weights, these are streamed."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The memory in which a rank's weights lie: its CUDA device's, or its node's.
+
+    Attributes:
+        name: Known to all ranks that share it.
+        words: The same in messages.
+        free: Bytes that are free there; None where that is unknown.
+        unit: What has one such memory, in words.
+    """
+
+    name: str
+    words: str
+    free: int | None
+    unit: str = "node"
+
+
+Look = Callable[[torch.device, str], Room]
+"""Looks at the memory of a device and a host."""
+
+
+def room_of(device: torch.device, host: str) -> Room:
+    """Return the memory that a device of this process takes, on this host."""
+    if device.type == "cuda":
+        return Room(f"{host} {cuda_name(device)}", f"{device} of {host}", torch.cuda.mem_get_info(device)[0], "device")
+    return Room(host, host, free_memory())
+
+
+def sharing(ranks: int, device: torch.device, devices: int, *, one: bool = False) -> int:
+    """Return how many of a node's ranks share the memory in which the weights of one of them lie, at the most.
+
+    >>> sharing(4, torch.device("cpu"), 0), sharing(5, torch.device("cuda", 0), 4)
+    (4, 2)
+    >>> sharing(5, torch.device("cuda", 1), 4, one=True)
+    5
+
+    Args:
+        ranks: Of the node.
+        device: Of one of them.
+        devices: How many CUDA devices the node has, which ranks take in turn.
+        one: Whether all are told to take the same.
+    """
+    return ranks if device.type == "cpu" or one else -(-ranks // max(devices, 1))
 
 
 @dataclass(frozen=True)
@@ -40,10 +89,14 @@ class Weights:
     Attributes:
         resident: bytes of all of them, where they stay in memory.
         largest: bytes of the module with the largest ones of its own.
+        joined: bytes that a rank of a group has put together at one time, at the most.
+        unit: bytes of the largest part that is put together at once.
     """
 
     resident: int
     largest: int
+    joined: int = 0
+    unit: int = 0
 
     @staticmethod
     def of(network: nn.Module, itemsize: int) -> "Weights":
@@ -53,7 +106,7 @@ class Weights:
             return sum(p.numel() * itemsize * (1 + p.is_complex()) for p in module.parameters(recurse))
 
         largest = max((taken(module, recurse=False) for module in network.modules()), default=0)
-        return Weights(taken(network, recurse=True), largest)
+        return Weights(taken(network, recurse=True), largest, *most_together(network, itemsize))
 
     @property
     def streamed(self) -> int:
@@ -61,65 +114,89 @@ class Weights:
         return min(2 * self.largest, self.resident)
 
     def of_group(self, size: int) -> int:
-        """Bytes of a rank of a group that holds them together: its share, and the layer that is put together."""
-        return self.resident if size == 1 else self.resident // size + self.largest
+        """Bytes of a rank of a group that holds them together.
+
+        Its share, what is put together, and a part of the memory through which that goes, twice the largest unit.
+        """
+        return self.resident if size == 1 else (self.resident + 2 * self.unit) // size + self.joined
 
     def are_streamed(self, ranks: int, free: int | None) -> bool:
-        """Whether `evaluate.weights: auto` streams those of so many ranks of a node."""
+        """Whether `evaluate.weights: auto` streams those of so many ranks that share a memory."""
         return free is not None and ranks * self.resident > SHARE * free
 
 
 def check_room(
-    weights: Weights,
-    ranks: int,
-    free: int | None,
-    *,
-    streamed: bool = False,
-    group: int = 1,
-    where: str = "this node",
+    weights: Weights, ranks: int, room: Room, *, streamed: bool = False, group: int = 1, of_node: int | None = None
 ) -> None:
-    """Refuse weights of so many ranks for which a node has no room; other memory comes on top.
+    """Refuse weights of so many ranks for which the memory that they share has no room; other memory comes on top.
+
+    Args:
+        weights: Of one rank.
+        ranks: How many share the memory.
+        room: The memory.
+        streamed: Whether weights are streamed.
+        group: How many ranks hold a network together.
+        of_node: How many ranks the node has, where not all of them share the memory.
 
     Raises:
         UserError: it says what they take, and what to do.
     """
+    free, of_node = room.free, of_node or ranks
     each = weights.streamed if streamed else weights.of_group(group)
     if free is None or ranks * each <= free:
         return
     how = "streamed, a layer beside the next one," if streamed else "resident"
-    remedies: list[Text] = [] if streamed or group > 1 else [(Key("evaluate.weights"), ": streamed")]
-    sizes = [size for size in range(group + 1, ranks + 1) if ranks % size == 0 and not streamed]
+    remedies: list[Text] = []
+    if not streamed and ranks * weights.streamed <= free:
+        remedies.append((Key("evaluate.weights"), ": streamed", (" without ", Flag("group")) if group > 1 else ""))
+    alone = room.unit == "node" or ranks == 1  # ranks of a group do not share a device
+    sizes = [size for size in range(group + 1, of_node + 1) if of_node % size == 0 and alone and not streamed]
     if size := next((size for size in sizes if ranks * weights.of_group(size) <= free), 0):
         remedies.append(Flag("group", (str(size),)))
-    if fit := free // each:
-        remedies.append(f"at most {fit} ranks a node" if fit > 1 else "one rank a node")
+    if fit := free // each // group * group:
+        remedies.append(f"at most {fit} ranks a {room.unit}" if fit > 1 else f"one rank a {room.unit}")
     words = [part for remedy in remedies for part in (" or ", remedy)][1:]
     raise UserError(
-        "evaluate.weights",
-        f"weights that are {how} take {each / 1e9:.3g} GB a rank, {ranks * each / 1e9:.3g} GB for "
-        f"{ranks} rank{'s' if ranks > 1 else ''}, and {where} has {free / 1e9:.3g} GB free",
+        "evaluate.weights" if group == 1 else Flag("group"),
+        (f"found {group}, and " if group > 1 else "")
+        + f"weights that are {how if group == 1 else f'held by {group} ranks'} take {each / 1e9:.3g} GB a rank, "
+        f"{ranks * each / 1e9:.3g} GB for {ranks} rank{'s' if ranks > 1 else ''}, and {room.words} has "
+        f"{free / 1e9:.3g} GB free",
         expected="room for them",
-        remedy=tuple(words) or "use a node with more memory",
+        remedy=tuple(words) or f"use a {room.unit} with more memory",
     )
 
 
-def check_resident(network: nn.Module, job: SweepJob, world: World, group: int = 1) -> None:
-    """Refuse `evaluate.weights: resident` where a node has no room for it, in groups of some size; collective.
+def are_streamed(
+    network: nn.Module, job: SweepJob, world: World, device: torch.device, group: int = 1, look: Look = room_of
+) -> bool:
+    """Return whether the weights of a large network are streamed; collective.
+
+    They are where a job says so, or where those of all ranks that share a memory would take too much of what is free
+    there, which is told. Weights that the ranks of groups hold together are not.
 
     Raises:
-        UserError: on every rank, as `check_room`.
+        UserError: on every rank, where weights are to be resident and have no room, as `check_room`.
     """
-    if job.evaluate.weights != "resident":
-        return
-    hosts, refusal = world.allgather(world.host), None
-    try:
-        weights = Weights.of(network, PRECISIONS[job.evaluate.dtype].dtype.itemsize)
-        check_room(weights, hosts.count(world.host), free_memory(), group=group, where=world.host)
-    except UserError as error:
-        refusal = error
-    for one in world.allgather(refusal):
-        if one is not None:
-            raise one
+    asked = job.evaluate.weights
+    if asked == "streamed" or (asked == "auto" and group > 1):
+        return asked == "streamed"
+    weights = Weights.of(network, PRECISIONS[job.evaluate.dtype].dtype.itemsize)
+    room = together(world, look, device, world.host)
+    ranks, free = world.allgather(room.name).count(room.name), room.free
+    if asked == "resident":
+        of_node = world.allgather(world.host).count(world.host)
+        together(world, check_room, weights, ranks, room, group=group, of_node=of_node)
+        return False
+    texts = world.allgather(
+        f"{ranks} x {weights.resident / 1e9:.3g} GB on {room.words}, which has {free / 1e9:.3g} GB free"
+        if free is not None and weights.are_streamed(ranks, free)
+        else ""
+    )
+    text = next(filter(None, texts), "")
+    if text:
+        note(world, f"weights are streamed, a layer at a time: {text}.")
+    return bool(text)
 
 
 @dataclass(frozen=True)
@@ -129,10 +206,12 @@ class Needs:
     Attributes:
         rank: of each rank.
         node: once a node, however many ranks it has.
+        device: of each rank, on its CUDA device.
     """
 
     rank: Mapping[str, int]
     node: Mapping[str, int]
+    device: Mapping[str, int] = field(default_factory=dict)
 
     def total(self, ranks: int) -> int:
         """Return the bytes of a node with so many ranks."""
@@ -140,25 +219,48 @@ class Needs:
 
 
 def needs_of(
-    experiment: "Experiment", plane: Plane, evaluator: Evaluator, more: Mapping[str, int], *, streamed: bool
+    experiment: "Experiment",
+    plane: Plane,
+    evaluator: Evaluator,
+    more: Mapping[str, int],
+    *,
+    streamed: bool,
+    group: int = 1,
+    room: int | None = None,
 ) -> Needs:
-    """Return what a sweep takes on this node, its weights resident or streamed; `more`: what was measured, a rank."""
+    """Return what a sweep takes on this node.
+
+    Args:
+        experiment: What is swept.
+        plane: Its plane.
+        evaluator: What evaluates it.
+        more: What was measured, a rank.
+        streamed: Whether weights are streamed.
+        group: How many ranks hold them together.
+        room: Bytes that a CUDA device has for theta* beside the weights; None where there is no such device.
+    """
     examples = [rows for one in experiment.splits.values() for rows in (one.inputs, one.targets)]
     node = {"data": sum(map(nbytes, examples))}
-    rank = {"Python and torch": TORCH_ITSELF}
+    mine: dict[str, int] = {}
     network = experiment.theta.network
     if isinstance(network, nn.Module):
         numbers = sum(tensor.numel() for tensor in plane.theta.values())
-        rank |= {"network and plane": 4 * COPIES * numbers, "engine": evaluator.nbytes}
+        mine |= {"network and plane": 4 * COPIES * numbers, "engine": evaluator.nbytes}
     else:
         weights = weights_of(experiment)
-        rank["weights"] = weights.streamed if streamed else weights.resident
+        mine["weights"] = weights.streamed if streamed else weights.of_group(group)
         drawn = [one for one in plane.directions if isinstance(one, DrawnDirection)]
-        rank["scales of directions"] = sum(scale.nbytes for one in drawn for scale in one.scales.values())
+        mine["scales of directions"] = sum(scale.nbytes for one in drawn for scale in one.scales.values())
         node["theta*"] = sum(tensor.nbytes for tensor in plane.theta.values())
         held = [one for one in plane.directions if not isinstance(one, DrawnDirection)]
         node["directions"] = sum(tensor.nbytes for one in held for tensor in one.values())
-    return Needs(_above_zero({**rank, **more}), _above_zero(node))
+    rank = {"Python and torch": TORCH_ITSELF}
+    if experiment.device.type != "cuda":
+        return Needs(_above_zero({**rank, **mine, **more}), _above_zero(node))
+    mine["data"] = node["data"]
+    theta = node.get("theta*", 0) // group
+    mine["theta*"] = theta if room is None or theta <= room else 0
+    return Needs(rank, _above_zero(node), _above_zero({**mine, **more}))
 
 
 def weights_of(experiment: "Experiment") -> Weights:
@@ -166,20 +268,25 @@ def weights_of(experiment: "Experiment") -> Weights:
     return Weights.of(experiment.theta.origin, experiment.task.dtype.itemsize)
 
 
-def is_streamed(experiment: "Experiment", ranks: int, free: int | None) -> bool:
-    """Whether the weights of a large network are streamed with so many ranks on this node."""
+def is_streamed(experiment: "Experiment", ranks: int, free: int | None, group: int = 1) -> bool:
+    """Whether the weights of a large network are streamed by so many ranks that share a memory, in groups or not."""
     asked = experiment.job.values.evaluate.weights
-    if asked != "auto":
+    if asked != "auto" or group > 1:
         return asked == "streamed"
     here = isinstance(experiment.theta.network, Streaming)  # with one rank
     return here or weights_of(experiment).are_streamed(ranks, free)
 
 
-def measured(run: Callable[[], object]) -> int:
+def measured(run: Callable[[], object], device: torch.device = CPU) -> int:
     """Return the bytes that a call takes at the most, beyond those before it; 0 where the system does not say.
 
-    What it reads of mapped files does not count.
+    What it reads of mapped files does not count. On CUDA it is the device's memory.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - held
     give_back_memory()
     before = _memory()
     try:
