@@ -1,4 +1,7 @@
-"""Defines the options of a figure, and reads contour levels and the place of a plane from their text."""
+"""Defines the options of a figure, and reads contour levels and the place of a plane from their text.
+
+Imports no matplotlib, which a page of help can do without.
+"""
 
 import math
 from collections.abc import Sequence

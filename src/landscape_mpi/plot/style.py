@@ -1,4 +1,4 @@
-"""Sets fonts, line widths, colours and sizes of every figure."""
+"""Sets fonts, line widths, colours and sizes of every figure, in one place for all modules that draw."""
 
 from typing import Any
 

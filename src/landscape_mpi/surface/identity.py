@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, experiment, read_job
 from landscape_mpi.metrics import own
-from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.registry import asked, dtype_of, in_schema, result_names
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
@@ -104,11 +103,6 @@ def with_its_grid(job: SweepJob, surface: Surface) -> SweepJob:
         return job
     asked = read_job(surface.job, surface.path, SweepJob).values.planned_grid
     return structs.replace(job, grid=job_of(surface).values.chosen_grid) if asked == grid else job
-
-
-def metrics_of(surface: Surface) -> tuple[Metric, ...]:
-    """Return the metrics that a surface holds results of. Raises as `job_of`."""
-    return asked(job_of(surface).values.metrics, own.recorded(surface.attributes))
 
 
 def check_same(surface: Surface, job: SweepJob, identity: Identity) -> None:
@@ -222,7 +216,8 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
             schema is another one, or the coordinates are not those of the job, to the bit.
     """
     schema = check_schema(surface.path, surface.attributes.get("schema"))
-    results = result_names(job.data.splits, metrics_of(surface), sampled=job.sampling is not None)
+    metrics = asked(job_of(surface).values.metrics, own.recorded(surface.attributes))
+    results = result_names(job.data.splits, metrics, sampled=job.sampling is not None)
     of_points = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     expected: dict[str, Kind] = {
         **{in_schema(name, schema): (np.dtype(dtype_of(name)), surface.shape) for name in results},
