@@ -51,6 +51,7 @@ MISTAKES = (
     "loss: next_token",
     "sampling: {error: 0.02}\nmetrics: [loss, hessian]",
     "sampling: {error: 2}",
+    "sampling: {error: 0.05, floor: 0.01}",
     "hessian: {tolerance: 1e-3}",
     "plane: {kind: interpolate, to: other.pt}",
     f"plane: {{kind: interpolate, to: other.pt, via: third.pt}}\n{LINE}",

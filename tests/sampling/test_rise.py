@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import PerExample, exact_mean
-from landscape_mpi.sampling import Rounds, make_frame, relative_bars, run
+from landscape_mpi.sampling import Audit, Rounds, make_frame, relative_bars, run
+from landscape_mpi.sampling.audit import spread_points
 from landscape_mpi.sampling.estimate import Estimates, freedom
 from landscape_mpi.sampling.plan import all_examples_because, first_level, prefixes
 from landscape_mpi.sampling.rise import first_that_holds, pilot_points, rise_bars, rise_sizes, students
@@ -148,6 +149,38 @@ def test_where_each_point_has_carriers_of_its_own_the_first_level_is_larger_and_
     assert within(sampled(losses, unlucky), losses) < 0.1
     assert tried(losses) >= 1600
     assert within(sampled(losses, unlucky, level=tried(losses)), losses) > 0.9
+
+
+@pytest.mark.slow
+def test_bars_that_miss_what_no_example_shows_fail_the_audit():
+    losses, unlucky = carried(landscape(0, 4000), 0, each=True), 2
+    verdict = audited(sampled(losses, unlucky), losses)
+    assert not verdict.passed
+    assert verdict.misses > verdict.allowed
+    assert verdict.farthest > 5  # the rise is ten times what was estimated, and the target a twentieth
+    honest = landscape(0, 4000)
+    assert audited(sampled(honest), honest).passed
+
+
+def audited(rounds, losses):
+    """Return what an audit finds."""
+    audit = Audit(rounds, 32, seed=0)
+    for request in audit.requests:
+        examples = rounds.ladder.frame.order[request.start : request.stop]
+        audit.take(request, PerExample(losses[request.point, examples]))
+    return audit.verdict
+
+
+def test_an_audit_of_rises_looks_at_every_level_and_at_low_and_high_rises():
+    levels = np.r_[np.zeros(60, int), np.full(4, 1), np.full(2, 2), np.full(5, 3)]
+    means = np.arange(71.0)
+    chosen = spread_points(levels, means, 3, 16, seed=1)
+    assert np.bincount(levels[chosen], minlength=4).tolist() == [10, 4, 2, 0]
+    low = means[chosen[levels[chosen] == 0]]
+    assert (low < 12).any()
+    assert (low > 48).any()
+    assert len(spread_points(levels, means, 3, 500, seed=1)) == 66
+    assert len(spread_points(levels, means, 3, 0, seed=1)) == 0
 
 
 def test_a_thousandth_that_carries_the_rise_comes_first_in_the_order():

@@ -4,6 +4,7 @@ import os
 import signal
 import struct
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from landscape_mpi.errors import UserError
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface.journal import (
+    THETA,
     Evaluated,
     Journal,
     PlanLog,
@@ -131,6 +133,7 @@ def test_another_sweeps_journal_is_refused_and_left_alone(tmp_path):
 
 ENDLESS = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from landscape_mpi.metrics.examples import PerExample
@@ -173,7 +176,7 @@ def test_a_slice_that_claims_more_examples_than_it_has_is_none(tmp_path, example
 @pytest.fixture
 def plan(tmp_path):
     """A plan of one split, to which rounds are added as they are."""
-    begin_plan(tmp_path, IDENTITY, [evaluated(0)])
+    begin_plan(tmp_path, IDENTITY, [replace(evaluated(0), point=THETA)])
 
     def added(content):
         with PlanLog(tmp_path, IDENTITY) as log:
@@ -201,6 +204,18 @@ def plan(tmp_path):
 def test_a_round_that_is_none_ends_what_is_read(plan, content):
     assert plan(content).rounds == ((),)
     assert plan(b'{"split": 0, "promotions": [[1, 2]]}').rounds == (([(1, 2)],),)
+
+
+def test_a_plan_keeps_points_on_all_examples_and_first_levels_apart_from_theta_and_rounds(tmp_path):
+    theta, pilot = replace(evaluated(0), point=THETA), evaluated(0)
+    begun = begin_plan(tmp_path, IDENTITY, [theta], [pilot], [800])
+    with PlanLog(tmp_path, IDENTITY) as log:
+        log.add(0, [(1, 2)])
+    again = begin_plan(tmp_path, IDENTITY, [theta], [], [None])
+    same(list(again.origins), [theta])
+    same(list(again.pilots), [pilot])
+    assert again.firsts == begun.firsts == (800,)
+    assert again.rounds == (([(1, 2)],),)
 
 
 def test_a_round_of_a_split_that_is_not_there_is_refused(plan):

@@ -130,6 +130,12 @@ def _metrics(job: SweepJob | TrainJob) -> Iterator[UserError]:
             "found accuracy, which takes one class an example, beside loss next_token, which takes a token a place",
             remedy=("write ", Key("metrics", ("loss",))),
         )
+    if job.sampling is not None and job.sampling.of == "loss" and job.sampling.floor is not None:
+        yield UserError(
+            "sampling.floor",
+            f"found {job.sampling.floor} beside of: loss, whose bars are relative to the loss and need no floor",
+            remedy=("leave it out, or write ", Key("sampling.of"), ": rise"),
+        )
     if job.sampling is not None and "hessian" in job.metrics:
         yield UserError(
             "metrics",

@@ -52,6 +52,10 @@ def experiment(job: SweepJob) -> dict[str, Any]:
     for section, key in ((sections["data"], "order"), (grid, "gamma"), (grid, "points")):
         if section.get(key) is None:
             section.pop(key, None)
+    if job.sampling is not None:
+        sections["sampling"]["floor"] = job.sampling.narrowest
+        for key in ("of", "floor") if job.sampling.of == "loss" else ():
+            del sections["sampling"][key]
     return dict(_flat(sections))
 
 

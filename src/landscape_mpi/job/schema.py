@@ -255,18 +255,37 @@ class Hessian(Values, frozen=True, kw_only=True):
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 1.0e-3
 
 
+FLOOR = 1.0e-3
+"""`sampling.floor` where a job leaves it out."""
+
+
 class Sampling(Values, frozen=True, kw_only=True):
     """Some examples a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
 
     Attributes:
-        error: the largest 95 % error bar of a mean loss, relative to it: 0.02 for 2 %. 0 asks for all examples
+        error: the largest 95 % error bar of a mean loss, relative to what `of` names: 0.02 for 2 %. 0 asks for all
+            examples
+        of: `loss`, f itself, or `rise`, f - f(0, 0): how far a point lies above theta*
+        floor: with `of: rise` the narrowest bar that is asked for, as a share of f(0, 0); default 0.001
         seed: which examples
         audit: points evaluated on all examples in the end, to see whether the bars hold; 0 for none
     """
 
     error: Annotated[float, Meta(ge=0, lt=1)]
+    of: Literal["loss", "rise"] = "loss"
+    floor: Annotated[float, Meta(ge=0, lt=1)] | None = None
     seed: Seed = 0
     audit: Annotated[int, Meta(ge=0)] = 32
+
+    @property
+    def measure(self) -> str:
+        """What bars are relative to, to be put after them: nothing where it is the loss itself."""
+        return " of the rise above f(0, 0)" if self.of == "rise" else ""
+
+    @property
+    def narrowest(self) -> float | None:
+        """The narrowest bar of a rise that is asked for, as a share of f(0, 0); None where bars are of the loss."""
+        return None if self.of == "loss" else FLOOR if self.floor is None else self.floor
 
 
 class Output(Values, frozen=True, kw_only=True):

@@ -45,19 +45,43 @@ def points_to_audit(levels: Ints, top: int, count: int, seed: int) -> Ints:
     return np.sort(candidates[np.argsort(keys, kind="stable")[:count]])
 
 
-def judge(estimates: Floats, bars: Floats, truths: Floats, error: float) -> Verdict:
+def spread_points(levels: Ints, means: Floats, top: int, count: int, seed: int) -> Ints:
+    """Return up to `count` points [A], ascending, of those not on all examples: some of every level, low and high ones.
+
+    Levels take turns, so that one of few points is looked at as well; within a level its points are cut into runs of
+    about the same mean, and one of each run is chosen by seed. Honest bars miss as rarely in any level and run.
+    """
+    keys = uniforms(seed, len(levels), STREAM)
+    there = [np.flatnonzero(levels == level) for level in range(top)]
+    shares = np.zeros(len(there), np.int64)
+    for _ in range(min(count, sum(map(len, there)))):
+        open_levels = [level for level, points in enumerate(there) if shares[level] < len(points)]
+        shares[min(open_levels, key=lambda level: (shares[level], level))] += 1
+    chosen = []
+    for points, share in zip(there, shares.tolist(), strict=True):
+        ranked = points[np.argsort(means[points], kind="stable")]
+        runs = np.array_split(ranked, share) if share else []
+        chosen += [int(one[np.argmin(keys[one])]) for one in runs]
+    return np.sort(np.array(chosen, np.int64))
+
+
+def judge(
+    estimates: Floats, bars: Floats, truths: Floats, error: float, centre: float = 0.0, least: float = 0.0
+) -> Verdict:
     """Compare the estimates [A] and 95 % bars [A] of audited points with their means over all examples [A].
 
     Args:
         estimates: means as the frozen plan has them.
         bars: their error bars.
         truths: means over all examples. A point is missed if its truth or its estimate is not finite.
-        error: target, relative.
+        error: target, relative to the truth above `centre`.
+        centre: f(0, 0) where bars are of the rise above it, else 0.
+        least: what lower rises count as.
     """
     misses_allowed = allowed(len(truths))
     errors = np.where(np.isfinite(estimates) & np.isfinite(truths), np.abs(estimates - truths), np.inf)
     misses = int(((errors > bars) | np.isinf(errors)).sum())
-    worst, farthest = _largest(errors, bars), _largest(errors, error * np.abs(truths))
+    worst, farthest = _largest(errors, bars), _largest(errors, error * np.maximum(np.abs(truths - centre), least))
     passed = misses <= misses_allowed and farthest <= FAR
     return Verdict(len(truths), misses, misses_allowed, worst, farthest, passed)
 
@@ -89,7 +113,11 @@ class Audit:
         self._frozen: dict[str, dict[str, Estimated]] = {}
         self._loss = self._plan(LOSS)["loss"]
         levels, stops = rounds.standing.levels, rounds.ladder.prefixes
-        points = points_to_audit(levels, rounds.ladder.top, count, seed).tolist()
+        if rounds.of == "loss":
+            chosen = points_to_audit(levels, rounds.ladder.top, count, seed)
+        else:
+            chosen = spread_points(levels, self._loss.means, rounds.ladder.top, count, seed)
+        points = chosen.tolist()
         self.requests = tuple(Request(point, stops[levels[point]], stops[-1]) for point in points)
         self._truths: dict[int, PerExample] = {}
 
@@ -108,7 +136,8 @@ class Audit:
         """Compare the exact means with the error bars of the frozen plan's losses; return the result."""
         points = sorted(self._truths)
         truths = np.array([exact_mean(self._truths[point].losses) for point in points])
-        return judge(self._loss.means[points], self._loss.bars[points], truths, self._rounds.error)
+        rounds, loss = self._rounds, self._loss
+        return judge(loss.means[points], loss.bars[points], truths, rounds.error, *rounds.scale)
 
     def estimates(self, metric: Metric) -> dict[str, Estimated]:
         """Return the frozen plan's means of a metric's results, exact and without a bar at the points that came back.

@@ -16,8 +16,6 @@ from landscape_mpi.metrics.examples import exact_mean
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder
 from landscape_mpi.sampling.order import Floats, example_sizes, make_frame
 
-FLOOR = 1.0e-3
-"""Of f(0, 0): no bar is asked to be narrower."""
 PILOTS, ONE_IN = 2, 12
 """Points that are evaluated on all examples first, at the most, and no more than one in so many."""
 DRAWS, MISSES = 32, 0.1

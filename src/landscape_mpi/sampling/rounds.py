@@ -113,6 +113,11 @@ class Rounds:
         return replace(stand(len(self._found), self.log), levels=reached)
 
     @property
+    def scale(self) -> tuple[float, float]:
+        """Above which loss the target counts, f(0, 0) or 0, and what smaller heights above it count as."""
+        return (self.centre, self.least) if self.of == "rise" else (0.0, 0.0)
+
+    @property
     def repeated(self) -> int:
         """How many rounds, the first ones, are those of the earlier run."""
         return len(self._replay)

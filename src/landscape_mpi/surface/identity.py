@@ -21,7 +21,7 @@ from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, e
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.registry import asked, dtype_of, in_schema, result_names
 from landscape_mpi.surface.read import Kind, Surface
-from landscape_mpi.surface.schema import LETTERS, LONGEST, check_schema
+from landscape_mpi.surface.schema import LETTERS, LONGEST, audit_size, check_schema
 from landscape_mpi.surface.shards import Shard, recorded_shard
 from landscape_mpi.surface.training import Trajectory
 
@@ -223,7 +223,7 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
         **{in_schema(name, schema): (np.dtype(dtype_of(name)), surface.shape) for name in results},
         **{name: (np.dtype(kind), surface.shape) for name, kind in of_points.items()},
         **{name: (np.dtype(kind), ()) for name, kind in (("complete", "u1"), ("finished", "f8"), ("rounds", "i8"))},
-        "audit": (np.dtype("f8"), (4,)),
+        "audit": (np.dtype("f8"), (audit_size(surface.attributes),)),
     }
     for name, kind in expected.items():
         found = surface.kinds.get(name)

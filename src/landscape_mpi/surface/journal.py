@@ -304,21 +304,35 @@ def discard(folder: Path, shard: Shard | None = None) -> None:
 class Plan:
     """What a plan holds: theta*'s results of each split, and each split's rounds.
 
-    `repeated`: how many rounds stood in the file once more, as versions before this one left them, and were dropped.
+    Attributes:
+        origins: What theta* gave, split by split.
+        rounds: Of each split.
+        repeated: How many rounds stood in the file once more, as versions before this one left them, and were dropped.
+        pilots: What other points gave that were evaluated on all examples before there was an order.
+        firsts: Of each split, the examples of its first level where a trial has chosen it; else None.
     """
 
     origins: tuple[Evaluated, ...]
     rounds: tuple[tuple[Round, ...], ...]
     repeated: int = 0
+    pilots: tuple[Evaluated, ...] = ()
+    firsts: tuple[int | None, ...] = ()
 
 
 def is_of_plan(payload: bytes) -> bool:
-    """Whether bytes are theta*'s results, or a round: `{"split": 0, "promotions": [[point, level], ...]}`."""
+    """Whether bytes are a point's results on all examples, or a round: `{"split": 0, "promotions": [[7, 1], ...]}`.
+
+    The first level of a split stands before its rounds: `{"split": 0, "promotions": [], "first": 800}`.
+    """
     if payload.startswith(ORIGIN):
         return is_evaluated(payload[1:])
     try:
         content: Any = json.loads(payload[1:])
-        numbers = [content["split"], *(number for point, level in content["promotions"] for number in (point, level))]
+        numbers = [
+            content["split"],
+            content.get("first", 0),
+            *(number for point, level in content["promotions"] for number in (point, level)),
+        ]
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
     return payload.startswith(ROUND) and all(type(number) is int and 0 <= number < THETA for number in numbers)
@@ -343,8 +357,16 @@ class PlanLog(RecordFile):
         self.append(ROUND + json.dumps({"split": split, "promotions": promotions}).encode())
 
 
-def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> Plan:
-    """Return the plan that is there, else begin one with theta*'s results of each split, whole or not at all.
+def begin_plan(
+    folder: Path,
+    identity: bytes,
+    origins: Sequence[Evaluated],
+    pilots: Sequence[Evaluated] = (),
+    firsts: Sequence[int | None] = (),
+) -> Plan:
+    """Return the plan that is there, else begin one with what precedes its rounds, whole or not at all.
+
+    See `Plan` for `origins`, `pilots` and `firsts`.
 
     Raises:
         UserError: the plan that is there belongs to another sweep.
@@ -355,9 +377,13 @@ def begin_plan(folder: Path, identity: bytes, origins: Sequence[Evaluated]) -> P
         folder.mkdir(parents=True, exist_ok=True)
         # shards begin at once: the first one decides, so that all of them go by one order of the examples
         with atomic_write(folder / PLAN_NAME, replace=False) as aside, RecordFile(aside, PLAN, identity) as file:
-            for origin in origins:
+            for origin in (*origins, *pilots):
                 file.append(ORIGIN + origin.pack())
-    return read_plan(folder, identity) or Plan(tuple(origins), ((),) * len(origins))
+            for split, first in enumerate(firsts):
+                if first is not None:
+                    file.append(ROUND + json.dumps({"split": split, "promotions": [], "first": first}).encode())
+    there = read_plan(folder, identity)
+    return there or Plan(tuple(origins), ((),) * len(origins), 0, tuple(pilots), tuple(firsts))
 
 
 def read_plan(folder: Path, identity: bytes) -> Plan | None:
@@ -367,8 +393,10 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
         UserError: it belongs to another sweep, or speaks of a split that it does not have.
     """
     payloads = list(read_records(folder / PLAN_NAME, PLAN, identity))
-    origins = tuple(Evaluated.unpack(payload[1:]) for payload in payloads if payload.startswith(ORIGIN))
+    whole = [Evaluated.unpack(payload[1:]) for payload in payloads if payload.startswith(ORIGIN)]
+    origins = tuple(one for one in whole if one.point == THETA)
     rounds: list[list[Round]] = [[] for _ in origins]
+    firsts: list[int | None] = [None for _ in origins]
     for payload in payloads:
         if payload.startswith(ROUND):
             content = json.loads(payload[1:])
@@ -376,10 +404,14 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
                 raise UserError(
                     folder / PLAN_NAME, f"speaks of split {content['split']}", expected=f"{len(rounds)} splits"
                 )
+            if "first" in content:
+                firsts[content["split"]] = content["first"]
+                continue
             rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
     once = tuple(map(_without_repetitions, rounds))
     repeated = sum(map(len, rounds)) - sum(map(len, once))
-    return Plan(origins, once, repeated) if origins else None
+    pilots = tuple(one for one in whole if one.point != THETA)
+    return Plan(origins, once, repeated, pilots, tuple(firsts)) if origins else None
 
 
 def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:

@@ -14,13 +14,25 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import BAR, SIZE, USED, is_count, is_result, parse
 from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
-from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET, AuditResult, check_schema
+from landscape_mpi.surface.schema import (
+    CENTRE,
+    DONE,
+    FAILED,
+    LETTERS,
+    NOT_YET,
+    SAMPLING_ERROR,
+    SAMPLING_FLOOR,
+    SAMPLING_OF,
+    AuditResult,
+    check_schema,
+)
 from landscape_mpi.surface.training import Trajectory, on_slice, read_trajectory
 
 _BOOKKEEPING = {
@@ -277,10 +289,10 @@ def _without_numbers(
 
 
 def _audit(dataset: h5py.Dataset) -> AuditResult | None:
-    points, misses, worst, passed = _scalars(dataset, 4).tolist()
+    points, misses, worst, passed, *farthest = _scalars(dataset, 5 if dataset.size == 5 else 4).tolist()
     if not (math.isfinite(points) and math.isfinite(misses)):
         return None
-    return AuditResult(int(points), int(misses), float(worst), passed == 1)
+    return AuditResult(int(points), int(misses), float(worst), passed == 1, *map(float, farthest))
 
 
 def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:
@@ -308,11 +320,25 @@ def has_bars(surface: Surface, metric: str) -> bool:
 def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
     """Return a metric's 95 % error bars in percent of its values [ny, nx] or [nx]; NaN where there is no such share.
 
-    A bar of 0, on all examples, is 0 % of any value.
+    A bar of 0, on all examples, is 0 % of any value. Where the sweep's bars are of the rise, those of a loss are in
+    percent of it, and rises count as no less than what the narrowest bar asked for is the target of.
     """
     means, bars = surface.metrics[metric], surface.metrics[metric + BAR]
-    shares = relative_bars(means.ravel(), bars.ravel()).reshape(means.shape)
+    centre, least = rise_scale(surface, metric) or (0.0, 0.0)
+    shares = relative_bars(means.ravel() - centre, bars.ravel(), least).reshape(means.shape)
     return np.where(bars == 0, 0.0, np.where(np.isfinite(shares), 100.0 * shares, np.nan))
+
+
+def rise_scale(surface: Surface, metric: str) -> tuple[float, float] | None:
+    """Return f(0, 0) and what smaller rises above it count as; None where bars are not relative to a rise."""
+    recorded, name = surface.attributes, parse(metric)
+    if recorded.get(SAMPLING_OF) != "rise" or name is None or name.result not in LOSS.results:
+        return None
+    found = [recorded.get(key) for key in (f"{name.split}{CENTRE}", SAMPLING_FLOOR, SAMPLING_ERROR)]
+    centre, floor, error = (float(one) if isinstance(one, int | float) else math.nan for one in found)
+    if not (math.isfinite(centre) and math.isfinite(floor) and error > 0):
+        return None
+    return centre, floor * abs(centre) / error
 
 
 def in_points(metric: str) -> bool:

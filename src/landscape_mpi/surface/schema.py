@@ -28,6 +28,11 @@ SCHEMA = 2
 NOT_YET, DONE, FAILED = 0, 1, 2
 LONGEST = 200
 """Bytes of `/error`."""
+SAMPLING_OF, SAMPLING_FLOOR, SAMPLING_ERROR = "sampling_of", "sampling_floor", "sampling_error"
+"""Attributes of sweeps with bars of the rise: what bars are relative to; the narrowest that was asked for, as a share
+of f(0, 0); the target."""
+CENTRE = "_loss_centre"
+"""How the attributes end that hold f(0, 0) of each split, from which rises count."""
 LETTERS = "xyz"
 """What the names of an axis' datasets and groups begin with, in the order of the axes."""
 
@@ -98,15 +103,17 @@ class Record:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The result of an audit: points on all examples, to test their error bars; `/audit` holds the four in this order.
+    """The result of an audit: points on all examples, to test their error bars; `/audit` holds it in this order.
 
-    `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`.
+    `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`. `farthest`: the largest
+    |error| in targets, which files of sweeps with bars of the loss do not hold.
     """
 
     points: int
     misses: int
     worst: float
     passed: bool
+    farthest: float = math.nan
 
     @property
     def words(self) -> str:
@@ -117,7 +124,13 @@ class AuditResult:
         return (
             f"{verdict}: of {self.points} points on all examples {self.misses} missed their bars (5 % should), "
             f"worst |error| / bar {self.worst:.2f}"
+            f"{'' if math.isnan(self.farthest) else f', largest |error| {self.farthest:.2f} of the target'}"
         )
+
+
+def audit_size(attributes: Mapping[str, object]) -> int:
+    """Return how many numbers of an audit a file holds; with bars of the rise the largest error is among them."""
+    return 5 if attributes.get(SAMPLING_OF) == "rise" else 4
 
 
 def check_schema(path: Path, found: object) -> int:
@@ -218,7 +231,7 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
     file.create_dataset("finished", data=np.float64(np.nan))
     file.create_dataset("rounds", data=np.int64(0))
     # a dimension scale of its own, so that netCDF readers find every axis named
-    file.create_dataset("audit", data=np.full(4, np.nan)).make_scale("audit")
+    file.create_dataset("audit", data=np.full(audit_size(new.attributes), np.nan)).make_scale("audit")
     job = new.job.encode()
     file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
     directions = {f"{letter}direction": direction for letter, direction in zip(LETTERS, new.directions, strict=False)}

@@ -214,7 +214,7 @@ class WholeWriter:
         with in_words(self._path):
             self._file.hdf5["rounds"][()] = rounds
             if audit is not None:
-                self._file.hdf5["audit"][...] = astuple(audit)
+                self._file.hdf5["audit"][...] = astuple(audit)[: self._file.hdf5["audit"].size]
             write_end(self._file.hdf5)
             self._file.flush()
         self._held.save_if_lost()

@@ -17,12 +17,12 @@ from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.evaluate.streamable import REMEDY
-from landscape_mpi.job import AXES, Grid, HessianPlane, Sampling, SweepJob, load_job
+from landscape_mpi.job import AXES, Grid, HessianPlane, SweepJob, load_job
 from landscape_mpi.log import clock_time, noter
 from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.world import Solo, check_teams
 from landscape_mpi.plane import Plane
-from landscape_mpi.sampling import prefixes
+from landscape_mpi.sampling import pilot_points, prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.choose_engine import choose_batch
 from landscape_mpi.sweeping.curvature import forecast
@@ -170,7 +170,7 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool, memory: Memor
     examples = {name: len(split) for name, split in experiment.splits.items()}
     least = sum(examples.values()) * points
     if job.sampling is not None:
-        text, least = _first_level(job.sampling, examples, points)
+        text, least = _first_level(job, examples)
         yield "sampling", text
     split = job.data.splits[0]
     some = slice(0, min(batch, evaluator.count(split)))
@@ -252,13 +252,19 @@ def _bytes(size: float) -> str:
     return f"{size / unit:,.{digits}f} {name}"
 
 
-def _first_level(sampling: Sampling, examples: Mapping[str, int], points: int) -> tuple[str, int]:
+def _first_level(job: SweepJob, examples: Mapping[str, int]) -> tuple[str, int]:
     """Say what a sampled sweep begins with, and return how many examples it evaluates at the least, with the audit."""
-    firsts = {name: prefixes(sampling.error, count)[0] for name, count in examples.items()}
+    sampling, points = job.sampling, math.prod(job.chosen_grid.shape)
+    if sampling is None:
+        raise RuntimeError("no sampling in the job")
+    firsts = {name: prefixes(sampling.error, count, sampling.of)[0] for name, count in examples.items()}
     begins = ", ".join(f"{firsts[name]:,} of {count:,} {name}" for name, count in examples.items())
-    audited = min(sampling.audit, points)
+    pilots = 0 if sampling.of == "loss" else len(pilot_points(job.chosen_grid.coordinates()))
+    audited = min(sampling.audit + pilots, points)
     least = sum(points * firsts[name] + audited * (count - firsts[name]) for name, count in examples.items())
-    return f"bars of {sampling.error:.3g}: at first {begins} examples a point; {sampling.audit} points on all", least
+    before = f"{pilots} points on all before; " if pilots else ""
+    what = f"bars of {sampling.error:.3g}{' of the rise above f(0, 0)' if sampling.of == 'rise' else ''}"
+    return f"{what}: {before}at first {begins} examples a point; {sampling.audit} points on all", least
 
 
 def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:

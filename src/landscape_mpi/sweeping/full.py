@@ -36,7 +36,7 @@ def fill(context: SweepContext) -> Exit:
     writer = together(world, open_writer, path, communicator, world.rank == 0, context.platforms)
     if job.sampling:
         for name, split in context.experiment.splits.items():
-            context.log_all_examples(name, all_examples_because(job.sampling.error, len(split)))
+            context.log_all_examples(name, all_examples_because(job.sampling.error, len(split), job.sampling.of))
     done = context.found.done if context.found else 0
     plan = f"{done} points are there, {len(missing)} to do" if done else f"{len(missing)} points"
     log(world, f"{path}: {plan}, on {ranks(world.size, context.options.group)}.")

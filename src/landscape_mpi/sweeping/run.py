@@ -209,6 +209,7 @@ def _create_surface(context: SweepContext) -> None:
         "gradients": experiment.task.gradients,
         **({"batchnorm_examples": experiment.calibration_examples} if experiment.calibration_examples else {}),
         **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
+        **sampled.recorded(context),
     }
     if experiment.precision.reduced:
         error = precision_error(world, experiment, plane, context.engine.evaluator)

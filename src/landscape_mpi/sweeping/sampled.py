@@ -11,15 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from landscape_mpi.data.split import Split
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log, note, ranks
+from landscape_mpi.metrics.examples import PerExample, exact_mean
 from landscape_mpi.mpi.dispenser import Handlers
 from landscape_mpi.mpi.failures import Deaths
 from landscape_mpi.mpi.scheduler import share_out
-from landscape_mpi.mpi.world import World, on_ranks, on_root, together
-from landscape_mpi.sampling import Rounds, all_examples_because, in_order, make_frame, prefixes
+from landscape_mpi.mpi.world import RankError, World, on_ranks, on_root, together
+from landscape_mpi.sampling import (
+    Rounds,
+    all_examples_because,
+    first_that_holds,
+    in_order,
+    make_frame,
+    pilot_points,
+    prefixes,
+    rise_sizes,
+)
 from landscape_mpi.sampling.order import Frame, Ints
 from landscape_mpi.surface import (
     THETA,
@@ -35,6 +46,8 @@ from landscape_mpi.surface import (
     read_plan,
 )
 from landscape_mpi.surface.journal import Round
+from landscape_mpi.surface.schema import CENTRE, SAMPLING_ERROR, SAMPLING_FLOOR, SAMPLING_OF
+from landscape_mpi.sweeping.check_network import evaluate_all
 from landscape_mpi.sweeping.context import Index, SweepContext, stopped
 from landscape_mpi.sweeping.full import PointRunner
 from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult, SampledState, SplitState
@@ -44,7 +57,17 @@ def can_save(context: SweepContext) -> bool:
     """Whether the job samples examples and some split is large enough for that."""
     sampling = context.job.sampling
     sizes = [len(split) for split in context.experiment.splits.values()]
-    return sampling is not None and not all(all_examples_because(sampling.error, size) for size in sizes)
+    return sampling is not None and not all(all_examples_because(sampling.error, n, sampling.of) for n in sizes)
+
+
+def recorded(context: SweepContext) -> dict[str, str | float]:
+    """Return what a new surface records of bars of the rise: the keys of the job, and f(0, 0) of each split."""
+    sampling = context.job.sampling
+    if sampling is None or sampling.narrowest is None:
+        return {}
+    centres = {f"{name}{CENTRE}": exact_mean(found.losses) for name, found in context.engine.examples.items()}
+    keys = {SAMPLING_OF: sampling.of, SAMPLING_FLOOR: sampling.narrowest, SAMPLING_ERROR: sampling.error}
+    return {**keys, **centres}
 
 
 def check_journals(context: SweepContext) -> None:
@@ -108,12 +131,13 @@ def fill(context: SweepContext) -> Exit:
     with ExitStack() as held:
         # a plan must not depend on how many threads multiply matrices
         held.enter_context(threadpool_limits(1, user_api="blas"))
-        coordinator = on_ranks(world, world.rank == 0, _open_coordinator, context, held)
+        deaths = Deaths(context.path)
+        pilots = evaluate_pilots(context, deaths)
+        coordinator = on_ranks(world, world.rank == 0, _open_coordinator, context, held, pilots)
         identity, orders = world.bcast((coordinator.identity, coordinator.orders) if coordinator else (b"", {}))
         journal = together(world, Journal, context.journals, world.rank, identity, context.identity.shard)
         held.enter_context(journal)
         compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders)
-        deaths = Deaths(context.path)
         deaths.log(world, context.points)
 
         def arrived(result: PieceResult) -> None:
@@ -151,7 +175,69 @@ def journal_identity(context: SweepContext) -> bytes:
     return context.identity.digest(context.job, context.engine.name, context.batch)
 
 
-def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
+def evaluate_pilots(context: SweepContext, deaths: Deaths) -> list[Evaluated]:
+    """Return what the points give on all examples that precede the order of a rise's examples; collective.
+
+    Nothing where bars are of the loss, or where the plan is there, which holds them. A point at which ranks died, or
+    which raises where that is tolerated, is passed over.
+
+    Raises:
+        RankError: an evaluation raised.
+    """
+    world, job = context.world, context.job
+    shape = job.chosen_grid.shape
+
+    def chosen() -> list[Index]:
+        if job.sampling is None or job.sampling.of == "loss" or read_plan(context.journals, journal_identity(context)):
+            return []
+        points = pilot_points(job.chosen_grid.coordinates())
+        indices = [tuple(int(i) for i in np.unravel_index(point, shape)) for point in points]
+        return [index for index in indices if not deaths.at(index)]
+
+    indices, runner, found = on_root(world, chosen), PointRunner(context), list[Evaluated]()
+    if indices:
+        log(world, f"{context.path}: {len(indices)} points on all examples first, to see which of them rise.")
+    for index in indices:
+
+        def evaluate(split: str, examples: slice, index: Index = index) -> PerExample:
+            return runner.run(index, lambda at: runner.evaluator.per_example(at, split, examples))
+
+        try:
+            whole = evaluate_all(world, context.experiment, evaluate, context.batch)
+        except RankError:
+            if not context.options.tolerant:
+                raise
+            continue
+        point = int(np.ravel_multi_index(index, shape))
+        found += [Evaluated(point, number, 0, one) for number, one in enumerate(whole.values())]
+    return found
+
+
+def _firsts(
+    context: SweepContext, sampling: Sampling, origins: Sequence[Evaluated], pilots: Sequence[Evaluated]
+) -> list[int | None]:
+    """Return the first level of each split by which bars hold at the pilots; None where nothing is to be tried."""
+    firsts: list[int | None] = []
+    for origin, (name, split) in zip(origins, context.experiment.splits.items(), strict=True):
+        losses = origin.found.losses
+        levels = prefixes(sampling.error, len(losses), sampling.of)
+        mine = [one.found.losses for one in pilots if one.split == origin.split]
+        if len(levels) == 1 or not mine or sampling.narrowest is None:
+            firsts.append(None)
+            continue
+        floor = sampling.narrowest * abs(exact_mean(losses))
+        firsts.append(first_that_holds(losses, _classes(split), mine, levels, sampling.error, floor, sampling.seed))
+        if firsts[-1] != levels[0]:
+            text = f"few examples carry the rise: bars hold from {firsts[-1]} of them a point on, not from {levels[0]}"
+            note(context.world, f"{name}: {text}.")
+    return firsts
+
+
+def _classes(split: Split) -> NDArray[np.int64] | None:
+    return split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
+
+
+def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[Evaluated]) -> Coordinator:
     """Return rank 0's coordinator, with all that an earlier run left; its files are closed with `held`."""
     folder, identity, shard = context.journals, journal_identity(context), context.identity.shard
     sampling, shape = context.job.sampling, context.job.chosen_grid.shape
@@ -161,16 +247,28 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
         log(context.world, f"{folder} is missing, and with it what each example gave: it is evaluated again.")
     given = enumerate(context.engine.examples.values())  # at theta*, in the order of the data
     origins = [Evaluated(THETA, number, 0, found) for number, found in given]
-    plan = begin_plan(folder, identity, origins)
+    plan = read_plan(folder, identity)
+    if plan is None:
+        plan = begin_plan(folder, identity, origins, pilots, _firsts(context, sampling, origins, pilots))
     _check_plan(context, plan, sampling)
     if plan.repeated:
         note(context.world, f"{folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
     points, splits = math.prod(shape), []
     for number, (name, split) in enumerate(context.experiment.splits.items()):
         origin = plan.origins[number]
-        labels = split.targets.numpy().astype(np.int64) if is_classes(split.targets) else None
-        frame = frame_of(origin.found.losses, labels, sampling, number)
-        rounds = Rounds(frame, origin.found, points, sampling.error, plan.rounds[number])
+        known = {one.point: one.found for one in plan.pilots if one.split == number}
+        sizes = rise_sizes(origin.found.losses, [one.losses for one in known.values()]) if known else None
+        frame = frame_of(origin.found.losses, _classes(split), sampling, number, sizes)
+        rounds = Rounds(
+            frame,
+            origin.found,
+            points,
+            sampling.error,
+            plan.rounds[number],
+            sampling.narrowest,
+            known,
+            plan.firsts[number] if plan.firsts else None,
+        )
         splits.append(SplitState(name, rounds, sampling, context.experiment.task.metrics))
     slices = hashlib.sha256(identity + b"".join(origin.found.losses.tobytes() for origin in plan.origins)).digest()
     stored = list(read_journals(folder, slices, shard))
@@ -180,16 +278,22 @@ def _open_coordinator(context: SweepContext, held: ExitStack) -> Coordinator:
     writer = WholeWriter(context.path)
     held.callback(writer.close)
     before = f"{len(stored)} slices of examples are there; " if stored else ""
-    bars = f"{points} points to bars of {sampling.error:.3g}"
+    bars = f"{points} points to bars of {sampling.error:.3g}{sampling.measure}"
     log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size, context.options.group)}.")
     return Coordinator(context, state, writer, plan_log, slices)
 
 
-def frame_of(losses: NDArray[np.float64], labels: NDArray[np.int64] | None, sampling: Sampling, split: int) -> Frame:
+def frame_of(
+    losses: NDArray[np.float64],
+    labels: NDArray[np.int64] | None,
+    sampling: Sampling,
+    split: int,
+    sizes: NDArray[np.float64] | None = None,
+) -> Frame:
     """Return a split's examples in the order in which they are evaluated; as they are where all of them will be."""
-    if all_examples_because(sampling.error, len(losses)):
+    if all_examples_because(sampling.error, len(losses), sampling.of):
         return in_order(len(losses))
-    return make_frame(losses, labels, sampling.seed, stream=split)
+    return make_frame(losses, labels, sampling.seed, stream=split, sizes=sizes)
 
 
 def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
@@ -202,8 +306,13 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
     sizes = [len(split) for split in context.experiment.splits.values()]
     sound = [len(one.found) for one in plan.origins] == sizes
     sound = sound and all(a.found.others.keys() == b.others.keys() for a, b in zip(plan.origins, ours, strict=True))
-    for size, rounds in zip(sizes, plan.rounds, strict=False):
-        sound = sound and climbs(rounds, points, len(prefixes(sampling.error, size)))
+    for number, (size, rounds) in enumerate(zip(sizes, plan.rounds, strict=False)):
+        levels, first = prefixes(sampling.error, size, sampling.of), plan.firsts[number] if plan.firsts else None
+        sound = sound and (first is None or first in levels)
+        sound = sound and climbs(rounds, points, len(levels) - (levels.index(first) if first in levels else 0))
+    for one in plan.pilots:
+        sound = sound and one.point < points and one.split < len(ours) and len(one.found) == sizes[one.split]
+        sound = sound and one.found.others.keys() == ours[one.split].others.keys()
     if not sound:
         raise UserError(
             context.journals,

@@ -235,10 +235,10 @@ def known(results: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
     return np.all([np.isfinite(values) for values in bars], axis=0)  # type: ignore[no-any-return]
 
 
-def worst_bar(results: Mapping[str, NDArray[np.generic]]) -> float:
-    """Return the largest relative bar of a loss that is known; 0 where none is."""
-    losses = [name for name in results if is_mean(name, LOSS)]
-    relative = [relative_bars(results[name], results[f"{name}{BAR}"]) for name in losses]  # type: ignore[arg-type]
+def worst_bar(results: Mapping[str, NDArray[np.generic]], scales: Mapping[str, tuple[float, float]]) -> float:
+    """Return the largest relative bar of a loss that is known; 0 where none is; `scales`: of each split's rounds."""
+    losses = [(name, *scales[name.rpartition("_")[0]]) for name in results if is_mean(name, LOSS)]
+    relative = [relative_bars(results[name] - centre, results[f"{name}{BAR}"], low) for name, centre, low in losses]  # type: ignore[arg-type, operator]
     finite = np.concatenate([values[np.isfinite(values)] for values in relative])
     return float(finite.max(initial=0.0))
 
@@ -260,6 +260,10 @@ class Coordinator:
         self._work["error"][status.reshape(-1) == FAILED] = b""  # they are tried again
         self._shown = int((status == DONE).sum())
         self._begun = False
+        # a shard's file has nothing of the points that all shards evaluate first
+        self._mine = np.zeros(context.job.chosen_grid.shape, bool)
+        self._mine[tuple(np.transpose(context.points))] = True
+        self._mine = self._mine.ravel()
         self._worst, self._waiting, self._later = 0.0, 0, 0
         self._next_write = time.monotonic() + OFTEN
         self._line, self._pace = ProgressLine(), Pace()
@@ -326,7 +330,11 @@ class Coordinator:
         if self._failures:
             return some_failed(self._context, list(self._failures.values()))
         state, path, verdict = self._state, self._context.path, self._state.verdict
-        audit = None if verdict is None else AuditResult(verdict.points, verdict.misses, verdict.worst, verdict.passed)
+        audit = (
+            None
+            if verdict is None
+            else AuditResult(verdict.points, verdict.misses, verdict.worst, verdict.passed, verdict.farthest)
+        )
         self._writer.finish(state.rounds, audit)
         if shard := self._context.identity.shard:
             lines = [
@@ -346,8 +354,8 @@ class Coordinator:
         """Write all estimates; not while fewer points have one than the file shows, as after a restart."""
         started = time.monotonic()
         results = self._state.results()
-        there = known(results)
-        self._worst = worst_bar(results)
+        there = known(results) & self._mine
+        self._worst = worst_bar(results, {split.name: split.rounds.scale for split in self._state.splits})
         if there.sum() >= max(self._shown, 1):
             self._shown = int(there.sum())
             shape = self._context.job.chosen_grid.shape
