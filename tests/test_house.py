@@ -73,7 +73,14 @@ def test_every_key_of_a_job_is_documented():
         for section in struct.__struct_fields__:
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
-    kinds = (schema.RandomPlane, schema.InterpolatedPlane, schema.PcaPlane, schema.HessianPlane, schema.FilePlane)
+    kinds = (
+        schema.RandomPlane,
+        schema.InterpolatedPlane,
+        schema.PcaPlane,
+        schema.HessianPlane,
+        schema.WorstPlane,
+        schema.FilePlane,
+    )
     sections = (schema.Model, schema.Data, *kinds, schema.Grid, schema.Evaluate, schema.Hessian)
     for section in (*sections, schema.Sampling, schema.Output, schema.Train):
         assert set(section.__struct_fields__) <= keys, section

@@ -56,6 +56,8 @@ MISTAKES = (
     "plane: {kind: interpolate, to: other.pt}",
     f"plane: {{kind: interpolate, to: other.pt, via: third.pt}}\n{LINE}",
     "plane: {kind: hessian}\ngrid: {alpha: [-1, 1, 5], beta: [-1, 1, 5], gamma: [-1, 1, 5]}",
+    "plane: {kind: worst, steps: 5}",
+    "plane: {kind: worst, radius: 0.1}",
     "grid: {alpha: [-1, 1, 5], gamma: [-1, 1, 5]}",
     "evaluate: {batchnorm: move}",
     f"evaluate: {{batchnorm: move}}\n{ELSEWHERE}\n{LINE}",

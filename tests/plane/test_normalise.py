@@ -18,7 +18,9 @@ from landscape_mpi.plane.normalise import (
     norms_by_kernel,
     norms_by_numpy,
     row_norms,
+    steepest,
 )
+from landscape_mpi.plane.parameters import dot
 
 KEYS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
@@ -95,3 +97,44 @@ def test_the_kernel_gives_the_bits_of_numpy_by_every_instruction_set(rows, width
 @pytest.mark.parametrize("shape", [(2, 100_001), (70_000, 1)])
 def test_the_kernel_gives_the_bits_of_numpy_for_long_and_many_rows(shape):
     assert torch.equal(drawn_norms(KEYS, *shape), norms_by_numpy(None, KEYS, *shape))
+
+
+@pytest.mark.parametrize("normalise", ["filter", "layer", "weight", "none"])
+@given(seed=st.integers(0, 2**31))
+def test_a_loss_rises_most_along_its_steepest_ascent_of_all_that_are_as_long(normalise, seed):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"conv": (3, 2, 2, 1), "bias": (4,), "scale": (), "none": (0, 2)}
+    theta, gradient, other = (
+        {name: torch.randn(shape, generator=generator).double() for name, shape in shapes.items()} for _ in range(3)
+    )
+    found = steepest(gradient, theta, normalise)
+    assert {name: (d.shape, d.dtype) for name, d in found.items()} == {
+        name: (theta[name].shape, torch.float32) for name in shapes
+    }
+    rival = steepest(other, theta, normalise)  # as long, another way
+
+    def length(d):
+        if normalise in ("filter", "layer"):
+            return torch.cat(
+                [
+                    d[name].reshape(3 if (name, normalise) == ("conv", "filter") else 1, -1).norm(dim=1)
+                    for name in list(shapes)[:3]
+                ]
+            )
+        parts = [d[name] / theta[name] if normalise == "weight" else d[name] for name in shapes]
+        return torch.cat([part.flatten() for part in parts]).norm().reshape(1)
+
+    expected = length(theta) if normalise in ("filter", "layer") else torch.tensor([math.sqrt(12 + 4 + 1)])
+    torch.testing.assert_close(length(found).double(), expected.double(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(length(rival).double(), expected.double(), rtol=1e-5, atol=1e-6)
+    assert dot(gradient, found) >= dot(gradient, rival) - 1e-6
+
+
+def test_where_a_gradient_is_zero_its_steepest_ascent_is():
+    theta = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    gradient = {"weight": torch.tensor([[0.0, 0, 0], [0, 2, 0]]), "bias": torch.zeros(2)}
+    found = steepest(gradient, theta, "filter")
+    assert found["weight"].tolist() == [[0, 0, 0], [0, pytest.approx(math.sqrt(3)), 0]]
+    for normalise in ("none", "weight", "layer"):
+        still = steepest({name: torch.zeros_like(g) for name, g in gradient.items()}, theta, normalise)
+        assert not any(d.any() for d in still.values())

@@ -330,6 +330,7 @@ def test_a_point_that_raises_on_one_rank_of_a_group_is_tried_again_and_told(worl
     ("changes", "text"),
     [
         ({"metrics": ["loss", "hessian"]}, r"--group: found \d, and metrics: \[hessian\] needs the whole network"),
+        ({"plane": {"kind": "worst"}}, r"--group: found \d, and plane\.kind needs the whole network at a time"),
         ({"evaluate": {"weights": "streamed"}}, r"evaluate\.weights: found streamed, and --group has several ranks"),
     ],
 )

@@ -189,6 +189,13 @@ def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world,
     assert gone_on_with(world, folder, job, **changes) == alone
 
 
+def test_ranks_change_no_bit_of_the_steepest_ascent(world, folder, job):
+    changes = {"plane": {"kind": "worst", "steps": 3, "radius": 0.2}, "grid": {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    assert gone_on_with(world, folder, job, **changes) == alone
+
+
 def test_ranks_change_no_bit_of_a_language_model_swept_on_text(world, folder):
     pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
 

@@ -22,6 +22,7 @@ from landscape_mpi.job.schema import (
     SweepJob,
     Train,
     TrainJob,
+    WorstPlane,
 )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "SweepJob",
     "Train",
     "TrainJob",
+    "WorstPlane",
     "difference",
     "experiment",
     "load_job",

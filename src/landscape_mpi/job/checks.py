@@ -23,6 +23,7 @@ from landscape_mpi.job.schema import (
     SweepJob,
     Train,
     TrainJob,
+    WorstPlane,
 )
 from landscape_mpi.metrics.registry import mistake as mistake_in_metric
 
@@ -75,6 +76,7 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
             "found false, and only directions of plane.kind random can be drawn again from their seed",
             expected="auto or true",
         )
+    yield from _steps(job.plane)
     if job.evaluate.batchnorm != "keep":
         yield from _batchnorm(job.evaluate, job.plane)
     if job.train is not None:
@@ -234,6 +236,23 @@ def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[UserError]:
             "grid.beta",
             "the key is missing",
             remedy="plane.via needs points along it: add grid.beta, or leave plane.via out",
+        )
+
+
+def _steps(plane: Plane | None) -> Iterator[UserError]:
+    if not isinstance(plane, WorstPlane):
+        return
+    if plane.steps > 1 and plane.radius is None:
+        yield UserError(
+            "plane.radius",
+            f"the key is missing, and {plane.steps} steps are taken",
+            remedy="name the alpha at which the loss is to be as high as can be, such as the end of the grid",
+        )
+    if plane.steps == 1 and plane.radius is not None:
+        yield UserError(
+            "plane.radius",
+            f"found {plane.radius:g} beside one step, whose gradient is that at theta*",
+            remedy=("leave it out, or set ", Key("plane.steps"), " to more than 1"),
         )
 
 

@@ -94,6 +94,28 @@ class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only
     only: Only | None = None
 
 
+class WorstPlane(Values, tag="worst", tag_field="kind", frozen=True, kw_only=True):
+    """The steepest ascent of the loss at theta*, by its gradient, and random directions beside it.
+
+    Attributes:
+        examples: the first n examples of the first split, of whose mean loss the gradient is; null for all
+        steps: gradients that are taken: the first at theta*, each later one at `radius` along the direction so far
+        radius: the alpha at which the loss is to be as high as can be; for more steps than one
+        seed: of the random directions of the other axes
+        normalize: as for `random`: of all directions as long as random ones it is the steepest
+        ignore: as for `random`
+        only: as for `random`
+    """
+
+    examples: Positive | None = 2000
+    steps: Annotated[int, Meta(ge=1, le=1000)] = 1
+    radius: Annotated[float, Meta(gt=0)] | None = None
+    seed: Seed = 0
+    normalize: Normalise = "filter"
+    ignore: Ignore = "biasbn"
+    only: Only | None = None
+
+
 class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True):
     """Directions stored in a direction file or a surface file, used as they are.
 
@@ -106,7 +128,7 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     trajectory: Trajectory | None = None
 
 
-Plane = RandomPlane | InterpolatedPlane | PcaPlane | HessianPlane | FilePlane
+Plane = RandomPlane | InterpolatedPlane | PcaPlane | HessianPlane | WorstPlane | FilePlane
 
 
 class Train(Values, frozen=True, kw_only=True):

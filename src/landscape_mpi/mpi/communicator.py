@@ -138,6 +138,11 @@ class MpiWorld:
         self.barrier()
         return self.communicator.allgather(value)  # type: ignore[no-any-return]
 
+    def gather(self, value: T) -> list[T] | None:
+        """Return every rank's value on rank 0, None elsewhere."""
+        self.barrier()
+        return self.communicator.gather(value)  # type: ignore[no-any-return]
+
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays of local rank 0, held once in this node's memory; once a rank where no place has room."""
         self._sleep_until_all(self._node)

@@ -49,6 +49,9 @@ class World(Protocol):
     def allgather(self, value: T) -> list[T]:
         """Return every rank's value on every rank."""
 
+    def gather(self, value: T) -> list[T] | None:
+        """Return every rank's value on rank 0, None elsewhere."""
+
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays of each node's local rank 0, held once in that node's memory; `arrays` may be emptied.
 
@@ -94,6 +97,10 @@ class Solo:
         return value
 
     def allgather(self, value: T) -> list[T]:
+        """Return the value as a list of one."""
+        return [value]
+
+    def gather(self, value: T) -> list[T] | None:
         """Return the value as a list of one."""
         return [value]
 

@@ -5,6 +5,7 @@ the 16 sums in halves. So a row's norm does not depend on the instruction set, o
 the pieces are that are worked on. Norms of complex tensors are over absolute values.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.plane import counter
-from landscape_mpi.plane.parameters import Parameters, double, real
+from landscape_mpi.plane.parameters import Parameters, double, real, single
 
 Normaliser = Callable[[Tensor, Tensor], Tensor]
 Scales = Mapping[str, Tensor]
@@ -72,6 +73,43 @@ NORMALISERS: Mapping[str, Normaliser] = {
     "weight": weight_normalise,
     "none": leave,
 }
+
+
+def steepest(gradient: Parameters, theta: Parameters, normalise: str) -> dict[str, Tensor]:
+    """Return the direction along which a loss rises most, of all that are as long as random ones so normalised.
+
+    To first order the loss rises by the inner product of its gradient g and the direction d. That is largest where each
+    filter of d has the way of g's and, under `filter`, the norm of theta's: the filter-normalised gradient. Likewise
+    under `layer` for whole tensors. Under `none` all of d has the norm sqrt(n) of n standard normal numbers, under
+    `weight` d / theta has (adaptive sharpness, Kwon et al., ICML 2021): so d = g and d = g theta^2, times a number. A
+    tensor of at most one dimension is one filter. With one step and no normalisation this is the ascent of
+    sharpness-aware minimisation (Foret et al., ICLR 2021).
+
+    Args:
+        gradient: By the names of the parameters that move, of any float dtype.
+        theta: The parameters.
+        normalise: "filter", "layer", "weight" or "none".
+
+    Returns:
+        By the names of the gradient, float32 or complex64; 0 where the gradient is 0.
+    """
+    found: dict[str, Tensor] = {}
+    if normalise in ("filter", "layer"):
+        for name, g in gradient.items():
+            tensor = single(theta[name])
+            filters = len(tensor) if normalise == "filter" and tensor.dim() > 1 else 1
+            shape = filters, tensor.numel() // max(filters, 1)
+            found[name] = filter_normalise(g.cpu().reshape(shape), tensor.reshape(shape)).view(tensor.shape)
+        return found
+
+    def scaled(name: str, number: float = 1.0) -> Tensor:
+        return double(gradient[name].cpu()) * (number * double(theta[name]) if normalise == "weight" else number)
+
+    squares = sum(float(row_norms(real(scaled(name)).reshape(1, -1))[0]) ** 2 for name in gradient)
+    size = math.sqrt(sum(real(g).numel() for g in gradient.values()) / squares) if squares else 0.0
+    return {
+        name: single(scaled(name, size) * (double(theta[name]) if normalise == "weight" else 1)) for name in gradient
+    }
 
 
 def _rescale(d: Tensor, theta: Tensor, d_norm: Tensor, theta_norm: Tensor) -> Tensor:

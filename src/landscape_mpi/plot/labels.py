@@ -27,11 +27,12 @@ _KINDS = {
     "interpolate": "interpolation",
     "pca": "principal components of the trajectory",
     "hessian": "Hessian eigenvectors",
+    "worst": "steepest ascent of the loss",
     "file": "directions from a file",
     "given": "directions given",
 }
 _BATCHNORM = {"move": "running statistics moved along", "recompute": "running statistics estimated at every point"}
-_ALPHA = {"pca": "1st PCA component", "hessian": "largest eigenvalue"}
+_ALPHA = {"pca": "1st PCA component", "hessian": "largest eigenvalue", "worst": "steepest ascent"}
 _BETA = {"pca": "2nd PCA component", "hessian": "most negative"}
 
 

@@ -80,6 +80,7 @@ def origin_of(surface: Surface) -> Origin:
     if kind == "random":
         stored = surface.attributes.get("seed")  # which differs between repeats
         seed = stored if isinstance(stored, int) else job.whole("plane", "seed") or _default(RandomPlane, "seed")
+    if kind in ("random", "worst"):
         normalise = normalise or _default(RandomPlane, "normalize")
     return Origin(
         network=None if build is None else _named(build, checkpoint) + _SHORTCUTS.get(shortcut or "", ""),

@@ -17,7 +17,7 @@ from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.evaluate.streamable import REMEDY
-from landscape_mpi.job import AXES, Grid, HessianPlane, SweepJob, load_job
+from landscape_mpi.job import AXES, Grid, HessianPlane, SweepJob, WorstPlane, load_job
 from landscape_mpi.log import clock_time, noter
 from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.world import Solo, check_teams
@@ -48,6 +48,10 @@ AUTO = (
     "on 2,000 examples at most"
 )
 """What is said of a range that no file holds yet."""
+TO_FIND = {HessianPlane: "eigenvectors", WorstPlane: "steepest ascent"}
+"""What a sweep searches for before it has a plane, by the kind of plane."""
+PASSES = 3
+"""Evaluations of an example that its gradient takes the time of: one forward, and one backward of twice that."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def check(path: Path, device: str, ranks: int = 1, group: int | None = None) -> 
         surface = find_surface(output, there.job.values, identity)
         state = f"{surface.done} of {surface.points} points are there" if surface else "will be created"
         lines.append(("output", f"{output}, {state}"))
-    to_find = isinstance(job.values.plane, HessianPlane) and surface is None
+    to_find = "" if surface else TO_FIND.get(type(job.values.plane), "")
     lines += _describe(there, plane, identity.trajectory, to_find)
     grid = job.values.planned_grid
     if grid is not None and grid.is_open:
@@ -126,14 +130,14 @@ def _ranges(grid: Grid) -> str:
 
 
 def _describe(
-    experiment: Experiment, plane: Plane, trajectory: Trajectory | None, to_find: bool
+    experiment: Experiment, plane: Plane, trajectory: Trajectory | None, to_find: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield what would be swept, as labels and texts; `to_find`: eigenvectors are still to be searched for."""
+    """Yield what would be swept, as labels and texts; `to_find`: what the sweep will have to search for."""
     job, grid = experiment.job.values, experiment.job.values.chosen_grid
     yield "device", str(experiment.device)
     numbers = sum(tensor.numel() for tensor in plane.theta.values())
     yield "network", f"{job.model.build}, {numbers:,} parameters in {len(plane.theta)} tensors"
-    angle = "eigenvectors still to be found" if to_find else f"cosine of delta and eta {plane.cosine(0, 1):.4g}"
+    angle = f"{to_find} still to be found" if to_find else f"cosine of delta and eta {plane.cosine(0, 1):.4g}"
     yield "plane", f"{job.plane.__struct_config__.tag}, {angle}"
     if trajectory is not None:  # which may have chosen the grid
         explained = zip(AXES, trajectory.explained, strict=False)
@@ -152,17 +156,17 @@ def _describe(
     yield "batch norm", statistics[job.evaluate.batchnorm]
 
 
-def _estimate(experiment: Experiment, plane: Plane, to_find: bool, memory: Memory) -> Iterator[tuple[str, str]]:
+def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory) -> Iterator[tuple[str, str]]:
     """Yield what a sweep would take of time and memory, as labels and texts; times one batch, and one product."""
     job, batch = experiment.job.values, choose_batch(Solo(), experiment)
     evaluator = _fastest_evaluator(experiment, plane, batch)
     held = f"the network's own forward pass, weights held by {memory.group} ranks together"
     yield "engine", evaluator.description if memory.group == 1 else held
     curvature_seconds = curvature_megabytes = 0.0
-    if "hessian" in job.metrics or to_find:
+    if "hessian" in job.metrics or (to_find and job.curved):
         search = forecast(experiment, plane, batch)
         yield "hessian", search.text
-        if to_find:
+        if to_find and isinstance(job.plane, HessianPlane):
             yield "plane takes", f"about {clock_time(search.seconds)}, before the first point; all ranks share it"
         curvature_seconds = search.seconds if "hessian" in job.metrics else 0.0
         curvature_megabytes = search.megabytes
@@ -180,6 +184,10 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: bool, memory: Memor
     started = time.perf_counter()
     evaluator.per_example(evaluator.centre, split, some)
     seconds = (time.perf_counter() - started) / some.stop
+    if to_find and isinstance(job.plane, WorstPlane):
+        count = min(job.plane.examples or evaluator.count(split), evaluator.count(split))
+        search_time = clock_time(PASSES * job.plane.steps * count * seconds)
+        yield "plane takes", f"about {search_time}, before the first point; all ranks share it"
     again = experiment.calibration_examples  # at every point, for running statistics
     each = seconds * (sum(examples.values()) + again) + curvature_seconds
     total = clock_time(each * points * planes)

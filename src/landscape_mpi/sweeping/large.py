@@ -19,7 +19,7 @@ from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Point, Task
 from landscape_mpi.evaluate.live import Live, Resident, Streaming
 from landscape_mpi.evaluate.streamable import REMEDY, merging
-from landscape_mpi.job import HessianPlane, SweepJob
+from landscape_mpi.job import HessianPlane, SweepJob, WorstPlane
 from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.networks import sha256
@@ -212,7 +212,9 @@ def _size(path: Path) -> int:
 
 
 def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
-    """Return whether a job asks for derivatives, which are taken of a network in memory.
+    """Return whether a job asks for second derivatives, which are taken of a copy of the network.
+
+    A gradient is one of the network itself, all of whose weights have to be in memory then.
 
     Raises:
         UserError: something asks for a network that is not copied.
@@ -220,8 +222,9 @@ def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     copies = Key("metrics", ("hessian",)) if "hessian" in job.metrics else None
     if isinstance(job.plane, HessianPlane):
         copies = copies or Key("plane.kind")
-    if copies and asked:
-        found = (asked.found, ", and ", copies, " needs the whole network at a time")
+    whole = copies or (Key("plane.kind") if isinstance(job.plane, WorstPlane) else None)
+    if whole and asked:
+        found = (asked.found, ", and ", whole, " needs the whole network at a time")
         raise UserError(asked.key, found, remedy=asked.remedy)
     return copies is not None
 

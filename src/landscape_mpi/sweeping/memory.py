@@ -16,7 +16,7 @@ from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.evaluate import Evaluator
 from landscape_mpi.evaluate.live import Streaming, cuda_name
 from landscape_mpi.evaluate.units import most_together
-from landscape_mpi.job import SweepJob
+from landscape_mpi.job import SweepJob, WorstPlane
 from landscape_mpi.log import note
 from landscape_mpi.mpi.launcher import free_memory
 from landscape_mpi.mpi.world import World, together
@@ -173,13 +173,13 @@ def are_streamed(
     """Return whether the weights of a large network are streamed; collective.
 
     They are where a job says so, or where those of all ranks that share a memory would take too much of what is free
-    there, which is told. Weights that the ranks of groups hold together are not.
+    there, which is told. Weights that the ranks of groups hold together are not, nor those that a gradient is of.
 
     Raises:
         UserError: on every rank, where weights are to be resident and have no room, as `check_room`.
     """
     asked = job.evaluate.weights
-    if asked == "streamed" or (asked == "auto" and group > 1):
+    if asked == "streamed" or (asked == "auto" and (group > 1 or isinstance(job.plane, WorstPlane))):
         return asked == "streamed"
     weights = Weights.of(network, PRECISIONS[job.evaluate.dtype].dtype.itemsize)
     room = together(world, look, device, world.host)
@@ -271,7 +271,7 @@ def weights_of(experiment: "Experiment") -> Weights:
 def is_streamed(experiment: "Experiment", ranks: int, free: int | None, group: int = 1) -> bool:
     """Whether the weights of a large network are streamed by so many ranks that share a memory, in groups or not."""
     asked = experiment.job.values.evaluate.weights
-    if asked != "auto" or group > 1:
+    if asked != "auto" or group > 1 or isinstance(experiment.job.values.plane, WorstPlane):
         return asked == "streamed"
     here = isinstance(experiment.theta.network, Streaming)  # with one rank
     return here or weights_of(experiment).are_streamed(ranks, free)

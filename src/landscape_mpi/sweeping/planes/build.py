@@ -7,7 +7,16 @@ from typing import Any
 
 from msgspec import structs
 
-from landscape_mpi.job import FilePlane, HessianPlane, InterpolatedPlane, JobFile, PcaPlane, RandomPlane, SweepJob
+from landscape_mpi.job import (
+    FilePlane,
+    HessianPlane,
+    InterpolatedPlane,
+    JobFile,
+    PcaPlane,
+    RandomPlane,
+    SweepJob,
+    WorstPlane,
+)
 from landscape_mpi.job import Plane as Section
 from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
@@ -15,7 +24,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.once import share_plane
-from landscape_mpi.sweeping.planes import Built, Request, hessian, interpolate, pca, random, stored
+from landscape_mpi.sweeping.planes import Built, Request, hessian, interpolate, pca, random, stored, worst
 from landscape_mpi.sweeping.planes.reach import choose_grid
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
 
@@ -24,6 +33,7 @@ BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
     InterpolatedPlane: interpolate.build,
     PcaPlane: pca.build,
     HessianPlane: hessian.build,
+    WorstPlane: worst.build,
     FilePlane: stored.build,
 }
 """The builder for each kind's section of a job; collective, with the same plane on every rank."""
@@ -52,8 +62,8 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors of the Hessian are searched for, and how far axes go that are `auto`; else random
-            directions, which cost nothing, and the range from -1 to 1 stand in for what no surface holds yet.
+        search: Whether eigenvectors and steepest ascents are searched for, and how far axes go that are `auto`; else
+            random directions, which cost nothing, and the range from -1 to 1 stand in for what no surface holds yet.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
@@ -68,9 +78,9 @@ def build_plane(
     known_plane = on_ranks(world, request.here, experiment.source.plane, theta, job.values)
     is_known = any(world.allgather(known_plane is not None))
     if not is_known:
-        known_plane = stored.resumed_plane(world, experiment, known)
-        is_known = known_plane is not None
-    if isinstance(section, HessianPlane) and not search:
+        known_plane = stored.resumed_plane(request, known)
+        is_known = any(world.allgather(known_plane is not None))
+    if isinstance(section, HessianPlane | WorstPlane) and not search:
         section = RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
     built = Built(known_plane) if is_known else BUILDERS[type(section)](section, request)
     plane = built.plane

@@ -9,15 +9,16 @@ import torch
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import check_input
-from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane
-from landscape_mpi.mpi.world import World, on_ranks, on_root, together
+from landscape_mpi.job import FilePlane, HessianPlane, RandomPlane, WorstPlane
+from landscape_mpi.mpi.world import on_ranks
 from landscape_mpi.plane import GENERATOR, Parameters, Plane, fit_direction
-from landscape_mpi.surface.directions import Directions, StoredDirection, read_directions
+from landscape_mpi.surface.directions import Directions, read_directions
 from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.surface.shards import recorded_shard
 from landscape_mpi.sweeping.load import Experiment
+from landscape_mpi.sweeping.once import share_parameters
 from landscape_mpi.sweeping.planes import Built, Request
 from landscape_mpi.sweeping.resume import check_resumable
 from landscape_mpi.sweeping.theta import Theta
@@ -88,32 +89,31 @@ def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane)
         )
 
 
-def resumed_plane(world: World, experiment: Experiment, known: Path | None) -> Plane | None:
+def resumed_plane(request: Request, known: Path | None) -> Plane | None:
     """Return the plane that the surface at `known` holds, where the job alone does not give it again; collective.
 
-    Eigenvectors are read back, so that another kind of processor goes on with the same plane, and so are random
-    directions that an earlier version drew by another generator.
+    Eigenvectors and steepest ascents are read back, so that another kind of processor goes on with the same plane, and
+    so are random directions that an earlier version drew by another generator.
 
     Returns:
-        None where there is no such surface, or where the plane is to be built from the job.
+        None where there is no such surface, or where the plane is to be built from the job; and on ranks that make no
+        directions.
 
     Raises:
         UserError: the file at `known` is of another experiment.
     """
-    if known is None or not isinstance(experiment.job.values.plane, HessianPlane | RandomPlane):
+    world, experiment = request.world, request.experiment
+    if known is None or not isinstance(experiment.job.values.plane, HessianPlane | RandomPlane | WorstPlane):
         return None
-    stored = on_root(world, _own_directions, experiment, known)
-    if stored is None:
+    found = on_ranks(world, world.rank == 0, _own_directions, experiment, known)
+    if not world.bcast(found is not None):
         return None
-    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
-
-    def fitted() -> list[Parameters]:
-        return [fit_direction(direction, origin, state, "its own surface") for direction in stored]
-
-    return Plane.along(origin, together(world, fitted))
+    origin, axes = experiment.theta.parameters, range(experiment.job.values.axes)
+    directions = [share_parameters(found[i] if found else None, list(origin), world, here=request.here) for i in axes]
+    return Plane.along(origin, directions) if request.here else None
 
 
-def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection] | None:
+def _own_directions(experiment: Experiment, known: Path) -> list[Parameters] | None:
     """Return the directions of the surface to go on with, if there is one and they cannot be had from the job."""
     if not known.exists():
         return None
@@ -123,4 +123,6 @@ def _own_directions(experiment: Experiment, known: Path) -> list[StoredDirection
         return None
     same = {**experiment.fingerprints, "plane_sha256": str(attributes.get("plane_sha256"))}
     check_resumable(surface, experiment.job.values, Identity(-1, same, recorded_shard(attributes.get("shard"))))
-    return list(read_directions(known, experiment.job.values.axes).axes)
+    origin, state = experiment.theta.parameters, experiment.theta.origin.state_dict()
+    stored = read_directions(known, experiment.job.values.axes).axes
+    return [fit_direction(direction, origin, state, "its own surface") for direction in stored]
