@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 from landscape_mpi.surface import DONE, journal_folder
-from landscape_mpi.surface.journal import IDENTITY, JOURNAL, PLAN, PLAN_NAME, Format, read_records
+from landscape_mpi.surface.journal import IDENTITY, JOURNAL, Format, read_records
+from landscape_mpi.surface.plan import PLAN, PLAN_NAME
 
 RESULTS_NOT = {"seconds", "rank", "error", "finished", "complete", "job", "audit", "rounds"}
 

@@ -14,16 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.metrics.examples import PerExample
-from landscape_mpi.surface.journal import (
-    THETA,
-    Evaluated,
-    Journal,
-    PlanLog,
-    begin_plan,
-    journal_folder,
-    read_journals,
-    read_plan,
-)
+from landscape_mpi.surface.journal import THETA, Evaluated, Journal, journal_folder, read_journals
+from landscape_mpi.surface.plan import PlanLog, begin_plan, read_plan
 from support.launch import start
 
 IDENTITY, OTHER = b"i" * 32, b"o" * 32

@@ -12,7 +12,7 @@ from landscape_mpi.job import Axis, SweepJob, read_job
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import NewSurface, create_surface
 from landscape_mpi.surface.identity import Identity
-from landscape_mpi.surface.journal import PLAN, PlanLog
+from landscape_mpi.surface.plan import PLAN, PlanLog
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.resume import find_surface
 from landscape_mpi.sweeping.run import sweep

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.surface import journal_folder
-from landscape_mpi.surface.journal import PLAN_NAME
+from landscape_mpi.surface.plan import PLAN_NAME
 from support.jobs import results, tiny_job
 from support.launch import kill_session, launch, start
 from support.waiting import wait_for

@@ -14,7 +14,8 @@ from landscape_mpi.metrics.base import ACCURACY, LOSS
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.sampling import Rounds
 from landscape_mpi.surface import Evaluated, Journal, PlanLog, begin_plan, read_journals, read_plan
-from landscape_mpi.surface.journal import PLAN, ROUND, THETA, read_records
+from landscape_mpi.surface.journal import THETA, read_records
+from landscape_mpi.surface.plan import PLAN, ROUND
 from landscape_mpi.sweeping.sampled import climbs, frame_of
 from landscape_mpi.sweeping.sampled_state import SampledState, SplitState
 

@@ -45,7 +45,7 @@ from landscape_mpi.surface import (
     read_journals,
     read_plan,
 )
-from landscape_mpi.surface.journal import Round
+from landscape_mpi.surface.plan import Round
 from landscape_mpi.surface.schema import CENTRE, SAMPLING_ERROR, SAMPLING_FLOOR, SAMPLING_OF
 from landscape_mpi.sweeping.check_network import evaluate_all
 from landscape_mpi.sweeping.context import Index, SweepContext, stopped
