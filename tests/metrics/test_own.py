@@ -339,3 +339,72 @@ def test_the_first_batch_of_a_metric_is_no_larger_than_others(network, monkeypat
 
     sweep(network, tiny.data(None, "train"), ["loss", square])
     assert max(seen) == 8
+
+
+def test_a_callable_that_asks_for_them_gets_the_network_at_the_point_and_its_inputs(network, given):
+    def again(outputs, targets, network, inputs):
+        assert isinstance(network, nn.Module)
+        return {"apart": (network(inputs) - outputs).abs().sum(1), "hit": network(inputs).argmax(1) == targets}
+
+    surface = sweep(network, tiny.data(None, "train"), ["loss", "accuracy", given(again)], {"alpha": [-1, 1, 5]})
+    assert surface.metrics["train_apart"].tolist() == [0] * 5
+    np.testing.assert_allclose(100 * surface.metrics["train_hit"], surface.metrics["train_acc"], rtol=1e-12)
+    assert len(set(surface.metrics["train_hit"].tolist())) > 1
+
+
+@pytest.mark.kernel
+def test_only_the_networks_own_forward_pass_gives_the_network_to_a_metric():
+    torch.manual_seed(0)
+    convolution = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
+    data = torch.randn(64, 3, 8, 8), torch.arange(64) % 3
+
+    def plain(outputs, _):
+        return outputs[:, 0]
+
+    def calling(outputs, _, network):
+        return outputs[:, 0] - network(data[0][:1])[0, 0]
+
+    engines = []
+    for function in (plain, calling):
+        surface = sweep(convolution, data, ["loss", function])
+        engines.append(surface.attributes["engine"])
+    assert engines[1] == "eager" != engines[0]
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_large_networks_are_given_to_a_metric_too(tmp_path, weights, monkeypatch):
+    from landscape_mpi.sweeping import large
+
+    monkeypatch.setattr(large, "LARGE", 0)
+    (tmp_path / "calling.py").write_text(
+        "def apart(outputs, targets, network, inputs):\n    return (network(inputs) - outputs).abs().sum(1)\n"
+    )
+    job = tiny_job(tmp_path, grid=LINE, metrics=["loss", "calling:apart"], evaluate={"weights": weights})
+    run_here(job)
+    assert array(tmp_path / "surface.h5", "train_apart").tolist() == [0, 0, 0]
+
+
+def run_here(job, **options):
+    from landscape_mpi.errors import Exit
+    from landscape_mpi.mpi.world import Solo
+    from landscape_mpi.sweeping.run import Options as Flags
+    from landscape_mpi.sweeping.run import sweep as sweep_job
+
+    assert sweep_job(job, Flags(device="cpu", **options), Solo()) == Exit.COMPLETE
+
+
+def test_bars_of_shares_never_say_that_nothing_is_unknown(network, given):
+    """Where all examples seen give 0 the bar of the mean is that of the rule of three, and not 0."""
+
+    def rare(outputs, targets):
+        return {"never": outputs[:, 0] > 1e9, "always": (outputs[:, 0] < 1e9).double(), "five": outputs[:, 0] * 0 + 5}
+
+    data = tiny.data(None, "train", 4000)
+    found = sweep(network, data, ["loss", given(rare)], {"alpha": [-3, 3, 9]}, sampling={"error": 0.05, "audit": 0})
+    used = found.metrics["train_examples"]
+    assert (used < 4000).any()
+    for name, mean in (("never", 0), ("always", 1)):
+        assert found.metrics[f"train_{name}"] == pytest.approx(mean)
+        expected = np.where(used < 4000, 3 / used, 0)
+        np.testing.assert_allclose(found.metrics[f"train_{name}_bar"], expected, rtol=1e-12)
+    np.testing.assert_allclose(found.metrics["train_five_bar"][used < 4000], 5 / used.min(), rtol=1e-9)

@@ -291,6 +291,14 @@ def test_a_sweep_that_is_stopped_on_one_rank_goes_on_with_another_group(world, f
     assert results(folder / "group.h5") == alone
 
 
+def test_ranks_that_hold_a_network_together_do_not_give_it_to_a_metric(world, folder, job):
+    if world.rank == 0:
+        (folder / "calling.py").write_text("def apart(outputs, targets, network):\n    return outputs[:, 0]\n")
+    path = job(metrics=["loss", "calling:apart"])
+    with pytest.raises(UserError, match="calling:apart calls the network, which the ranks of --group can only do"):
+        sweep(path, Options(device="cpu", group=world.size), world)
+
+
 RAISING = """
 import os
 from torch.nn.functional import cross_entropy

@@ -47,9 +47,10 @@ def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
     `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
     bfloat16 on a CPU, whose fused layers compute in float32. So do running statistics that change from point to point,
     because fused layers hold them in their weights, networks that take gradients, inputs of several tensors, and
-    products of two words, which are those of torch's own layers.
+    products of two words, which are those of torch's own layers. So do metrics that call the network themselves.
     """
-    if task.calibration is not None or plane.statistics is not None or task.gradients != "inference" or task.words:
+    called = task.words or any(metric.needs == "network" for metric in task.metrics)
+    if called or task.calibration is not None or plane.statistics is not None or task.gradients != "inference":
         return (EAGER,)
     if requested != "auto":
         return (requested, EAGER) if requested != EAGER else (EAGER,)

@@ -315,12 +315,21 @@ class Task:
         if ours(self.loss) and isinstance(outputs, Tensor):
             outputs = outputs.detach()  # no loss of ours takes gradients
         losses = self._weighted(self.losses(outputs, targets, split), split, examples)
-        return losses.detach(), self.others(outputs, targets)  # detached, a graph is gone before the next batch
+        others = self.others(outputs, targets, network, split, examples)
+        return losses.detach(), others  # detached, a graph is gone before the next batch
 
-    def others(self, outputs: Any, targets: Rows) -> dict[str, Tensor]:
+    def others(
+        self,
+        outputs: Any,
+        targets: Rows,
+        network: Network | None = None,
+        split: str = "",
+        examples: Examples = slice(0),
+    ) -> dict[str, Tensor]:
         """Return what metrics other than the loss say of some examples, [n], by the names of their results.
 
-        What needs classes is left out where targets are none, or where outputs are not [n, classes].
+        What needs classes is left out where targets are none, or where outputs are not [n, classes]. What needs the
+        network gets the module at the present point and inputs of its own.
 
         Raises:
             UserError: a metric raised.
@@ -333,8 +342,17 @@ class Task:
         numbers: dict[str, Tensor] = {}
         for metric in self.metrics:
             if metric.compute and (fit or metric.needs != "classes"):
-                with own_code("metrics", metric.key, given, but=PASSED_ON):
-                    numbers |= metric.compute(outputs, targets)
+                more: dict[str, Any] = {}
+                lower: AbstractContextManager[Any] = nullcontext()
+                if metric.needs == "network":
+                    if self.autocast is not None:
+                        lower = torch.autocast(self.device.type, self.autocast, cache_enabled=False)
+                    elif self.words:
+                        lower = two_words()
+                    module = network if isinstance(network, nn.Module) else getattr(network, "network", network)
+                    more = {"network": module, "inputs": self.inputs(split, examples)}
+                with own_code("metrics", metric.key, given, but=PASSED_ON), lower:
+                    numbers |= metric.compute(outputs, targets, **more)
         return numbers
 
 

@@ -56,19 +56,19 @@ class Metric:
         of: `examples`: means over the examples of each split, with a standard error each; `point`: numbers of the whole
             network.
         needs: `classes`: targets that are class indices; `gradients`: a network and a loss that can be differentiated
-            twice; `nothing` else than outputs and targets.
+            twice; `network`: the network at the point, and inputs; `nothing` else than outputs and targets.
         cost: Beside the evaluation of the loss, in words.
-        compute: (outputs, targets) of some examples -> a tensor [n] for each result; None where the job's loss or a
-            part of the sweep computes it.
+        compute: (outputs, targets) of some examples -> a tensor [n] for each result; with `network` and `inputs` by
+            name where it needs them; None where the job's loss or a part of the sweep computes it.
         bars: Error bars of estimates from some of the examples.
     """
 
     key: str
     results: tuple[Result, ...]
     of: Literal["examples", "point"]
-    needs: Literal["nothing", "classes", "gradients"]
+    needs: Literal["nothing", "classes", "gradients", "network"]
     cost: str
-    compute: Callable[[Any, Any], dict[str, Any]] | None = None
+    compute: Callable[..., dict[str, Any]] | None = None
     bars: Bars = relative_floor
 
 
@@ -92,11 +92,16 @@ def hits(outputs: Any, targets: Any) -> dict[str, Any]:
 
 
 def rule_of_three(_: Floats, variances: Floats, examples: Ints, __: int) -> Floats:
-    """Return 95 % error bars [G] of accuracies in percent: 1.96 sqrt(variance), and no less than 300 / n.
+    """Return 95 % error bars [G] of shares, means of 0 and 1: 1.96 sqrt(variance), and no less than 3 / n.
 
     The floor is the rule of three (Hanley and Lippman-Hand, JAMA 249, 1983): where none of n examples departs from the
     fit, up to 3 / n of all may. Without it the bars of benchmarks/staircase.py covered .93 at 5 %, with it .96.
     """
+    return np.maximum(QUANTILE * np.sqrt(variances), 3.0 / np.maximum(examples, 1))
+
+
+def in_percent(_: Floats, variances: Floats, examples: Ints, __: int) -> Floats:
+    """Return 95 % error bars [G] of shares in percent, as `rule_of_three`."""
     return np.maximum(QUANTILE * np.sqrt(variances), 300.0 / np.maximum(examples, 1))
 
 
@@ -107,5 +112,5 @@ ACCURACY = Metric(
     needs="classes",
     cost="next to nothing: the largest output of each example",
     compute=hits,
-    bars=rule_of_three,
+    bars=in_percent,
 )

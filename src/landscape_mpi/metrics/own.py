@@ -1,10 +1,12 @@
 """The user's own metrics: a callable that a job names gives one number an example, or several by name."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,6 +16,8 @@ from landscape_mpi.plugin import is_plugin, load_plugin
 
 RECORD = "own_metrics"
 """The attribute of a surface that says what its own metrics call their results, as JSON."""
+MORE = ("network", "inputs")
+"""What a callable gets beside outputs and targets where it has parameters of these names."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _TAKEN = re.compile(r"(.*_)?(loss|acc|err|images|examples|size|stderr|bar|relbar)|.*_")
 """Names that would be read as those of other results."""
@@ -29,10 +33,11 @@ def result(name: str) -> Result:
     return Result(name, name.replace("_", " "))
 
 
-def metric(key: str, names: Iterable[str] = (), compute: Callable[[Any, Any], dict[str, Any]] | None = None) -> Metric:
+def metric(key: str, names: Iterable[str] = (), compute: Callable[..., dict[str, Any]] | None = None) -> Metric:
     """Return the metric of a callable, as far as its results are known."""
     cost = "a call of the user's own code for every batch"
-    return Metric(key, tuple(map(result, names)), "examples", "nothing", cost, compute)
+    needs: Literal["network", "nothing"] = "network" if isinstance(compute, _Numbers) and compute.more else "nothing"
+    return Metric(key, tuple(map(result, names)), "examples", needs, cost, compute)
 
 
 def load(
@@ -56,14 +61,19 @@ class _Numbers:
     def __init__(self, key: str, function: Callable[..., Any]) -> None:
         self._key, self._function = key, function
         self.names: list[str] = []
+        with suppress(TypeError, ValueError):  # of what is written in C nobody knows the parameters
+            self.more = tuple(name for name in MORE if name in inspect.signature(function).parameters)
 
-    def __call__(self, outputs: Any, targets: Any) -> dict[str, Any]:
-        """Return the numbers of some examples by the names of the results.
+    more: tuple[str, ...] = ()
+    """Which of `MORE` the callable takes."""
+
+    def __call__(self, outputs: Any, targets: Any, **more: Any) -> dict[str, Any]:
+        """Return the numbers of some examples by the names of the results; `more`: the network, and their inputs.
 
         Raises:
             UserError: the callable returned something else.
         """
-        found = self._function(outputs, targets)
+        found = self._function(outputs, targets, **{name: more[name] for name in self.more})
         named = found if isinstance(found, Mapping) else {self._key.rpartition(":")[2]: found}
         examples = len(next(iter(targets.values())) if isinstance(targets, Mapping) else targets)
         for name, values in named.items():

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from landscape_mpi.metrics.base import LOSS, Bars, Metric, Result
+from landscape_mpi.metrics.base import LOSS, Bars, Metric, Result, relative_floor, rule_of_three
 from landscape_mpi.metrics.examples import PerExample, exact_mean
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
@@ -187,7 +187,10 @@ class Rounds:
         standing, estimated = self.standing, {}
         examples = self._examples(standing)
         for result in metric.results:
-            found, widths = self._staircase(standing, result, metric.bars)
+            every = [one.numbers(result) for one in (self._origin, *self._found)]
+            shares = result not in LOSS.results and all(((values == 0) | (values == 1)).all() for values in every)
+            bars = rule_of_three if shares and metric.bars is relative_floor else metric.bars
+            found, widths = self._staircase(standing, result, bars)
             means = found.means
             if self._rises(result):  # what stands on all examples has the mean that a full sweep gives, to the last bit
                 with np.errstate(invalid="ignore"):
@@ -197,8 +200,7 @@ class Rounds:
             # exact points have a bar of 0, unknown ones an infinite one
             exact, known = standing.levels == self.ladder.top, ~np.isnan(means)
             widths = np.where(exact, 0.0, np.where(known, widths, np.inf))
-            values = [one.numbers(result) for one in self._found]
-            errors = standard_errors(self.ladder, standing, means, values)
+            errors = standard_errors(self.ladder, standing, means, every[1:])
             estimated[result.name] = Estimated(means, widths, examples, errors)
         return estimated
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,10 @@ def first_job(folder: Path, data: Path | None, target: Path) -> tuple[str, tuple
         )
     own = folder / OWN
     text = data or (own if found(own) == FILE else None)
-    options, windows = _cut(folder, text, _longest(config))
+    sections = [config, *(part for part in config.values() if isinstance(part, dict))]
+    known = (part.get(key) for part in sections for key in CONTEXT)
+    longest = min([LONGEST, *(tokens for tokens in known if isinstance(tokens, int) and tokens >= SHORTEST)])
+    options, windows = _cut(folder, text, longest)
     about = "UTF-8: a file, or a pattern such as texts/*.txt"
     if data is None:
         about = f"the text of the folder; any other: {about}" if text else f"FILL IN a text of your own, {about}"
@@ -107,13 +109,6 @@ def first_job(folder: Path, data: Path | None, target: Path) -> tuple[str, tuple
         output=_in_yaml(output),
     )
     return words, notes
-
-
-def _longest(config: Mapping[str, Any]) -> int:
-    """Return the tokens of a window: fewer than usual where a model takes fewer."""
-    sections = [config, *(part for part in config.values() if isinstance(part, dict))]
-    known = (part.get(key) for part in sections for key in CONTEXT)
-    return min([LONGEST, *(tokens for tokens in known if isinstance(tokens, int) and tokens >= SHORTEST)])
 
 
 def _cut(folder: Path, text: Path | None, longest: int) -> tuple[dict[str, Any], int]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landscape_mpi.assemble import build_model, normalisation, open_split, use_device
 from landscape_mpi.data import Split
 from landscape_mpi.data.split import count, describe, each, to
-from landscape_mpi.errors import Key, UserError
+from landscape_mpi.errors import Flag, Key, UserError
 from landscape_mpi.evaluate import (
     Loss,
     Names,
@@ -283,6 +283,12 @@ def with_own_metrics(
     """
     if not loaded:
         return task
+    if team is not None and (calling := [one.key for one in loaded if one.needs == "network"]):
+        raise UserError(
+            "metrics",
+            (f"{calling[0]} calls the network, which the ranks of ", Flag("group"), " can only do together"),
+            remedy=("sweep without ", Flag("group")),
+        )
 
     def first_names() -> dict[str, list[str]]:
         split = next(iter(task.splits))
@@ -290,7 +296,9 @@ def with_own_metrics(
         few = examples_that_fit(task, min(FIRST, len(task.splits[split])))
         with task.mode():
             outputs, targets = task.outputs_of(copy, split, slice(0, few))
-            return {one.key: list(replace(task, metrics=(one,)).others(outputs, targets)) for one in loaded}
+            several = (replace(task, metrics=(one,)) for one in loaded)
+            found = [one.others(outputs, targets, copy, split, slice(0, few)) for one in several]
+            return {one.key: list(names) for one, names in zip(loaded, found, strict=True)}
 
     names = world.bcast(on_ranks(world, world.rank == 0 or bool(team), first_names))
     metrics = together(world, own.named, loaded, names or {})

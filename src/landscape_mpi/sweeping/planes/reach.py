@@ -167,8 +167,15 @@ def _search(
     names = " and ".join(AXES[axis] for axis in asked)
     log(world, f"grid: looking for the range of {names}, by the {split} loss of {len(order):,} examples ...")
     batch = choose_batch(world, experiment)
+    if experiment.theta.is_large:
+        evaluator = together(world, in_place, experiment, plane, experiment.task, batch)
+    else:
+        beside = (tuple(0.25 for _ in plane.centre),)
+        comparison = together(world, Comparison.of, experiment, plane, batch, beside)
+        afresh = needs_afresh(world, experiment, plane, batch, comparison) is not None
+        evaluator = together(world, evaluator_of, experiment, plane, batch, afresh=afresh)
     team = experiment.team.size if experiment.team else 1
-    found = Rise(world, _evaluator(world, experiment, plane, batch), split, order, team)
+    found = Rise(world, evaluator, split, order, team)
     centre = found.mean(plane.centre)
     rise = 1.0 if job.loss in NATS else centre
     if not (np.isfinite(centre) and rise > 0):
@@ -258,13 +265,3 @@ def _words(place: int | None, centre: float, ends: tuple[float, float], rise: fl
         return f"{far} as near as that: {numbers}"
     alone = "" if all(not loss - centre < rise / 2 for loss in ends) else " on one side alone"
     return f"{far} there{alone}: {numbers}"
-
-
-def _evaluator(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
-    """Return the network's own forward pass at points of a plane; collective."""
-    if experiment.theta.is_large:
-        return together(world, in_place, experiment, plane, experiment.task, batch)
-    beside = (tuple(0.25 for _ in plane.centre),)
-    comparison = together(world, Comparison.of, experiment, plane, batch, beside)
-    afresh = needs_afresh(world, experiment, plane, batch, comparison) is not None
-    return together(world, evaluator_of, experiment, plane, batch, afresh=afresh)
