@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import DONE, NewSurface, create_surface, seal
+from landscape_mpi.surface.schema import Rows
 
 POINTS = 251
 KINDS = ("contour", "filled", "heat", "surface")
@@ -69,7 +70,7 @@ class Cost:
 def write(path: Path, loss: Callable[[Values, Values], Values]) -> Path:
     """Write a finished surface of the loss."""
     axis = np.linspace(-1, 1, POINTS)
-    direction = [("weight", np.ones((1, 1), np.float32))]
+    direction = [Rows("weight", (1, 1), [np.ones((1, 1), np.float32)])]
     results = result_names(("train",), asked(("loss",)))
     create_surface(
         path,
