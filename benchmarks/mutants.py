@@ -21,6 +21,7 @@ from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
 from landscape_mpi.surface.journal import FRAME, IDENTITY
+from landscape_mpi.surface.schema import Rows
 
 JOB = """\
 model: {build: resnet20, options: {shortcut: none, width: 2}, checkpoint: nets/theta.safetensors}
@@ -146,7 +147,10 @@ def mended(data: bytes, edits: Sequence[Edit], tokens: Sequence[bytes]) -> bytes
 
 def _surface(path: Path, shard: str, points: Sequence[tuple[int, int]]) -> None:
     """Write a plane of 5 x 3 points with directions of two tensors, some of it done."""
-    direction = [("conv.weight", np.ones((2, 3), np.float32)), ("conv.bias", np.zeros(2, np.float32))]
+    direction = [
+        Rows("conv.weight", (2, 3), [np.ones((2, 3), np.float32)]),
+        Rows("conv.bias", (2,), [np.zeros(2, np.float32)]),
+    ]
     names = ("train_loss", "train_loss_stderr", "train_acc", "train_acc_stderr")
     fixed = {"seed": 3, "checkpoint_sha256": "c" * 64, "batch": 8, "engine": "eager", "versions": '{"numpy": "2"}'}
     axes = Axis(-1, 1.5, 5).coordinates(), Axis(-0.1, 1, 3).coordinates()
