@@ -18,7 +18,7 @@ OFTEN_REQUIRED = {"grid": "**required**, but of `pca`"}
 """What stands for the defaults of a sweep's sections that only some planes can do without."""
 NEEDS = {
     "nothing": "outputs and targets",
-    "classes": "targets that are classes",
+    "classes": "targets that are classes, or the loss `next_token`: tokens predicted right",
     "gradients": "a network and a loss that can be differentiated twice",
 }
 """What a metric needs, in words."""

@@ -48,7 +48,6 @@ MISTAKES = (
     "model: {build: resnet20, checkpoint: net.pt, entry: 3}",
     "metrics: [loss, acuracy]",
     "metrics: [accuracy]",
-    "loss: next_token",
     "sampling: {error: 0.02}\nmetrics: [loss, hessian]",
     "sampling: {error: 2}",
     "sampling: {error: 0.05, floor: 0.01}",

@@ -16,8 +16,8 @@ from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Task, build_loss, first_batch, prepared
 from landscape_mpi.evaluate import losses as module
-from landscape_mpi.evaluate.losses import cross_entropy, mse, next_token
-from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.evaluate.losses import cross_entropy, mse, next_token, tokens_right
+from landscape_mpi.metrics.base import ACCURACY, LOSS
 from landscape_mpi.metrics.examples import summarise
 from support import tiny
 
@@ -346,9 +346,19 @@ def test_the_mean_is_over_all_tokens_that_count_however_they_are_spread(seed, sh
     assert len(split) < 8
     assert "have no target but 9" in split.notes[0]
     task = first_batch(Task({"train": split}, None, loss, torch.float64), network)
-    found = summarise({"train": task.evaluate(network, "train", slice(0, len(split)), batch)}, [LOSS])["train_loss"]
-    logits = network(inputs)[:, :-1].flatten(0, 1)
-    assert found == pytest.approx(functional.cross_entropy(logits, targets[:, 1:].flatten(), ignore_index=9).item())
+    per_example = task.evaluate(network, "train", slice(0, len(split)), batch)
+    found = summarise({"train": per_example}, [LOSS, ACCURACY])
+    logits, wanted = network(inputs)[:, :-1].flatten(0, 1), targets[:, 1:].flatten()
+    assert found["train_loss"] == pytest.approx(functional.cross_entropy(logits, wanted, ignore_index=9).item())
+    right = (logits.argmax(1) == wanted)[wanted != 9]
+    assert found["train_acc"] == pytest.approx(100 * right.double().mean().item())
+
+
+def test_a_token_with_wild_logits_is_not_right():
+    logits = torch.zeros(2, 3, 4)
+    logits[:, :, 2] = 1
+    logits[0, 0, 1] = math.nan
+    assert tokens_right(logits, torch.full((2, 3), 2)).tolist() == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from landscape_mpi.data import Normalisation, Rows, Split
 from landscape_mpi.data.split import count, each, found, tensors
 from landscape_mpi.errors import Either, Text, UserError
-from landscape_mpi.evaluate.losses import Loss, logits_of, ours, weights
+from landscape_mpi.evaluate.losses import Loss, ignored, logits_of, ours, tokens_right, weights
 from landscape_mpi.evaluate.words import two_words
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric
@@ -23,6 +23,7 @@ from landscape_mpi.networks.state import duplicate, estimating
 from landscape_mpi.plugin import own_code
 
 T = TypeVar("T")
+ACC = ACCURACY.results[0].name
 Examples = slice | NDArray[np.int64]
 """Examples of a split: consecutive ones, or their numbers [n] in any order."""
 FEWEST_ROWS = 16
@@ -289,6 +290,11 @@ class Task:
             )
         return losses
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the loss is that of each token of an example."""
+        return ours(self.loss) == "next_token"
+
     def mode(self) -> AbstractContextManager[Any]:
         """Return the context in which the network and the loss are evaluated."""
         return MODES[self.gradients]()
@@ -316,6 +322,8 @@ class Task:
             outputs = outputs.detach()  # no loss of ours takes gradients
         losses = self._weighted(self.losses(outputs, targets, split), split, examples)
         others = self.others(outputs, targets, network, split, examples)
+        if self.of_tokens:  # the mean over all tokens, as of the loss
+            others |= {name: self._weighted(others[name], split, examples) for name in others if name == ACC}
         return losses.detach(), others  # detached, a graph is gone before the next batch
 
     def others(
@@ -328,8 +336,9 @@ class Task:
     ) -> dict[str, Tensor]:
         """Return what metrics other than the loss say of some examples, [n], by the names of their results.
 
-        What needs classes is left out where targets are none, or where outputs are not [n, classes]. What needs the
-        network gets the module at the present point and inputs of its own.
+        What needs classes is left out where targets are none, or where outputs are not [n, classes]; accuracy beside
+        the loss of tokens is the share of an example's tokens, float64. What needs the network gets the module at the
+        present point and inputs of its own.
 
         Raises:
             UserError: a metric raised.
@@ -340,6 +349,8 @@ class Task:
 
         fit = is_classes(targets) and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] >= 2
         numbers: dict[str, Tensor] = {}
+        if self.of_tokens and ACCURACY in self.metrics:
+            numbers[ACC] = tokens_right(outputs, cast(Tensor, targets), cast(int, ignored(self.loss)))
         for metric in self.metrics:
             if metric.compute and (fit or metric.needs != "classes"):
                 more: dict[str, Any] = {}

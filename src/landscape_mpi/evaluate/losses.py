@@ -80,6 +80,22 @@ def next_token(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) ->
     return torch.where(counted, of_places, 0).sum(1) / counted.sum(1).clamp(min=1)
 
 
+def tokens_right(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) -> Tensor:
+    """Return the share of each example's tokens but the first that have the largest logit, float64 [n].
+
+    NaN logits are wrong. Arguments as of `next_token`; an example in which no token counts has 0.
+
+    >>> logits = torch.tensor([[[0.0, 1, 0], [2, 0, 0], [0, 0, 9]]])
+    >>> tokens_right(logits, torch.tensor([[2, 1, 2]])), tokens_right(logits, torch.tensor([[2, 1, -100]]))
+    (tensor([0.5000], dtype=torch.float64), tensor([1.], dtype=torch.float64))
+    """
+    wanted = following(targets)
+    largest, best = outputs[:, :-1].max(2)
+    counted = wanted != ignore_index
+    right = (best == wanted) & ~largest.isnan() & counted
+    return right.sum(1).double() / counted.sum(1).clamp(min=1)
+
+
 def following(targets: Tensor) -> Tensor:
     """Return the tokens that are predicted, [n, length - 1], of tokens [n, length]."""
     return targets[:, 1:]

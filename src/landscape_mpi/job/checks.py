@@ -126,12 +126,6 @@ def _metrics(job: SweepJob | TrainJob) -> Iterator[UserError]:
             yield UserError(f"metrics[{place}]", f"found {key!r}", expected=expected)
     if len(set(job.metrics)) < len(job.metrics) or "loss" not in job.metrics:
         yield UserError("metrics", f"found {list(job.metrics)}", expected="`loss`, and each metric once")
-    if job.loss == "next_token" and "accuracy" in job.metrics:
-        yield UserError(
-            "metrics",
-            "found accuracy, which takes one class an example, beside loss next_token, which takes a token a place",
-            remedy=("write ", Key("metrics", ("loss",))),
-        )
     if job.sampling is not None and job.sampling.of == "loss" and job.sampling.floor is not None:
         yield UserError(
             "sampling.floor",

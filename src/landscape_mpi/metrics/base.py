@@ -1,7 +1,7 @@
 """Defines what a metric declares, and the metrics `loss` and `accuracy`, which most jobs ask for; imports no torch.
 
 Both are means over the examples of a split, with a standard error: of the loss that the job names, and of how many
-examples are classified right, in percent.
+examples are classified right, in percent; beside the loss of tokens of how many tokens are predicted right.
 """
 
 from collections.abc import Callable

@@ -172,10 +172,13 @@ class Evaluated:
     found: PerExample
 
     def pack(self) -> bytes:
-        """Return it as bytes: losses, hits one bit each, then every other metric under its name."""
+        """Return it as bytes: losses, hits one bit each, then every other metric under its name.
+
+        Shares of tokens that are right are numbers as those of any other metric.
+        """
         found, (hits,) = self.found, ACCURACY.results
-        others = {name: values for name, values in found.others.items() if name != hits.name}
-        known = (hits.name in found.others) + 2 * len(others)
+        others = {name: values for name, values in found.others.items() if name != hits.name or values.dtype != bool}
+        known = (hits.name in found.others and hits.name not in others) + 2 * len(others)
         parts = [HEAD.pack(self.point, self.split, known, self.start, len(found)), _floats(found.losses)]
         if known % 2:
             parts.append(np.packbits(found.others[hits.name].astype(bool)).tobytes())

@@ -30,6 +30,7 @@ from landscape_mpi.evaluate import (
 from landscape_mpi.evaluate.evaluator import CALIBRATION_EXAMPLES
 from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.evaluate.live import Live, apart
+from landscape_mpi.evaluate.losses import ours
 from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own
@@ -334,7 +335,8 @@ def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict
         return [prepared(open_split(name), loss) for name in names]
 
     splits = {split.name: split for split in share_splits(together(world, opened), world)}
-    wrong = [split for split in splits.values() if "accuracy" in job.metrics and not is_classes(split.targets)]
+    needed = "accuracy" in job.metrics and ours(loss) != "next_token"
+    wrong = [split for split in splits.values() if needed and not is_classes(split.targets)]
     if wrong:
         name, targets = wrong[0].name, wrong[0].targets
         column = isinstance(targets, Tensor) and targets.dim() == 2 and targets.shape[1] == 1

@@ -158,6 +158,8 @@ class Learner:
             torch.autograd.backward(losses.mean())
         self.optimizer.step()
         hits = self._task.others(outputs, targets).get("acc")
+        if hits is not None and weights is not None and self._task.of_tokens:
+            hits = hits * weights[which]
         return losses.detach(), torch.full_like(losses, math.nan) if hits is None else hits.float()
 
     def _prepare(self, inputs: Tensor) -> Tensor:
