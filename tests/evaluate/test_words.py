@@ -28,13 +28,27 @@ def test_two_words_are_a_number_to_16_bits(value):
     assert abs(hi.double() + lo.double() - x.double()) <= 2**-17 * abs(value) + 1e-38
 
 
-def test_a_product_is_that_of_the_words_without_the_two_small_ones():
+def test_a_product_is_that_of_all_words():
     a, b = (torch.randn(9, 9, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    (high, low), (other_high, other_low) = ([word.double() for word in words_of(x)] for x in (a, b))
+    first, second = ([word.double() for word in words_of(x, count)] for x, count in ((a, 3), (b, 2)))
     with two_words():
         ours = a @ b
-    expected = high @ other_high + high @ other_low + low @ other_high
-    np.testing.assert_allclose(ours.double(), expected, rtol=0, atol=5e-6)
+    expected = sum(x @ y for x in first for y in second) - first[2] @ second[1]
+    np.testing.assert_allclose(ours.double(), expected, rtol=0, atol=2e-6)
+
+
+def test_a_small_step_away_from_weights_of_one_word_is_multiplied_to_its_digits():
+    generator = torch.Generator().manual_seed(2)
+    x, theta, delta = (torch.randn(40, 40, generator=generator) for _ in range(3))
+    theta = theta.bfloat16().float()
+    moved = theta + 1e-4 * delta * theta
+    exact = x.double() @ (moved.double() - theta.double())
+    with two_words():
+        ours = (x @ moved).double() - (x @ theta).double()
+    assert relative(ours, exact) < 3e-3
+    with Products(lambda each, _: (each.bfloat16(),)):
+        one = (x @ moved).double() - (x @ theta).double()
+    assert relative(one, exact) > 0.9  # hardly a weight has moved
 
 
 def relative(ours, exact):
@@ -64,7 +78,7 @@ def test_products_have_16_bits_in_every_mode(product, mode):
     with MODES[mode]():
         with two_words():
             ours = product(A, B, C)
-        with Products(lambda x: (x.bfloat16(),)):
+        with Products(lambda x, _: (x.bfloat16(),)):
             one = product(A, B, C)
         assert ours.dtype == torch.float32
         assert not torch.equal(ours, product(A, B, C))

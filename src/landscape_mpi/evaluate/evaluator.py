@@ -139,7 +139,7 @@ class Task:
     """What is evaluated at every point: the splits, how inputs are normalised, the loss, and in which dtype.
 
     `autocast` is the dtype to which the forward pass may go down, by torch's own rules; weights and losses do not.
-    `words`: whether the forward pass multiplies matrices as sums of two bfloat16 words.
+    `words`: whether the forward pass multiplies matrices as sums of bfloat16 words.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
     `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;

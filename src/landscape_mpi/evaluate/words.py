@@ -1,12 +1,12 @@
-"""Multiplies matrices of float32 as sums of two bfloat16 words: nearly its digits, by units for bfloat16.
+"""Multiplies matrices of float32 as sums of bfloat16 words: nearly its digits, by units for bfloat16.
 
-A number x is hi + lo with hi = bfloat16(x) and lo = bfloat16(x - hi), to 2^-17 of it. A product of two such sums is
-hi hi + hi lo + lo hi; lo lo is as small as what the words leave out. Products of two words are exact in float32, in
-which they are added up. (Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for
-higher-precision computations, ARITH 2019.)
+A weight w is hi + lo with hi = bfloat16(w) and lo = bfloat16(w - hi), to 2^-17 of it. An activation is the sum of three
+words, because its rounding, unlike that of weights, is another one at every point: with two words it would decide about
+rises of 1e-4. Of the six products of words the five large ones are taken; each is exact in float32, in which they are
+added up. (Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision
+computations, ARITH 2019.)
 
-Weights stay float32 between products, which takes the memory of their two words. Both factors are split: activations of
-one word would spoil what weights of two hold.
+Weights stay float32 between products, which takes the memory of their two words.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +20,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _ATEN = torch.ops.aten
 
 
-def words_of(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two bfloat16 words of float32 numbers, the large one first.
+def words_of(x: Tensor, count: int = 2) -> list[Tensor]:
+    """Return bfloat16 words of falling size whose sum is float32 numbers, up to what the last of them leaves out.
 
     >>> hi, lo = words_of(torch.tensor([1.00390625 + 2**-12]))
     >>> (hi.float() + lo.float()).item() - 1
     0.004150390625
     """
-    hi = x.bfloat16()
-    return hi, (x - hi).bfloat16()
+    words = [x.bfloat16()]
+    for _ in range(count - 1):
+        x = x - words[-1]
+        words.append(x.bfloat16())
+    return words
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -39,8 +42,11 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     for them that keeps the digits of the sum. Gradients are those of the products in float32.
     """
 
-    def __init__(self, words: Callable[[Tensor], Sequence[Tensor]] = words_of) -> None:
-        """Take what splits numbers [...] into words [...] of falling size, whose sum they are."""
+    def __init__(self, words: Callable[[Tensor, int], Sequence[Tensor]] = words_of) -> None:
+        """Take what splits numbers [...] into so many words [...] of falling size, or into fewer of more digits.
+
+        The first factor of a product is split into three, the second, which a linear layer's weights are, into two.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self._words = words
 
@@ -63,7 +69,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _product(self, func: Any, a: Tensor, b: Tensor) -> Tensor:
         """Return the product of two matrices, or of two stacks of them, float32."""
-        left, right = self._words(a), self._words(b)
+        left, right = self._words(a, 3), self._words(b, 2)
         wide = _WIDE.get(func) if a.is_cuda else None
         if wide is None:  # a CPU has no product of bfloat16 with sums in float32 that torch could ask for
             left, right = [x.float() for x in left], [x.float() for x in right]
@@ -91,7 +97,7 @@ def _are_float32(*factors: Tensor) -> bool:
 
 @contextmanager
 def two_words() -> Iterator[None]:
-    """Multiply matrices as sums of two bfloat16 words while the block runs."""
+    """Multiply matrices as sums of bfloat16 words while the block runs."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # of torch's transformer layers, one operation each
     try:

@@ -33,7 +33,7 @@ class Precision:
     Attributes:
         dtype: Of weights, inputs and all that autocast leaves alone.
         autocast: The dtype to which torch's autocast takes the forward pass down, or None.
-        words: Whether matrices are multiplied as sums of two bfloat16 words.
+        words: Whether matrices are multiplied as sums of bfloat16 words.
         tf32: Whether products of float32 may be taken of TF32, with 10 bits after the point instead of 23.
         tolerance: How close an engine comes to the plain network in the same precision.
     """
