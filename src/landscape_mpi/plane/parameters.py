@@ -1,4 +1,7 @@
-"""Arithmetic of parameters by name: inner products, fingerprints, and the dtypes of real and complex tensors."""
+"""Arithmetic of parameters by name: inner products, fingerprints, and the dtypes of real and complex tensors.
+
+Every other module of plane/ is built on it, so it imports none of them.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,7 @@
-"""Says what each `evaluate.dtype` stands for, and how close two evaluations of a point have to be in it."""
+"""Says what each `evaluate.dtype` stands for, and how close two evaluations of a point have to be in it.
+
+What loads a network imports it, and so does what compares engines; it imports neither.
+"""
 
 import math
 from collections.abc import Mapping
