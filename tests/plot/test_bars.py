@@ -54,6 +54,26 @@ def test_accuracies_are_promised_in_points_and_several_metrics_by_name(line):
     assert "95 % error bars of the training accuracy ≤ 1.5 points" in facts
 
 
+@pytest.mark.parametrize(("floor", "said"), [(1e-3, " of the rise above f(0, 0), or 0.1 % of f(0, 0)"), (0.0, None)])
+def test_bars_of_the_rise_are_relative_to_it_and_no_narrower_than_asked_for(make, floor, said):
+    centre = float(LOSS.min())
+    bars = np.maximum(0.05 * (LOSS - centre), floor * centre)
+    attributes = {"sampling_of": "rise", "sampling_floor": floor, "sampling_error": 0.05, "train_loss_centre": centre}
+    metrics = {"train_loss": LOSS, "train_loss_bar": bars, "train_examples": np.full(LOSS.shape, 400)}
+    surface = make(metrics, attributes=attributes)
+    assert f"95 % error bars ≤ 5 %{said or ' of the rise above f(0, 0)'}" in labels.facts([field_of(surface)])
+    relative = field_of(surface, "train_loss_relbar").values
+    assert np.nanmax(relative) == pytest.approx(5)
+    assert f"train_loss: at most 5 %{said or ' of the rise above f(0, 0)'}" in describe(surface.path)
+
+
+@pytest.mark.parametrize("key", ["sampling_floor", "sampling_error", "train_loss_centre"])
+def test_a_rise_that_no_attribute_tells_is_not_promised(make, key):
+    attributes = {"sampling_of": "rise", "sampling_floor": 0.1, "sampling_error": 0.05, "train_loss_centre": 1.0}
+    surface = make({"train_loss": LOSS, "train_loss_bar": 0.02 * LOSS}, attributes={**attributes, key: "what"})
+    assert "95 % error bars ≤ 2 %" in labels.facts([field_of(surface)])
+
+
 def test_a_surface_without_bars_promises_nothing(rectangle):
     assert not any("error bars" in fact for fact in labels.facts([field_of(rectangle)]))
 

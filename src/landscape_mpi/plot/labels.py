@@ -11,7 +11,7 @@ from landscape_mpi.plot.field import CURVATURE, Field
 from landscape_mpi.plot.origin import Origin, plain
 from landscape_mpi.plot.path import outside, reach
 from landscape_mpi.plot.scale import Scale, number
-from landscape_mpi.surface.read import Surface, in_points, rise_scale
+from landscape_mpi.surface.read import Surface, in_points, rise_words
 from landscape_mpi.surface.training import Trajectory
 
 _A = "\N{GREEK SMALL LETTER ALPHA}"
@@ -208,8 +208,7 @@ def _bars(fields: Sequence[Field]) -> list[str]:
         if field.bars is not None and math.isfinite(field.widest):
             of = f" of the {field.quantity.words}" if len(fields) > 1 else ""
             metric = field.quantity.metric
-            rise = " of the rise above f(0, 0)" if rise_scale(field.surface, metric) else ""
-            unit = "points" if in_points(metric) else f"%{rise}"
+            unit = "points" if in_points(metric) else f"%{rise_words(field.surface, metric)}"
             # with two digits, rounded up: what is said to hold has to hold
             step = 10.0 ** (math.floor(math.log10(field.widest)) - 1) if field.widest else 1.0
             most = math.ceil(field.widest / step - 1e-9) * step

@@ -8,6 +8,7 @@ degrees of freedom that the squared noise shows: few examples that carry the var
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,41 +122,54 @@ def first_that_holds(
         seed: of the job.
     """
     usable = [values for values in pilots if np.isfinite(values).all()]
+    trials = [
+        _Trial(reference, labels, values, [one for one in usable if one is not values], levels, seed, draw)
+        for values in usable
+        for draw in range(DRAWS)
+    ]
     for place, first in enumerate(levels):
-        missed = [
-            _misses(reference, labels, usable, which, levels[place:], error, floor, seed)
-            for which in range(len(usable))
-        ]
-        if not usable or np.mean(missed) <= MISSES:
+        if sum(trial.misses(place, error, floor) for trial in trials) <= MISSES * len(trials):
             return first
     return levels[-1]
 
 
-def _misses(
-    reference: NDArray[np.floating],
-    labels: NDArray[np.integer] | None,
-    pilots: Sequence[NDArray[np.floating]],
-    which: int,
-    levels: Sequence[int],
-    error: float,
-    floor: float,
-    seed: int,
-) -> float:
-    """Return the share of orders on which the bar misses with which a pilot's estimate would end. See above."""
-    others = [values for place, values in enumerate(pilots) if place != which]
-    sizes = rise_sizes(reference, others)
-    truth, missed = exact_mean(pilots[which] - reference), 0
-    wanted = max(error * abs(truth), floor)
-    for draw in range(DRAWS):
-        frame = make_frame(reference, labels, seed, stream=_TRIALS + draw, sizes=sizes)
-        ordered = [values[frame.order] for values in (reference, *others, pilots[which])]
-        differences = [values - ordered[0] for values in ordered[1:]]
-        for n in levels[:-1]:
-            ladder = make_ladder(frame, (n, levels[-1]))
-            standing = Standing(np.array([1] * len(others) + [0]), np.arange(len(others) + 1))
-            found = estimate(ladder, standing, ordered[0], differences)
-            bar = rise_bars(found, levels[0])[-1]
+class _Trial:
+    """A pilot estimated on one order from the prefixes of the levels, each when it is asked for; keeps few numbers."""
+
+    def __init__(
+        self,
+        reference: NDArray[np.floating],
+        labels: NDArray[np.integer] | None,
+        pilot: NDArray[np.floating],
+        others: Sequence[NDArray[np.floating]],
+        levels: Sequence[int],
+        seed: int,
+        draw: int,
+    ) -> None:
+        """Take what `first_that_holds` has been given, the pilot and the others apart."""
+        self._reference, self._labels, self._pilot, self._others = reference, labels, pilot, others
+        self._levels, self._seed, self._stream = levels, seed, _TRIALS + draw
+        self._truth = exact_mean(pilot - reference)
+        self._found: dict[int, Estimates] = {}
+
+    def misses(self, place: int, error: float, floor: float) -> bool:
+        """Whether the bar misses with which the estimate ends if the level at this place is the first one."""
+        wanted = max(error * abs(self._truth), floor)
+        for level in range(place, len(self._levels) - 1):
+            if level not in self._found:
+                self._found[level] = self._estimates(level)
+            found = self._found[level]
+            bar = rise_bars(found, self._levels[place])[-1]
             if bar <= wanted:
-                missed += bool(abs(found.means[-1] - truth) > bar)
-                break
-    return missed / DRAWS
+                return bool(abs(found.means[-1] - self._truth) > bar)
+        return False
+
+    def _estimates(self, level: int) -> Estimates:
+        """Return the estimates of the pilots, this one last; without their noise, which is large."""
+        sizes = rise_sizes(self._reference, self._others)
+        frame = make_frame(self._reference, self._labels, self._seed, stream=self._stream, sizes=sizes)
+        reference = np.asarray(self._reference, np.float64)[frame.order]
+        values = [one[frame.order] - reference for one in (*self._others, self._pilot)]
+        standing = Standing(np.array([1] * len(self._others) + [0]), np.arange(len(values)))
+        found = estimate(make_ladder(frame, (self._levels[level], self._levels[-1])), standing, reference, values)
+        return replace(found, noise=np.empty((0, len(values))))

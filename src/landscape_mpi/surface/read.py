@@ -341,6 +341,14 @@ def rise_scale(surface: Surface, metric: str) -> tuple[float, float] | None:
     return centre, floor * abs(centre) / error
 
 
+def rise_words(surface: Surface, metric: str) -> str:
+    """Return what bars are relative to, where that is a rise, to be put after a percentage; else nothing."""
+    if rise_scale(surface, metric) is None:
+        return ""
+    floor = float(str(surface.attributes[SAMPLING_FLOOR]))
+    return " of the rise above f(0, 0)" + (f", or {100 * floor:.3g} % of f(0, 0)" if floor else "")
+
+
 def in_points(metric: str) -> bool:
     """Return whether a metric is in percent, so that its error bars are in points."""
     name = parse(metric)

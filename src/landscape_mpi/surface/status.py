@@ -25,7 +25,7 @@ from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.surface.journal import journal_folder
 from landscape_mpi.surface.platforms import parse_platform, recorded_platform, recorded_versions
-from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, rise_scale, share_used, widest
+from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, rise_words, share_used, widest
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
@@ -126,8 +126,7 @@ def _sampling(surface: Surface) -> Iterator[str]:
     """Yield how wide the bars of a sampled surface are, what sampling saved, and what the audit found."""
     for name in surface.metrics:
         if has_bars(surface, name):
-            rises = rise_scale(surface, name) is not None
-            unit = "points" if in_points(name) else "% of the rise above f(0, 0)" if rises else "% of the mean"
+            unit = "points" if in_points(name) else f"%{rise_words(surface, name) or ' of the mean'}"
             yield _line("95 % error bars", f"{name}: at most {widest(surface, name):.3g} {unit}")
     if share := share_used(surface):
         yield _line("examples", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
