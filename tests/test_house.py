@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from landscape_mpi.cli import build_parser
-from landscape_mpi.job import SweepJob, TrainJob, load_job, schema
+from landscape_mpi.job import SweepJob, TrainJob, load_job, plane, schema
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 JOBS = sorted(CHECKOUT.glob("jobs/**/*.yaml"))
@@ -53,7 +53,7 @@ def test_every_example_job_is_sound(path):
 def test_the_reference_job_holds_every_key_and_the_defaults():
     path = CHECKOUT / "jobs" / "reference.yaml"
     job = load_job(path, SweepJob).values
-    sections = {"model": schema.Model, "data": schema.Data, "plane": schema.RandomPlane, "grid": schema.Grid}
+    sections = {"model": schema.Model, "data": schema.Data, "plane": plane.RandomPlane, "grid": plane.Grid}
     sections |= {"evaluate": schema.Evaluate, "sampling": schema.Sampling, "output": schema.Output}
     sections |= {"hessian": schema.Hessian, "train": schema.Train}
     written = yaml.safe_load(path.read_text())
@@ -62,7 +62,7 @@ def test_the_reference_job_holds_every_key_and_the_defaults():
     assert set(written) == set(SweepJob.__struct_fields__)
     assert job.evaluate == schema.Evaluate()
     assert job.hessian == schema.Hessian()
-    assert job.plane == schema.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
+    assert job.plane == plane.RandomPlane(only=("*",), trajectory="nets/resnet56/epoch-*.safetensors")
     assert job.sampling == schema.Sampling(error=0.02)
     assert job.train == schema.Train(output="nets/resnet56")
 
@@ -74,14 +74,14 @@ def test_every_key_of_a_job_is_documented():
             assert f"## {section}" in text, section
     keys = set(re.findall(r"`(\w+)`", text))
     kinds = (
-        schema.RandomPlane,
-        schema.InterpolatedPlane,
-        schema.PcaPlane,
-        schema.HessianPlane,
-        schema.WorstPlane,
-        schema.FilePlane,
+        plane.RandomPlane,
+        plane.InterpolatedPlane,
+        plane.PcaPlane,
+        plane.HessianPlane,
+        plane.WorstPlane,
+        plane.FilePlane,
     )
-    sections = (schema.Model, schema.Data, *kinds, schema.Grid, schema.Evaluate, schema.Hessian)
+    sections = (schema.Model, schema.Data, *kinds, plane.Grid, schema.Evaluate, schema.Hessian)
     for section in (*sections, schema.Sampling, schema.Output, schema.Train):
         assert set(section.__struct_fields__) <= keys, section
 

@@ -1,28 +1,32 @@
 """Reads job.yaml into frozen, checked values."""
 
 from landscape_mpi.job.compare import difference, experiment, training_difference
-from landscape_mpi.job.grid import AXES, Axis, Grid
 from landscape_mpi.job.load import TEMPLATE, load_job, read_job, read_values
+from landscape_mpi.job.plane import (
+    AXES,
+    Axis,
+    FilePlane,
+    Grid,
+    HessianPlane,
+    InterpolatedPlane,
+    PcaPlane,
+    Plane,
+    RandomPlane,
+    WorstPlane,
+)
 from landscape_mpi.job.schema import (
     FROM_PYTHON,
     GIVEN,
     ChannelNormalisation,
     Data,
-    FilePlane,
     Hessian,
-    HessianPlane,
-    InterpolatedPlane,
     JobFile,
     Model,
     Output,
-    PcaPlane,
-    Plane,
-    RandomPlane,
     Sampling,
     SweepJob,
     Train,
     TrainJob,
-    WorstPlane,
 )
 
 __all__ = [

@@ -9,22 +9,19 @@ from msgspec import Struct
 
 from landscape_mpi.errors import Key, UserError
 from landscape_mpi.files.paths import mistake
-from landscape_mpi.job.grid import AXES, Axis, Grid
-from landscape_mpi.job.schema import (
-    SPLIT,
-    Data,
-    Evaluate,
+from landscape_mpi.job.plane import (
+    AXES,
+    Axis,
     FilePlane,
+    Grid,
     HessianPlane,
     InterpolatedPlane,
     PcaPlane,
     Plane,
     RandomPlane,
-    SweepJob,
-    Train,
-    TrainJob,
     WorstPlane,
 )
+from landscape_mpi.job.schema import SPLIT, Data, Evaluate, SweepJob, Train, TrainJob
 from landscape_mpi.metrics.registry import mistake as mistake_in_metric
 
 MOST_POINTS = 1 << 24

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, structs
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import check_input
 from landscape_mpi.job.checks import mistakes
-from landscape_mpi.job.grid import AXES
+from landscape_mpi.job.plane import AXES
 from landscape_mpi.job.schema import AnyJob, JobFile
 
 LARGEST = 1_000_000
