@@ -5,6 +5,7 @@ import re
 import pytest
 
 from support.jobs import done, results
+from support.slurm import EVERY
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.slow]
@@ -95,7 +96,7 @@ def test_a_time_limit_is_no_end(slurm, folder, submit, plain):
     # SLURM looks at its limits twice a minute, and warns half a minute early rather than late
     options = ["--time=1", "--signal=B:USR1@15", "--ntasks=1"]
     job = submit("sweep", "job.yaml", options=options, env={"TINY_SLEEP": "1"})
-    wait_for(lambda: done(folder / "surface.h5") or restarts(slurm.jobs(job)[0]))
+    wait_for(lambda: done(folder / "surface.h5") or restarts(slurm.jobs(job)[0]), every=EVERY)
     hurry(folder)
     slurm.wait(job, "PENDING")
     slurm.command("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # once is enough

@@ -59,6 +59,8 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
 OF_AN_OUTER_SLURM = ("SLURM_", "SBATCH_", "SRUN_", "SQUEUE_")
 # Ranks on virtual nodes of one host believe to share memory, and do not find it.
 ON_VIRTUAL_NODES = {"OMPI_MCA_btl": "self,tcp"}
+EVERY = 0.25
+"""Seconds between two questions: each starts a program of SLURM's, and its controller has to answer."""
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"}
 
 
@@ -138,14 +140,17 @@ class Slurm:
             if time.monotonic() > deadline:
                 message = f"job {number} is not {wanted}: {found}\n{self._logs()}"
                 raise TimeoutError(message)
-            time.sleep(0.1)
+            time.sleep(EVERY)
 
     def start_requeued(self, number: str) -> None:
         """Wait until a job that has run is pending again and let it start at once instead of after two minutes.
 
         Only once nothing of its first run is left: for that, and for credentials of one second, the two minutes are.
         """
-        wait_for(lambda: all(job["Reason"] == "BeginTime" and not self._spools(job) for job in self.jobs(number)))
+        wait_for(
+            lambda: all(job["Reason"] == "BeginTime" and not self._spools(job) for job in self.jobs(number)),
+            every=EVERY,
+        )
         self.command("scontrol", "update", f"JobId={number}", "StartTime=now+2")
 
     def _spools(self, job: Mapping[str, str]) -> list[Path]:
