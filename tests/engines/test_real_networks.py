@@ -14,7 +14,7 @@ from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.networks import build_network, load_checkpoint
 from support.engines import plane_of
 
-IMAGES = 128
+IMAGES = 64
 POINTS = [
     (radius * math.cos(angle), radius * math.sin(angle))
     for radius in (0.05, 0.15, 0.35, 0.7, 1.4)
@@ -46,7 +46,7 @@ def losses(request, shared_data):
     return found | {"float64": evaluate("eager", torch.float64)}
 
 
-@pytest.mark.slow(20)
+@pytest.mark.slow(10)
 @pytest.mark.kernel
 @pytest.mark.parametrize("engine", ["fused", "compiled"])
 def test_losses_are_those_of_float64(losses, engine):
