@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from landscape_mpi import __version__, cli
+from support.forks import fits
 from support.jobs import tiny_job
-from support.launch import launch
+from support.launch import environment, launch, server
 
 
 @pytest.mark.slow
@@ -83,3 +84,8 @@ def test_a_command_line_that_does_not_fit_exits_with_2(arguments):
     run = launch(*arguments)
     assert run.returncode == 2
     assert "error: " in run.stderr
+
+
+def test_commands_of_these_tests_are_forks_of_the_one_server():
+    """In new interpreters they would take ten times as long, and do the same."""
+    assert fits(server().env, environment())

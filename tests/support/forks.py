@@ -41,8 +41,8 @@ READ_AT_START = (
     *("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "NVIDIA_"),
 )
 """Variables that a library may have read as it was imported begin so: a command for which one differs starts afresh."""
-SET_BY_TORCH = {"TORCHINDUCTOR_CACHE_DIR"}
-"""Its compiler sets this as it is imported, and reads it when it compiles."""
+SET_BY_IMPORTS = {"TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK"}
+"""Set by torch's compiler and by threadpoolctl as they are imported: a server has done that itself."""
 PATH = "PYTHONPATH"
 SITE = ("sitecustomize.py", "usercustomize.py")
 PR_SET_NAME = 15
@@ -50,7 +50,7 @@ PR_SET_NAME = 15
 
 def fits(own: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     """Whether a server started with the variables `own` may run a command that is to have the variables `wanted`."""
-    for name in (own.keys() | wanted.keys()) - SET_BY_TORCH:
+    for name in (own.keys() | wanted.keys()) - SET_BY_IMPORTS:
         if name != PATH and name.startswith(READ_AT_START) and own.get(name) != wanted.get(name):
             return False
     return not any(Path(folder, name).exists() for folder in _folders(wanted) for name in SITE)
