@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from landscape_mpi.data import Split
+from landscape_mpi.data.split import FEWEST_ROWS, batches, parts
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, Task, build_loss, measure
-from landscape_mpi.evaluate.evaluator import FEWEST_ROWS, batches, parts
 from landscape_mpi.evaluate.losses import cross_entropy, mse
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import PerExample, summarise

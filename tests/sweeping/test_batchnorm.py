@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from landscape_mpi.data.split import batches
 from landscape_mpi.errors import Exit, UserError
-from landscape_mpi.evaluate.evaluator import batches
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks.state import estimating
 from landscape_mpi.surface.status import describe

@@ -16,9 +16,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
 import landscape_mpi
+from landscape_mpi.data.split import batches, parts
 from landscape_mpi.errors import CentreMismatchError, Exit, UserError
-from landscape_mpi.evaluate import batches
-from landscape_mpi.evaluate.evaluator import parts
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.check_network import distance, share
 from landscape_mpi.sweeping.context import Options

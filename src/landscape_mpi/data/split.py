@@ -1,8 +1,8 @@
-"""Defines a split of a data set: inputs and targets as tensors, which examples are taken, how inputs are normalised."""
+"""Defines a split of a data set: inputs and targets as tensors, which examples are taken, batches, normalisation."""
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +16,10 @@ from landscape_mpi.sampling.order import uniforms
 
 Rows = Tensor | Mapping[str, Tensor]
 """A tensor [n, ...], or tensors [n, ...] by name: row i of each belongs to example i."""
+Examples = slice | NDArray[np.int64]
+"""Examples of a split: consecutive ones, or their numbers [n] in any order."""
+FEWEST_ROWS = 16
+"""Fewer rows take other paths through the libraries of matrix products, which round differently."""
 
 
 def tensors(rows: Rows) -> Mapping[str, Tensor]:
@@ -57,6 +61,36 @@ def count(rows: Rows) -> int:
 def nbytes(rows: Rows) -> int:
     """Return the memory of all tensors."""
     return sum(tensor.nbytes for tensor in tensors(rows).values())
+
+
+def batches(examples: int, batch: int) -> Iterator[slice]:
+    """Cut `examples` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
+
+    A batch of one differs most, by another way to convolve, and few rows by another way to multiply matrices. On some
+    CPUs any number of rows may change a last bit, which is why the batch is fixed with the surface file. What is cut
+    at a multiple of the batch first, and then into batches, makes the same batches.
+    """
+    fewest = min(batch, FEWEST_ROWS)
+    start = 0
+    while start < examples:
+        stop = min(start + batch, examples)
+        if examples - stop < fewest:
+            stop = examples
+        yield slice(start, stop)
+        start = stop
+
+
+def parts(examples: Examples, count: int, batch: int) -> Iterator[Examples]:
+    """Cut some of a split's `count` examples into batches."""
+    if isinstance(examples, slice):
+        first, last, _ = examples.indices(count)
+        return (slice(first + cut.start, first + cut.stop) for cut in batches(last - first, batch))
+    return (examples[cut] for cut in batches(len(examples), batch))
+
+
+def rows(tensor: Tensor, examples: Examples) -> Tensor:
+    """Return the rows of a tensor [n, ...] that belong to some examples: a view of consecutive ones, else a copy."""
+    return tensor[examples if isinstance(examples, slice) else torch.from_numpy(examples).to(tensor.device)]
 
 
 STREAM = 1 << 32

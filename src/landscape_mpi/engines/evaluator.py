@@ -8,22 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscape_mpi.data.split import Examples, parts
 from landscape_mpi.engines.cuda_graphs import Lane, Replay, lanes_of
 from landscape_mpi.engines.fuse import fuse
 from landscape_mpi.engines.layers import CompiledLayer, DirectLayer, Layer, PlainLayer, library
 from landscape_mpi.engines.trace import CannotFuseError, OtherBranchError
-from landscape_mpi.evaluate import (
-    ONE_LANE,
-    Batch,
-    EagerEvaluator,
-    Evaluator,
-    Examples,
-    Lanes,
-    Network,
-    Point,
-    Task,
-    parts,
-)
+from landscape_mpi.evaluate import ONE_LANE, Batch, EagerEvaluator, Evaluator, Lanes, Network, Point, Task
 from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.plane import Plane

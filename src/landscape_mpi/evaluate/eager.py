@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from landscape_mpi.data.split import count
+from landscape_mpi.data.split import Examples, count, parts
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate.evaluator import Batch, Examples, MemberError, Point, Task, fast_copy, parts
+from landscape_mpi.evaluate.evaluator import Batch, MemberError, Point, Task, fast_copy
 from landscape_mpi.evaluate.live import Live, Resident
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted

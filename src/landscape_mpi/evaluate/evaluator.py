@@ -1,18 +1,16 @@
 """Evaluates some of the examples at a point, in batches: the loss of each, and what other metrics say of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape_mpi.data import Normalisation, Rows, Split
-from landscape_mpi.data.split import count, each, found, tensors
+from landscape_mpi.data.split import Examples, batches, count, each, found, parts, rows, tensors
 from landscape_mpi.errors import Either, Text, UserError
 from landscape_mpi.evaluate.losses import Loss, ignored, logits_of, ours, tokens_right, weights
 from landscape_mpi.evaluate.words import two_words
@@ -24,10 +22,6 @@ from landscape_mpi.plugin import own_code
 
 T = TypeVar("T")
 ACC = ACCURACY.results[0].name
-Examples = slice | NDArray[np.int64]
-"""Examples of a split: consecutive ones, or their numbers [n] in any order."""
-FEWEST_ROWS = 16
-"""Fewer rows take other paths through the libraries of matrix products, which round differently."""
 FEWEST = 2
 """A batch of one takes another path through the convolution library: see `batches`."""
 Network = Callable[..., Any]
@@ -371,36 +365,6 @@ def measure(evaluator: Evaluator, point: Point, splits: Iterable[str], metrics: 
     """Return the results of a point over all examples, keyed as in the surface file: `train_loss`, `test_acc`, ..."""
     everything = {split: slice(0, evaluator.count(split)) for split in splits}
     return summarise({split: evaluator.per_example(point, split, some) for split, some in everything.items()}, metrics)
-
-
-def batches(examples: int, batch: int) -> Iterator[slice]:
-    """Cut `examples` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
-
-    A batch of one differs most, by another way to convolve, and few rows by another way to multiply matrices. On some
-    CPUs any number of rows may change a last bit, which is why the batch is fixed with the surface file. What is cut
-    at a multiple of the batch first, and then into batches, makes the same batches.
-    """
-    fewest = min(batch, FEWEST_ROWS)
-    start = 0
-    while start < examples:
-        stop = min(start + batch, examples)
-        if examples - stop < fewest:
-            stop = examples
-        yield slice(start, stop)
-        start = stop
-
-
-def parts(examples: Examples, count: int, batch: int) -> Iterator[Examples]:
-    """Cut some of a split's `count` examples into batches."""
-    if isinstance(examples, slice):
-        first, last, _ = examples.indices(count)
-        return (slice(first + cut.start, first + cut.stop) for cut in batches(last - first, batch))
-    return (examples[cut] for cut in batches(len(examples), batch))
-
-
-def rows(tensor: Tensor, examples: Examples) -> Tensor:
-    """Return the rows of a tensor [n, ...] that belong to some examples: a view of consecutive ones, else a copy."""
-    return tensor[examples if isinstance(examples, slice) else torch.from_numpy(examples).to(tensor.device)]
 
 
 class Batch:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscape_mpi.data.split import batches
 from landscape_mpi.errors import CentreMismatchError, UserError
-from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, batches, place
+from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
 from landscape_mpi.evaluate.eager import TeamEvaluator, fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
 from landscape_mpi.job import Axis, Grid, InterpolatedPlane

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from landscape_mpi.assemble import without_tf32
 from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, start_vector
+from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task, batches
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.networks.state import cast, duplicate
 from landscape_mpi.plane import Plane

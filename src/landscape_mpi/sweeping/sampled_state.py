@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.data.split import batches
 from landscape_mpi.errors import Exit
-from landscape_mpi.evaluate import batches
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import Pace, ProgressLine, log
 from landscape_mpi.metrics.base import LOSS, Metric

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from landscape_mpi.assemble import give_back_memory, without_tf32
 from landscape_mpi.curvature import silent
+from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
-from landscape_mpi.evaluate import Batch, EagerEvaluator, Task, batches, examples_that_fit
+from landscape_mpi.evaluate import Batch, EagerEvaluator, Task, examples_that_fit
 from landscape_mpi.job import WorstPlane
 from landscape_mpi.log import log
 from landscape_mpi.mpi.world import World, on_ranks, together
