@@ -26,6 +26,21 @@ def test_a_random_plane(origin):
     )
 
 
+@pytest.mark.parametrize(
+    ("rise", "low", "high", "words"),
+    [
+        (1.0, 3.1, 2.5, "range to f(0, 0) + 1 nat"),
+        (2.0, 3.0, 4.2, "range to 2 f(0, 0)"),
+        (1.0, np.nan, 2.5, "range to f(0, 0) + 1 nat"),
+        (1.0, 2.1, 2.2, None),
+    ],
+)
+def test_a_caption_says_to_what_loss_a_range_goes_that_was_found(origin, rise, low, high, words):
+    found = {"range_centre": 2.0, "range_rise": rise, "range_alpha_low": low, "range_alpha_high": high}
+    assert origin(JOB, **found).reach == words
+    assert origin(JOB).reach is None
+
+
 def test_the_seed_of_a_repeat_is_that_of_its_file(origin):
     assert origin(JOB, seed=5).seed == 5
 

@@ -26,9 +26,9 @@ OPTIONS = Options(device="cpu")
 LINE = {"grid": {"alpha": "auto", "points": 3}, "data__splits": ["train"], "metrics": ["loss"], "loss": None}
 
 
-@given(st.integers(LOWEST, HIGHEST), st.integers(LOWEST, HIGHEST))
-def test_the_smallest_number_at_which_something_has_risen_is_found_from_anywhere(place, start):
-    assert smallest(lambda at: at >= place, start) == place
+@given(st.integers(LOWEST, HIGHEST), st.integers(LOWEST, HIGHEST), st.integers(1, 100))
+def test_the_smallest_number_at_which_something_has_risen_is_found_from_anywhere(place, start, step):
+    assert smallest(lambda at: at >= place, start, step) == place
 
 
 @given(st.integers(LOWEST, HIGHEST))
@@ -204,6 +204,16 @@ def test_shards_have_one_grid_whether_they_see_each_other_or_not(tmp_path, monke
         assert attributes(merged)["range_centre"] == attributes(parts[0])["range_centre"]
 
 
+def test_a_sampled_sweep_goes_on_with_the_range_of_its_file(tmp_path, monkeypatch):
+    sampled = {"data__options": {"images": 4000}, "sampling": {"error": 0.05, "audit": 1}, "grid": {"alpha": "auto"}}
+    known = results(swept(tmp_path, "auto", **sampled))
+    monkeypatch.setattr(reach, "_search", lambda *_: pytest.fail("it was looked for again"))
+    assert results(swept(tmp_path, "auto", **sampled)) == known
+    end = float(losses(tmp_path / "auto.h5")[0][-1])
+    written = {**sampled, "grid": {"alpha": [-end, end, 25]}}
+    assert results(swept(tmp_path, "written", **written)) == known
+
+
 def test_repeats_have_one_grid(tmp_path):
     job = tiny_job(tmp_path, output__file="s.h5", **LINE, plane={"kind": "random", "repeats": 2})
     assert sweep(job, OPTIONS, Solo()) == Exit.COMPLETE
@@ -214,7 +224,7 @@ def test_repeats_have_one_grid(tmp_path):
     assert losses(tmp_path / "s.r1.h5")[0].tobytes() == grids[0]
 
 
-@pytest.mark.parametrize("kind", ["hessian", "file"])
+@pytest.mark.parametrize("kind", ["hessian", "file", "worst"])
 def test_other_symmetric_planes_have_ranges_too(tmp_path, kind, monkeypatch):
     first = swept(tmp_path, "first", plane={"kind": "random" if kind == "file" else kind})
     alpha, found = losses(first)

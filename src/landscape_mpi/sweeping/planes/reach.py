@@ -27,8 +27,9 @@ from landscape_mpi.sweeping.load import Experiment
 
 MOST = 2000
 """Examples on which the loss is looked at, those that a seed puts first; all of them at the ends that are found."""
-FEWEST = (8, 64)
-"""Of these, how many may decide whether the loss has risen somewhere: to look about, and then to find the end."""
+FEWEST = ((8, 32), (64, 1))
+"""Of these, how many may decide whether the loss has risen somewhere, and how far the first step goes: to look about,
+and then to find the end."""
 GROWTH, SURELY = 8, 4.0
 """How many times as many are taken where these do not decide: the rise is less than so many standard errors away."""
 LOWEST, HIGHEST = -540, 270
@@ -207,8 +208,8 @@ def _end(found: Rise, axis: int, rise: float) -> int | None:
         return any(found.reaches(point, rise, count) for point in points)
 
     place, every = None, len(found.order)
-    for fewest in FEWEST:
-        place = smallest(partial(reached, count=min(fewest, every)), place or 0)
+    for fewest, step in FEWEST:
+        place = smallest(partial(reached, count=min(fewest, every)), place or 0, step)
     if place is not None:
         highest = max(map(found.mean, _points(found, axis, number(place)))) - found.mean(found.evaluator.centre)
         if rise <= highest < 2 * rise:
@@ -234,13 +235,13 @@ def number(place: int) -> float:
     return float(f"{digits + 10}e{power - 1}")
 
 
-def smallest(risen: Callable[[int], bool], start: int) -> int | None:
+def smallest(risen: Callable[[int], bool], start: int, step: int = 1) -> int | None:
     """Return a place at which something has risen and at the one before has not, near `start`.
 
-    Steps that double lead from there to where it has or has not, and bisection back. LOWEST where it has all the way
-    down, None where it has nowhere up to HIGHEST.
+    Steps that double, of `step` at first, lead from there to where it has or has not, and bisection back. LOWEST where
+    it has all the way down, None where it has nowhere up to HIGHEST.
     """
-    last, step = (LOWEST, -1) if risen(start) else (HIGHEST, 1)
+    last, step = (LOWEST, -step) if risen(start) else (HIGHEST, step)
     here = there = start
     while risen(there) == (step < 0):
         if there == last:
