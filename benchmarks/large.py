@@ -24,13 +24,14 @@ import h5py
 import numpy as np
 import torch
 import yaml
+from killing import Victim, kill
 from language_models import transformer
 from report import HERE, keep, machine, machine_name
 from safetensors.torch import save_file
 from scaling import SETTINGS
-from startup import command
+from startup import command, first_point
 from torch import nn
-from watch_memory import Memory, watched
+from watch_memory import Memory, parent_of, watched
 
 from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.plane import Plane, RandomDirections
@@ -40,6 +41,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LORA = 12
 """Rank of what is added: 0.5 % of the parameters."""
 MOVES = 5
+PATIENCE = 300.0
+"""Seconds to the first point of a sweep whose rank is to be killed."""
 WEIGHTS = ("resident", "streamed")
 POOL = (1 << 24) - 3
 """Random numbers that the weights of 7 B parameters are cut from."""
@@ -52,6 +55,17 @@ TRANSFORMER = {
     "grid": {"alpha": [-0.5, 0.5, 5], "beta": [-0.5, 0.5, 3]},
     "output": {"file": "surface.h5"},
 }
+GROUPED: Mapping[str, Any] = {
+    **TRANSFORMER,
+    "data": {
+        "build": "language_models:tokens",
+        "splits": ["train"],
+        "options": {"windows": 4, "length": 8},
+    },
+    "grid": {"alpha": [-0.5, 0.5, 5]},
+    "evaluate": {"batch": 1},
+}
+"""A batch for each rank of a group of four."""
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -85,14 +99,11 @@ class Sweeps:
         self.folder, self.ranks, self.weights = folder, options.ranks, options.weights
         self.smollm2, self.kinds = options.smollm2.absolute(), options.kinds
 
-    def run(self, job: Mapping[str, Any], ranks: int, *flags: str, **said: Any) -> Row:
-        """Sweep a job on some ranks, from nothing; return what it took, after what is said of it."""
-        surface = self.folder / "surface.h5"
-        surface.unlink(missing_ok=True)
-        (self.folder / "job.yaml").write_text(yaml.safe_dump({**job}, sort_keys=False))
+    def run(self, job: Mapping[str, Any], ranks: int, *flags: str, afresh: bool = True, **said: Any) -> Row:
+        """Sweep a job on some ranks, from nothing or on from where it is; return what it took, after what is said."""
+        surface = self.write(job, afresh=afresh)
         line = command(ranks, "-m", "landscape_mpi", "sweep", "job.yaml", "--quiet", *flags)
-        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-        memory, text = watched(line, self.folder, os.environ | SETTINGS | {"PYTHONPATH": path}, kinds=self.kinds)
+        memory, text = watched(line, self.folder, os.environ | SETTINGS | self.path, kinds=self.kinds)
         row = {**said, "ranks": ranks, **_taken(memory), **_found(surface)}
         row["told"] = [line for line in text.splitlines() if "weights are streamed" in line]
         sys.stdout.write(f"  {_words(row)}\n")
@@ -100,6 +111,36 @@ class Sweeps:
             sys.stdout.write(f"    {size / 1e6:8.0f} MB {name}\n")
         sys.stdout.flush()
         return row
+
+    def killed(self, job: Mapping[str, Any], ranks: int, *flags: str) -> float:
+        """Sweep a job from nothing, and kill -9 its last rank after the first point; return the seconds to its end."""
+        surface = self.write(job)
+        victim = Victim(self.folder, ["sweep", "job.yaml", "--quiet", *flags], ranks, self.path)
+        first_point(surface, time.time() + PATIENCE)
+        last = {pid for pid, rank in victim.members().items() if rank == ranks - 1}
+        child = next(pid for pid in last if parent_of(pid) in last)  # the other is the process above the rank
+        kill([child])
+        begun = time.perf_counter()
+        victim.process.wait()
+        seconds = time.perf_counter() - begun
+        if not victim.all_gone():
+            raise RuntimeError(f"processes outlived the death of a rank:\n{victim.said()}")
+        told = next(line for line in victim.said().splitlines() if "error: " in line)
+        sys.stdout.write(f"  ended {seconds:.1f} s after kill -9: {told}\n")
+        return seconds
+
+    def write(self, job: Mapping[str, Any], *, afresh: bool = True) -> Path:
+        """Write a job; return its surface file, of which nothing is left where it is swept afresh."""
+        (self.folder / "job.yaml").write_text(yaml.safe_dump({**job}, sort_keys=False))
+        surface = self.folder / "surface.h5"
+        if afresh:
+            surface.unlink(missing_ok=True)
+        return surface
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The variable by which a job finds the modules beside this one."""
+        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))}
 
 
 def _taken(memory: Memory) -> Row:
@@ -126,7 +167,7 @@ def _found(surface: Path) -> Row:
 
 
 def _words(row: Row) -> str:
-    fixed = {"pss", "anonymous", "seconds", "point", "file", "sha256", "centre", "drawn", "told", "kinds"}
+    fixed = {"pss", "anonymous", "seconds", "point", "file", "sha256", "centre", "drawn", "told", "kinds", "killed"}
     said = ", ".join(f"{name} {value}" for name, value in row.items() if name not in fixed)
     return (
         f"{said}: {row['pss'] / 1e9:.2f} GB, {row['anonymous'] / 1e9:.2f} GB anonymous, {row['point']:.2f} s a point, "
@@ -150,10 +191,26 @@ def memory(sweeps: Sweeps) -> list[Row]:
 
 
 def groups(sweeps: Sweeps) -> list[Row]:
-    """Return rows of the same transformer on 4 ranks: 4 groups of one, 2 of two, one of four."""
+    """Return rows of the same transformer on 4 ranks: 4 groups of one, 2 of two, one of four; few and short texts.
+
+    The second goes on after the death of a rank.
+
+    Raises:
+        RuntimeError: a result of one is not that of another, to the last bit.
+    """
     torch.manual_seed(0)
     _save(transformer(), sweeps.folder / "net.safetensors")
-    return [sweeps.run(TRANSFORMER, 4, "--group", str(size), groups=f"{4 // size} x {size}") for size in (1, 2, 4)]
+    rows = []
+    for size in (1, 2, 4):
+        flags, killed = ("--group", str(size)), None
+        if size == 2:
+            killed = sweeps.killed(GROUPED, 4, *flags)
+        rows.append(sweeps.run(GROUPED, 4, *flags, afresh=killed is None, groups=f"{4 // size} x {size}"))
+        if killed is not None:
+            rows[-1]["killed"] = killed
+    if len({row["sha256"] for row in rows}) > 1:
+        raise RuntimeError("the results depend on the groups")
+    return rows
 
 
 def only(sweeps: Sweeps) -> list[Row]:
@@ -297,7 +354,7 @@ def make_llama(folder: Path) -> int:
 
 PARTS: Mapping[str, tuple[str, Callable[[Sweeps], list[Row]]]] = {
     "memory": ("A transformer of 118 M parameters, 16 x 32 tokens, 5 x 3 points", memory),
-    "groups": ("The same in groups of 1, 2 and 4 ranks (`--group`)", groups),
+    "groups": ("The same in groups of 1, 2 and 4 ranks (`--group`), 4 x 8 tokens, 5 points", groups),
     "smollm2": ("SmolLM2-135M from its own folder, 2 x 256 tokens, 21 points", smollm2),
     "only": ("The transformer with LoRA of rank 12, 0.5 % of its parameters; 1 rank", only),
     "seven": ("7 B parameters in bfloat16, 2 x 16 tokens, 3 x 3 points", seven),
@@ -329,6 +386,7 @@ def tables(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
             "a point, s",
             "file, KB",
         ]
+        heads += ["end after kill -9, s"] if part == "groups" else []
         heads += ["a move, CPU s"] if "move" in rows[0] else []
         heads += ["from transformers' loss"] if "difference" in rows[0] else []
         heads += ["results"]
@@ -337,6 +395,7 @@ def tables(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
             cells = [str(row["ranks"]), *(str(row[name]) for name in own), f"{row['pss'] / 1e9:.2f}"]
             cells += [f"{FORMER[part, row['ranks']] / 1e9:.2f}"] if former else []
             cells += [f"{row['anonymous'] / 1e9:.2f}", f"{row['point']:.2f}", f"{row['file'] / 1e3:.0f}"]
+            cells += [f"{row['killed']:.1f}" if "killed" in row else ""] if part == "groups" else []
             cells += [f"{row['move']:.3f}"] if "move" in row else []
             cells += [f"{row['difference']:.0e}"] if "difference" in row else []
             yield f"| {' | '.join([*cells, '`' + row['sha256'][:8] + '`'])} |"

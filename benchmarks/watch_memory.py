@@ -3,7 +3,7 @@
     python benchmarks/watch_memory.py COMMAND ...
 
 PSS counts a page that n processes map as 1/n for each, so that a file that all ranks map counts once. Processes are
-looked at every twentieth of a second.
+looked at every twentieth of a second, or less often where that takes more than a fifth of the time.
 """
 
 import os
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EVERY = 0.05
-"""Seconds between two looks."""
+EVERY, SHARE = 0.05, 0.2
+"""Seconds between two looks, at the least, and which part of the time they may take."""
 MORE = 1.02
 """The kinds of memory are looked at again where there is so much more of it: that takes longer than the sum."""
 _ROLLUP = re.compile(r"^(Pss|Pss_Anon|Pss_File|Pss_Shmem): +(\d+) kB", re.MULTILINE)
@@ -60,13 +60,14 @@ def watched(
     with output.open("w") as stream:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT)
         while process.poll() is None:
+            look = time.perf_counter()
             processes = list(_descendants(process.pid))
             sums = _sums(processes)
             found.pss = max(found.pss, sums["Pss"])
             found.anonymous = max(found.anonymous, sums["Pss_Anon"] + sums["Pss_Shmem"])
             if kinds and sums["Pss"] > MORE * looked:
                 looked, found.kinds = sums["Pss"], dict(_kinds(processes))
-            time.sleep(EVERY)
+            time.sleep(max(EVERY, (time.perf_counter() - look) / SHARE))
     found.seconds = time.perf_counter() - begun
     text = output.read_text(errors="replace")
     if process.returncode:
@@ -84,6 +85,14 @@ def _descendants(pid: int) -> Iterator[int]:
         return
     for child in (int(number) for numbers in children for number in numbers):
         yield from _descendants(child)
+
+
+def parent_of(pid: int) -> int:
+    """Return the process above a process; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _sums(processes: Sequence[int]) -> Counter[str]:
