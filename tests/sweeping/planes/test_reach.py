@@ -1,6 +1,7 @@
 """`grid: auto`: axes go as far as the loss rises by 1 nat, or doubles, on one side, in numbers of two digits."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import h5py
@@ -212,6 +213,19 @@ def test_a_sampled_sweep_goes_on_with_the_range_of_its_file(tmp_path, monkeypatc
     end = float(losses(tmp_path / "auto.h5")[0][-1])
     written = {**sampled, "grid": {"alpha": [-end, end, 25]}}
     assert results(swept(tmp_path, "written", **written)) == known
+
+
+def test_only_the_loss_is_evaluated(tmp_path):
+    (tmp_path / "counted.py").write_text(
+        "CALLS = []\ndef calls(outputs, targets):\n    CALLS.append(1)\n    return outputs[:, 0]\n"
+    )
+    counts = []
+    for grid in ({"alpha": "auto", "points": 3}, {"alpha": [-2.4, 2.4, 3]}):
+        swept(tmp_path, f"s{len(counts)}", grid=grid, metrics=["loss", "counted:calls"])
+        calls = sys.modules["counted"].CALLS
+        counts.append(len(calls))
+        calls.clear()
+    assert counts[0] == counts[1]
 
 
 def test_repeats_have_one_grid(tmp_path):

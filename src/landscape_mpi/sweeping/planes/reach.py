@@ -14,6 +14,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import EagerEvaluator, Point
 from landscape_mpi.job import AXES, Grid, SweepJob
 from landscape_mpi.log import log, note
+from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.examples import exact_mean, mean_and_error
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Plane
@@ -71,7 +72,8 @@ def choose_grid(
         return replace(experiment, job=job.with_grid(grid)), facts
     if not search:
         return replace(experiment, job=job.with_grid(grid.reaching(*(ANY for _ in AXES)))), {}
-    ends, facts = _search(world, experiment, plane, grid)
+    alone = replace(experiment, task=replace(experiment.task, metrics=(LOSS,)))  # others may cost many times as much
+    ends, facts = _search(world, alone, plane, grid)
     return replace(experiment, job=job.with_grid(grid.reaching(*ends))), facts
 
 
