@@ -20,7 +20,7 @@ from landscape_mpi.job import Axis
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import Evaluated, Journal, NewSurface, PlanLog, Record, begin_plan, create_surface
 from landscape_mpi.surface import open_writer as open_surface
-from landscape_mpi.surface.journal import FRAME, IDENTITY
+from landscape_mpi.surface.journal import FRAME, IDENTITY, THETA
 from landscape_mpi.surface.schema import Rows
 
 JOB = """\
@@ -360,7 +360,7 @@ def _read_journal(folder: Path) -> object:
 
 
 def _plan(folder: Path) -> None:
-    begin_plan(folder, SWEEP, [_evaluated(0)])
+    begin_plan(folder, SWEEP, [_evaluated(THETA)])
     with PlanLog(folder, SWEEP) as log:
         log.add(0, [(1, 2), (3, 1)])
 
