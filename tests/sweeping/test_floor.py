@@ -1,6 +1,7 @@
 """The precision floor: what a surface gets wrong of the rise above f(0, 0) by rounding; measured, told, kept."""
 
 import json
+import weakref
 
 import h5py
 import numpy as np
@@ -116,6 +117,21 @@ def test_of_a_large_network_it_is_measured_in_float32_too(tmp_path, monkeypatch)
     moved = surface(tmp_path, "bfloat16")
     assert moved.precision_floor == pytest.approx(copied.precision_floor, rel=1e-3)
     assert surface(tmp_path, "float32").precision_floor < 1e-6
+
+
+def test_the_reference_of_a_large_network_is_gone_when_the_floor_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(large, "LARGE", 0)
+    references, left = [], []
+
+    class Noted(floor.Streaming):
+        def __init__(self, *args):
+            super().__init__(*args)
+            references.append(weakref.ref(self.network))
+
+    monkeypatch.setattr(floor, "Streaming", Noted)
+    monkeypatch.setattr(floor, "give_back_memory", lambda: left.extend(one() for one in references))
+    assert surface(tmp_path, "float32").precision_floor > 0
+    assert left == [None]
 
 
 def test_networks_that_are_made_afresh_have_one(tmp_path, all_are_measured):

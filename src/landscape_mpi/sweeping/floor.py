@@ -1,11 +1,12 @@
 """Measures what an evaluation can resolve: the rise |f - f(0, 0)| below which rounding decides, against float64."""
 
+import gc
 import math
 from dataclasses import replace
 
 import torch
 
-from landscape_mpi.assemble import without_tf32
+from landscape_mpi.assemble import give_back_memory, without_tf32
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.job import Grid
@@ -95,6 +96,10 @@ def precision_floor(
         floor = max([floor, *deciding])
         if not any(error > DECIDES * rise for error, rise in known):
             break
+    if experiment.theta.is_large:
+        del exact
+        gc.collect()  # modules refer to each other; what the reference took is free for the points
+        give_back_memory()
     return floor
 
 
