@@ -249,12 +249,15 @@ def in_place(experiment: Experiment, plane: Plane, task: Task, batch: int) -> Ea
     return TeamEvaluator(typing.cast("Sharded", experiment.theta.network), plane, task, batch, experiment.team)
 
 
-def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) -> EagerEvaluator:
+def check_moves(
+    world: World, experiment: Experiment, plane: Plane, batch: int, *, beside: bool = True
+) -> EagerEvaluator:
     """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
 
     Collective. A network is made at one point beside theta*: a resident one in the memory of the first, one whose
     weights are streamed to be compared with the first there. Then the first is moved, and the losses of the first
-    examples are compared: there, and at theta* with those of the network as it was loaded.
+    examples are compared: there, and at theta* with those of the network as it was loaded. Without `beside` only
+    at theta*, where another plane has shown the rest.
 
     Raises:
         CentreMismatchError: they differ at theta*.
@@ -267,11 +270,11 @@ def check_moves(world: World, experiment: Experiment, plane: Plane, batch: int) 
         centre = together(world, first_losses, evaluator.network_at(plane.centre), task, batch)
     comparison = Comparison(None, {plane.centre: centre}, experiment.precision.tolerance)
     both = comparison
-    for point in around_centre(experiment.job.values.chosen_grid)[:1]:
+    for point in around_centre(experiment.job.values.chosen_grid)[: int(beside)]:
         made = together(world, made_at, theta, plane, point, task)
-        beside = together(world, _if_possible, first_losses, made, task, batch)
-        if beside is not None:
-            both = replace(comparison, known={**comparison.known, point: beside})
+        there = together(world, _if_possible, first_losses, made, task, batch)
+        if there is not None:
+            both = replace(comparison, known={**comparison.known, point: there})
         if made is theta.network:
             evaluator = together(world, in_place, experiment, plane, task, batch)
         else:

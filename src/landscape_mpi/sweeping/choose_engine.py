@@ -81,8 +81,36 @@ class Engine:
     afresh: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the sweep of a plane found that the next one through the same theta* need not look for again.
+
+    Attributes:
+        engine: The name of its engine.
+        batch: Examples at a time.
+        gradients: The mode of torch.
+        centre: As `Engine.centre`.
+        examples: As `Engine.examples`.
+        floor: The precision floor; None where it was not measured.
+    """
+
+    engine: str
+    batch: int
+    gradients: str
+    centre: Mapping[str, float]
+    examples: Mapping[str, PerExample]
+    floor: float | None = None
+
+
 def choose_engine(
-    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, *, alike: bool = False
+    world: World,
+    experiment: Experiment,
+    plane: Plane,
+    batch: int,
+    recorded: str | None,
+    *,
+    alike: bool = False,
+    before: Known | None = None,
 ) -> Engine:
     """Return the fastest engine that can be built and agrees; collective, and the same on every rank.
 
@@ -93,18 +121,28 @@ def choose_engine(
         batch: Examples at a time.
         recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
         alike: Whether other runs have to take the same engine, as those of other shards: then nothing is timed.
+        before: What is known from another plane through the same theta*: its engine is tried first, and theta* is not
+            evaluated again by it.
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
         UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
     """
+    if before and (batch, experiment.task.gradients) != (before.batch, before.gradients):
+        before = None
     if experiment.theta.is_large:
-        return _live(world, experiment, plane, batch, recorded)
-    return _agreeing(world, experiment, plane, batch, recorded, alike)
+        return _live(world, experiment, plane, batch, recorded, before)
+    return _agreeing(world, experiment, plane, batch, recorded, alike, before)
 
 
 def _agreeing(
-    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, alike: bool
+    world: World,
+    experiment: Experiment,
+    plane: Plane,
+    batch: int,
+    recorded: str | None,
+    alike: bool,
+    before: Known | None,
 ) -> Engine:
     """Return the fastest engine that agrees with copies of the network; collective. Arguments and Raises as above."""
     task = experiment.task
@@ -115,11 +153,9 @@ def _agreeing(
     if comparison.flat:
         note(world, FLAT)
     names = ("eager",) if afresh else candidates(experiment.job.values.evaluate.engine, task, plane)
-    trials = _Trials(world, experiment, plane, batch, comparison, bool(afresh))
-    plain = trials.plain()
-    if not recorded and not alike:
-        names = trials.fastest_first(names)
-    for name in [recorded] if recorded else names:
+    trials = _Trials(world, experiment, plane, batch, comparison, bool(afresh), before)
+    plain = before.centre if before else trials.plain()
+    for name in [recorded] if recorded else trials.in_turn(names, timed=not alike):
         found = trials.trial(name, plain)
         if isinstance(found, Engine):
             return found
@@ -133,7 +169,9 @@ def _agreeing(
     )
 
 
-def _live(world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None) -> Engine:
+def _live(
+    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, before: Known | None
+) -> Engine:
     """Return the engine of a network that is moved itself, its own forward pass; collective. Raises as above."""
     reason = "it takes copies of the network, whose weights are held once at the most"
     if recorded not in (None, "eager"):
@@ -142,8 +180,9 @@ def _live(world: World, experiment: Experiment, plane: Plane, batch: int, record
     requested = experiment.job.values.evaluate.engine
     if requested not in ("auto", "eager"):
         note(world, f"not the engine {requested}: {reason}.", PASSED_OVER)
-    evaluator = check_moves(world, experiment, plane, batch)
-    examples = evaluate_all(world, experiment, per_example_at(evaluator, plane.centre), batch)
+    evaluator = check_moves(world, experiment, plane, batch, beside=before is None)
+    at_centre = per_example_at(evaluator, plane.centre)
+    examples = before.examples if before else evaluate_all(world, experiment, at_centre, batch)
     plain = Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
     live, lanes = experiment.theta.network, lanes_of(experiment.device)[:1]  # each would hold all activations
     return _replayed(world, experiment, plane, plain, live, lanes) if lanes and isinstance(live, Resident) else plain
@@ -188,7 +227,14 @@ class _Trials:
     batch: int
     comparison: Comparison
     afresh: bool
+    before: Known | None = None
     built: dict[str, Evaluator | str] = field(default_factory=dict)
+
+    def in_turn(self, names: tuple[str, ...], *, timed: bool) -> tuple[str, ...]:
+        """Return the names of engines, that of the plane before first; else, where they are timed, the fastest."""
+        if self.before and self.before.engine in names:
+            return tuple(dict.fromkeys((self.before.engine, *names)))
+        return self.fastest_first(names) if timed else names
 
     def fastest_first(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of engines, the fastest one first where that is worth measuring."""
@@ -226,7 +272,9 @@ class _Trials:
             built = self.built.pop(name, None) or self._build_on_all(name)
             if isinstance(built, str):
                 return built
-            examples = evaluate_all(self.world, self.experiment, per_example_at(built, built.centre), self.batch)
+            at_centre = per_example_at(built, built.centre)
+            known = self.before.examples if self.before and self.before.engine == name else None
+            examples = known or evaluate_all(self.world, self.experiment, at_centre, self.batch)
             ours = summarise(examples, self.experiment.task.metrics)
             reason = difference(plain, ours, self.experiment.precision.tolerance)
             if not reason and name != "eager":

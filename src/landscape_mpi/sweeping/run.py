@@ -36,7 +36,7 @@ from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.status import without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
-from landscape_mpi.sweeping.choose_engine import choose_batch, choose_engine
+from landscape_mpi.sweeping.choose_engine import Known, choose_batch, choose_engine
 from landscape_mpi.sweeping.context import GO_ON, Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_error, precision_floor
@@ -73,7 +73,7 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
         on_root(world, check_writable, path)
         if options.overwrite:
             on_root(world, check_replaceable, path)
-    codes = [Exit.COMPLETE]
+    codes, before = [Exit.COMPLETE], None
     with nullcontext() if options.group is None else team_of(world, options.group) as team:
         experiment = load_experiment(job, source, options.device, world, stop, team)
         for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
@@ -82,16 +82,38 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
             experiment, plane, identity = build_plane(world, experiment, repeat, known)
             identity = replace(identity, shard=shard)
             journals = on_root(world, journal_folder, output)
-            codes.append(_sweep_plane(world, options, experiment, plane, identity, path, journals))
+            code, before = _sweep_plane(world, options, experiment, plane, identity, path, journals, before)
+            codes.append(code)
             if codes[-1] == Exit.RUN_AGAIN:
                 break
     return max(codes)
 
 
 def _sweep_plane(
-    world: World, options: Options, experiment: Experiment, plane: Plane, identity: Identity, path: Path, journals: Path
-) -> Exit:
-    """Compute what the surface file of one plane lacks; collective."""
+    world: World,
+    options: Options,
+    experiment: Experiment,
+    plane: Plane,
+    identity: Identity,
+    path: Path,
+    journals: Path,
+    before: Known | None,
+) -> tuple[Exit, Known | None]:
+    """Compute what the surface file of one plane lacks; collective.
+
+    Args:
+        world: The ranks.
+        options: The operational flags.
+        experiment: Network, data and job.
+        plane: The plane.
+        identity: What fixes every number of the surface.
+        path: The surface file.
+        journals: The folder of its journals.
+        before: What an earlier repeat has found at theta*.
+
+    Returns:
+        How it ended, and what the next repeat may take as known.
+    """
 
     def find() -> Surface | None:
         return None if options.overwrite else on_root(world, find_surface, path, experiment.job.values, identity)
@@ -107,13 +129,15 @@ def _sweep_plane(
             or not all(found.status[index] == DONE for index in mine)
             or (found.sampled and not found.sealed)
         ):
-            context = _prepare(world, options, experiment, plane, identity, path, journals, found)
-            return sampled.fill(context) if sampled.can_save(context) else full.fill(context)
+            context = _prepare(world, options, experiment, plane, identity, path, journals, found, before)
+            code = sampled.fill(context) if sampled.can_save(context) else full.fill(context)
+            engine, mode = context.engine, context.experiment.task.gradients
+            return code, Known(engine.name, context.batch, mode, engine.centre, engine.examples, context.floor)
         on_root(world, seal, path)
         on_root(world, note_of(path).unlink, missing_ok=True)
         share = f" of shard {identity.shard}" if identity.shard else ""
         log(world, f"{path}: all {found.done} points{share} are there; nothing to do.")
-        return sampled.exit_of(world, found)
+        return sampled.exit_of(world, found), before
 
 
 def _prepare(
@@ -125,6 +149,7 @@ def _prepare(
     path: Path,
     journals: Path,
     found: Surface | None,
+    before: Known | None,
 ) -> SweepContext:
     """Choose batch and engine, or take those of the surface that was found, and create the file where there is none."""
     recorded = found.attributes if found else {}
@@ -134,9 +159,9 @@ def _prepare(
     if found and found.unsound:
         note(world, f"{path}: {without_numbers(found.unsound)}, and computed again.")
         on_root(world, forget, path, found.status)
-    batch = int(str(recorded["batch"])) if found else choose_batch(world, experiment)
+    batch = int(str(recorded["batch"])) if found else before.batch if before else choose_batch(world, experiment)
     name = str(recorded["engine"]) if found else None
-    engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None)
+    engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None, before=before)
     log(world, f"engine {engine.name}: {engine.evaluator.description}.")
     centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith(STDERR))
     anew = ", running statistics estimated anew in both" if experiment.calibration_examples else ""
@@ -158,7 +183,7 @@ def _prepare(
         on_root(world, sampled.discard_journals, context)
     sampled.check_journals(context)
     if found is None:
-        _create_surface(context)
+        context = replace(context, floor=_create_surface(context, before))
     elif (floor := found.precision_floor) is not None:
         log(world, floor_text(context.job.evaluate.dtype, floor))
     platforms, platform_note = register_platforms(context)
@@ -197,8 +222,11 @@ def _measured_floor(context: SweepContext) -> float | None:
     return floor
 
 
-def _create_surface(context: SweepContext) -> None:
-    """Create the surface file, with all that fixes its numbers; collective."""
+def _create_surface(context: SweepContext, before: Known | None) -> float | None:
+    """Create the surface file, with all that fixes its numbers, and return the precision floor; collective.
+
+    The floor of the first repeat is that of the others: their directions are as long.
+    """
     world, experiment, plane = context.world, context.experiment, context.plane
     on_root(world, note_of(context.path).unlink, missing_ok=True)
     fixed: dict[str, str | int | float] = {
@@ -215,7 +243,7 @@ def _create_surface(context: SweepContext) -> None:
         error = precision_error(world, experiment, plane, context.engine.evaluator)
         log(world, f"{fixed['dtype']}: the maximum relative error of mean losses against float32 is {error:.2g}.")
         fixed["precision_error"] = error
-    floor = _measured_floor(context)
+    floor = before.floor if before and before.floor is not None else _measured_floor(context)
     if floor is not None:
         fixed["precision_floor"] = floor
 
@@ -224,6 +252,7 @@ def _create_surface(context: SweepContext) -> None:
         create_surface(context.path, new_surface(experiment, plane, context.identity, {**fixed, **provenance}))
 
     on_root(world, create)
+    return floor
 
 
 def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
