@@ -116,6 +116,7 @@ def _plot(folder, ready):
         shutil.copy(ready / "plane.h5", folder / f"{name}.h5")
     axis = np.linspace(-1, 1, 5)
     write(folder / "surfaces/volume.h5", axis, axis, {"train_loss": bowls(axis, axis, axis)}, gamma=axis)
+    shutil.copy(ready / "line.r0.h5", folder / "worst.h5")
     for name in ("small.r0", "small.r1", "large.r0", "large.r1"):
         shutil.copy(ready / f"line.{name[-2:]}.h5", folder / f"{name}.h5")
     for name in ("small", "large", "vgg9"):

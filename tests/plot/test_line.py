@@ -308,3 +308,42 @@ def test_train_and_test_of_loss_and_accuracy_are_four_bands(make):
     shown = [line.get_label() for axes in figure.axes for line in axes.lines if line.get_gid() != "repeat"]
     assert shown == ["training loss", "test loss", "training accuracy", "test accuracy"]
     assert [len(thin(axes)) for axes in figure.axes] == [6, 6]
+
+
+WORST = JOB.replace("{kind: random, seed: 3}", "{kind: worst}").replace("[-1, 1, 9]", "auto")
+
+
+def steepest(make, job=WORST, **attributes):
+    short = ALPHA / 4
+    losses, recorded = {"train_loss": 80 * short**2 + 1}, {**FINGERPRINTS, "seed": -1, **attributes}
+    return make(losses, alpha=short, beta=None, name="worst.h5", job=job, attributes=recorded)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
+def test_a_steepest_ascent_is_drawn_over_the_band_of_its_network(bowls, make, first):
+    worst = steepest(make)
+    figure = compose([worst, *bowls] if first else [*bowls, worst], Options())
+    (axes,) = figure.axes
+    median, over = [line for line in axes.lines if line.get_gid() != "repeat"]
+    np.testing.assert_allclose(median.get_ydata(), 2 * ALPHA**2 + 1)
+    np.testing.assert_allclose(over.get_xdata(), ALPHA / 4)
+    np.testing.assert_allclose(over.get_ydata(), 80 * (ALPHA / 4) ** 2 + 1)
+    assert over.get_color() != median.get_color()
+    assert axes.get_xlim() == (ALPHA.min(), ALPHA.max())
+    entries = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert entries == ["median of 3 random", "their range", "steepest ascent"]
+    said = texts(figure)
+    assert "median and range of 3 random directions" in said
+    assert "steepest ascent of the loss, filter-normalised" in said
+
+
+@pytest.mark.parametrize(
+    "others", [{"checkpoint_sha256": "b"}, {"data_sha256": "b"}, {"job": WORST.replace("limit: 500", "limit: 9")}]
+)
+def test_a_steepest_ascent_of_another_network_or_data_is_a_panel_of_its_own(bowls, make, others):
+    assert len(compose([*bowls, steepest(make, **others)], Options()).axes) == 2
+
+
+def test_a_steepest_ascent_alone_is_a_line(make):
+    (axes,) = compose([steepest(make)], Options()).axes
+    assert axes.get_xlabel() == "\N{GREEK SMALL LETTER ALPHA} (steepest ascent)"

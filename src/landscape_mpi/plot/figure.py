@@ -174,18 +174,20 @@ def plane_texts(fields: Sequence[Field], options: Options, kind: Kind, scale: Sc
 
 def _lines(surfaces: Sequence[Surface], options: Options) -> Figure:
     """Draw lines: what `options` names, else every loss and accuracy, training first."""
-    shown = []
-    groups = line.grouped(surfaces)
-    for group in groups:
+    shown, over = [], []
+    groups = line.with_worst(line.grouped(surfaces))
+    for group, worst in groups:
         every = sorted(filter(is_shown, group[0].metrics), key=lambda name: not name.startswith("train"))
         metrics = [options.metric] if options.metric or not every else every
         shown.append([[field_of(surface, metric) for surface in group] for metric in metrics])
-    sides = line.sides_of(shown, options)
+        over.append([[field_of(surface, metric) for metric in metrics] for surface in worst])
+    sides = line.sides_of([*shown, *over], options)
     figure, axes = panels(len(shown), style.LINE_PANEL, 0, None)
-    for panel, drawn in zip(axes, shown, strict=True):
-        line.draw(panel, drawn, sides)
-    titles = labels.panel_titles([drawn[0][0] for drawn in shown], [line.stem(group) for group in groups])
-    write(figure, axes, _texts(titles, [labels.line_facts(drawn) for drawn in shown], [], options))
+    for panel, drawn, above in zip(axes, shown, over, strict=True):
+        line.draw(panel, drawn, sides, [field for fields in above for field in fields])
+    titles = labels.panel_titles([drawn[0][0] for drawn in shown], [line.stem(group) for group, _ in groups])
+    facts = [labels.line_facts(drawn, above) for drawn, above in zip(shown, over, strict=True)]
+    write(figure, axes, _texts(titles, facts, [], options))
     settle(figure, [])
     return figure
 

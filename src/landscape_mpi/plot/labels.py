@@ -103,8 +103,14 @@ def facts(fields: Sequence[Field]) -> list[str]:
     return _facts([_directions(first.origin), *runs], _progress([first.surface]), fields)
 
 
-def line_facts(metrics: Sequence[Sequence[Field]]) -> list[str]:
-    """Return the facts of the caption for a panel with a line: some metrics of one surface or of its repeats."""
+def line_facts(metrics: Sequence[Sequence[Field]], worst: Sequence[Sequence[Field]] = ()) -> list[str]:
+    """Return the facts of the caption for a panel with a line: some metrics of one surface or of its repeats.
+
+    `worst`: the same metrics of each steepest ascent that is drawn over them.
+    """
+    if worst:
+        own = line_facts(metrics)
+        return list(dict.fromkeys([*own, *(fact for fields in worst for fact in facts(fields))]))
     first = metrics[0]
     if len(first) == 1:
         return facts([fields[0] for fields in metrics])

@@ -1,14 +1,15 @@
-"""Draws losses and accuracies along lines (the paper's Figure 2), and a band of several random directions."""
+"""Draws losses and accuracies along lines (the paper's Figure 2): random directions as a band, and worst cases."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from landscape_mpi.metrics.base import ACCURACY
@@ -19,13 +20,17 @@ from landscape_mpi.plot.labels import alpha_label
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import document_of
 from landscape_mpi.plot.scale import Scale, number, scale_of
-from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, RED
+from landscape_mpi.plot.style import BLUE, FAINT, GREY, LEGEND_COLUMNS, ORANGE, PURPLE, RED
 from landscape_mpi.surface.read import Surface
 
 _FEW = 30
 _ROOM = 0.04
-_PLACES = (("output",), ("train",), ("model", "checkpoint"), ("data", "root"), ("plane", "seed"), ("plane", "repeats"))
-"""Keys in which repeats may differ; checkpoint and data are compared by their fingerprints."""
+_PLACES = (("output",), ("train",), ("model", "checkpoint"), ("data", "root"))
+"""Keys in which lines of one network may differ; checkpoint and data are compared by their fingerprints."""
+_OWN = ("grid", "sampling")
+"""Sections in which a steepest ascent may differ from random directions beside it."""
+_WORST = {BLUE: ORANGE, RED: PURPLE}
+"""The colours of a steepest ascent over random directions, by the colour of their axis."""
 _FINGERPRINTS = ("checkpoint_sha256", "data_sha256")
 
 
@@ -54,8 +59,8 @@ def sides_of(panels: Sequence[Sequence[Repeats]], options: Options) -> list[Side
     return [*sides, _side(accuracies, Options(low=0, high=100), RED)] if accuracies else sides
 
 
-def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[Line2D]:
-    """Draw metrics along a line; a second side gets a twin of the axes.
+def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side], worst: Sequence[Field] = ()) -> list[Line2D]:
+    """Draw metrics along a line, and over them along steepest ascents; a second side gets a twin of the axes.
 
     Returns:
         The curves, side by side in the order of the metrics.
@@ -63,37 +68,57 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side]) -> list[
     first = metrics[0][0]
     axes.set_xlabel(alpha_label(first.origin))
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlim(_stretched(float(first.alpha.min()), float(first.alpha.max()), 0))
+    ends = [end for field in (first, *worst) for end in (float(field.alpha.min()), float(field.alpha.max()))]
+    axes.set_xlim(_stretched(min(ends), max(ends), 0))
     axes.set_axisbelow(True)
     axes.grid(color=FAINT, linewidth=0.5)
     curves = []
     for index, side in enumerate(sides):
         own = axes.twinx() if index else axes
         _dress(own, side)
-        _draw_floor(own, [field for fields in metrics for field in fields if field.quantity.metric in side.metrics])
+        every = [*(field for fields in metrics for field in fields), *worst]
+        _draw_floor(own, [field for field in every if field.quantity.metric in side.metrics])
         curves += [
             _curve(own, fields[0], side) if len(fields) == 1 else _band(own, fields, side)
             for fields in metrics
             if fields[0].quantity.metric in side.metrics
         ]
+        over = replace(side, colour=_WORST[side.colour])
+        curves += [_curve(own, field, over) for field in worst if field.quantity.metric in side.metrics]
     quantities = [fields[0].quantity for fields in metrics]
     splits = {each.split: each.words.rpartition(" ")[0] for each in quantities if each.split}
-    dashes = [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
-    dashes = dashes if len(dashes) > 1 else []
+    handles: list[Line2D | Patch] = []
+    if len(splits) > 1:
+        handles += [Line2D([], [], color=GREY, linestyle=_dash(split), label=name) for split, name in splits.items()]
+    if worst:
+        handles += _explained(len(metrics[0]), sides)
     marks = path.draw_along(axes, first) if len(metrics[0]) == 1 else []
     if marks:
-        path.legend(axes, [*dashes, *marks])
-    elif dashes:
+        path.legend(axes, [*handles, *marks])
+    elif handles:
         axes.legend(
-            handles=dashes,
+            handles=handles,
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
-            ncol=min(len(dashes), LEGEND_COLUMNS),
+            ncol=min(len(handles), LEGEND_COLUMNS),
             frameon=False,
             borderaxespad=0.1,
             handlelength=2.6,
         )
     return curves
+
+
+def _explained(repeats: int, sides: Sequence[Side]) -> list[Line2D | Patch]:
+    """Return the entries of the legend for random directions and steepest ascents in one panel."""
+    colour = sides[0].colour if len(sides) == 1 else GREY
+    random = f"median of {repeats} random" if repeats > 1 else "random"
+    found: list[Line2D | Patch] = [Line2D([], [], color=colour, label=random)]
+    if repeats > 1:
+        found.append(Patch(facecolor=(colour, 0.16), edgecolor="none", label="their range"))
+    for side in sides:
+        which = "" if len(sides) == 1 else ", accuracy" if side.colour == RED else ", loss"
+        found.append(Line2D([], [], color=_WORST[side.colour], label=f"steepest ascent{which}"))
+    return found
 
 
 def _side(fields: Sequence[Field], options: Options, colour: str) -> Side:
@@ -199,6 +224,27 @@ def grouped(surfaces: Sequence[Surface]) -> list[list[Surface]]:
     return [group for _, group in groups]
 
 
+def with_worst(groups: Sequence[list[Surface]]) -> list[tuple[list[Surface], list[Surface]]]:
+    """Return the groups, each with the steepest ascents that are drawn over it, which are no groups of their own then.
+
+    They go with random directions of the same network, data and metrics; how far the lines go may differ.
+    """
+    panels = [(group, list[Surface]()) for group in groups]
+    for group in groups:
+        if _of_kind(group[0], "worst"):
+            random = (pair for pair in panels if _of_kind(pair[0][0], "random"))
+            host = next((over for known, over in random if _shared(known[0]) == _shared(group[0])), None)
+            if host is not None:
+                host += group
+                panels = [pair for pair in panels if pair[0] is not group]
+    return panels
+
+
+def _of_kind(surface: Surface, kind: str) -> bool:
+    plane = document_of(surface).get("plane")
+    return isinstance(plane, dict) and plane.get("kind") == kind
+
+
 def stem(group: Sequence[Surface]) -> str:
     """Return the name of a group: that of its first file, without the number of the repeat where there are several."""
     name = group[0].path.stem
@@ -207,14 +253,20 @@ def stem(group: Sequence[Surface]) -> str:
 
 def _key(surface: Surface) -> str | None:
     """Return what repeats have in common; None where a line can have none."""
-    job = document_of(surface)
-    plane = job.get("plane")
-    if not isinstance(plane, dict) or plane.get("kind") != "random" or "seed" not in surface.attributes:
+    if not _of_kind(surface, "random") or "seed" not in surface.attributes:
         return None
+    plane = {key: value for key, value in document_of(surface)["plane"].items() if key not in ("seed", "repeats")}
+    grid = [document_of(surface).get(section) for section in _OWN]
+    return json.dumps([_shared(surface), plane, grid, surface.alpha.tolist()], sort_keys=True, default=str)
+
+
+def _shared(surface: Surface) -> str:
+    """Return what lines along several kinds of direction have in common where one network is drawn."""
+    job = document_of(surface)
     kept = {name: dict(part) if isinstance(part, dict) else part for name, part in job.items()}
-    for *sections, last in _PLACES:
+    for *sections, last in (*_PLACES, ("plane",), *((section,) for section in _OWN)):
         place = kept.get(sections[0]) if sections else kept
         if isinstance(place, dict):
             place.pop(last, None)
     prints = [surface.attributes.get(name) for name in _FINGERPRINTS]
-    return json.dumps([kept, prints, surface.alpha.tolist()], sort_keys=True, default=str)
+    return json.dumps([kept, prints], sort_keys=True, default=str)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
@@ -226,7 +227,7 @@ def _style(mark: Mark, colour: Any = "black") -> dict[str, Any]:
     }
 
 
-def legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+def legend(axes: Axes, handles: Sequence[Artist]) -> None:
     """Draw a legend above the axes, for the marks of a path and other parts of the picture."""
     axes.legend(
         handles=handles,

@@ -29,7 +29,9 @@ GAP = "#d5d5d5"
 
 BLUE, RED, GREY, FAINT = "#1f5fa8", "#c62f2d", "#444444", "#e4e4e4"
 
-_SERIES = (BLUE, RED, "#2d8a4e", "#e08a1e", "#7a4fa3", "#3aa6b9", "#8c564b", "#d65a9d")
+ORANGE, PURPLE = "#e08a1e", "#7a4fa3"
+
+_SERIES = (BLUE, RED, "#2d8a4e", ORANGE, PURPLE, "#3aa6b9", "#8c564b", "#d65a9d")
 
 RC: Any = {
     "font.family": "sans-serif",
