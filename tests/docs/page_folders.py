@@ -36,9 +36,9 @@ def make_ready(folder):
 
 def small(job):
     """Return a job with few points and epochs and, where it asks for CIFAR-10, with tiny data and a tiny network."""
+    job = _with_few_repeats(copy.deepcopy(job))
     if "model" not in job:
         return job  # a part of one
-    job = copy.deepcopy(job)
     here = job.get("data", {}).get("build") != "cifar10"
     if not here:
         job["model"] = {"build": "tiny:network", "checkpoint": job["model"]["checkpoint"]}
@@ -56,6 +56,13 @@ def small(job):
         job["model"]["checkpoint"] = re.sub(r"epoch-\d+", f"epoch-{epochs:04d}", job["model"]["checkpoint"])
     if "sampling" in job:
         job["sampling"] |= {"audit": 4}
+    return job
+
+
+def _with_few_repeats(job):
+    if job.get("plane", {}).get("repeats", 1) > 1:
+        job["plane"]["repeats"] = 2
+        job.get("grid", {}).get("alpha", [0, 0, 0])[2] = 3
     return job
 
 

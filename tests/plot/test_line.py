@@ -331,7 +331,7 @@ def test_a_steepest_ascent_is_drawn_over_the_band_of_its_network(bowls, make, fi
     assert over.get_color() != median.get_color()
     assert axes.get_xlim() == (ALPHA.min(), ALPHA.max())
     entries = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert entries == ["median of 3 random", "their range", "steepest ascent"]
+    assert entries == ["median of 3", "range", "worst case"]
     said = texts(figure)
     assert "median and range of 3 random directions" in said
     assert "steepest ascent of the loss, filter-normalised" in said

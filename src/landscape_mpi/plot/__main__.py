@@ -55,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Draw surfaces of landscape_mpi or of other tools (docs/formats.md), or training histories, as "
         "figures for a paper.",
         epilog="Several surfaces become the panels of one figure, on one scale; lines of one job along several random "
-        "directions (plane.repeats) become one band, and the steepest ascent of the same network (plane.kind: worst) is "
-        "drawn over it. Write negative numbers with an equals sign: --levels=-1:1:0.25.",
+        "directions (plane.repeats) become one band, and the steepest ascent of the same network (plane.kind: worst) "
+        "is drawn over it. Write negative numbers with an equals sign: --levels=-1:1:0.25.",
     )
     parser.add_argument("surface", nargs="+", type=Path, help="surface.h5, finished or not; or history.h5 of train")
     parser.add_argument(

@@ -103,7 +103,8 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side], worst: S
             ncol=min(len(handles), LEGEND_COLUMNS),
             frameon=False,
             borderaxespad=0.1,
-            handlelength=2.6,
+            handlelength=1.8 if worst else 2.6,
+            columnspacing=1.2 if worst else 2.0,
         )
     return curves
 
@@ -111,13 +112,13 @@ def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side], worst: S
 def _explained(repeats: int, sides: Sequence[Side]) -> list[Line2D | Patch]:
     """Return the entries of the legend for random directions and steepest ascents in one panel."""
     colour = sides[0].colour if len(sides) == 1 else GREY
-    random = f"median of {repeats} random" if repeats > 1 else "random"
+    random = f"median of {repeats}" if repeats > 1 else "random"
     found: list[Line2D | Patch] = [Line2D([], [], color=colour, label=random)]
     if repeats > 1:
-        found.append(Patch(facecolor=(colour, 0.16), edgecolor="none", label="their range"))
+        found.append(Patch(facecolor=(colour, 0.16), edgecolor="none", label="range"))
     for side in sides:
         which = "" if len(sides) == 1 else ", accuracy" if side.colour == RED else ", loss"
-        found.append(Line2D([], [], color=_WORST[side.colour], label=f"steepest ascent{which}"))
+        found.append(Line2D([], [], color=_WORST[side.colour], label=f"worst case{which}"))
     return found
 
 

@@ -124,24 +124,24 @@ def test_check_searches_for_nothing_and_says_what_the_search_takes(tmp_path, mon
 def test_a_loss_without_a_gradient_is_refused(tmp_path, monkeypatch, large):
     if large:
         monkeypatch.setattr("landscape_mpi.sweeping.large.LARGE", 1)
-    (tmp_path / "own.py").write_text(
+    (tmp_path / "cut_off.py").write_text(
         "import tiny\ndef detached(outputs, targets): return tiny.cross_entropy(outputs.detach(), targets)\n"
     )
     with pytest.raises(UserError, match=r"plane\.kind: found worst, and the loss has no gradient at theta\*"):
-        built(tmp_path, {**LINE, "loss": "own:detached"})
+        built(tmp_path, {**LINE, "loss": "cut_off:detached"})
     assert not (tmp_path / "surface.h5").exists()
 
 
 def test_a_parameter_whose_part_of_the_gradient_is_missing_is_named(tmp_path):
-    (tmp_path / "half.py").write_text(
+    (tmp_path / "half_trained.py").write_text(
         "from torch import nn\n"
         "class Half(nn.Sequential):\n"
         "    def forward(self, x): return self[2](self[1](self[0](x)).detach())\n"
         "def network(): return Half(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))\n"
     )
     with pytest.raises(UserError, match=r"the loss depends on `0\.weight`, of which torch finds no gradient"):
-        built(tmp_path, {**LINE, "model__build": "half:network"})
-    plane, _ = built(tmp_path, {**LINE, "model__build": "half:network"}, only=["2.*"])
+        built(tmp_path, {**LINE, "model__build": "half_trained:network"})
+    plane, _ = built(tmp_path, {**LINE, "model__build": "half_trained:network"}, only=["2.*"])
     assert plane.norms[0] > 0
 
 
