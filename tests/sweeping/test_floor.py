@@ -116,11 +116,14 @@ def test_of_a_large_network_it_is_measured_in_float32_too(tmp_path, monkeypatch)
     monkeypatch.setattr(large, "LARGE", 0)
     moved = surface(tmp_path, "bfloat16")
     assert moved.precision_floor == pytest.approx(copied.precision_floor, rel=1e-3)
+    assert surface(tmp_path, "float32").precision_floor is None  # it would take as long as these few evaluations
+    monkeypatch.setattr(floor, "SHARE", 1)
     assert surface(tmp_path, "float32").precision_floor < 1e-6
 
 
 def test_the_reference_of_a_large_network_is_gone_when_the_floor_is_known(tmp_path, monkeypatch):
     monkeypatch.setattr(large, "LARGE", 0)
+    monkeypatch.setattr(floor, "SHARE", 1)
     references, left = [], []
 
     class Noted(floor.Streaming):

@@ -36,7 +36,7 @@ DECIDES = 0.1
 SHARE = 300
 """One example is measured for so many evaluations of the sweep, so that a few hundredths of its time are spent."""
 WORTH = 20_000
-"""Evaluations of a sweep in float32 from which on the floor of a small network is measured."""
+"""Evaluations of a sweep in float32 from which on the floor of a small network is measured; of a large one SHARE."""
 
 
 def is_measured(experiment: Experiment) -> bool:
@@ -44,7 +44,7 @@ def is_measured(experiment: Experiment) -> bool:
     precision = experiment.precision
     if precision.dtype == torch.float64 or not along_axes(experiment.job.values.chosen_grid, 1):
         return False
-    return precision.reduced or experiment.theta.is_large or _evaluations(experiment) >= WORTH
+    return precision.reduced or _evaluations(experiment) >= (SHARE if experiment.theta.is_large else WORTH)
 
 
 def _evaluations(experiment: Experiment) -> int:
