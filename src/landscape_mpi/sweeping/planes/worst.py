@@ -59,6 +59,7 @@ def build(plane: WorstPlane, request: Request) -> Built:
     facts = {"worst_slope": world.bcast(dot(gradient, direction) if direction else 0.0)}
     log(world, f"plane: the loss of {centre:.6g} rises by {facts['worst_slope']:.4g} a unit of alpha at theta*.")
     for left in reversed(range(plane.steps)):
+        gradient.clear()  # before there is another one
         if plane.radius is None:
             break
         point = share_parameters(direction, names, world), plane.radius
