@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.assemble import give_back_memory
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import MemberError, Point, measure, place
 from landscape_mpi.log import Progress, log, ranks, say
@@ -103,6 +104,8 @@ class PointRunner:
         failed = f"failed at {where}"
         if parent:
             parent.hold(self._deaths, where, index)
+        if self._context.experiment.theta.is_large:
+            give_back_memory()  # the gaps between freed tensors would grow from point to point
         try:
             found = evaluate(point)
         except UserError as error:  # of their own code, at this point alone
@@ -118,11 +121,14 @@ class PointRunner:
         finally:
             if parent:
                 parent.release()
+        self._tell_smaller_batch()
+        return found
+
+    def _tell_smaller_batch(self) -> None:
         if self.evaluator.batch < self._logged:
             self._logged = self.evaluator.batch
-            text = f"note: rank {world.rank} on {world.host} evaluates {self._smaller_batch}."
-            say(text, logging.WARNING, world.rank)
-        return found
+            text = f"note: rank {self.world.rank} on {self.world.host} evaluates {self._smaller_batch}."
+            say(text, logging.WARNING, self.world.rank)
 
     @property
     def note(self) -> str:
