@@ -13,6 +13,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping.run import Options, sweep
 from support.jobs import write_job
+from support.launch import launch
 from support.texts import TEXT
 from support.transformers_models import causal, classifier
 
@@ -51,18 +52,16 @@ def test_the_centre_is_the_loss_of_transformers_own_model(job, tmp_path):
     assert np.isfinite(found["train_loss"]).all()
 
 
-@pytest.mark.filterwarnings("error:.*no-op:UserWarning")  # of weights that are loaded into no memory
-@pytest.mark.parametrize("weights", ["auto", "streamed"])
-@pytest.mark.parametrize(("kind", "tied"), [("Llama", True), ("Llama", False), ("GPT2", True), ("Mixtral", False)])
-def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, tied, weights):
+def language_folder(folder, kind, tied):
+    """Write a language model's folder and a text, and return the sections of a job of them, and the tokenizer."""
     from tokenizers import Tokenizer, models, trainers
 
-    causal(tied, kind).save_pretrained(tmp_path / "lm")
+    causal(tied, kind).save_pretrained(folder / "lm")
     tokenizer = Tokenizer(models.BPE(unk_token="?"))
     trainer = trainers.BpeTrainer(vocab_size=40, limit_alphabet=30, special_tokens=["?"], show_progress=False)
     tokenizer.train_from_iterator([TEXT[:2000]], trainer)
-    tokenizer.save(str(tmp_path / "lm/tokenizer.json"))
-    (tmp_path / "novel.txt").write_text(TEXT[:2000])
+    tokenizer.save(str(folder / "lm/tokenizer.json"))
+    (folder / "novel.txt").write_text(TEXT[:2000])
     data = {"root": "novel.txt", "options": {"tokenizer": "lm", "length": 64}}
     values = {
         "model": {"build": "huggingface", "checkpoint": "lm"},
@@ -71,10 +70,18 @@ def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, ti
         "metrics": ["loss"],
         "plane": {"kind": "random"},
         "grid": {"alpha": [-0.5, 0.5, 3]},
-        "evaluate": {"weights": weights},
         "output": {"file": "s.h5"},
     }
-    assert sweep(write_job(tmp_path / "job.yaml", values), Options(device="cpu"), Solo()) == Exit.COMPLETE
+    return values, tokenizer
+
+
+@pytest.mark.filterwarnings("error:.*no-op:UserWarning")  # of weights that are loaded into no memory
+@pytest.mark.parametrize("weights", ["auto", "streamed"])
+@pytest.mark.parametrize(("kind", "tied"), [("Llama", True), ("Llama", False), ("GPT2", True), ("Mixtral", False)])
+def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, tied, weights):
+    values, tokenizer = language_folder(tmp_path, kind, tied)
+    job = write_job(tmp_path / "job.yaml", values | {"evaluate": {"weights": weights}})
+    assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
     ids = torch.tensor(tokenizer.encode(TEXT[:2000]).ids[: 9 * 64]).view(9, 64)
     with torch.no_grad():
         logits = causal(tied, kind)(ids).logits.double()
@@ -82,6 +89,17 @@ def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, ti
     with h5py.File(tmp_path / "s.h5", locking=False) as file:
         assert file["train_loss"][1] == pytest.approx(wanted, rel=1e-6)
         assert np.isfinite(file["train_loss"][()]).all()
+
+
+def test_a_torchvision_that_does_not_load_is_no_hindrance(tmp_path):
+    """As one for CUDA is beside a torch for CPUs; transformers imports it for language models as well."""
+    values, _ = language_folder(tmp_path, "Llama", True)
+    broken = tmp_path / "path" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    variables = {"PYTHONPATH": str(broken.parent)}
+    run = launch("sweep", write_job(tmp_path / "job.yaml", values), "--quiet", env=variables, fresh=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_class_that_transformers_does_not_have_is_one_sentence(job, tmp_path):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bo
         )
     file = (checkpoint if paths.found(checkpoint) == paths.FOLDER else checkpoint.parent) / "config.json"
     found = read_config(file)
-    with own_code("model.build", f"transformers with {file}", lambda: with_options(options)), _alone():
+    theirs = own_code("model.build", f"transformers with {file}", lambda: with_options(options))
+    with theirs, _without_broken_torchvision(), _alone():
         kind = _class_of(found, file)
         config = _configured(kind, found, options, file)
         build: Callable[[], nn.Module] = partial(kind, config)
@@ -113,6 +115,26 @@ def _class_of(found: Mapping[str, Any], file: Path) -> Any:
         f"{file} names {name[:80]!r}, which is no model of transformers {transformers.__version__}{remote}",
         remedy=("import that code in a callable of your own for ", Key("model.build")),
     )
+
+
+@contextmanager
+def _without_broken_torchvision() -> Iterator[None]:
+    """Hide a torchvision that does not load, such as one for another build of torch, while the block runs.
+
+    transformers imports it for language models too where it is installed, and they need nothing of it.
+    """
+    try:
+        import_module("torchvision")
+    except ImportError:  # there is none
+        yield
+    except Exception:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]  # how Python says that there is none
+        try:
+            yield
+        finally:
+            del sys.modules["torchvision"]
+    else:
+        yield
 
 
 def _configured(kind: Any, found: Mapping[str, Any], options: Mapping[str, Any], file: Path) -> Any:
