@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import yaml
-from report import HERE, keep, machine, machine_name
+from report import HERE, keep, machine, machine_name, with_measured
 from torch import Tensor
 
 from landscape_mpi.evaluate import EagerEvaluator
@@ -148,18 +148,10 @@ def table(found: Sequence[Found]) -> Iterator[str]:
 
 
 def written(page: str, found: Sequence[Found]) -> str:
-    """Return the page with its measured part replaced.
-
-    Raises:
-        ValueError: the page has lost the marks of that part.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE}: found no part between {BEGIN} and {END}; put the two lines back.")
+    """Return the page with its measured part replaced. Raises as `report.with_measured`."""
     about = machine()
     head = f"{about['cpu']}, torch {about['torch']}, {about['date']}:"
-    return f"{before}{BEGIN}\n\n{head}\n\n" + "\n".join(table(found)) + f"\n\n{END}{after}"
+    return with_measured(page, f"{head}\n\n" + "\n".join(table(found)) + "\n", (BEGIN, END))
 
 
 def main() -> int:

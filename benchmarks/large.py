@@ -26,7 +26,7 @@ import torch
 import yaml
 from killing import Victim, kill
 from language_models import transformer
-from report import HERE, keep, machine, machine_name
+from report import HERE, keep, machine, machine_name, with_measured
 from safetensors.torch import save_file
 from scaling import SETTINGS
 from startup import command, first_point
@@ -37,7 +37,6 @@ from landscape_mpi.evaluate.live import Resident
 from landscape_mpi.plane import Plane, RandomDirections
 
 PAGE = HERE.parent / "docs" / "large.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LORA = 12
 """Rank of what is added: 0.5 % of the parameters."""
 MOVES = 5
@@ -412,18 +411,10 @@ def merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 
 
 def written(page: str, found: Mapping[str, Sequence[Row]]) -> str:
-    """Return the page with its measured part replaced.
-
-    Raises:
-        ValueError: the page has lost the marks of that part.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE}: found no part between {BEGIN} and {END}; put the two lines back.")
+    """Return the page with its measured part replaced. Raises as `report.with_measured`."""
     about = machine()
     head = f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date']}, one thread a rank:"
-    return f"{before}{BEGIN}\n\n{head}\n\n" + "\n".join(tables(found)) + f"\n{END}{after}"
+    return with_measured(page, f"{head}\n\n" + "\n".join(tables(found)))
 
 
 def main() -> int:

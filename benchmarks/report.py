@@ -98,20 +98,25 @@ def cpu_model() -> str:
 
 
 def with_tables(page: str, texts: dict[str, str]) -> str:
-    """Return the page with its measured part replaced.
-
-    Raises:
-        ValueError: the page has lost the marks of that part.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        message = f"{PAGE}: found no part between {BEGIN} and {END}; put the two lines back."
-        raise ValueError(message)
+    """Return the page with its measured part replaced. Raises as `with_measured`."""
     about = machine()
     head = f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date']}:\n"
     parts = [f"### {BENCHMARKS[name]}\n\n```text\n{text.strip()}\n```\n" for name, text in texts.items()]
-    return f"{before}{BEGIN}\n\n{head}\n" + "\n".join(parts) + f"\n{END}{after}"
+    return with_measured(page, f"{head}\n" + "\n".join(parts))
+
+
+def with_measured(page: str, text: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
+    """Return a page of Markdown with a text, which ends with a line break, in place of what is between two marks.
+
+    Raises:
+        ValueError: the page has lost the marks.
+    """
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
+    if not begin or not end:
+        message = f"{page[:40]!r} ...: found no part between {marks[0]} and {marks[1]}; put the two lines back."
+        raise ValueError(message)
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 if __name__ == "__main__":
