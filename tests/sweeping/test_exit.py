@@ -86,13 +86,10 @@ def test_an_end_of_the_process_is_no_success(folder, command):
     [("sys.exit", "loss", 2), ("ctrl-c", "build", 2), ("os._exit", "loss", 1), ("os._exit", "data", 1)],
 )
 def test_no_rank_waits_for_one_that_has_ended(folder, how, where, code):
-    run = launch(
-        "sweep",
-        tiny_job(folder, **MINE),
-        "--quiet",
-        ranks=3,
-        env={"WHERE": where, "HOW": how, "ON": "0" if where == "data" else "1"},
-    )
+    # the others are slow, so that the rank that is to end is given points before all are done
+    slow = {"TINY_RANK": "1", "TINY_OTHERS": "0.05"}
+    ends = {"WHERE": where, "HOW": how, "ON": "0" if where == "data" else "1"}
+    run = launch("sweep", tiny_job(folder, **MINE), "--quiet", ranks=3, env=slow | ends)
     assert run.returncode == code, run.stderr
     assert run.stderr.count("error: ") == 1
 

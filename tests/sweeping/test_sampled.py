@@ -12,7 +12,7 @@ import pytest
 from landscape_mpi.surface.journal import JOURNAL, read_journals
 from landscape_mpi.surface.journal import journals as journal_files
 from support.jobs import done, results, tiny_job
-from support.launch import kill_session, launch, start
+from support.launch import finish, kill_session, launch, start
 from support.waiting import wait_for
 
 SAMPLED = {
@@ -129,7 +129,8 @@ def test_interrupted_the_file_holds_what_is_known(tmp_path):
     process = start("sweep", job, env=held)
     wait_for(lambda: journals(surface) >= 200_000 or process.poll() is not None)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 75
+    stopped = finish(process, 60)
+    assert stopped.returncode == 75, stopped.stderr
     assert 0 < done(surface) <= 45
     there = array(surface, "status") == 1
     bars, loss = array(surface, "train_loss_bar"), array(surface, "train_loss")
