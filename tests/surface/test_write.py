@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.metrics import registry
+from landscape_mpi.metrics.base import Result
 from landscape_mpi.metrics.registry import asked, result_names
 from landscape_mpi.surface import NewSurface, Record, Rows, create_surface, lock_surface, open_writer
 from landscape_mpi.surface.status import describe
@@ -59,6 +61,23 @@ def test_every_result_dataset_has_its_place_in_the_file(path):
         for name in (*NEW.results, "status", "complete", "seconds", "rank", "error", "audit", "rounds", "finished"):
             assert file[name].chunks is None
             assert file[name].id.get_offset() is not None, name
+
+
+def test_a_result_of_several_numbers_a_point_has_axes_of_its_own(tmp_path, monkeypatch):
+    known = {**registry._OF_POINTS, "ladder": Result("ladder", "ladder", axes=("rungs", "steps"))}
+    monkeypatch.setattr(registry, "_OF_POINTS", known)
+    path, numbers = tmp_path / "s.h5", np.arange(8.0).reshape(2, 4)
+    within = {"rungs": 2, "steps": 4}
+    create_surface(path, NewSurface(NEW.axes, ("train_loss", "ladder"), ([], []), "job", {}, within=within))
+    writer = open_writer(path, None, root=True)
+    writer.at_root(Record((1, 2), {"train_loss": 0.5, "ladder": numbers}, 0, 0.1))
+    writer.finish(lambda: None, complete=False)
+    with h5py.File(path) as file:
+        assert [axis[0].name for axis in file["ladder"].dims] == ["/ycoordinates", "/xcoordinates", "/rungs", "/steps"]
+        assert file["steps"][()].tolist() == [0, 1, 2, 3]
+        np.testing.assert_array_equal(file["ladder"][1, 2], numbers)
+        assert np.isnan(file["ladder"][()]).sum() == 14 * 8
+        assert file["train_loss"][1, 2] == 0.5
 
 
 def test_a_line_has_no_ycoordinates(tmp_path):

@@ -13,7 +13,7 @@ from landscape_mpi.api.call import in_arguments
 from landscape_mpi.errors import UserError
 from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.job import AXES
-from landscape_mpi.metrics.registry import STDERR
+from landscape_mpi.metrics.registry import STDERR, axes_of
 from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.read import Surface as Found
@@ -177,6 +177,7 @@ class Surface:
         axes = dict(reversed(list(zip(AXES, self.found.axes, strict=False))))
         results: dict[str, Any] = {"status": self.found.status, **self.metrics}
         named = {name: (tuple(axes), values) for name, values in results.items()}
+        named |= {name: ((*axes, *axes_of(name)), values) for name, values in self.found.arrays.items()}
         return xarray.Dataset(named, coords=axes, attrs=dict(self.attributes))
 
     def save(self, path: str | Path) -> "Surface":

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, field, structs
 
 from landscape_mpi.files.paths import absolute
 from landscape_mpi.job.plane import Auto, Grid, HessianPlane, Plane, Positive, Seed, Values, planned
-from landscape_mpi.metrics.registry import USUAL
+from landscape_mpi.metrics.registry import USUAL, asked
 
 
 class Train(Values, frozen=True, kw_only=True):
@@ -279,9 +279,20 @@ class SweepJob(Values, frozen=True, kw_only=True):
         return 2 if self.planned_grid is None else len(self.planned_grid.ranges)
 
     @property
+    def within(self) -> dict[str, int]:
+        """How many numbers a point has along each axis of its own that a result has."""
+        results = (result for metric in asked(self.metrics) for result in metric.results)
+        return {axis: getattr(self.hessian, axis) for result in results for axis in result.axes}
+
+    @property
+    def curvature(self) -> tuple[str, ...]:
+        """The metrics of the Hessian that are asked for at every point, by their keys."""
+        return tuple(metric.key for metric in asked(self.metrics) if metric.needs == "gradients")
+
+    @property
     def curved(self) -> bool:
-        """Whether anything asks for the Hessian: the metric at every point, or the plane."""
-        return "hessian" in self.metrics or isinstance(self.plane, HessianPlane)
+        """Whether anything asks for the Hessian: a metric at every point, or the plane."""
+        return bool(self.curvature) or isinstance(self.plane, HessianPlane)
 
 
 AnyJob = TypeVar("AnyJob", SweepJob, TrainJob)

@@ -29,7 +29,7 @@ def relative_floor(means: Floats, variances: Floats, _: Ints, first: int) -> Flo
 
 @dataclass(frozen=True)
 class Result:
-    """A number that a metric gives at a point, float64 in the file.
+    """A number that a metric gives at a point, or several along axes of its own, float64 in the file.
 
     Attributes:
         name: Of a split the end of the dataset's name, `acc` of `train_acc`; else all of it, `max_eig`.
@@ -37,6 +37,8 @@ class Result:
         unit: nats, % or nothing. What is in % has error bars in points, all else has them relative to the mean.
         wild: Whether it may be NaN or infinite at a point that was computed.
         shown: Whether it is drawn along a line, and named in a caption, without being asked for.
+        axes: Of several numbers a point what they are counted along, by the keys of the job's section `hessian` that
+            say how many there are; none of a single number.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Result:
     unit: Literal["nats", "%", ""] = ""
     wild: bool = True
     shown: bool = False
+    axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

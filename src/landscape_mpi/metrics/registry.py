@@ -36,6 +36,8 @@ ERROR = Result("err", "error", "%")
 """What files of other programs hold instead of accuracies."""
 _OF_SPLITS = {result.name: result for one in METRICS if one.of == "examples" for result in one.results}
 _OF_POINTS = {result.name: result for one in METRICS if one.of == "point" for result in one.results}
+WITHIN = tuple(dict.fromkeys(axis for result in _OF_POINTS.values() for axis in result.axes))
+"""Axes of results that are several numbers a point: the names of their dimension scales too."""
 _LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images|examples)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
 
 
@@ -119,6 +121,11 @@ def result_names(splits: Iterable[str], metrics: Sequence[Metric], sampled: bool
 def means(split: str, metrics: Iterable[Metric]) -> list[str]:
     """Return the names of a split's means: `train_loss`, `train_acc`."""
     return [f"{split}_{result.name}" for one in metrics if one.of == "examples" for result in one.results]
+
+
+def axes_of(name: str) -> tuple[str, ...]:
+    """Return the axes that a result has beside those of the grid; none where it is one number a point."""
+    return _OF_POINTS[name].axes if name in _OF_POINTS else ()
 
 
 def is_count(name: str) -> bool:

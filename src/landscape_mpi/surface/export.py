@@ -1,7 +1,7 @@
 """Writes a surface in the formats of other programs: .npz for numpy, .csv, and .nc (netCDF-4) for xarray.
 
 What is written are the coordinates, the status and every result under the names they have in the surface file, with NaN
-where a point is not done.
+where a point is not done. What is several numbers a point has axes of its own after those of the grid.
 """
 
 import csv
@@ -20,6 +20,7 @@ from landscape_mpi.files.atomic import atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.job import AXES
+from landscape_mpi.metrics.registry import axes_of
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET
 
@@ -53,7 +54,7 @@ def export(source: Path, target: Path) -> None:
 
 def write_npz(surface: Surface, path: Path) -> None:
     """Write arrays; the job and the attributes (JSON) as texts, which need no pickle."""
-    arrays: dict[str, Any] = {**surface.metrics, **_coordinates(surface)}
+    arrays: dict[str, Any] = {**surface.metrics, **surface.arrays, **_coordinates(surface)}
     arrays |= {"status": surface.status, "attributes": json.dumps(dict(surface.attributes))}
     if surface.job is not None:
         arrays["job"] = surface.job
@@ -70,10 +71,16 @@ def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
 
 
 def write_csv(surface: Surface, path: Path) -> None:
-    """Write a row a point, alpha first, with every digit of every number."""
+    """Write a row a point, alpha first, with every digit of every number.
+
+    Each of several numbers has a column of its own, named by its places: `spectrum_nodes.0.12`.
+    """
     places = np.meshgrid(*reversed(surface.axes), indexing="ij")[::-1]
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, places, strict=False))
     columns |= {"status": surface.status, **surface.metrics}
+    for name, values in surface.arrays.items():
+        for place in np.ndindex(values.shape[surface.status.ndim :]):
+            columns[".".join(map(str, (name, *place)))] = values[(..., *place)]
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(map(printable, columns))
@@ -86,16 +93,18 @@ def write_netcdf(surface: Surface, path: Path) -> None:
     Raises:
         OSError: the system refused.
     """
+    coordinates = _coordinates(surface)
+    scales: dict[str, NDArray[Any]] = {**coordinates, **{axis: np.arange(n) for axis, n in surface.within.items()}}
     with OwnFile(path, "w") as file:
-        axes: list[h5py.Dataset] = []
-        for name, coordinates in _coordinates(surface).items():
-            axes.insert(0, file.create_dataset(name, data=coordinates))
-            axes[0].make_scale(name)
-            axes[0].attrs["long_name"] = LONG_NAMES[name]
-        for name, values in {"status": surface.status, **surface.metrics}.items():
+        for name, places in scales.items():
+            file.create_dataset(name, data=places).make_scale(name)
+            if name in LONG_NAMES:
+                file[name].attrs["long_name"] = LONG_NAMES[name]
+        of_points: dict[str, NDArray[Any]] = {"status": surface.status, **surface.metrics, **surface.arrays}
+        for name, values in of_points.items():
             dataset = file.create_dataset(name, data=values)
-            for index, axis in enumerate(axes):
-                dataset.dims[index].attach_scale(axis)
+            for index, axis in enumerate([*reversed(coordinates), *axes_of(name)]):
+                dataset.dims[index].attach_scale(file[axis])
         # what the numbers mean, as the CF conventions say it (section 3.5)
         file["status"].attrs["flag_values"] = np.array([NOT_YET, DONE, FAILED], np.uint8)
         file["status"].attrs["flag_meanings"] = "not_yet done failed"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import Flag, Key, Text, UserError
 from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, experiment, read_job
 from landscape_mpi.metrics import own
-from landscape_mpi.metrics.registry import asked, dtype_of, in_schema, result_names
+from landscape_mpi.metrics.registry import asked, axes_of, dtype_of, in_schema, result_names
 from landscape_mpi.surface.read import Kind, Surface
 from landscape_mpi.surface.schema import LETTERS, LONGEST, audit_size, check_schema
 from landscape_mpi.surface.shards import Shard, recorded_shard
@@ -220,7 +220,13 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
     results = result_names(job.data.splits, metrics, sampled=job.sampling is not None)
     of_points = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     expected: dict[str, Kind] = {
-        **{in_schema(name, schema): (np.dtype(dtype_of(name)), surface.shape) for name in results},
+        **{
+            in_schema(name, schema): (
+                np.dtype(dtype_of(name)),
+                (*surface.shape, *(job.within[axis] for axis in axes_of(name))),
+            )
+            for name in results
+        },
         **{name: (np.dtype(kind), surface.shape) for name, kind in of_points.items()},
         **{name: (np.dtype(kind), ()) for name, kind in (("complete", "u1"), ("finished", "f8"), ("rounds", "i8"))},
         "audit": (np.dtype("f8"), (audit_size(surface.attributes),)),

@@ -15,7 +15,7 @@ from landscape_mpi.files.atomic import atomic_write, in_words, lock_surface
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import check_place
-from landscape_mpi.metrics.registry import in_schema, is_count
+from landscape_mpi.metrics.registry import WITHIN, axes_of, in_schema, is_count
 from landscape_mpi.surface.identity import check_same_as, check_whole, job_of
 from landscape_mpi.surface.platforms import BY, NOBODY, differences, numbers_of, read_platforms
 from landscape_mpi.surface.read import Surface, read_results, read_surface
@@ -24,7 +24,7 @@ from landscape_mpi.surface.shards import SLUG, recorded_shard
 from landscape_mpi.surface.status import LAST_DIGITS, known_platforms, without_numbers
 from landscape_mpi.surface.write import write_end
 
-SHARED = {*(f"{letter}coordinates" for letter in LETTERS), "audit"}
+SHARED = {*(f"{letter}coordinates" for letter in LETTERS), "audit", *WITHIN}
 """Arrays that may have the shape of the grid and are no results."""
 
 
@@ -100,7 +100,9 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
             where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
             for name, values in ((in_schema(name, schema), values) for name, values in arrays.items()):
                 if name in file and file[name].shape == values.shape and file[name].dtype == values.dtype:
-                    file[name][...] = np.where(where, values, file[name][()])
+                    mine = file[name][()]
+                    mine[where] = values[where]
+                    file[name][...] = mine
         # the whole is no shard any more, and complete where every point is done and nothing is left to refine
         if (shard := recorded_shard(file.attrs.get("shard"))) is not None:
             file.attrs["shards"] = shard.count
@@ -119,7 +121,8 @@ def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         found = untrusted.datasets(source)
         shape = found["status"].shape
         _, status, _ = read_results(found, shape)
-        arrays = {name: one[()] for name, one in found.items() if one.shape == shape and name not in SHARED}
+        own = {name: (*shape, *one.shape[len(shape) :]) if axes_of(name) else shape for name, one in found.items()}
+        arrays = {name: one[()] for name, one in found.items() if one.shape == own[name] and name not in SHARED}
         if platforms := read_platforms(source, shape):
             arrays[BY] = platforms.numbers
     blank = {"error": b"", "rank": -1, BY: NOBODY}  # and else what a new surface holds of a point

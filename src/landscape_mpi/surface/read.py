@@ -15,7 +15,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.metrics.base import LOSS
-from landscape_mpi.metrics.registry import BAR, SIZE, USED, is_count, is_result, parse
+from landscape_mpi.metrics.registry import BAR, SIZE, USED, WITHIN, axes_of, is_count, is_result, parse
 from landscape_mpi.sampling import relative_bars
 from landscape_mpi.surface.foreign import loss_landscape
 from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
@@ -39,6 +39,7 @@ _BOOKKEEPING = {
     *(f"{letter}coordinates" for letter in LETTERS),
     *("job", "status", "complete"),
     *("seconds", "rank", "error", "audit", "rounds", "finished"),
+    *WITHIN,
 }
 
 KINDS = ("line", "plane", "volume")
@@ -66,6 +67,7 @@ class Surface:
         platforms: how many of the points that are done each platform has computed, by its text.
         unsound: how many points the file says are done that nobody can have computed; they count as not done.
         gamma: where a plane lies that was taken of a volume; None of every other surface.
+        arrays: float64 [..., ny, nx, ...] by name, of results that are several numbers a point; NaN as in `metrics`.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Surface:
     unsound: int = 0
     platforms: Mapping[str, int] = field(default_factory=dict)
     gamma: float | None = None
+    arrays: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def alpha(self) -> NDArray[np.float64]:
@@ -121,15 +124,21 @@ class Surface:
         if not third.min() <= gamma <= third.max():
             raise UserError("gamma", f"found {gamma:g}", expected=f"{third.min():g} to {third.max():g}")
         place = int(np.abs(third - gamma).argmin())
-        metrics = {name: values[place] for name, values in self.metrics.items()}
         return replace(
             self,
             axes=self.axes[:2],
-            metrics=metrics,
+            metrics={name: values[place] for name, values in self.metrics.items()},
+            arrays={name: values[place] for name, values in self.arrays.items()},
             status=self.status[place],
             trajectory=self.trajectory and on_slice(self.trajectory, float(third[place]), self.attributes),
             gamma=float(third[place]),
         )
+
+    @property
+    def within(self) -> dict[str, int]:
+        """The sizes of the axes that results of several numbers a point have beside those of the grid, by name."""
+        sizes = ((axes_of(name), values.shape[self.status.ndim :]) for name, values in self.arrays.items())
+        return {axis: size for axes, shape in sizes for axis, size in zip(axes, shape, strict=True)}
 
     @property
     def precision_floor(self) -> float | None:
@@ -221,6 +230,7 @@ def read_own(path: Path) -> Surface:
             trajectory=read_trajectory(file),
             unsound=unsound,
             platforms=platforms.counts(status == DONE) if platforms else {},
+            arrays=read_arrays(datasets, status),
         )
 
 
@@ -259,11 +269,35 @@ def read_results(
         name: _fitting(dataset, shape)
         for name, dataset in datasets.items()
         if name not in _BOOKKEEPING and untrusted.is_number(dataset) and (dataset.shape == shape or is_result(name))
+        if not axes_of(name)
     }
     unsound = (status == DONE) & _without_numbers(datasets, found, shape)
     status[unsound] = NOT_YET
     metrics = {name: np.where(status == DONE, values, np.nan) for name, values in found.items()}
     return metrics, status, int(unsound.sum())
+
+
+def read_arrays(datasets: Mapping[str, h5py.Dataset], status: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+    """Read results that are several numbers a point, NaN where `status` is not 1.
+
+    Raises:
+        UserError: one does not have the axes of the grid and its own, or two have axes of one name and not of one size.
+    """
+    arrays, sizes = {}, dict[str, int]()
+    for name, dataset in datasets.items():
+        if axes := axes_of(name):
+            within = dataset.shape[status.ndim :]
+            expected = (*status.shape, *(sizes.setdefault(axis, n) for axis, n in zip(axes, within, strict=False)))
+            if len(within) != len(axes) or dataset.shape != expected:
+                raise UserError(
+                    dataset.file.filename,
+                    f"{name} has shape {dataset.shape}",
+                    expected=f"the grid's {status.shape} and then {', '.join(axes)}, as many as elsewhere",
+                )
+            values = untrusted.numbers(dataset).astype(np.float64)
+            values[status != DONE] = np.nan
+            arrays[name] = values
+    return arrays
 
 
 def _without_numbers(

@@ -19,7 +19,7 @@ from landscape_mpi.files.atomic import atomic_write, reason
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.isolated import isolated
 from landscape_mpi.files.paths import FILE, NOTHING, found
-from landscape_mpi.metrics.registry import dtype_of
+from landscape_mpi.metrics.registry import axes_of, dtype_of
 from landscape_mpi.surface.platforms import create_platforms
 from landscape_mpi.surface.training import Trajectory, write_trajectory
 
@@ -64,6 +64,7 @@ class NewSurface:
         attributes: what goes to the root: provenance and everything that fixes the numbers.
         buffers: which way each direction takes the running statistics of batch norm; empty where these do not move.
         trajectory: the path of a training run.
+        within: the sizes of the axes that results have beside those of the grid, by name.
     """
 
     axes: tuple[NDArray[np.float64], ...]
@@ -73,6 +74,7 @@ class NewSurface:
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
     buffers: tuple[Iterable[Rows], ...] = ()
     trajectory: Trajectory | None = None
+    within: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,7 +91,7 @@ class Record:
     """
 
     index: tuple[int, ...]
-    values: Mapping[str, float]
+    values: Mapping[str, float | NDArray[np.float64]]
     rank: int
     seconds: float
     note: str = ""
@@ -264,13 +266,23 @@ def write_groups(file: h5py.File, groups: Mapping[str, Iterable[Rows]]) -> str:
 
 
 def _write_points(file: h5py.File, new: NewSurface) -> None:
-    """Write the coordinates as dimension scales, and on them every result as it is before a point is done."""
+    """Write the coordinates as dimension scales, and on them every result as it is before a point is done.
+
+    What is several numbers a point has axes of its own after those of the grid, whose scales count from 0.
+    """
     axes: list[h5py.Dataset] = []
     for letter, coordinates in zip(LETTERS, new.axes, strict=False):
         axes.insert(0, file.create_dataset(f"{letter}coordinates", data=coordinates))
         axes[0].make_scale(f"{letter}coordinates")
+    inner = {axis: file.create_dataset(axis, data=np.arange(size)) for axis, size in new.within.items()}
+    for name, scale in inner.items():
+        scale.make_scale(name)
+    shapes = {name: (*new.shape, *(new.within[axis] for axis in axes_of(name))) for name in new.results}
     of_points = {
-        **{name: np.full(new.shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name)) for name in new.results},
+        **{
+            name: np.full(shape, 0 if dtype_of(name) == "i8" else np.nan, dtype_of(name))
+            for name, shape in shapes.items()
+        },
         "status": np.full(new.shape, NOT_YET, np.uint8),
         "seconds": np.full(new.shape, np.nan),
         "rank": np.full(new.shape, -1, np.int32),
@@ -278,5 +290,5 @@ def _write_points(file: h5py.File, new: NewSurface) -> None:
     }
     for name, values in of_points.items():
         dataset = file.create_dataset(name, data=values)
-        for axis, scale in enumerate(axes):
+        for axis, scale in enumerate([*axes, *(inner[own] for own in axes_of(name))]):
             dataset.dims[axis].attach_scale(scale)

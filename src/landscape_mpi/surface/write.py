@@ -235,7 +235,7 @@ class Cells:
 
     def write(self, record: Record) -> None:
         """Write values, rank, seconds and platform of a point, and last its status."""
-        cells: dict[str, float | bytes] = {
+        cells: dict[str, float | bytes | NDArray[np.float64]] = {
             **record.values,
             "rank": record.rank,
             "seconds": record.seconds,
@@ -245,30 +245,34 @@ class Cells:
             cells[BY] = self._platforms[record.rank]
         for name, value in (cells | {"status": record.status}).items():
             if name not in self._cells:
-                self._cells[name] = Cell(self._file[in_schema(name, self._schema)])
+                self._cells[name] = Cell(self._file[in_schema(name, self._schema)], len(record.index))
             self._cells[name].write(record.index, value)
 
 
 class Cell:
-    """One element of a dataset at a time, by HDF5's own calls: h5py's indexing takes more than twenty times as long."""
+    """One point of a dataset at a time, by HDF5's own calls: h5py's indexing takes more than twenty times as long."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, axes: int) -> None:
+        """Take a dataset, of which so many axes are those of the grid; along others a point has several numbers."""
         self._id, self._space, self._type = dataset.id, dataset.id.get_space(), dataset.id.get_type()
-        self._value, self._one = np.zeros(1, dataset.dtype), h5py.h5s.create_simple((1,))
+        within = dataset.shape[axes:]
+        self._first, self._size = (0,) * len(within), (*(1,) * axes, *within)
+        self._value, self._one = np.zeros(within or 1, dataset.dtype), h5py.h5s.create_simple(within or (1,))
 
-    def write(self, index: tuple[int, ...], value: float | bytes) -> None:
-        """Write the element at (iy, ix) or (ix,)."""
-        self._value[0] = value
-        self._space.select_hyperslab(index, (1,) * len(index))
+    def write(self, index: tuple[int, ...], value: float | bytes | NDArray[np.float64]) -> None:
+        """Write what the point at (iy, ix) or (ix,) has."""
+        self._value[...] = value
+        place = (*index, *self._first)
+        self._space.select_hyperslab(place, self._size)
         try:
             self._id.write(self._one, self._space, self._value, self._type)
         except (OSError, RuntimeError):
-            _write_again(self._id, self._value, int(np.ravel_multi_index(index, self._id.shape)))
+            _write_again(self._id, self._value, int(np.ravel_multi_index(place, self._id.shape)))
             raise
 
 
 def _write_again(dataset: h5py.h5d.DatasetID, value: NDArray[Any], place: int) -> None:
-    """Write an element by a call of the system, whose error MPI does not pass on; `place`: which element it is.
+    """Write elements by a call of the system, whose error MPI does not pass on; `place`: which is the first of them.
 
     Raises:
         OSError: the system refuses.

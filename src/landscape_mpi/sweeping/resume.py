@@ -11,7 +11,7 @@ from landscape_mpi.engines import DELETED, ENGINES
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.job import Output, RandomPlane, SweepJob
 from landscape_mpi.job import Plane as Section
-from landscape_mpi.metrics.registry import result_names
+from landscape_mpi.metrics.registry import axes_of, result_names
 from landscape_mpi.plane import GENERATOR, Parameters, Plane
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import real, single
@@ -84,6 +84,7 @@ def new_surface(
         job=experiment.job.text,
         attributes=recorded,
         trajectory=identity.trajectory,
+        within=job.within,
     )
 
 
@@ -99,7 +100,8 @@ def file_size(experiment: Experiment, plane: Plane) -> tuple[int, bool]:
     """Return about how many bytes the surface file has, and whether the directions are in it."""
     job = experiment.job.values
     names = result_names(job.data.splits, experiment.task.metrics, sampled=job.sampling is not None)
-    each = 8 * len(names) + 1 + 8 + 4 + LONGEST  # results, status, seconds, rank, note
+    results = sum(math.prod(job.within[axis] for axis in axes_of(name)) for name in names)
+    each = 8 * results + 1 + 8 + 4 + LONGEST  # results, status, seconds, rank, note
     size = HEAD + ENTRY * len(names) + math.prod(job.chosen_grid.shape) * each + len(experiment.job.text.encode())
     kept = are_kept(job.output, plane)
     if kept:
