@@ -22,6 +22,7 @@ from landscape_mpi.job.plane import (
     WorstPlane,
 )
 from landscape_mpi.job.schema import SPLIT, Data, Evaluate, SweepJob, Train, TrainJob
+from landscape_mpi.metrics.registry import asked
 from landscape_mpi.metrics.registry import mistake as mistake_in_metric
 
 MOST_POINTS = 1 << 24
@@ -129,11 +130,12 @@ def _metrics(job: SweepJob | TrainJob) -> Iterator[UserError]:
             f"found {job.sampling.floor} beside of: loss, whose bars are relative to the loss and need no floor",
             remedy=("leave it out, or write ", Key("sampling.of"), ": rise"),
         )
-    if job.sampling is not None and "hessian" in job.metrics:
+    curved = [metric.key for metric in asked(job.metrics) if metric.needs == "gradients"]
+    if job.sampling is not None and curved:
         yield UserError(
             "metrics",
             (
-                "found hessian beside `sampling`, which is for means: its error bars are those of means, and an "
+                f"found {curved[0]} beside `sampling`, which is for means: its error bars are those of means, and an "
                 "eigenvalue is no mean"
             ),
             remedy="leave out one of the two",

@@ -25,7 +25,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.sampling import pilot_points, prefixes
 from landscape_mpi.surface import Trajectory, check_writable
 from landscape_mpi.sweeping.choose_engine import choose_batch
-from landscape_mpi.sweeping.curvature import forecast
+from landscape_mpi.sweeping.curvature import USUAL, forecast
 from landscape_mpi.sweeping.large import GROUPS
 from landscape_mpi.sweeping.load import Experiment, JobSource, load_experiment
 from landscape_mpi.sweeping.memory import (
@@ -163,13 +163,13 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory
     held = f"the network's own forward pass, weights held by {memory.group} ranks together"
     yield "engine", evaluator.description if memory.group == 1 else held
     curvature_seconds = curvature_megabytes = 0.0
-    if "hessian" in job.metrics or (to_find and job.curved):
+    if job.curvature or (to_find and job.curved):
         search = forecast(experiment, plane, batch)
         yield "hessian", search.text
         if to_find and isinstance(job.plane, HessianPlane):
-            yield "plane takes", f"about {clock_time(search.seconds)}, before the first point; all ranks share it"
-        curvature_seconds = search.seconds if "hessian" in job.metrics else 0.0
-        curvature_megabytes = search.megabytes
+            plane_takes = clock_time(USUAL * search.product)
+            yield "plane takes", f"about {plane_takes}, before the first point; all ranks share it"
+        curvature_seconds, curvature_megabytes = search.seconds, search.megabytes
     points, planes = math.prod(job.chosen_grid.shape), repeats(job)
     examples = {name: len(split) for name, split in experiment.splits.items()}
     least = sum(examples.values()) * points

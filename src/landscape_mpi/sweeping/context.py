@@ -64,7 +64,7 @@ class SweepContext:
         engine: What evaluates points.
         batch: Examples at a time, fixed with the file.
         floor: The precision floor of a surface that was created just now, where it was measured.
-        curvature: What finds the Hessian's eigenvalues at a point; None where nothing asks for them at every point.
+        curvature: What computes the Hessian's results at a point; None where nothing asks for them at every point.
         platforms: The number of each rank's platform in the file's list of them; empty where an old file has no list.
         platform_note: What to record at points where there is no such list and others have another platform.
     """

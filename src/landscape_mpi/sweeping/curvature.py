@@ -1,12 +1,18 @@
-"""Finds the extreme eigenvalues of the Hessian at points of a plane, and forecasts what a search for them costs."""
+"""Computes the metrics of the Hessian at points of a plane, and forecasts what they cost.
+
+Each is a line of `METHODS`: what it computes from products with the Hessian, and how many of them it takes.
+"""
 
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.assemble import without_tf32
@@ -14,6 +20,7 @@ from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extr
 from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task
+from landscape_mpi.job import Hessian as HessianSection
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.networks.state import cast, duplicate
 from landscape_mpi.plane import Plane
@@ -38,6 +45,7 @@ FEW = 2
 """Examples that derivatives are compared with differences on."""
 NAMED = 5
 """Parameters that are named in a message."""
+NOT_FINITE = "the Hessian is not finite"
 REMEDY = (
     "leave hessian out, use use_reentrant=False in torch's checkpoint, detach nothing that is trained, or freeze such "
     "parameters by requires_grad=False"
@@ -49,8 +57,8 @@ USUAL = 30
 class Curved(NamedTuple):
     """What is recorded of the Hessian at a point: results by the names of their datasets, and a note for `/error`."""
 
-    values: Mapping[str, float]
-    note: str
+    values: Mapping[str, float | NDArray[np.float64]]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,9 @@ class Curvature:
         parts: Its examples in at most 16 parts of whole batches, in order: no bit depends on which rank sums which
             part.
         batch: Examples at a time.
-        tolerance: As for `curvature.Search`.
+        section: What the job says of the Hessian.
+        asked: The metrics that are computed at every point, by their keys.
+        names: Of the parameters that it is the Hessian over, as far as they are trained; None for all.
         tf32: Whether TF32 is allowed elsewhere; here it is not.
     """
 
@@ -73,7 +83,9 @@ class Curvature:
     split: str
     parts: tuple[slice, ...]
     batch: Batch
-    tolerance: float
+    section: HessianSection
+    asked: tuple[str, ...]
+    names: frozenset[str] | None
     tf32: bool
 
     @staticmethod
@@ -85,7 +97,8 @@ class Curvature:
         examples, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
         examples = min(examples, evaluator.count(split))
         parts = tuple(batches(examples, held.examples * math.ceil(math.ceil(examples / held.examples) / PARTS)))
-        return Curvature(evaluator, task, split, parts, held, job.hessian.tolerance, experiment.precision.tf32)
+        tf32 = experiment.precision.tf32
+        return Curvature(evaluator, task, split, parts, held, job.hessian, job.curvature, None, tf32)
 
     @property
     def count(self) -> int:
@@ -101,33 +114,40 @@ class Curvature:
 
     def at(self, point: Point) -> Curved:
         """Return what is recorded of a point."""
-        asked, hessian = self.batch.examples, self.hessian(point)
-        start = start_vector(hessian.size, self.task.device)
-        found = extremes(
-            lambda v: self.mean([self.part(hessian, v, part) for part in self.parts]), start, self.tolerance
-        )
-        notes = []
-        if math.isnan(found.residual):
-            notes.append("the Hessian is not finite")
-        elif not found.converged:
-            products = f"{found.products} products"
-            notes.append(f"Hessian: residual {found.residual:.2g} after {products}, not {self.tolerance:g}")
-        if self.batch.examples < asked:
-            few = f"{self.batch.examples} examples at a time instead of {asked}"
+        batch, hessian = self.batch.examples, self.hessian(point)
+        found = [METHODS[key].compute(self, hessian) for key in self.asked]
+        notes = [one.note for one in found if one.note]
+        if self.batch.examples < batch:
+            few = f"{self.batch.examples} examples at a time instead of {batch}"
             notes.append(f"Hessian: {few}, because memory is short")
-        return Curved(values_of(found), "; ".join(notes))
+        values = {name: value for one in found for name, value in one.values.items()}
+        return Curved(values, "; ".join(dict.fromkeys(notes)))
 
-    def hessian(self, point: Point, names: frozenset[str] | None = None) -> Hessian:
-        """Return the Hessian of the SUM at a point, over the parameters of these names that are trained, or over all.
+    def product(self, hessian: Hessian, vector: Tensor) -> Tensor:
+        """Return a product with the Hessian of the mean over all examples, float64 [n], all of it on this rank."""
+        return self.mean([self.part(hessian, vector, part) for part in self.parts])
+
+    def leaves(self, point: Point) -> dict[str, Tensor]:
+        """Return the parameters at a point that derivatives are taken by, by name.
 
         Raises:
             UserError: there are none.
         """
-        network = self.evaluator.network_at(point)
-        named = network.named_parameters()
-        leaves = [leaf for name, leaf in named if leaf.requires_grad and (names is None or name in names)]
+        named = self.evaluator.network_at(point).named_parameters()
+        leaves: dict[str, Tensor] = {
+            name: leaf for name, leaf in named if leaf.requires_grad and (self.names is None or name in self.names)
+        }
         if not leaves:
             raise UserError("hessian", "no parameter to differentiate by requires a gradient", expected="at least one")
+        return leaves
+
+    def hessian(self, point: Point) -> Hessian:
+        """Return the Hessian of the SUM at a point.
+
+        Raises:
+            UserError: there is no parameter to differentiate by, or a complex one.
+        """
+        network, leaves = self.evaluator.network_at(point), self.leaves(point)
         if odd := next((name for name, leaf in network.named_parameters() if leaf.is_complex()), None):
             raise UserError("hessian", f"the parameter `{odd}` is complex", expected="real ones, so leave hessian out")
 
@@ -135,7 +155,7 @@ class Curvature:
             self.task.pause()
             return self.task.losses_of(network, self.split, examples).sum()
 
-        return Hessian(leaves, loss)
+        return Hessian(list(leaves.values()), loss)
 
     def part(self, hessian: Hessian, vector: Tensor, part: slice) -> Tensor:
         """Return a product with the Hessian of the sum over some of the examples, float64 [n]."""
@@ -227,23 +247,52 @@ def _several(names: list[str]) -> str:
     return f"the parameter{'s' if len(names) > 1 else ''} {shown} get{'' if len(names) > 1 else 's'}"
 
 
+def _ends(curvature: Curvature, hessian: Hessian) -> Curved:
+    """Return both ends of the spectrum."""
+    start, tolerance = start_vector(hessian.size, curvature.task.device), curvature.section.tolerance
+    found = extremes(partial(curvature.product, hessian), start, tolerance)
+    note = ""
+    if math.isnan(found.residual):
+        note = NOT_FINITE
+    elif not found.converged:
+        note = f"Hessian: residual {found.residual:.2g} after {found.products} products, not {tolerance:g}"
+    return Curved(values_of(found), note)
+
+
 def values_of(found: Extremes) -> dict[str, float]:
     """Return what was found by the names of the surface's datasets."""
     numbers = found.smallest, found.largest, found.residual, float(found.products)
     return {result.name: number for result, number in zip(HESSIAN.results, numbers, strict=True)}
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """The cost of one search: in words, in seconds on one rank, and in megabytes beside the activations."""
+class Method(NamedTuple):
+    """How a metric of the Hessian is computed at a point, and what that takes.
+
+    `cost`: (the job's section, parameters) -> the number of products, how to say that, and the vectors of all
+    parameters, in float64, that are in memory at one time.
+    """
+
+    compute: Callable[[Curvature, Hessian], Curved]
+    cost: Callable[[HessianSection, int], tuple[int, str, int]]
+
+
+METHODS: Mapping[str, Method] = {
+    HESSIAN.key: Method(_ends, lambda _, size: (USUAL, f"usually about {USUAL} of them", basis_size(size))),
+}
+"""The metrics of the Hessian by their keys."""
+
+
+class Forecast(NamedTuple):
+    """What the Hessian costs: in words, in seconds of a product and of a point on one rank, and in megabytes."""
 
     text: str
+    product: float
     seconds: float
     megabytes: float
 
 
 def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
-    """Return the cost of one search, from a product at theta* of one batch, taken twice: the first one warms up.
+    """Return the cost at a point, from a product at theta* of one batch, taken twice: the first one warms up.
 
     Raises:
         UserError: the network or its loss cannot be differentiated twice.
@@ -257,5 +306,10 @@ def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
     started = time.perf_counter()
     curvature.part(hessian, vector, slice(0, examples))
     product = (time.perf_counter() - started) * curvature.count / examples
-    text = f"{curvature.count:,} {curvature.split} examples, {product:.3g} s a product, usually about {USUAL} of them"
-    return Forecast(text, USUAL * product, 8 * hessian.size * basis_size(hessian.size) / 1e6)
+    searches = curvature.asked or (HESSIAN.key,)  # a plane of eigenvectors is searched for like both ends
+    products, words, vectors = zip(
+        *(METHODS[key].cost(curvature.section, hessian.size) for key in searches), strict=True
+    )
+    text = f"{curvature.count:,} {curvature.split} examples, {product:.3g} s a product, {', '.join(words)}"
+    seconds = sum(products) * product if curvature.asked else 0.0
+    return Forecast(text, product, seconds, 8 * hessian.size * max(vectors) / 1e6)

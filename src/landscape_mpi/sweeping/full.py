@@ -25,6 +25,7 @@ from landscape_mpi.mpi.world import together
 from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer
 from landscape_mpi.sweeping.context import Index, SweepContext, some_failed, stopped
+from landscape_mpi.sweeping.curvature import Curved
 
 T = TypeVar("T")
 
@@ -166,10 +167,8 @@ class PointComputer:
         notes = "; ".join(filter(None, [self._runner.note, note]))
         return Record(index, {**values, **self._constants}, self._context.world.rank, seconds, notes)
 
-    def _evaluate(self, point: Point) -> tuple[dict[str, float], str]:
+    def _evaluate(self, point: Point) -> tuple[dict[str, float | NDArray[np.float64]], str]:
         task, curvature = self._context.experiment.task, self._context.curvature
-        values, note = measure(self._runner.evaluator, point, task.splits, task.metrics), ""
-        if curvature is not None:
-            curved = curvature.at(point)
-            values, note = {**values, **curved.values}, curved.note
-        return values, note
+        values = measure(self._runner.evaluator, point, task.splits, task.metrics)
+        curved = curvature.at(point) if curvature else Curved({}, "")
+        return {**values, **curved.values}, curved.note

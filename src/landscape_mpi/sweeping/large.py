@@ -219,7 +219,7 @@ def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     Raises:
         UserError: something asks for a network that is not copied.
     """
-    copies = Key("metrics", ("hessian",)) if "hessian" in job.metrics else None
+    copies = Key("metrics", job.curvature) if job.curvature else None
     if isinstance(job.plane, HessianPlane):
         copies = copies or Key("plane.kind")
     whole = copies or (Key("plane.kind") if isinstance(job.plane, WorstPlane) else None)

@@ -191,12 +191,12 @@ def _prepare(
 
 
 def _curvature(context: SweepContext) -> Curvature | None:
-    """Return the search for the Hessian's eigenvalues at points, once a product is known to be possible; collective.
+    """Return what computes the Hessian's results at points, once a product is known to be possible; collective.
 
     Raises:
         UserError: the network cannot be differentiated twice.
     """
-    if "hessian" not in context.job.metrics:
+    if not context.job.curvature:
         return None
     if context.engine.afresh:
         raise UserError(*NO_CURVATURE)

@@ -1,6 +1,7 @@
 """Builds planes of `plane.kind: hessian`: eigenvectors of both ends of the Hessian's spectrum at theta*."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,18 +34,19 @@ def build(plane: HessianPlane, request: Request) -> Built:
     if needs_afresh(world, experiment, line, batch, comparison):
         raise UserError(*NO_CURVATURE)
     curvature = together(world, Curvature.of, experiment, Plane(origin, (origin,)), batch)
+    curvature = replace(curvature, names=frozenset(names))
     if text := together(world, curvature.rehearse):
         theta.note(text)
     log(world, f"plane: eigenvectors of the Hessian at theta*, on {curvature.count:,} {curvature.split} examples ...")
-    found = _extremes(world, curvature, frozenset(names))
-    short = "" if found.converged else f", short of {curvature.tolerance:g}"
+    found = _extremes(world, curvature)
+    short = "" if found.converged else f", short of {curvature.section.tolerance:g}"
     log(
         world,
         f"plane: eigenvalues {found.smallest:.6g} to {found.largest:.6g}, residual {found.residual:.2g}{short}, "
         f"{found.products} products.",
     )
     vectors = (found.highest, found.lowest)[: experiment.job.values.axes]
-    trained = [name for name, leaf in theta.origin.named_parameters() if leaf.requires_grad and name in names]
+    trained = curvature.leaves(curvature.evaluator.centre)
     directions = []
     for vector in vectors:
         cuts = torch.split(vector, [origin[name].numel() for name in trained])
@@ -55,7 +57,7 @@ def build(plane: HessianPlane, request: Request) -> Built:
     return Built(Plane.along(origin, directions), facts)
 
 
-def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extremes:
+def _extremes(world: World, curvature: Curvature) -> Extremes:
     """Return both ends of the spectrum at theta*; collective.
 
     Rank 0 searches. All ranks share each product: a rank sums its parts of the examples, and the sums are added in the
@@ -64,9 +66,9 @@ def _extremes(world: World, curvature: Curvature, names: frozenset[str]) -> Extr
     Raises:
         UserError: the Hessian is not finite.
     """
-    hessian = together(world, curvature.hessian, curvature.evaluator.centre, names)
+    hessian = together(world, curvature.hessian, curvature.evaluator.centre)
     start = start_vector(hessian.size, curvature.task.device)
-    search = on_ranks(world, world.rank == 0, Search, start, curvature.tolerance)
+    search = on_ranks(world, world.rank == 0, Search, start, curvature.section.tolerance)
     parts, size = curvature.parts, world.size
 
     def mine(vector: Tensor) -> list[Tensor]:
