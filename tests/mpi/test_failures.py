@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.launch import Run, environment, finish
+from support.launch import Run, environment, finish, kill_session
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the parent needs Linux")
@@ -132,6 +132,17 @@ time.sleep(2)
 (folder / "go").touch()
 print([rank.wait() for rank in ranks])
 """
+
+
+def test_a_process_without_a_launcher_listens_to_no_other(tmp_path):
+    """Two commands of one shell are no ranks of one world."""
+    process = run(tmp_path, "note.touch(); time.sleep(1000)")
+    wait_for((tmp_path / "note").exists)
+    (caught,) = (
+        line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("SigCgt")
+    )
+    assert not int(caught.split()[1], 16) >> (signal.SIGUSR2 - 1) & 1
+    kill_session(process)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,8 @@ def fork_rank(rank: int, launched: bool) -> Parent | None:
     parent = os.getpid()
     child = os.fork()
     if child:
-        signal.signal(TOLD, lambda *_: None)  # never called: it tells the other parents that this process listens
+        if launched:
+            signal.signal(TOLD, lambda *_: None)  # never called: it tells the other parents that this process listens
         _Watch(child, page, rank, launched).watch()
         os._exit(Exit.INTERNAL)
     _prctl(PDEATHSIG, signal.SIGKILL)
