@@ -2,7 +2,7 @@
 
 from landscape_mpi.files.atomic import lock_surface
 from landscape_mpi.surface.directions import read_directions
-from landscape_mpi.surface.journal import THETA, Evaluated, Journal, journal_folder, read_journals
+from landscape_mpi.surface.journal import THETA, Evaluated, Journal, journal_folder, read_journals, read_pilots
 from landscape_mpi.surface.plan import Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import (
@@ -53,6 +53,7 @@ __all__ = [
     "parse_shard",
     "read_directions",
     "read_journals",
+    "read_pilots",
     "read_plan",
     "read_surface",
     "seal",

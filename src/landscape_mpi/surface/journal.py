@@ -32,7 +32,7 @@ HEAD = struct.Struct("<IHHQQ")
 """Point, split, whether there are hits and twice the number of other metrics, first example, number of examples."""
 LENGTH = struct.Struct("<H")
 """Bytes of a metric's name."""
-NAME = re.compile(r"(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
+NAME = re.compile(r"(pilots\.)?(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
 THETA = 2**32 - 1
 """The number of theta* in place of a point's."""
 
@@ -244,7 +244,9 @@ def journal_folder(surface: Path) -> Path:
 class Journal(RecordFile):
     """A rank's journal, open for appending."""
 
-    def __init__(self, folder: Path, rank: int, identity: bytes, shard: Shard | None = None) -> None:
+    def __init__(
+        self, folder: Path, rank: int, identity: bytes, shard: Shard | None = None, *, pilots: bool = False
+    ) -> None:
         """Open or begin the journal of a rank.
 
         Args:
@@ -252,11 +254,12 @@ class Journal(RecordFile):
             rank: Which journal.
             identity: The 32 bytes of the sweep it belongs to.
             shard: Of the ranks; shards keep their journals in one folder.
+            pilots: Whether it is for points on all examples in the order of the data, which precede the plan.
 
         Raises:
             UserError: the journal that is there belongs to another sweep.
         """
-        super().__init__(folder / f"{_prefix(shard)}rank-{rank:05}.journal", JOURNAL, identity)
+        super().__init__(folder / f"{_prefix(shard, pilots)}rank-{rank:05}.journal", JOURNAL, identity)
 
     def add(self, evaluated: Evaluated) -> None:
         """Add a record; once this returns it survives the death of any process."""
@@ -273,11 +276,23 @@ def read_journals(folder: Path, identity: bytes, shard: Shard | None = None) -> 
         yield from map(Evaluated.unpack, read_records(path, JOURNAL, identity))
 
 
-def journals(folder: Path, shard: Shard | None = None) -> list[Path]:
-    """Return the journals of all ranks of all shards, or of the ranks of one."""
+def read_pilots(folder: Path, identity: bytes) -> Iterator[Evaluated]:
+    """Yield what all ranks of all shards have kept of the pilots; nothing where there is no folder.
+
+    Raises:
+        UserError: a journal belongs to another sweep.
+    """
+    for path in journals(folder, pilots=True):
+        yield from map(Evaluated.unpack, read_records(path, JOURNAL, identity))
+
+
+def journals(folder: Path, shard: Shard | None = None, *, pilots: bool = False) -> list[Path]:
+    """Return the journals of all ranks of all shards, or of the ranks of one; those of pilots or the others."""
     files = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in files if NAME.fullmatch(path.name) and path.name.startswith(_prefix(shard)))
+    found = ((path, NAME.fullmatch(path.name)) for path in files)
+    kind = (path for path, name in found if name and bool(name[1]) == pilots)
+    return sorted(path for path in kind if path.name.startswith(_prefix(shard, pilots)))
 
 
-def _prefix(shard: Shard | None) -> str:
-    return f"{shard.slug}." if shard else ""
+def _prefix(shard: Shard | None, pilots: bool) -> str:
+    return f"{'pilots.' if pilots else ''}{f'{shard.slug}.' if shard else ''}"

@@ -155,8 +155,11 @@ def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:
 
 
 def discard(folder: Path, shard: Shard | None = None) -> None:
-    """Remove a surface's journals and plan, or a shard's journals alone, and the folder where nothing is left."""
-    plan = [] if shard else [folder / PLAN_NAME, *folder.glob(f".{PLAN_NAME}.*")]
+    """Remove a surface's journals and plan, or a shard's journals alone, and the folder where nothing is left.
+
+    A shard leaves what was found of the pilots, as it leaves the plan: other shards may use it.
+    """
+    plan = [] if shard else [folder / PLAN_NAME, *folder.glob(f".{PLAN_NAME}.*"), *journals(folder, pilots=True)]
     for path in [*journals(folder, shard), *plan]:
         path.unlink(missing_ok=True)
     with suppress(OSError):

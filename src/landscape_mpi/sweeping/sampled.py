@@ -2,10 +2,8 @@
 
 import hashlib
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +14,19 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
 from landscape_mpi.job import Sampling
 from landscape_mpi.log import log, note, ranks
-from landscape_mpi.metrics.examples import PerExample, exact_mean
-from landscape_mpi.mpi.dispenser import Handlers
+from landscape_mpi.metrics.examples import exact_mean
 from landscape_mpi.mpi.failures import Deaths
-from landscape_mpi.mpi.scheduler import share_out
-from landscape_mpi.mpi.world import RankError, World, on_ranks, on_root, together
+from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.sampling import (
     Rounds,
     all_examples_because,
     first_that_holds,
     in_order,
     make_frame,
-    pilot_points,
     prefixes,
     rise_sizes,
 )
-from landscape_mpi.sampling.order import Frame, Ints
+from landscape_mpi.sampling.order import Frame
 from landscape_mpi.surface import (
     THETA,
     Evaluated,
@@ -43,14 +38,15 @@ from landscape_mpi.surface import (
     begin_plan,
     discard,
     read_journals,
+    read_pilots,
     read_plan,
 )
 from landscape_mpi.surface.plan import Round
 from landscape_mpi.surface.schema import CENTRE, SAMPLING_ERROR, SAMPLING_FLOOR, SAMPLING_OF
-from landscape_mpi.sweeping.check_network import evaluate_all
-from landscape_mpi.sweeping.context import Index, SweepContext, stopped
-from landscape_mpi.sweeping.full import PointRunner
-from landscape_mpi.sweeping.sampled_state import Coordinator, Piece, PieceResult, SampledState, SplitState
+from landscape_mpi.sweeping.context import SweepContext, stopped
+from landscape_mpi.sweeping.pieces import PieceComputer, share_pieces
+from landscape_mpi.sweeping.pilots import evaluate_pilots
+from landscape_mpi.sweeping.sampled_state import Coordinator, SampledState, SplitState
 
 
 def can_save(context: SweepContext) -> bool:
@@ -77,18 +73,28 @@ def check_journals(context: SweepContext) -> None:
         UserError: on every rank.
     """
     if can_save(context):
-        on_root(context.world, read_plan, context.journals, journal_identity(context))
+        on_root(context.world, _is_begun, context)
 
 
 def discard_journals(context: SweepContext) -> None:
     """Remove the journals of an earlier sweep; a shard removes its own alone, because others may use theirs."""
     shard = context.identity.shard
     try:
-        ours = can_save(context) and read_plan(context.journals, journal_identity(context)) is not None
+        ours = can_save(context) and _is_begun(context)
     except UserError:
         ours = False
     if shard is None or can_save(context):
         discard(context.journals, shard if ours else None)
+
+
+def _is_begun(context: SweepContext) -> bool:
+    """Return whether a plan of this sweep is there, or pilots that precede one.
+
+    Raises:
+        UserError: what is there belongs to another sweep.
+    """
+    folder, identity = context.journals, journal_identity(context)
+    return read_plan(folder, identity) is not None or any(True for _ in read_pilots(folder, identity))
 
 
 def exit_of(world: World, surface: Surface) -> Exit:
@@ -99,68 +105,27 @@ def exit_of(world: World, surface: Surface) -> Exit:
     return Exit.FAILED_POINTS
 
 
-@dataclass(frozen=True)
-class PieceComputer:
-    """Evaluates pieces; `orders` has the examples of each split in the order in which they are evaluated."""
-
-    runner: PointRunner
-    shape: tuple[int, ...]
-    orders: Mapping[str, Ints]
-
-    def __call__(self, piece: Piece) -> PieceResult:
-        """Evaluate a piece.
-
-        Raises:
-            PieceError: the evaluation raised; the text names rank, host and point.
-        """
-        started = time.perf_counter()
-        name, order = list(self.orders.items())[piece.split]
-        examples, per_example = order[piece.start : piece.stop], self.runner.evaluator.per_example
-        found = self.runner.run(self.index(piece.point), lambda point: per_example(point, name, examples))
-        evaluated = Evaluated(piece.point, piece.split, piece.start, found)
-        return PieceResult(evaluated, self.runner.world.rank, time.perf_counter() - started, self.runner.note)
-
-    def index(self, point: int) -> Index:
-        """Return the grid index (iy, ix) or (ix,) of a point's number."""
-        return tuple(int(i) for i in np.unravel_index(point, self.shape))
-
-
 def fill(context: SweepContext) -> Exit:
     """Evaluate until every error bar holds, then audit; collective."""
-    world, job = context.world, context.job
+    world = context.world
     with ExitStack() as held:
         # a plan must not depend on how many threads multiply matrices
         held.enter_context(threadpool_limits(1, user_api="blas"))
         deaths = Deaths(context.path)
-        pilots = evaluate_pilots(context, deaths)
+        pilots = evaluate_pilots(context, deaths, journal_identity(context))
+        if pilots is None:
+            return stopped(context)
         coordinator = on_ranks(world, world.rank == 0, _open_coordinator, context, held, pilots)
         identity, orders = world.bcast((coordinator.identity, coordinator.orders) if coordinator else (b"", {}))
         journal = together(world, Journal, context.journals, world.rank, identity, context.identity.shard)
         held.enter_context(journal)
-        compute = PieceComputer(PointRunner(context), job.chosen_grid.shape, orders)
+        compute = PieceComputer(context, orders)
         deaths.log(world, context.points)
-
-        def arrived(result: PieceResult) -> None:
-            if coordinator:
-                coordinator.arrived(result)
-
-        def failed(piece: Piece, text: str) -> None:
-            if coordinator:
-                coordinator.failed(piece, text)
 
         def end() -> Exit:
             return coordinator.end(complete) if coordinator else Exit.COMPLETE
 
-        handlers = Handlers(
-            do=compute,
-            keep=lambda result: journal.add(result.evaluated),
-            arrived=arrived,
-            failed=failed,
-            tolerant=context.options.tolerant,
-            deaths=lambda piece: deaths.at(compute.index(piece.point)),
-            more=lambda: coordinator.next_pieces() if coordinator else [],
-        )
-        complete = share_out(world, [], handlers, context.experiment.stop, context.experiment.team)
+        complete = share_pieces(context, compute, journal, coordinator, deaths)
         code = on_root(world, end)
         together(world, held.close)
         if code == Exit.RUN_AGAIN:
@@ -173,44 +138,6 @@ def fill(context: SweepContext) -> Exit:
 def journal_identity(context: SweepContext) -> bytes:
     """Return the 32 bytes by which the journals of this sweep are known."""
     return context.identity.digest(context.job, context.engine.name, context.batch)
-
-
-def evaluate_pilots(context: SweepContext, deaths: Deaths) -> list[Evaluated]:
-    """Return what the points give on all examples that precede the order of a rise's examples; collective.
-
-    Nothing where bars are of the loss, or where the plan is there, which holds them. A point at which ranks died, or
-    which raises where that is tolerated, is passed over.
-
-    Raises:
-        RankError: an evaluation raised.
-    """
-    world, job = context.world, context.job
-    shape = job.chosen_grid.shape
-
-    def chosen() -> list[Index]:
-        if job.sampling is None or job.sampling.of == "loss" or read_plan(context.journals, journal_identity(context)):
-            return []
-        points = pilot_points(job.chosen_grid.coordinates())
-        indices = [tuple(int(i) for i in np.unravel_index(point, shape)) for point in points]
-        return [index for index in indices if not deaths.at(index)]
-
-    indices, runner, found = on_root(world, chosen), PointRunner(context), list[Evaluated]()
-    if indices:
-        log(world, f"{context.path}: {len(indices)} points on all examples first, to see which of them rise.")
-    for index in indices:
-
-        def evaluate(split: str, examples: slice, index: Index = index) -> PerExample:
-            return runner.run(index, lambda at: runner.evaluator.per_example(at, split, examples))
-
-        try:
-            whole = evaluate_all(world, context.experiment, evaluate, context.batch)
-        except RankError:
-            if not context.options.tolerant:
-                raise
-            continue
-        point = int(np.ravel_multi_index(index, shape))
-        found += [Evaluated(point, number, 0, one) for number, one in enumerate(whole.values())]
-    return found
 
 
 def _firsts(

@@ -22,31 +22,10 @@ from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, AuditResult, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.sweeping.context import SweepContext, some_failed
+from landscape_mpi.sweeping.pieces import BATCHES, Piece, PieceResult
 
-BATCHES = 8
-"""Batches of a piece at the most: few, so that a round of few points keeps many ranks busy."""
 OFTEN, SHARE = 10.0, 0.02
 """Estimates are written every 10 seconds within a round, or seldom enough to take no more than 2 % of the time."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A point, number in the grid row by row, on the examples at places `start` up to `stop` of a split's order."""
-
-    split: int
-    point: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class PieceResult:
-    """What a piece gave, who computed it and how long that took in seconds; `note` as in a surface's record."""
-
-    evaluated: Evaluated
-    rank: int
-    seconds: float
-    note: str
 
 
 @dataclass
@@ -218,11 +197,7 @@ class SampledState:
         for piece in pieces:
             stored = self._stored.pop((piece.split, piece.point, piece.start), None)
             others = self.splits[piece.split].rounds.others
-            if (
-                stored is not None
-                and len(stored.found) == piece.stop - piece.start
-                and stored.found.others.keys() == others
-            ):
+            if stored is not None and len(stored.found) == piece.examples and stored.found.others.keys() == others:
                 self.take(stored)
             else:
                 missing.append(piece)
@@ -287,7 +262,7 @@ class Coordinator:
             self._line.show(self._text, last=True)
         state, splits = self._state, self._state.splits
         pieces = state.first_level() if self._plan_log is None else state.next(self._plan_log.add)
-        self._waiting = sum(piece.stop - piece.start for piece in pieces)
+        self._waiting = sum(piece.examples for piece in pieces)
         if self._plan_log is not None:  # about how many examples come after this round, the audit included
             unaudited = [split for split in splits if split.audit is None]
             self._later = sum(split.sampling.audit * split.examples for split in unaudited)
