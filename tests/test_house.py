@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from landscape_mpi.cli import build_parser
+from landscape_mpi.arguments import build_parser
 from landscape_mpi.job import SweepJob, TrainJob, load_job, plane, schema
 
 CHECKOUT = Path(__file__).resolve().parents[1]

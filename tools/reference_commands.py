@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from landscape_mpi.cli import build_parser
+from landscape_mpi.arguments import build_parser
 from landscape_mpi.plot.__main__ import build_parser as build_plot_parser
 
 

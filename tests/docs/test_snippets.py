@@ -15,7 +15,7 @@ import yaml
 from page_folders import PRELUDES, folder_of, make_ready, small
 from page_snippets import snippets
 
-from landscape_mpi.cli import build_parser
+from landscape_mpi.arguments import build_parser
 from landscape_mpi.job import SweepJob, TrainJob, read_job
 from landscape_mpi.plot.__main__ import build_parser as build_plot_parser
 from support import forks

@@ -13,7 +13,7 @@ from landscape_mpi.files.untrusted import MAX_VALUES
 from landscape_mpi.job import TEMPLATE, SweepJob, TrainJob, difference, read_job
 from landscape_mpi.job.checks import MOST_POINTS
 from landscape_mpi.job.compare import experiment
-from landscape_mpi.job.load import MOST, parse
+from landscape_mpi.job.text import MOST, parse
 from support.jobs import TINY, changed
 
 HERE = Path("job.yaml")

@@ -55,3 +55,11 @@ def test_a_share_of_nothing_is_no_share(surface, shard):
 
 def test_a_share_beyond_the_points_has_none_to_do(surface):
     assert state(surface(shard="99999999999/999999999999")).endswith("(shard 99999999999/999999999999: complete)")
+
+
+@pytest.mark.parametrize("text", ["plane.seed=1 'a b=$(touch executed); `x`'", "'without an end", 5, "--a\nb"])
+def test_a_command_to_copy_holds_each_setting_as_one_word(surface, text):
+    (command,) = remedies(surface(job_settings=text, job_name="job.yaml"))
+    settings = [] if text == "'without an end" else shlex.split(str(text))
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert shlex.split(command) == ["python", "-m", "landscape_mpi", "sweep", "job.yaml", *words]

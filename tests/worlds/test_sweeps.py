@@ -277,3 +277,13 @@ def test_what_is_said_of_a_checkpoint_is_said_once(world, folder, job, capfd):
     said = capfd.readouterr().err
     taken = "`model.module._orig_mod` is taken, not `ema.module._orig_mod`; model.entry names"
     assert (said.count(taken), said.count("its names begin with")) == ((1, 1) if world.rank == 0 else (0, 0))
+
+
+def test_the_settings_of_rank_0_are_those_of_all(world, folder, job):
+    settings = ("grid.alpha=[0, 1, 3]", "grid.beta=null") if world.rank == 0 else ("nonsense",)
+    assert sweep(job(), Options(device="cpu", settings=settings), world) == Exit.COMPLETE
+    alone = job("alone.yaml", output__file="alone.h5", grid={"alpha": [0, 1, 3]})
+    if world.rank == 0:
+        assert sweep(alone, OPTIONS, Solo()) == Exit.COMPLETE
+    world.barrier()
+    assert results(folder / "surface.h5") == results(folder / "alone.h5")

@@ -299,15 +299,23 @@ AnyJob = TypeVar("AnyJob", SweepJob, TrainJob)
 
 
 class JobFile(Struct, Generic[AnyJob], frozen=True):
-    """A job file: its place (absolute: the user's code may change the working directory), its text and its values."""
+    """A job file, with what the command line has set in place of its own.
+
+    Attributes:
+        path: absolute: the user's code may change the working directory
+        text: the YAML that holds these values; that of the file, where nothing was set
+        values: its checked values
+        settings: `KEY=VALUE` of the command line, in their order
+    """
 
     path: Path
     text: str
     values: AnyJob
+    settings: tuple[str, ...] = ()
 
     def with_grid(self: "JobFile[SweepJob]", grid: Grid) -> "JobFile[SweepJob]":
         """Return the job with a grid that has been chosen for it; the text stays."""
-        return JobFile(self.path, self.text, structs.replace(self.values, grid=grid))
+        return structs.replace(self, values=structs.replace(self.values, grid=grid))
 
     def resolve(self, name: str) -> Path:
         """Return a path of the job, absolute; relative ones start at the job file's folder.

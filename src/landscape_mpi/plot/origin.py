@@ -13,7 +13,7 @@ import msgspec
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import AXES, GIVEN, Hessian, RandomPlane, SweepJob
-from landscape_mpi.job.load import LARGEST, parse
+from landscape_mpi.job.text import LARGEST, parse
 from landscape_mpi.surface.read import Surface
 
 _LONGEST = 60

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,9 @@ def remedies(surface: Surface) -> Iterator[str]:
     """Yield the commands that compute what a surface lacks, with how much that is; nothing where it is complete."""
     name = str(surface.attributes.get("job_name", "job.yaml"))
     command = f"python -m landscape_mpi sweep {shlex.quote(name)}"
+    with suppress(ValueError):  # a quote without an end
+        settings = shlex.split(str(surface.attributes.get("job_settings", "")))
+        command += "".join(f" --set {shlex.quote(setting)}" for setting in settings)
     own, count = recorded_shard(surface.attributes.get("shard")), surface.attributes.get("shards")
     if surface.complete or surface.job is None:
         return

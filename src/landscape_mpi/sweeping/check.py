@@ -81,15 +81,16 @@ class Memory:
         return Memory(ranks, group, node, room, sharing(ranks, device, devices, one=":" in asked))
 
 
-def check(path: Path, device: str, ranks: int = 1, group: int | None = None) -> str:
+def check(path: Path, device: str, ranks: int = 1, group: int | None = None, settings: tuple[str, ...] = ()) -> str:
     """Return what `check` prints: points, examples, estimated time and memory, and the state of the output.
 
-    `ranks`: how many of a node's are to sweep it. `group`: how many of them hold a network together.
+    `ranks`: how many of a node's are to sweep it. `group`: how many of them hold a network together. `settings`:
+    `KEY=VALUE`, in place of what the job file says.
 
     Raises:
         UserError: whatever `sweep` would refuse.
     """
-    job = load_job(path, SweepJob)
+    job = load_job(path, SweepJob, settings)
     outputs = [output_path(job, repeat) for repeat in range(repeats(job.values))]
     for output in outputs:
         check_writable(output)

@@ -24,7 +24,7 @@ MOST_NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The operational flags of a sweep; none of them is part of the experiment.
+    """The flags of a sweep; none of them is part of the experiment but `settings`, which change its job.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:K`.
@@ -36,6 +36,7 @@ class Options:
         group: How many consecutive ranks hold one network together, and evaluate each point together; None: networks
             are held as their size asks for, by each rank alone.
         verbose: Whether the traceback of the user's own code is shown as well.
+        settings: `KEY=VALUE`, in place of what the job file says.
     """
 
     device: str = "auto"
@@ -46,6 +47,7 @@ class Options:
     through_root: bool = False
     group: int | None = None
     verbose: bool = False
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

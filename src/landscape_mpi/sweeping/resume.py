@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ HEAD = 22_000
 """Bytes of a surface file beside its points: attributes, the job, the library's own."""
 ENTRY = 600
 """Bytes of a dataset beside its numbers."""
+MOST_SETTINGS = 10_000
+"""Characters of the settings of a command line that the file repeats for `info`; its job has them applied."""
 MOST_DIRECTIONS = 1 << 26
 """Bytes of the directions of a random plane that `output.directions: auto` stores, at the most."""
 
@@ -74,6 +77,9 @@ def new_surface(
     if identity.seed >= 0:
         recorded |= _recipe(plane, job.plane)
     recorded |= {**identity.recorded, **identity.facts, **attributes, "job_name": experiment.job.path.name}
+    settings = shlex.join(experiment.job.settings)
+    if 0 < len(settings) <= MOST_SETTINGS:
+        recorded["job_settings"] = settings
     if identity.shard:
         recorded["shard"] = str(identity.shard)
     return NewSurface(

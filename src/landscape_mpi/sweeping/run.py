@@ -57,7 +57,7 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
         CentreMismatchError: f(0, 0) is not the loss of the checkpoint; nothing has been written.
     """
     keep_memory()
-    job = on_root(world, load_job, path, SweepJob)
+    job = on_root(world, load_job, path, SweepJob, options.settings)
     return sweep_job(job, JobSource(job, noter(world)), options, world, stop or Stop())
 
 

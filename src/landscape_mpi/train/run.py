@@ -288,12 +288,13 @@ def weight_histogram(network: nn.Module) -> Tensor:
 
 @dataclass(frozen=True)
 class Options:
-    """The operational flags of a training; none of them is part of a job."""
+    """The flags of a training; none of them is part of a job but `settings`, `KEY=VALUE`, which change it."""
 
     device: str = "auto"
     overwrite: bool = False
     time_limit: float | None = None
     verbose: bool = False
+    settings: tuple[str, ...] = ()
 
 
 def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
@@ -305,7 +306,7 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
     stop = Stop(stop_time(options.time_limit, end, began))
     with stop.listening():
         try:
-            jobs = on_root(world, _load, paths)
+            jobs = on_root(world, _load, paths, options.settings)
         except UserError as error:
             log(world, ("error: ", error), logging.ERROR)
             world.barrier()
@@ -317,12 +318,12 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
     return next(code for code in WORST if code in everyone)
 
 
-def _load(paths: Sequence[Path]) -> list[JobFile[TrainJob]]:
+def _load(paths: Sequence[Path], settings: tuple[str, ...]) -> list[JobFile[TrainJob]]:
     """Read all job files, and check that no two of them are in each other's way.
 
     Two may not write into one folder, nor have modules of one name beside them: a process imports the first only.
     """
-    jobs = [load_job(path, TrainJob) for path in paths]
+    jobs = [load_job(path, TrainJob, settings) for path in paths]
     folders: dict[Path, Path] = {}
     places: dict[str, Path] = {}
     for job in jobs:
