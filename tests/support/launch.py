@@ -39,8 +39,6 @@ ROOT_AND_FEW_CORES = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "OMP_NUM_THREADS": "1",
 }
-ALONE = {"OMPI_MCA_ess_singleton_isolated": "1"}
-"""One process without mpirun: Open MPI starts no daemon for it, which halves the time of its start."""
 # A test process that has called MPI_Init would pass these on, and its children would believe to be its ranks.
 OF_ANOTHER_WORLD = ("OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "PMIX_", "PMI_", "HYDI_")
 
@@ -149,6 +147,14 @@ class Server:
         self.place, self.env = place, env
         self._worlds: list[socket.socket] = []
 
+    def alone(self) -> dict[str, str]:
+        """Return variables of a process without mpirun: Open MPI starts no daemon for it, which halves its start.
+
+        Processes without a daemon have the same number, and in one folder one would remove what another is making.
+        """
+        folder = f"{Path(self.place).parent}/{uuid.uuid4().hex[:12]}"
+        return {"OMPI_MCA_ess_singleton_isolated": "1", "OMPI_MCA_orte_tmpdir_base": folder}
+
     def world(self) -> str:
         """Make a server for the ranks of one mpirun, and return its place."""
         place = f"{Path(self.place).parent}/{uuid.uuid4()}"
@@ -243,7 +249,7 @@ def start(
     if fresh or tuple(program[:3]) not in FORKED or not forks.fits(server().env, variables):
         return Run(command_line(*args, ranks=ranks, program=program), cwd, variables)
     if ranks is None:
-        return Fork(server(), command_line(*args, program=program), cwd, ALONE | variables)
+        return Fork(server(), command_line(*args, program=program), cwd, server().alone() | variables)
     if not is_open_mpi(mpirun() or ""):
         return Run(command_line(*args, ranks=ranks, program=program), cwd, variables)
     program = (sys.executable, "-IS", forks.__file__, server().world(), "rank", *program[2:])
