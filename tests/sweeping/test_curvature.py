@@ -137,6 +137,16 @@ def test_eigenvectors_over_some_parameters_are_those_of_that_block(tmp_path):
         assert not file["xdirection/1"][()].any()
 
 
+def test_eigenvalues_at_points_may_be_those_over_the_parameters_that_move(tmp_path):
+    changes = {"plane": {"kind": "random", "only": ["2.weight"]}, "grid": {"alpha": [0, 0, 1]}}
+    job = tiny_job(tmp_path, **{**EXACT, **changes, "hessian": {"of": "plane", "tolerance": 1.0e-6}})
+    run = launch("sweep", job)
+    assert run.returncode == 0, run.stderr
+    block = torch.linalg.eigvalsh(dense(network_at_origin(tmp_path))[40:64, 40:64])
+    with h5py.File(tmp_path / "surface.h5") as file:
+        assert [file["min_eig"][0], file["max_eig"][0]] == pytest.approx([float(block[0]), float(block[-1])], abs=1e-5)
+
+
 def test_the_first_images_of_the_first_split_are_used(tmp_path):
     job = tiny_job(tmp_path, **{**EXACT, "grid": {"alpha": [0, 0, 1]}, "hessian": {"images": 17, "tolerance": 1.0e-6}})
     assert launch("sweep", job).returncode == 0

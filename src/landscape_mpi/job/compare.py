@@ -6,7 +6,10 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import Key, Text
+from landscape_mpi.job.plane import HessianPlane
 from landscape_mpi.job.schema import SweepJob, TrainJob
+from landscape_mpi.metrics.hessian import HESSIAN
+from landscape_mpi.metrics.registry import METRICS
 
 PLACES = {
     *("output", "train", "model.checkpoint", "data.root", "data.options.tokenizer"),
@@ -45,7 +48,9 @@ def training_difference(old: TrainJob, new: TrainJob) -> Text | None:
 def experiment(job: SweepJob) -> dict[str, Any]:
     """Return the dotted keys that make two jobs the same experiment, with their values."""
     sections = msgspec.to_builtins(job)
-    if not job.curved:
+    if job.curved:
+        _forget_unused(sections["hessian"], job)
+    else:
         del sections["hessian"]
     grid = sections["grid"] = msgspec.to_builtins(job.planned_grid) or {}
     # journals of sampled sweeps are known by this: a key that they were begun without is left out where nobody sets it
@@ -57,6 +62,17 @@ def experiment(job: SweepJob) -> dict[str, Any]:
         for key in ("of", "floor") if job.sampling.of == "loss" else ():
             del sections["sampling"][key]
     return dict(_flat(sections))
+
+
+def _forget_unused(section: dict[str, Any], job: SweepJob) -> None:
+    """Remove the keys of the Hessian that no result of a job depends on."""
+    asking = {HESSIAN.key} if isinstance(job.plane, HessianPlane) else set()
+    asking |= set(job.curvature)
+    used = {key for metric in METRICS if metric.key in asking for key in metric.keys}
+    for key in {key for metric in METRICS for key in metric.keys} - used:
+        del section[key]
+    if section["of"] == "all":
+        del section["of"]
 
 
 def _training(job: TrainJob) -> dict[str, Any]:

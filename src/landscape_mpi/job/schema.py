@@ -144,15 +144,19 @@ class Evaluate(Values, frozen=True, kw_only=True):
 
 
 class Hessian(Values, frozen=True, kw_only=True):
-    """How the extreme eigenvalues of the Hessian are found: on the first examples of the first split, to a residual.
+    """Of which examples and parameters the Hessian is, and how exactly what is asked of it is found.
 
     Attributes:
         images: the first n examples of the first split; null for all
+        of: the parameters that it is the Hessian over, of those that require a gradient: `all`, or those that the
+            `plane` moves (`plane.only`, `plane.ignore`) alone. Eigenvectors of `plane.kind: hessian` are always those
+            over the parameters that the plane moves
         tolerance: of the residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
             lambda_min and lambda_max
     """
 
     images: Positive | None = 2000
+    of: Literal["all", "plane"] = "all"
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 1.0e-3
 
 
@@ -215,7 +219,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
         plane: where the directions come from
         grid: which points
         metrics: what is computed at a point; `loss` is always among it
-        hessian: how eigenvalues are found, where anything asks for them
+        hessian: which Hessian, and how exactly, where anything asks for it
         evaluate: how a point is evaluated
         sampling: some examples a point instead of all
         output: where the surface goes

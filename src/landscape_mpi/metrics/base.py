@@ -64,6 +64,7 @@ class Metric:
         compute: (outputs, targets) of some examples -> a tensor [n] for each result; with `network` and `inputs` by
             name where it needs them; None where the job's loss or a part of the sweep computes it.
         bars: Error bars of estimates from some of the examples.
+        keys: Of the job's section `hessian`, those that its results depend on beside `images` and `of`.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Metric:
     cost: str
     compute: Callable[..., dict[str, Any]] | None = None
     bars: Bars = relative_floor
+    keys: tuple[str, ...] = ()
 
 
 LOSS = Metric(

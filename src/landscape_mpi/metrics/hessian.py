@@ -13,4 +13,5 @@ HESSIAN = Metric(
     of="point",
     needs="gradients",
     cost="about 300 evaluations of its examples",
+    keys=("tolerance",),
 )

@@ -48,6 +48,14 @@ class Plane:
         """The coordinates of theta: 0 along each direction."""
         return (0.0,) * len(self.directions)
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The parameters in which some direction is not 0, by name; the same where directions were read from a file."""
+        found = set[str]()
+        for d in self.directions:
+            found |= set(d.moving) if isinstance(d, DrawnDirection) else {name for name in d if bool(d[name].any())}
+        return tuple(name for name in self.theta if name in found)
+
     def set(self, name: str, point: Sequence[float], out: Tensor) -> None:
         """Set a tensor to theta + alpha delta + beta eta + ... of one parameter; at the centre it is theta to the bit.
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.metrics.base import LOSS
-from landscape_mpi.metrics.hessian import HESSIAN
-from landscape_mpi.metrics.registry import BAR, RELATIVE, in_schema, is_mean, parse
+from landscape_mpi.metrics.registry import BAR, METRICS, RELATIVE, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.surface.read import Surface, has_bars, relative, widest
 from landscape_mpi.surface.schema import DONE, SCHEMA
@@ -28,8 +27,9 @@ RATIO = "eig_ratio"
 _RATIO_WORDS = r"$|\lambda_\mathrm{min} / \lambda_\mathrm{max}|$"
 _SEEN = 1e-3
 """The share of a picture's height that can be seen."""
-CURVATURE = frozenset({RATIO, *(result.name for result in HESSIAN.results)})
-"""Metrics of the Hessian."""
+CURVATURE = {result.name: metric.key for metric in METRICS if metric.needs == "gradients" for result in metric.results}
+CURVATURE[RATIO] = CURVATURE["min_eig"]
+"""What is computed from the Hessian: names of results, and the metric that each belongs to."""
 
 
 @dataclass(frozen=True)

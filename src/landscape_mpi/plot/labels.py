@@ -124,10 +124,10 @@ def line_facts(metrics: Sequence[Sequence[Field]], worst: Sequence[Sequence[Fiel
 
 def _facts(directions: Sequence[str | None], progress: str | None, fields: Sequence[Field]) -> list[str]:
     origin = fields[0].origin
-    curved = origin.hessian if any(field.quantity.metric in CURVATURE for field in fields) else None
+    curved = dict.fromkeys(origin.hessian.get(CURVATURE.get(field.quantity.metric, "")) for field in fields)
     gamma = fields[0].surface.gamma
     plane = None if gamma is None else f"plane at \N{GREEK SMALL LETTER GAMMA} = {number(gamma)}"
-    every = [plane, *directions, origin.reach, _BATCHNORM.get(origin.batchnorm or ""), origin.data, curved, progress]
+    every = [plane, *directions, origin.reach, _BATCHNORM.get(origin.batchnorm or ""), origin.data, *curved, progress]
     said = [fact for fact in [*every, *_bars(fields), *_floor(fields)] if fact]
     for field in fields:  # results that cannot be drawn because they are not finite
         counts = [("inf", field.infinite), ("NaN", field.undefined)]

@@ -5,7 +5,7 @@ The job text may be absent or nonsense: it is only a caption, so whatever is not
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import AXES, GIVEN, Hessian, RandomPlane, SweepJob
 from landscape_mpi.job.text import LARGEST, parse
+from landscape_mpi.metrics.registry import METRICS, WITHIN
 from landscape_mpi.surface.read import Surface
 
 _LONGEST = 60
@@ -45,7 +46,8 @@ class Origin:
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
         reach: to what loss the grid goes, where its range was found by it, such as "range to f(0, 0) + 1 nat".
-        hessian: which examples the Hessian is of and how exact, such as "Hessian of 500 examples, tolerance 0.001".
+        hessian: by metric which examples the Hessian is of and how exact, such as "Hessian of 500 examples, tolerance
+            0.001".
     """
 
     network: str | None = None
@@ -61,7 +63,7 @@ class Origin:
     epoch: int | None = None
     explained: tuple[float, ...] = ()
     reach: str | None = None
-    hessian: str | None = None
+    hessian: Mapping[str, str] = field(default_factory=dict)
 
 
 def origin_of(surface: Surface) -> Origin:
@@ -173,18 +175,23 @@ def _reach(attributes: Mapping[str, object]) -> str | None:
     return f"range to {'2 f(0, 0)' if rise == centre else f'f(0, 0) + {rise:g} nat'}"
 
 
-def _hessian(job: _Job) -> str | None:
-    metrics = job.document.get("metrics")
-    if not isinstance(metrics, list) or "hessian" not in metrics:
-        return None
+def _hessian(job: _Job) -> dict[str, str]:
     try:
         section = job.document.get("hessian")
         asked = msgspec.convert(dict(section) if isinstance(section, Mapping) else {}, Hessian)
     except msgspec.ValidationError:
-        return None
+        return {}
     most = [count for count in (asked.images, job.whole("data", "limit")) if count]
     examples = f"{min(most)} examples" if most else "all examples"
-    return f"Hessian of {examples}, tolerance {asked.tolerance:g}"
+    over = "Hessian over the parameters that move," if asked.of == "plane" else "Hessian"
+    found = {}
+    named = job.document.get("metrics")
+    for metric in METRICS:
+        if metric.needs == "gradients" and isinstance(named, list) and metric.key in named:
+            values = [(key, getattr(asked, key)) for key in metric.keys]
+            exact = [f"{value} {key}" if key in WITHIN else f"{key} {value:g}" for key, value in values]
+            found[metric.key] = ", ".join([f"{over} of {examples}", *exact])
+    return found
 
 
 def _names(files: Sequence[str | None]) -> list[str | None]:

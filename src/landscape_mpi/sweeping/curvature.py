@@ -97,8 +97,8 @@ class Curvature:
         examples, held = job.hessian.images or evaluator.count(split), Batch(min(batch, LARGEST))
         examples = min(examples, evaluator.count(split))
         parts = tuple(batches(examples, held.examples * math.ceil(math.ceil(examples / held.examples) / PARTS)))
-        tf32 = experiment.precision.tf32
-        return Curvature(evaluator, task, split, parts, held, job.hessian, job.curvature, None, tf32)
+        names, tf32 = frozenset(plane.moving) if job.hessian.of == "plane" else None, experiment.precision.tf32
+        return Curvature(evaluator, task, split, parts, held, job.hessian, job.curvature, names, tf32)
 
     @property
     def count(self) -> int:
@@ -114,8 +114,8 @@ class Curvature:
 
     def at(self, point: Point) -> Curved:
         """Return what is recorded of a point."""
-        batch, hessian = self.batch.examples, self.hessian(point)
-        found = [METHODS[key].compute(self, hessian) for key in self.asked]
+        batch = self.batch.examples
+        found = [METHODS[key].compute(self, point) for key in self.asked]
         notes = [one.note for one in found if one.note]
         if self.batch.examples < batch:
             few = f"{self.batch.examples} examples at a time instead of {batch}"
@@ -247,8 +247,9 @@ def _several(names: list[str]) -> str:
     return f"the parameter{'s' if len(names) > 1 else ''} {shown} get{'' if len(names) > 1 else 's'}"
 
 
-def _ends(curvature: Curvature, hessian: Hessian) -> Curved:
+def _ends(curvature: Curvature, point: Point) -> Curved:
     """Return both ends of the spectrum."""
+    hessian = curvature.hessian(point)
     start, tolerance = start_vector(hessian.size, curvature.task.device), curvature.section.tolerance
     found = extremes(partial(curvature.product, hessian), start, tolerance)
     note = ""
@@ -272,7 +273,7 @@ class Method(NamedTuple):
     parameters, in float64, that are in memory at one time.
     """
 
-    compute: Callable[[Curvature, Hessian], Curved]
+    compute: Callable[[Curvature, Point], Curved]
     cost: Callable[[HessianSection, int], tuple[int, str, int]]
 
 
