@@ -49,6 +49,7 @@ MISTAKES = (
     "metrics: [loss, acuracy]",
     "metrics: [accuracy]",
     "sampling: {error: 0.02}\nmetrics: [loss, hessian]",
+    "sampling: {error: 0.02}\nmetrics: [loss, spectrum]",
     "sampling: {error: 2}",
     "sampling: {error: 0.05, floor: 0.01}",
     "hessian: {tolerance: 1e-3}",

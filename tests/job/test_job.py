@@ -28,6 +28,16 @@ def test_defaults_are_the_contracts():
     assert evaluate.weights == "auto"
 
 
+def test_keys_of_the_hessian_that_no_result_depends_on_make_no_other_experiment():
+    spectrum, ends = {"metrics": ["loss", "spectrum"]}, {"metrics": ["loss", "hessian"]}
+    finer = {"tolerance": 1e-6}
+    assert difference(job(**spectrum), job(**spectrum, hessian=finer)) is None
+    assert difference(job(**ends), job(**ends, hessian={"probes": 2, "steps": 7, "seed": 1})) is None
+    assert render(difference(job(**ends), job(**ends, hessian=finer))).startswith("hessian.tolerance")
+    assert render(difference(job(**spectrum), job(**spectrum, hessian={"probes": 2}))).startswith("hessian.probes")
+    assert render(difference(job(**ends), job(**ends, hessian={"of": "plane"}))).startswith("hessian.of")
+
+
 def test_the_hessians_keys_make_another_experiment_only_where_something_asks_for_it():
     five = {"images": 5}
     assert difference(job(), job(hessian=five)) is None

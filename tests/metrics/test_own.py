@@ -291,7 +291,9 @@ def test_what_cannot_be_imported_is_named(network, key, sentence):
 
 def test_an_unknown_metric_is_told_what_there_is(tmp_path):
     text = tiny_job(tmp_path, metrics=["loss", "acuracy"]).read_text()
-    sentence = "metrics[1]: found 'acuracy'; expected one of loss, accuracy, hessian, or `package.module:callable`"
+    sentence = (
+        "metrics[1]: found 'acuracy'; expected one of loss, accuracy, hessian, spectrum, or `package.module:callable`"
+    )
     with pytest.raises(UserError, match=re.escape(sentence)):
         read_job(text, tmp_path / "job.yaml", SweepJob)
 

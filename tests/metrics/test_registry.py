@@ -20,7 +20,7 @@ from landscape_mpi.metrics.registry import (
 
 def test_a_job_may_name_what_the_registry_holds():
     assert not any(mistake(metric.key) for metric in METRICS)
-    expected = "one of loss, accuracy, hessian, or `package.module:callable` (did you mean `accuracy`?)"
+    expected = "one of loss, accuracy, hessian, spectrum, or `package.module:callable` (did you mean `accuracy`?)"
     assert mistake("accurac") == expected
     assert set(USUAL) < {metric.key for metric in METRICS}
 

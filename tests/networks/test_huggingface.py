@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel
 
+from landscape_mpi.curvature import Hessian, silent
 from landscape_mpi.errors import UserError
+from landscape_mpi.evaluate.losses import cross_entropy, next_token
 from landscape_mpi.networks import huggingface, load_checkpoint, open_checkpoint
 from landscape_mpi.networks.huggingface import build_huggingface
 from landscape_mpi.networks.meta import materialise
@@ -356,3 +358,26 @@ def test_no_cache_is_kept_by_what_is_nested_in_a_model(tmp_path):
     config = {"architectures": ["ColPaliForRetrieval"], "model_type": "colpali", "vlm_config": both}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert build_huggingface(tmp_path, {}).config.vlm_config.text_config.use_cache is False
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2", "vision"])
+def test_products_with_the_hessian_are_differences_of_gradients(kind):
+    network = (classifier() if kind == "vision" else causal(kind=kind)).double()
+    inputs = (
+        torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double() if kind == "vision" else TOKENS
+    )
+    leaves = list(network.parameters())
+
+    def loss(_=None):
+        logits = network(inputs).logits
+        return (cross_entropy(logits, torch.tensor([1, 3])) if kind == "vision" else next_token(logits, TOKENS)).sum()
+
+    v = torch.randn(sum(leaf.numel() for leaf in leaves), generator=torch.Generator().manual_seed(1)).double()
+    product, ends = Hessian(leaves, loss).times(v, [slice(0, 2)]), []
+    flat = torch.nn.utils.parameters_to_vector(leaves).detach()
+    for step in (1e-4, -1e-4):
+        torch.nn.utils.vector_to_parameters(flat + step * v, leaves)
+        ends.append(torch.cat([part.flatten() for part in torch.autograd.grad(loss(), leaves)]))
+    # their norms compute in float32, so that differences of gradients are no more exact
+    assert float((product - (ends[0] - ends[1]) / 2e-4).norm()) < 1e-3 * float(product.norm())
+    assert silent(dict(network.named_parameters()), loss) == []

@@ -189,6 +189,18 @@ def test_ranks_change_no_bit_of_eigenvalues_and_the_plane_of_eigenvectors(world,
     assert gone_on_with(world, folder, job, **changes) == alone
 
 
+@pytest.mark.parametrize("writer", ["parallel", "root"])
+def test_ranks_change_no_bit_of_the_spectrum(world, folder, job, writer, monkeypatch):
+    if writer == "root":
+        monkeypatch.setenv("LANDSCAPE_WRITER", "root")
+    changes = {"metrics": ["loss", "spectrum"], "hessian": {"probes": 3, "steps": 4}, "evaluate": {"batch": 8}}
+    changes["grid"] = {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+    assert np.isfinite(np.frombuffer(ours["spectrum_nodes"][1])).all()
+    assert gone_on_with(world, folder, job, **changes) == alone
+
+
 def test_ranks_change_no_bit_of_the_steepest_ascent(world, folder, job):
     changes = {"plane": {"kind": "worst", "steps": 3, "radius": 0.2}, "grid": {"alpha": [-1, 1, 3], "beta": [-1, 1, 2]}}
     ours, alone = by_all_and_by_one(world, folder, job, **changes)

@@ -153,11 +153,17 @@ class Hessian(Values, frozen=True, kw_only=True):
             over the parameters that the plane moves
         tolerance: of the residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
             lambda_min and lambda_max
+        probes: of the metric `spectrum`: random vectors of signs, over which a spectrum is averaged
+        steps: of the metric `spectrum`: products of a probe, so as many nodes of its quadrature
+        seed: of the probes
     """
 
     images: Positive | None = 2000
     of: Literal["all", "plane"] = "all"
     tolerance: Annotated[float, Meta(gt=0, lt=1)] = 1.0e-3
+    probes: Positive = 5
+    steps: Positive = 60
+    seed: Seed = 0
 
 
 FLOOR = 1.0e-3

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import ACCURACY, LOSS, Metric, Result
 from landscape_mpi.metrics.hessian import HESSIAN
+from landscape_mpi.metrics.spectrum import SPECTRUM
 from landscape_mpi.plugin import is_plugin
 
-METRICS = (LOSS, ACCURACY, HESSIAN)
+METRICS = (LOSS, ACCURACY, HESSIAN, SPECTRUM)
 USUAL = (LOSS.key, ACCURACY.key)
 """What a job asks for that names none."""
 

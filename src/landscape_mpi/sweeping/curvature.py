@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, start_vector
+from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, spectrum, start_vector
 from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task
 from landscape_mpi.job import Hessian as HessianSection
 from landscape_mpi.metrics.hessian import HESSIAN
+from landscape_mpi.metrics.spectrum import SPECTRUM
 from landscape_mpi.networks.state import cast, duplicate
 from landscape_mpi.plane import Plane
+from landscape_mpi.plane.counter import standard_normal
 from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.load import Experiment
 
@@ -260,10 +262,46 @@ def _ends(curvature: Curvature, point: Point) -> Curved:
     return Curved(values_of(found), note)
 
 
+def _spectrum(curvature: Curvature, point: Point) -> Curved:
+    """Return the trace, and nodes and weights of the spectrum by each probe."""
+    section, device = curvature.section, curvature.task.device
+    hessian = curvature.hessian(point)
+    sizes = {name: leaf.numel() for name, leaf in curvature.leaves(point).items()}
+    found = spectrum(
+        partial(curvature.product, hessian),
+        lambda number: signs(section.seed, number, sizes).to(device),
+        section.probes,
+        section.steps,
+    )
+    numbers: tuple[float | NDArray[np.float64], ...] = (found.trace, found.error, found.nodes, found.weights)
+    values = {result.name: number for result, number in zip(SPECTRUM.results, numbers, strict=True)}
+    return Curved(values, NOT_FINITE if math.isnan(found.trace) else "")
+
+
+def signs(seed: int, number: int, sizes: Mapping[str, int]) -> Tensor:
+    """Return a probe, float64 [n] of 1 and -1; each sign is a pure function of (seed, number, name, flat index).
+
+    They are the signs of the numbers that directions are drawn from, in streams of their own.
+
+    Args:
+        seed: any whole number.
+        number: of the probe.
+        sizes: how many numbers each parameter has, by name.
+    """
+    drawn = [standard_normal(seed, number, f"probe of {name}", 0, size) for name, size in sizes.items()]
+    return torch.cat([torch.from_numpy(np.where(np.signbit(part), -1.0, 1.0)) for part in drawn])
+
+
 def values_of(found: Extremes) -> dict[str, float]:
     """Return what was found by the names of the surface's datasets."""
     numbers = found.smallest, found.largest, found.residual, float(found.products)
     return {result.name: number for result, number in zip(HESSIAN.results, numbers, strict=True)}
+
+
+def _cost_of_spectrum(section: HessianSection, _: int) -> tuple[int, str, int]:
+    products = section.probes * section.steps
+    words = f"{products} for the spectrum ({section.probes} probes of {section.steps} steps)"
+    return products, words, section.steps + section.probes
 
 
 class Method(NamedTuple):
@@ -278,6 +316,7 @@ class Method(NamedTuple):
 
 
 METHODS: Mapping[str, Method] = {
+    SPECTRUM.key: Method(_spectrum, _cost_of_spectrum),
     HESSIAN.key: Method(_ends, lambda _, size: (USUAL, f"usually about {USUAL} of them", basis_size(size))),
 }
 """The metrics of the Hessian by their keys."""

@@ -1,0 +1,126 @@
+"""Computes spectral measures of a symmetric matrix from products alone: stochastic Lanczos quadrature, and the trace.
+
+For a vector v of length 1, f -> v' f(H) v is an integral over the eigenvalues of H, each weighted by the square of v's
+part along its eigenvector. k steps of Lanczos from v give its Gauss quadrature: the eigenvalues of the tridiagonal
+matrix are the nodes, the squared first entries of its eigenvectors the weights, and polynomials of degree 2 k - 1 are
+exact (Golub and Meurant, Matrices, Moments and Quadrature with Applications, 2010). The mean over random v is the
+spectrum (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017). Every vector is made orthogonal to all before it,
+without which eigenvalues that have been found come back as ghosts.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape_mpi.curvature.lanczos import NOTHING, Product
+from landscape_mpi.metrics.examples import mean_and_error
+
+Floats = NDArray[np.float64]
+Probe = Callable[[int], Tensor]
+"""Number of a probe -> v float64 [n], random with E[v v'] = I, and always the same."""
+FEWEST = 3
+"""Probes from which on one of them gives the subspace whose trace is known, and others the rest of the trace."""
+
+
+class Krylov(NamedTuple):
+    """What products with H make of a vector v.
+
+    Attributes:
+        basis: orthonormal rows Q, float64 [k, n]; k is the number of products, or less where they reach nothing new.
+        matrix: Q H Q', tridiagonal, float64 [k, k] on the CPU.
+        product: H v, float64 [n].
+    """
+
+    basis: Tensor
+    matrix: Tensor
+    product: Tensor
+
+    def quadrature(self, steps: int) -> tuple[Floats, Floats]:
+        """Return nodes, ascending, and weights, float64 [steps]; beyond k nodes are NaN and weights 0."""
+        values, vectors = torch.linalg.eigh(self.matrix)
+        nodes, weights = np.full(steps, np.nan), np.zeros(steps)
+        nodes[: len(values)], weights[: len(values)] = values.numpy(), vectors[0].square().numpy()
+        return nodes, weights
+
+
+def krylov(product: Product, start: Tensor, steps: int) -> Krylov | None:
+    """Return what some products with H make of a vector, float64 [n]; None where a product is not finite."""
+    most, size = min(steps, len(start)), torch.linalg.vector_norm(start)
+    basis, vector = start.new_empty(most, len(start)), start / size
+    diagonal, beside, first = list[float](), list[float](), start
+    for step in range(most):
+        basis[step] = vector
+        rest = product(vector)
+        if not torch.isfinite(rest).all():
+            return None
+        first = first if step else size * rest
+        known, seen = basis[: step + 1], rest.new_zeros(step + 1)
+        for _ in range(2):  # twice is enough (Parlett)
+            part = known @ rest
+            rest = rest - part @ known
+            seen += part
+        diagonal.append(float(seen[-1]))
+        beside.append(float(torch.linalg.vector_norm(rest)))
+        if beside[-1] <= NOTHING * max(map(abs, [*diagonal, *beside])):
+            break
+        vector = rest / beside[-1]
+    middle, off = torch.tensor(diagonal, dtype=torch.float64), torch.tensor(beside[:-1], dtype=torch.float64)
+    matrix = torch.diag(middle) + torch.diag(off, 1) + torch.diag(off, -1)
+    return Krylov(basis[: len(diagonal)], matrix, first)
+
+
+class Spectrum(NamedTuple):
+    """The spectral measure of H seen by some probes, and its trace; all NaN where a product is not finite.
+
+    Attributes:
+        nodes: float64 [probes, steps], ascending; NaN after the last.
+        weights: the same shape, a sum of 1 each row; 0 after the last node.
+        trace: the sum of all eigenvalues.
+        error: its standard error; NaN of a single sample.
+    """
+
+    nodes: Floats
+    weights: Floats
+    trace: float
+    error: float
+
+
+def spectrum(product: Product, probe: Probe, probes: int, steps: int) -> Spectrum:
+    """Return the quadratures of some probes, and the trace by the same products.
+
+    The trace is the mean of v' H v (Hutchinson, Commun. Stat. Simul. Comput. 19, 1990). From three probes on, that of
+    the subspace Q of the first one is taken exactly, and of the others the part outside of it, g' H g with
+    g = v - Q' Q v, for which H v is known already. As in Hutch++ (Meyer, Musco, Musco and Woodruff, SOSA 2021) that
+    takes the few large eigenvalues out of the variance; Krylov subspaces do it without products of their own (Chen and
+    Hallman, SIAM J. Matrix Anal. Appl. 44, 2023).
+
+    Args:
+        product: H times a vector.
+        probe: the random vectors.
+        probes: how many.
+        steps: products of each.
+    """
+    nodes, weights = np.full((probes, steps), np.nan), np.full((probes, steps), np.nan)
+    products, quadratic = dict[int, Tensor](), np.zeros(probes)
+    found: Krylov | None = None
+    for number in reversed(range(probes)):  # the first one last, whose basis the samples of all others are taken by
+        vector = probe(number)
+        found = krylov(product, vector, steps)
+        if found is None:
+            return Spectrum(np.full_like(nodes, np.nan), np.full_like(weights, np.nan), np.nan, np.nan)
+        nodes[number], weights[number] = found.quadrature(steps)
+        quadratic[number] = float(vector @ found.product)
+        if number and probes >= FEWEST:
+            products[number] = found.product
+    if probes < FEWEST or found is None:
+        return Spectrum(nodes, weights, *mean_and_error(quadratic))
+    basis, matrix = found.basis, found.matrix.to(found.basis.device)
+    for number, image in products.items():
+        inside, seen = basis @ probe(number), basis @ image
+        quadratic[number] += float(inside @ (matrix @ inside) - 2 * (inside @ seen))
+    rest, error = mean_and_error(quadratic[1:])
+    return Spectrum(nodes, weights, float(torch.trace(matrix)) + rest, error)
