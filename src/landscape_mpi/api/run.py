@@ -68,8 +68,8 @@ def sweep(
         grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points; or
             "auto": as far as the loss rises by 1 nat, or doubles where it is not in nats.
         output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
-        metrics: "loss", "accuracy", "hessian", and callables (outputs, targets) -> one number per example, [n], or a
-            mapping of names to such; by default the loss, and accuracy too where cross entropy has classes.
+        metrics: "loss", "accuracy", "hessian", "spectrum", and callables (outputs, targets) -> one number per example,
+            [n], or a mapping of names to such; by default the loss, and accuracy too where cross entropy has classes.
         batch_size: examples at a time, or "auto".
         device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
         engine: as `evaluate.engine` of a job.

@@ -283,7 +283,7 @@ grid:
   alpha: [-1, 1, 25]                # first, last, number of points; or auto: as far as the loss rises by 1 nat
   beta: [-1, 1, 25]                 # leave it out for a line
 
-metrics: [loss, accuracy]           # and hessian: the extreme eigenvalues at every point (docs/curvature.md)
+metrics: [loss, accuracy]           # and hessian: extreme eigenvalues at every point; spectrum (docs/curvature.md)
 evaluate: {batch: auto, dtype: float32, batchnorm: keep, engine: auto}
 # sampling: {error: 0.02}           # some examples a point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {file: surface.h5}
