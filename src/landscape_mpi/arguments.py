@@ -8,6 +8,7 @@ from pathlib import Path
 from landscape_mpi import __version__
 from landscape_mpi.log import answer
 
+MOST_PORTS = 65_535
 _JOB = "the job file"
 _SURFACE = "finished or not; other tools' files as well"
 
@@ -27,6 +28,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("train", "train theta* and keep a checkpoint of every epoch; run again to go on where it stopped", add_train),
         ("merge", "put shards together into one surface, as many as there are", add_merge),
         ("info", "what a surface file holds, how complete it is and where it is from", add_info),
+        (
+            "watch",
+            "serve the page of surfaces that are being swept to browsers of this machine, until Ctrl-C",
+            add_watch,
+        ),
         (
             "export",
             "write a surface as .npz, .csv or .nc (netCDF-4), or its directions for other tools",
@@ -112,6 +118,20 @@ def add_merge(command: argparse.ArgumentParser) -> None:
 def add_info(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `info`."""
     command.add_argument("surface", type=Path, help=_SURFACE)
+
+
+def add_watch(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `watch`."""
+
+    def port(text: str) -> int:
+        if not text.isdecimal() or int(text) > MOST_PORTS:
+            raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 0 to {MOST_PORTS}")
+        return int(text)
+
+    command.add_argument(
+        "surface", type=Path, nargs="+", help="begun, finished or not there yet; shards of one surface are shown as it"
+    )
+    command.add_argument("--port", type=port, default=0, help="the port of the page; default: a free one")
 
 
 def add_export(command: argparse.ArgumentParser) -> None:

@@ -147,6 +147,14 @@ def info(options: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
+def watch(options: argparse.Namespace) -> int:
+    """Serve the page of surfaces until interrupted."""
+    from landscape_mpi.plot.watch import watch
+
+    watch(options.surface, options.port, report)
+    return Exit.COMPLETE
+
+
 def export(options: argparse.Namespace, _: Parent | None) -> int:
     """Write a surface in another format, or its directions."""
     if options.target is None and options.directions is None:
@@ -184,6 +192,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "merge": merge,
     "info": info,
+    "watch": watch,
     "export": export,
     "fetch": fetch,
 }

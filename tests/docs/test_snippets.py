@@ -25,7 +25,9 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 PAGES = [CHECKOUT / "README.md", *sorted(CHECKOUT.glob("docs/*.md"))]
 WITH_SNIPPETS = [page for page in PAGES if snippets(page)]
-NOT_RUN: dict[tuple[str, str], str] = {}
+NOT_RUN = {
+    ("page.md", "landscape-mpi watch surfaces/resnet56.h5"): "it runs until Ctrl-C; tests/plot/test_watch.py does that"
+}
 """(page, first line of a block): why it is neither run nor checked."""
 LANGUAGES = ("sh", "python", "yaml", "text")
 COMMANDS = ("python ", "mpirun", "landscape-plot", "make ", "sbatch", "pip ")

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,27 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
     if found := differences(one for part in (first, *others) for one in known_platforms(part)):
         notes.append(f"{path}: its points were not computed alike ({found}): {LAST_DIGITS}")
     return Merged(surface, surface.done - before, tuple(notes))
+
+
+def overlaid(shards: Sequence[Surface]) -> Surface:
+    """Return what shards of one sweep hold together, as a surface in memory; the first says where it is from.
+
+    Raises:
+        UserError: they are of different sweeps.
+    """
+    first, *others = shards
+    status = first.status.copy()
+    metrics, arrays = dict(first.metrics), dict(first.arrays)
+    for other in others:
+        check_same_as(first, other)
+        new = (other.status == DONE) & (status != DONE)
+        for kept, theirs in ((metrics, other.metrics), (arrays, other.arrays)):
+            for name in kept.keys() & theirs.keys():
+                where = new.reshape(new.shape + (1,) * (kept[name].ndim - new.ndim))
+                kept[name] = np.where(where, theirs[name], kept[name])
+        status = np.where(new | ((other.status == FAILED) & (status == NOT_YET)), other.status, status)
+    attributes = {name: value for name, value in first.attributes.items() if name != "shard"}
+    return replace(first, metrics=metrics, arrays=arrays, status=status, attributes=attributes, sealed=False)
 
 
 def _is_shard(path: Path) -> UserError:

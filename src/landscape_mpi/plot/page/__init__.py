@@ -234,15 +234,25 @@ def _readable(text: str) -> str:
 
 
 PAGE_ENDINGS = (".html", ".htm")
-_SCRIPTS = ("surfaces.js", "scale.js", "figures.js", "curves.js", "page.js", "build.js")
+_SCRIPTS = ("surfaces.js", "scale.js", "figures.js", "curves.js", "page.js", "watch.js", "build.js")
 _POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
+_ASKS = "; connect-src 'self'"
+"""Of a page that is served: it asks whether there is a newer one."""
+NO_PLOTLY = (
+    "the package plotly is not installed",
+    "",
+    "install it with: pip install 'plotly>=5' (it is the extra `html` of this package)",
+)
+"""What is wrong, and the remedy, of a `UserError`."""
 
 
 def html(content: Mapping[str, Any]) -> str:
     """Return the page: one text, the same for the same content and version of plotly.
+
+    Content with `watch`, its tag and how often to look, makes a page that asks where it is from for a newer one.
 
     Raises:
         UserError: plotly is not installed.
@@ -250,14 +260,10 @@ def html(content: Mapping[str, Any]) -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise UserError(
-            Flag("html"),
-            "the package plotly is not installed",
-            remedy="install it with: pip install 'plotly>=5' (it is the extra `html` of this package)",
-        ) from None
+        raise UserError(Flag("html"), *NO_PLOTLY) from None
     plotly, script = _closed(str(get_plotlyjs())), _closed("".join(map(_part, _SCRIPTS)))
     return Template(_part("page.html")).substitute(
-        policy=_POLICY.format(scripts=f"{_hash(plotly)} {_hash(script)}"),
+        policy=_POLICY.format(scripts=f"{_hash(plotly)} {_hash(script)}") + (_ASKS if "watch" in content else ""),
         style=_part("page.css"),
         # ASCII without any `<`: nothing in it can end its element or begin another
         data=json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
