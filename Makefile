@@ -14,7 +14,7 @@ shell_files := .ci/run $(wildcard tools/*.sh slurm/*.sh slurm/*.sbatch)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-fast lint format bench docs reference clean
+.PHONY: help setup demo test test-fast lint format bench docs reference wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ reference: setup ## the tables of docs/job.md and docs/commands.md, from the cod
 
 docs: setup ## the documentation as a site: docs/_build/html/index.html
 	$(run) sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+
+wheel: setup ## dist/: the sources, and a wheel with the kernels inside, checked by auditwheel
+	@$(run) bash tools/wheel.sh
 
 clean: ## remove what was built, measured and cached; keeps .venv
 	rm -rf build dist demo docs/_build docs/examples docs/sg_execution_times.rst .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache src/*.egg-info

@@ -1,11 +1,35 @@
-"""Everything about the package is declared in setup.cfg, but for the kernels: C that is compiled where it can be."""
+"""Everything about the package is declared in setup.cfg, but for the kernels: C that is compiled where it can be.
+
+They are libraries that know neither Python nor torch and choose their instructions when they run: one wheel serves
+every Python and every processor of an architecture.
+"""
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 WINOGRAD = "src/landscape_mpi/engines/kernel/"
 PLANE = "src/landscape_mpi/plane/kernel/"
 
+
+class Libraries(build_ext):
+    """Name a library as every Python finds it, without the version of this one."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Return the path below the sources."""
+        return fullname.replace(".", "/") + ".so"
+
+
+class Wheel(bdist_wheel):
+    """Name the wheel for every Python 3 of this machine's platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return Python, ABI and platform."""
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
+    cmdclass={"build_ext": Libraries, "bdist_wheel": Wheel},
     ext_modules=[
         Extension(
             "landscape_mpi.engines._winograd",
@@ -13,7 +37,6 @@ setup(
             depends=[WINOGRAD + "lanes.h"],
             extra_compile_args=["-O3"],
             optional=True,  # without a C compiler the package works, by other engines
-            py_limited_api=True,
         ),
         Extension(
             "landscape_mpi.plane._kernel",
@@ -21,7 +44,6 @@ setup(
             depends=[PLANE + "normal.h"],
             extra_compile_args=["-O3", "-ffp-contract=off"],
             optional=True,  # without a C compiler numpy draws the same numbers, more slowly
-            py_limited_api=True,
         ),
-    ]
+    ],
 )

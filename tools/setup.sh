@@ -71,7 +71,7 @@ choose_way() {
 
 fingerprint() { # changes with everything that the environment depends on
   {
-    cat setup.cfg setup.py constraints.txt tools/setup.sh tools/check_setup.py src/landscape_mpi/__init__.py \
+    cat setup.cfg setup.py pyproject.toml constraints.txt tools/setup.sh tools/check_setup.py src/landscape_mpi/__init__.py \
       src/landscape_mpi/engines/kernel/* src/landscape_mpi/plane/kernel/*
     echo "$WAY $PWD $PYTHON $PYTHON_VERSION"
     [ "$WAY" = pip ] || dpkg-query -W "${APT_PACKAGES[@]}" 2>/dev/null || true
@@ -181,6 +181,7 @@ install_everything() {
   if [ "$WAY" = apt ]; then install_parallel_h5py; else pip_install mpich; fi
   say "installing everything else${TORCH_FROM:+, torch from $TORCH_FROM} (PyTorch is large)"
   link_torch
+  rm -f src/landscape_mpi/*/*.abi3.so # kernels of version 0.1, which Python finds before those of today
   pip_install --no-build-isolation --editable ".[dev,docs,html,test]"
 }
 

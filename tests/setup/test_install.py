@@ -13,7 +13,7 @@ from support.launch import launch
 from support.setup_runs import CHECKOUT, bare_environment, in_environment
 
 pytestmark = pytest.mark.slow
-PACKAGING = ("setup.py", "setup.cfg", "README.md", "LICENSE")
+PACKAGING = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,14 @@ def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
 
 @pytest.mark.kernel
 def test_wheel_holds_the_compiled_kernels(wheel: Path) -> None:
-    assert {"landscape_mpi/engines/_winograd.abi3.so", "landscape_mpi/plane/_kernel.abi3.so"} <= names_in(wheel)
+    assert {"landscape_mpi/engines/_winograd.so", "landscape_mpi/plane/_kernel.so"} <= names_in(wheel)
+
+
+@pytest.mark.kernel
+def test_one_wheel_is_for_every_python_and_every_linux_of_ten_years(wheel: Path) -> None:
+    assert "-py3-none-linux_" in wheel.name
+    verdict = succeed(launch("show", wheel, program=[sys.executable, "-m", "auditwheel"]))
+    assert 'platform tag: "manylinux_2_17_' in " ".join(verdict.split())
 
 
 def test_without_a_c_compiler_the_wheel_is_built_without_the_kernels(sources: Path, tmp_path: Path) -> None:
