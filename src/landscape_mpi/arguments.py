@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, words, add_arguments in (
         ("sweep", "compute a surface; run again to go on where it stopped", add_sweep),
+        ("demo", "train a small network, sweep the loss around it and draw it; no download", add_demo),
         ("check", "validate a job and estimate its cost; writes nothing", add_check),
         ("init", "write a commented job to start from", add_init),
         ("train", "train theta* and keep a checkpoint of every epoch; run again to go on where it stopped", add_train),
@@ -69,6 +70,11 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     )
     _add_verbose(command)
     command.set_defaults(own_code=True)
+
+
+def add_demo(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `demo`."""
+    command.add_argument("folder", type=Path, nargs="?", default=Path("demo"), help="gets everything; default: demo")
 
 
 def add_check(command: argparse.ArgumentParser) -> None:

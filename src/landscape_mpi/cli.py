@@ -79,6 +79,13 @@ def sweep(options: argparse.Namespace, parent: Parent | None) -> int:
         return guarded(world, options.verbose, sweep, options.job, flags, world, stop)
 
 
+def demo(options: argparse.Namespace) -> int:
+    """Train, sweep and draw a small network."""
+    from landscape_mpi.demo import demo
+
+    return demo(options.folder)
+
+
 def check(options: argparse.Namespace, _: Parent | None) -> int:
     """Print what a job would do and cost."""
     with heavy_imports():
@@ -187,6 +194,7 @@ def fetch(options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "sweep": sweep,
+    "demo": demo,
     "check": check,
     "init": init,
     "train": train,

@@ -244,7 +244,7 @@ _ASKS = "; connect-src 'self'"
 NO_PLOTLY = (
     "the package plotly is not installed",
     "",
-    "install it with: pip install 'plotly>=5' (it is the extra `html` of this package)",
+    "install it with: pip install 'plotly>=5'",
 )
 """What is wrong, and the remedy, of a `UserError`."""
 
