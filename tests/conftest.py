@@ -19,6 +19,14 @@ from support.parts import PARTS, required_here
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FORKS = "server of forks"
+TOGETHER = {
+    "tests/slurm/": "one SLURM",
+    "tests/networks/test_huggingface.py": "one import of transformers",
+    "tests/sweeping/test_choices.py": "one import of transformers",
+    "tests/sweeping/test_first_job.py": "one import of transformers",
+    "tests/sweeping/test_huggingface_job.py": "one import of transformers",
+}
+"""What one process is given, by the start of its name and what it shares; transformers takes seconds to import."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,7 +55,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of a module to one process, and those of SLURM, which mostly wait, all to the same one."""
+    """Give the tests of a module to one process, and those of `TOGETHER` all to the same one."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -55,9 +63,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = super()._split_scope(nodeid)
-            return "slurm" if module.startswith("tests/slurm/") else module
+            return next((shared for start, shared in TOGETHER.items() if module.startswith(start)), module)
 
     return Scheduling(config, log)
+
+
+def pytest_collection() -> None:
+    """Nothing that a collection of tests makes is garbage: looking for it takes a second of each process."""
+    gc.disable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,8 +84,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What the tests' modules hold is looked at by no collection of garbage again: a third of a second each."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,6 +9,9 @@ starts as it is imported, and every command starts its own. Ranks are children o
 does, so they see of their launcher what they would see of mpirun. At the end of a command all is done that its end is
 to do (threads, exit functions, streams, the end of MPI), but its objects are not taken apart one by one: that is three
 quarters of the time that a short command takes. A new interpreter (`fresh=True`) ends in full.
+
+What reads the surfaces of a command that has started MPI is a new interpreter (`files/isolated.py`), which takes longer
+to start than the command to run. Here it is a fork of a small process that has imported the readers and nothing else.
 """
 
 import atexit
@@ -22,9 +25,11 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
+import types
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,6 +51,8 @@ SET_BY_IMPORTS = {"TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK"}
 PATH = "PYTHONPATH"
 SITE = ("sitecustomize.py", "usercustomize.py")
 PR_SET_NAME = 15
+READERS = ".readers"
+"""The end of the name of the socket of the small process whose forks read surfaces."""
 
 
 def fits(own: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
@@ -106,6 +113,36 @@ def client(place: str, *line: str) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+class Reader:
+    """What a command has of the process that reads for it, as of the `Popen` of a new interpreter; it ends with it."""
+
+    def __init__(self, place: str, stdin: int, env: Mapping[str, str]) -> None:
+        self._code: int | None = None
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a device
+            self._connection = ask(place, [READERS], Path("/"), env, (stdin, nothing.fileno(), 2))
+        if hear(self._connection) is None:
+            raise ChildProcessError("the server of readers has ended")
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the signal's number; None while it runs."""
+        return self._ended(0)
+
+    def wait(self) -> int:
+        """The same once it has ended."""
+        self._ended(None)
+        return self._code or 0
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._connection.shutdown(socket.SHUT_WR)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self._code is None and select.select([self._connection], [], [], timeout)[0]:
+            status = hear(self._connection)
+            self._code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
+        return self._code
+
+
 class Server:
     """Forks for every client until standard input, or the launcher of its ranks, ends."""
 
@@ -132,6 +169,10 @@ class Server:
             if self._socket in ready and not self._accepted():
                 return
 
+    def close(self) -> None:
+        """Serve nobody."""
+        self._socket.close()
+
     def _reap(self, watch: int) -> None:
         pid, connection = self._running.pop(watch)
         os.close(watch)
@@ -156,7 +197,7 @@ class Server:
             self.__dict__.update(made.__dict__)
             return True
         if made:
-            made._socket.close()
+            made.close()
         self._running[os.pidfd_open(pid)] = pid, connection
         for stream in streams:
             os.close(stream)
@@ -169,6 +210,33 @@ class Server:
             own.close()
         for watch in self._running:
             os.close(watch)
+
+
+def read_for_commands(own: Server) -> NoReturn:
+    """Serve from a small process: what is asked for is one that reads surfaces."""
+    import landscape_mpi.surface
+    from landscape_mpi.files import isolated
+
+    for module in pkgutil.walk_packages(landscape_mpi.surface.__path__, f"{landscape_mpi.surface.__name__}."):
+        importlib.import_module(module.name)
+    gc.freeze()
+    own.serve()
+    isolated.serve()
+    os._exit(0)
+
+
+def readers_are_forks(place: str) -> None:
+    """From here on a command that has started MPI is given a fork of that process, unless it has limits of its own."""
+    from landscape_mpi.files import isolated
+
+    limits = isolated._limits()
+
+    def started(line: Sequence[str], *, stdin: int, stdout: int, env: Mapping[str, str]) -> object:
+        if isolated._limits() != limits:
+            return subprocess.Popen(line, stdin=stdin, stdout=stdout, env=env)
+        return Reader(place, stdin, env)
+
+    isolated.subprocess = types.SimpleNamespace(Popen=started, DEVNULL=subprocess.DEVNULL)
 
 
 def import_everything() -> None:
@@ -256,9 +324,14 @@ def _answer(connection: socket.socket, number: int) -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         sys.exit(client(*sys.argv[1:]))
-    server = Server(sys.argv[1])
+    server, readers = Server(sys.argv[1]), Server(sys.argv[1] + READERS)
     os.write(1, b"ready\n")
+    if not os.fork():
+        server.close()
+        read_for_commands(readers)
+    readers.close()
     import_everything()
+    readers_are_forks(sys.argv[1] + READERS)
     sys.path[:] = [folder for folder in sys.path[1:] if folder not in _folders(os.environ)]
     server.serve()
     _run(sys.argv[0])

@@ -19,7 +19,7 @@ from support import texts
 from support.jobs import changed, write_job
 from support.transformers_models import transformers
 
-transformers()
+pytestmark = pytest.mark.usefixtures("transformers")
 JOBS = Path(__file__).parents[2] / "jobs/own"
 
 

@@ -16,7 +16,7 @@ from support import texts
 from support.texts import TEXT
 from support.transformers_models import causal, classifier, transformers
 
-transformers()
+pytestmark = pytest.mark.usefixtures("transformers")
 
 
 @pytest.fixture
