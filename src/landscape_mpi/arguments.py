@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         ),
         (
             "export",
-            "write a surface as .npz, .csv or .nc (netCDF-4), or its directions for other tools",
+            "write a surface as .npz, .csv, .nc (netCDF-4) or .zarr, or its directions for other tools",
             add_export,
         ),
         ("fetch", "download the official CIFAR-10 archive and check it", add_fetch),

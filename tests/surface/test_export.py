@@ -2,14 +2,18 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from landscape_mpi.errors import UserError
+from landscape_mpi.files import atomic
 from landscape_mpi.surface import NewSurface, Rows, create_surface
 from landscape_mpi.surface.export import export
+from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.zarr_store import write_zarr
 from plot.made_surfaces import JOB, bowl, write, write_foreign
 from support.launch import launch
 from support.small_disk import small_disk
@@ -94,6 +98,69 @@ def test_netcdf_opens_in_xarray(plane, tmp_path):
     with xr.open_dataset(tmp_path / "out.nc", engine="h5netcdf") as found:
         check_dataset(found, plane)
         assert found["status"].attrs["flag_meanings"] == "not_yet done failed"
+
+
+def test_zarr_opens_in_xarray_and_in_its_own_library(plane, tmp_path):
+    import xarray as xr  # slow
+
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    export(plane, tmp_path / "out.zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = xr.open_dataset(tmp_path / "out.zarr", engine="zarr")
+    with found:
+        check_dataset(found, plane)
+        assert found["status"].attrs == {"flag_values": [0, 1, 2], "flag_meanings": "not_yet done failed"}
+        assert found["xcoordinates"].attrs["long_name"].startswith("alpha")
+    group = zarr.open_group(tmp_path / "out.zarr", mode="r", zarr_format=3, use_consolidated=False)
+    status, metrics = expected(plane)
+    for name, values in {"status": status, **metrics}.items():
+        assert (group[name].dtype, group[name].metadata.dimension_names) == (
+            values.dtype,
+            ("ycoordinates", "xcoordinates"),
+        )
+        np.testing.assert_array_equal(group[name][...], values)
+    assert group["job"][()] == JOB
+
+
+@pytest.mark.parametrize("name", ["..", ".", "__x", "a/../../b"])
+def test_zarr_refuses_names_that_would_leave_its_folder(tmp_path, name):
+    surface = read_surface(write_foreign(tmp_path / "g.h5", ALPHA, BETA, {"train_loss": LOSS}))
+    surface = replace(surface, metrics={**surface.metrics, name: LOSS})
+    (tmp_path / "z").mkdir()
+    with pytest.raises(UserError, match="is no name for an array of Zarr"):
+        write_zarr(surface, tmp_path / "z")
+    assert {path.name for path in tmp_path.iterdir()} == {"g.h5", "z"}
+
+
+def test_a_folder_that_is_no_zarr_is_never_replaced(plane, tmp_path):
+    target = tmp_path / "out.zarr"
+    target.mkdir()
+    (target / "mine").write_text("x")
+    (tmp_path / "link.zarr").symlink_to(target)
+    for place in (target, tmp_path / "link.zarr"):
+        with pytest.raises(UserError, match=r"is there, and is no folder of Zarr; expected a new name"):
+            export(plane, place)
+    assert [path.name for path in target.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_zarr_that_is_there_is_replaced_whole(plane, line, tmp_path, monkeypatch, exchange):
+    target = tmp_path / "out.zarr"
+    export(plane, target)
+    if not exchange:
+        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    before = {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    export(line, target)
+    assert not (target / "ycoordinates").exists()
+    export(plane, target)
+    assert {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"s.h5", "line.h5", "out.zarr"}
+    monkeypatch.setattr(atomic, "make_durable", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match=r"out\.zarr.*No space left on device"):
+        export(line, target)
+    assert {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"s.h5", "line.h5", "out.zarr"}
 
 
 def test_netcdf_opens_in_the_netcdf_library(plane, tmp_path):

@@ -3,6 +3,7 @@
 The lock of a writer is an fcntl lock that the kernel releases when its holder dies.
 """
 
+import ctypes
 import fcntl
 import os
 import re
@@ -75,6 +76,41 @@ def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
         with suppress(OSError):
             os.close(file)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill: renamed to `path` at the end of the block, removed if it raises.
+
+    A folder that is there is exchanged for it in one step, where the system can do that, and removed.
+
+    Raises:
+        OSError: the file system could not do it.
+    """
+    aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
+    aside.mkdir()
+    try:
+        yield aside
+        for place in (*aside.rglob("*"), aside):
+            make_durable(place)
+        if not path.exists():
+            aside.rename(path)
+        elif not _exchange(aside, path):
+            old = aside.with_name(f"{aside.name}-old")
+            path.rename(old)
+            aside.rename(path)
+            old.rename(aside)
+        with suppress(PermissionError):
+            make_durable(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; return whether the system could: Linux, on most file systems."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, swap = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return rename is not None and not rename(here, os.fsencode(one), here, os.fsencode(other), swap)
 
 
 def _temporary(path: Path) -> tuple[Path, int]:

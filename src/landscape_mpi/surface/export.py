@@ -1,4 +1,4 @@
-"""Writes a surface in the formats of other programs: .npz for numpy, .csv, and .nc (netCDF-4) for xarray.
+"""Writes a surface in the formats of other programs: .npz for numpy, .csv, .nc (netCDF-4) and .zarr for xarray.
 
 What is written are the coordinates, the status and every result under the names they have in the surface file, with NaN
 where a point is not done. What is several numbers a point has axes of its own after those of the grid.
@@ -16,22 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.errors import UserError, printable
-from landscape_mpi.files.atomic import atomic_write, in_words
+from landscape_mpi.files.atomic import atomic_folder, atomic_write, in_words
 from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.registry import axes_of
 from landscape_mpi.surface.read import Surface, read_surface
-from landscape_mpi.surface.schema import DONE, FAILED, LETTERS, NOT_YET
+from landscape_mpi.surface.schema import LETTERS
+from landscape_mpi.surface.zarr_store import LONG_NAMES, META, STATUS_WORDS, write_zarr
 
 ADVICE = "expected a place that can be written, with space for the whole file"
 LONGEST = 60_000
 """Bytes of an attribute of .nc; HDF5 takes no more than 64 KiB."""
-LONG_NAMES = {
-    "xcoordinates": "alpha: how far along delta",
-    "ycoordinates": "beta: how far along eta",
-    "zcoordinates": "gamma: how far along the third direction",
-}
 
 
 def export(source: Path, target: Path) -> None:
@@ -44,11 +40,14 @@ def export(source: Path, target: Path) -> None:
     if ending not in WRITERS:
         found = f"the ending {target.suffix!r}" if target.suffix else "no ending"
         raise UserError(target, f"found {found}", expected=f"one of {', '.join(WRITERS)}")
-    check_target(target)
+    folder = ending == FOLDERS
+    if folder and (target.is_symlink() or (target.exists() and not (target / META).is_file())):
+        raise UserError(target, "is there, and is no folder of Zarr", expected="a new name, or a folder to replace")
+    check_target(target / META if folder and target.exists() else target)
     surface = read_surface(source)
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read as well", expected="the name of another file")
-    with in_words(target, ADVICE), atomic_write(target) as aside:
+    with in_words(target, ADVICE), (atomic_folder if folder else atomic_write)(target) as aside:
         WRITERS[ending](surface, aside)
 
 
@@ -105,9 +104,7 @@ def write_netcdf(surface: Surface, path: Path) -> None:
             dataset = file.create_dataset(name, data=values)
             for index, axis in enumerate([*reversed(coordinates), *axes_of(name)]):
                 dataset.dims[index].attach_scale(file[axis])
-        # what the numbers mean, as the CF conventions say it (section 3.5)
-        file["status"].attrs["flag_values"] = np.array([NOT_YET, DONE, FAILED], np.uint8)
-        file["status"].attrs["flag_meanings"] = "not_yet done failed"
+        file["status"].attrs.update(STATUS_WORDS)
         if surface.job is not None:
             file.create_dataset("job", data=printable(surface.job), dtype=h5py.string_dtype())
         for name, value in surface.attributes.items():
@@ -116,5 +113,12 @@ def write_netcdf(surface: Surface, path: Path) -> None:
             file.attrs[name] = value
 
 
-WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {".npz": write_npz, ".csv": write_csv, ".nc": write_netcdf}
+FOLDERS = ".zarr"
+"""The ending of what is a folder."""
+WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {
+    ".npz": write_npz,
+    ".csv": write_csv,
+    ".nc": write_netcdf,
+    FOLDERS: write_zarr,
+}
 """How to write a surface, by the ending of the file's name."""
