@@ -40,8 +40,8 @@ setup(
         ),
         Extension(
             "landscape_mpi.plane._kernel",
-            [PLANE + name for name in ("normal.c", "widen.c", "rebuild.c", "norms.c")],
-            depends=[PLANE + "normal.h"],
+            [PLANE + name for name in ("normal.c", "avx512.c", "widen.c", "rebuild.c", "norms.c")],
+            depends=[PLANE + "normal.h", PLANE + "sixteens.h"],
             extra_compile_args=["-O3", "-ffp-contract=off"],
             optional=True,  # without a C compiler numpy draws the same numbers, more slowly
         ),

@@ -129,9 +129,9 @@ def speed(rounds: int) -> Iterator[str]:
             began = time.process_time()
             work()
             found[name] = min(found[name], (time.process_time() - began) / SIZE * 1e9)
-    yield f"{'':50} ns a number  times reading"
+    yield f"{'':60} ns a number  times reading"
     for name, nanoseconds in found.items():
-        yield f"{name:50} {nanoseconds:11.2f} {nanoseconds / found['read: sum']:14.1f}"
+        yield f"{name:60} {nanoseconds:11.2f} {nanoseconds / found['read: sum']:14.1f}"
 
 
 def _draw(way: Callable[[Numbers, int, tuple[int, int]], None]) -> None:

@@ -85,6 +85,38 @@ def test_the_kernel_gives_the_bits_of_torch_by_every_instruction_set(dtype, widt
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize("start", [0, 65_520 - 640, 7])
+@pytest.mark.parametrize("width", [16, 48, 576, 70_000])
+@pytest.mark.parametrize("axes", [1, 2, 3, 4])
+def test_drawn_directions_whose_rows_may_be_whole_vectors(dtype, start, width, axes):
+    size = 2_000 + 5  # not whole vectors
+    scales = torch.rand(-(-(start + size) // width), generator=torch.Generator().manual_seed(9))
+    rows = Rows(scales, width)
+    steps = [(0.3, Drawn(1, 0, "w", rows)), (-7.0, Drawn(1, 1, "w", 0.1)), (1e-9, Drawn(1, 2, "w", rows))]
+    steps.append((0.5, Drawn(2, 0, "w")))
+    theta, expected, out = numbers(3, size).to(dtype), torch.empty(size), torch.empty(size)
+    by_torch(expected, theta, steps[:axes], start)
+    for level in range(library().landscape_normal_level() + 1):
+        by_kernel(out.fill_(torch.nan), theta, steps[:axes], start, level)
+        assert bits(out) == bits(expected), LEVELS[level]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("scale", [0.0, 1e-45, 1e-38, 2.0**-100, 3e38, torch.inf, torch.nan])
+def test_scales_at_the_ends_of_what_float32_holds(scale):
+    scales = torch.tensor([0.5, scale, 0.25])
+    steps = [(2.0**100, Drawn(1, 0, "w", Rows(scales, 64))), (0.5, Drawn(1, 1, "w", scale))]
+    theta, expected, out = torch.zeros(192), torch.empty(192), torch.empty(192)
+    for some in (steps[:1], steps[1:]):
+        by_torch(expected, theta, some, 0)
+        for level in range(library().landscape_normal_level() + 1):
+            by_kernel(out, theta, some, 0, level)
+            assert bits(out.nan_to_num(7)) == bits(expected.nan_to_num(7)), LEVELS[level]
+            assert torch.equal(out.isnan(), expected.isnan())
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize("skipped", [0, 1, 4, 8])
 def test_arrays_that_are_too_large_for_the_caches(skipped):
     size = 2**18 + 3

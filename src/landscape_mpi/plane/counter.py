@@ -20,7 +20,7 @@ from torch import Tensor
 GENERATOR = "counter-2"
 """Recorded in a surface whose directions were drawn here; another way to draw needs another name."""
 EXTENSION = "landscape_mpi.plane._kernel"
-LEVELS = ("any processor", "AVX2", "AVX-512")
+LEVELS = ("any processor", "AVX2", "AVX-512", "AVX-512 with VBMI and VNNI")
 """The instruction sets that the kernel is compiled for."""
 
 Keys = tuple[int, int]

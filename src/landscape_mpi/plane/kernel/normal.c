@@ -1,7 +1,7 @@
 /* Standard normal numbers by counter: the numbers of plane/counter.py, which is the reference, bit for bit.
  *
  * Two loops over a piece: indices are hashed to words of 32 bits, and words become numbers. The second is written with
- * intrinsics, as its table of 32 entries then stays in registers (AVX-512), or its first eight entries do (AVX2).
+ * intrinsics for AVX2, as the first eight entries of its table then stay in registers; for AVX-512 see avx512.c.
  */
 
 #include "normal.h"
@@ -93,37 +93,6 @@ AVX2 static void piece_avx2(float *buffer, uint32_t inner, uint32_t one, uint32_
         _mm256_storeu_ps(buffer + i, _mm256_xor_ps(number, sign));
     }
 }
-
-AVX512 static void piece_avx512(float *buffer, uint32_t inner, uint32_t one, uint32_t other, const int32_t *table)
-{
-    typedef __m512i vec;
-    ALIGNED uint32_t words[PIECE];
-    hash(words, inner, one, other);
-    const vec tail_mask = _mm512_set1_epi32(0x7FFFFFFF), middle = _mm512_set1_epi32((int)0x80008000);
-    const vec high_twice = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15));
-    vec low[3], high[3];
-    for (int row = 0; row < 3; row++) {
-        low[row] = _mm512_loadu_si512(table + 32 * row);
-        high[row] = _mm512_loadu_si512(table + 32 * row + 16);
-    }
-    for (int i = 0; i < PIECE; i += 16) {
-        vec word = _mm512_loadu_si512(words + i);
-        vec leading = _mm512_lzcnt_epi32(_mm512_and_si512(word, tail_mask));
-        vec fraction = _mm512_sllv_epi32(word, _mm512_add_epi32(leading, _mm512_set1_epi32(1)));
-        vec g = _mm512_xor_si512(_mm512_shuffle_epi8(fraction, high_twice), middle);
-        vec g2 = _mm512_mulhi_epi16(g, g);
-        vec terms12 = _mm512_mask_blend_epi16(0xAAAAAAAA, g, g2), terms34 = _mm512_mulhi_epi16(terms12, g2);
-        vec size = _mm512_permutex2var_epi32(low[0], leading, high[0]);
-        vec c12 = _mm512_permutex2var_epi32(low[1], leading, high[1]);
-        vec c34 = _mm512_permutex2var_epi32(low[2], leading, high[2]);
-        vec total = _mm512_add_epi32(_mm512_madd_epi16(terms12, c12), _mm512_madd_epi16(terms34, c34));
-        size = _mm512_add_epi32(size, _mm512_srai_epi32(total, 10));
-        vec number = _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(size), _mm512_set1_ps(UNIT)));
-        number = _mm512_ternarylogic_epi32(number, word, tail_mask, 0xB4); /* number ^ (word & ~tail_mask) */
-        _mm512_storeu_ps(buffer + i, _mm512_castsi512_ps(number));
-    }
-}
 #endif
 
 /* The widest instruction set of this machine. */
@@ -132,21 +101,27 @@ int landscape_normal_level(void)
 #if HAS_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return 2;
+        return __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") ? 3 : 2;
     if (__builtin_cpu_supports("avx2")) return 1;
 #endif
     return 0;
 }
 
+uint64_t landscape_keys(uint64_t index, const struct stream *stream)
+{
+    return mix(mix((index >> 16) * UINT64_C(0x9E3779B97F4A7C15) + stream->first) ^ stream->second);
+}
+
 void landscape_draw(float *buffer, uint64_t index, long count, const struct stream *stream, int level)
 {
     for (long done = 0; done < count;) {
-        uint64_t keys = mix(mix(((index + done) >> 16) * UINT64_C(0x9E3779B97F4A7C15) + stream->first) ^ stream->second);
+        uint64_t keys = landscape_keys(index + done, stream);
         uint32_t inner = (uint32_t)(index + done) & 0xFFFFu, one = (uint32_t)keys, other = (uint32_t)(keys >> 32);
         long n = 65536 - inner < count - done ? 65536 - inner : count - done;
         ALIGNED float piece[PIECE], *there = done ? piece : buffer;
 #if HAS_X86
-        if (level == 2) piece_avx512(there, inner, one, other, stream->table);
+        if (level == 3) landscape_piece_2019(there, inner, one, other, stream->table);
+        if (level == 2) landscape_piece_512(there, inner, one, other, stream->table);
         if (level == 1) piece_avx2(there, inner, one, other, stream->table);
 #endif
         if (level == 0) piece_plain(there, inner, one, other, stream->table);

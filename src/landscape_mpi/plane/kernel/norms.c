@@ -35,7 +35,7 @@ static void add_part(double *sums, const float *numbers, long place, long n, int
     for (; i < n && (place + i) % LANES; i++) sums[(place + i) % LANES] += (double)numbers[i] * numbers[i];
     const long whole = (n - i) / LANES * LANES;
 #if HAS_X86
-    if (whole && level == 2) squares_avx512(sums, numbers + i, whole);
+    if (whole && level >= 2) squares_avx512(sums, numbers + i, whole);
     if (whole && level == 1) squares_avx2(sums, numbers + i, whole);
 #endif
     if (whole && level == 0) squares_plain(sums, numbers + i, whole);

@@ -1,10 +1,11 @@
 /* Weights at a point of a plane, W = theta + alpha d + beta e, piece by piece: those of plane/rebuild.py, bit for bit.
  *
- * Whatever lies between theta and W stays in the first cache.
+ * Whatever lies between theta and W stays in the first cache; with AVX-512 it stays in registers, where it can.
  */
 
 #include "normal.h"
 
+#include <math.h>
 #include <string.h>
 
 #if HAS_X86
@@ -12,17 +13,6 @@
 #endif
 
 enum { LARGE = 1 << 18 }; /* weights, 1 MB: what the second cache holds */
-
-/* How a direction is made: stored; or drawn, times one number, times a number a row, or times theta; or theta. */
-enum part { STORED, SCALED, BY_ROW, BY_WEIGHT, ITSELF };
-
-struct step {
-    float coordinate, scale;     /* scale: SCALED */
-    const float *numbers;        /* STORED: [count]; BY_ROW: the scale of every row of the whole tensor */
-    uint64_t width;              /* BY_ROW: numbers in a row */
-    uint64_t first, second;      /* keys of what is drawn */
-    enum part part;
-};
 
 /* to = from + alpha d for one step, n numbers from flat index `index` on; `origin` is theta, and z is scratch. */
 INLINE void add_step(float *to, const float *from, const struct step *step, const float *origin, float *z, long done,
@@ -59,7 +49,7 @@ INLINE void copy_past_caches(float *out, const float *weights, long n, int level
 {
     long i = 0;
 #if HAS_X86
-    if (level == 2 && (uintptr_t)out % 64 == 0)
+    if (level >= 2 && (uintptr_t)out % 64 == 0)
         for (; i + 16 <= n; i += 16) stream_16(out + i, weights + i);
     if (level == 1 && (uintptr_t)out % 32 == 0)
         for (; i + 8 <= n; i += 8) stream_8(out + i, weights + i);
@@ -102,9 +92,28 @@ AVX2 static void rebuild_avx2(float *out, const void *theta, enum kind kind, lon
 }
 
 AVX512 static void rebuild_avx512(float *out, const void *theta, enum kind kind, long count, uint64_t start,
-                                  const struct step *steps, int taken, const int32_t *table)
+                                  const struct step *steps, int taken, const int32_t *table, int level)
 {
-    rebuild(out, theta, kind, count, start, steps, taken, table, 2);
+    rebuild(out, theta, kind, count, start, steps, taken, table, level);
+}
+
+/* Returns for how many of the weights sixteen at a time are of one row and one pair of keys, of all steps. */
+static long sixteens(long count, uint64_t start, const struct step *steps, int taken)
+{
+    if (start % 16 || taken > MOST_STEPS) return 0;
+    for (int i = 0; i < taken; i++) {
+        const float *scales = &steps[i].scale;
+        uint64_t rows = 1;
+        if (steps[i].part == BY_ROW) {
+            if (steps[i].width % 16) return 0;
+            const uint64_t first = start / steps[i].width;
+            scales = steps[i].numbers + first;
+            rows = (start + count + steps[i].width - 1) / steps[i].width - first;
+        } else if (steps[i].part != SCALED) return 0;
+        for (uint64_t row = 0; row < rows; row++)
+            if (!(fabsf(scales[row]) >= 0x1p-100f || scales[row] == 0)) return 0; /* times 2^-21 it is not exact */
+    }
+    return count / 16 * 16;
 }
 #endif
 
@@ -113,7 +122,13 @@ void landscape_rebuild(float *out, const void *theta, enum kind kind, long count
                        const struct step *steps, int taken, const int32_t *table, int level)
 {
 #if HAS_X86
-    if (level == 2) rebuild_avx512(out, theta, kind, count, start, steps, taken, table);
+    if (level >= 2) {
+        const long done = sixteens(count, start, steps, taken);
+        if (level == 2 && done) landscape_sixteens_512(out, theta, kind, done, start, steps, taken, table);
+        if (level == 3 && done) landscape_sixteens_2019(out, theta, kind, done, start, steps, taken, table);
+        const void *rest = (const char *)theta + done * (kind == FLOAT32 ? 4 : 2);
+        if (done < count) rebuild_avx512(out + done, rest, kind, count - done, start + done, steps, taken, table, level);
+    }
     if (level == 1) rebuild_avx2(out, theta, kind, count, start, steps, taken, table);
 #endif
     if (level == 0) rebuild_plain(out, theta, kind, count, start, steps, taken, table);

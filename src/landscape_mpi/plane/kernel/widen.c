@@ -60,7 +60,7 @@ void landscape_widen(float *to, const void *from, enum kind kind, long first, lo
     const uint16_t *halves = (const uint16_t *)from + first;
     if (kind == FLOAT32) memcpy(to, (const float *)from + first, n * sizeof *to);
 #if HAS_X86
-    if (kind != FLOAT32 && level == 2) widen_avx512(to, halves, kind, n);
+    if (kind != FLOAT32 && level >= 2) widen_avx512(to, halves, kind, n);
     if (kind != FLOAT32 && level == 1) widen_avx2(to, halves, kind, n);
 #endif
     if (kind != FLOAT32 && level == 0) widen_plain(to, halves, kind, n);
