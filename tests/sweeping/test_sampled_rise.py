@@ -145,3 +145,20 @@ def test_regression_without_classes_has_bars_too(tmp_path):
     found, bars = (array(tmp_path / "surface.h5", name) for name in ("train_loss", "train_loss_bar"))
     truth = array(tmp_path / "full.h5", "train_loss")
     assert (np.abs(found - truth) <= bars + 1e-6 * np.abs(truth)).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_a_failed_audit_has_exit_code_3_again_and_again(tmp_path):
+    sampling = {"error": 0.05, "of": "rise", "audit": 16}
+    job = rise_job(tmp_path, loss="tiny:narrow_rises", data__splits=["train"], sampling=sampling)
+    run = launch("sweep", job)
+    assert run.returncode == 3, run.stderr
+    assert "audit: FAILED, the bars cannot be trusted: of 16 points on all examples" in run.stderr
+    assert "largest |error| " in run.stderr
+    points, misses, worst, passed, farthest = array(tmp_path / "surface.h5", "audit")
+    assert (points, passed, array(tmp_path / "surface.h5", "complete")) == (16, 0, 1)
+    assert misses > 3 or farthest > 2
+    assert worst > 1
+    again = launch("sweep", job)
+    assert (again.returncode, "audit: FAILED" in again.stderr) == (3, True), again.stderr
+    assert "FAILED, the bars cannot be trusted" in launch("info", tmp_path / "surface.h5").stdout
