@@ -100,6 +100,18 @@ def test_error_bars_in_percent_are_offered_too(make):
     assert "95 % error bars ≤ 2 %" in only(surface)["facts"]
 
 
+@pytest.mark.parametrize("beta", [np.linspace(-1, 1, 3), None], ids=["plane", "line"])
+def test_where_rounding_decides_is_told_and_has_a_band_about_theta(make, beta):
+    alpha = np.linspace(-1, 1, 5)
+    loss = alpha**2 + 0.5 if beta is None else np.add.outer(beta**2, alpha**2) + 0.5
+    values = {"train_loss": loss, "train_acc": loss}
+    held = only(make(values, alpha=alpha, beta=beta, attributes={"precision_floor": 0.125, "dtype": "bfloat16"}))
+    assert held["floors"] == {"train_loss": [0.375, 0.625]}
+    assert "rounding in bfloat16 decides where |f - f(0, 0)| < 0.12" in held["facts"]
+    assert ("precision floor", "0.125") in [tuple(row) for row in held["provenance"]]
+    assert only(make(values, alpha=alpha, beta=beta))["floors"] == {}
+
+
 def test_only_what_every_surface_has_can_be_chosen(make):
     loss, nowhere = bowl(ALPHA, BETA), np.full((BETA.size, ALPHA.size), np.nan)
     one = make({"train_loss": loss, "test_loss": loss, "train_acc": loss})

@@ -73,6 +73,14 @@ def test_csv_has_a_row_a_point_with_every_digit(plane, tmp_path):
     np.testing.assert_array_equal(frame["beta"].unique(), BETA)
 
 
+def test_csv_has_the_precision_floor_in_a_column_where_it_is_known(tmp_path):
+    plane = write(tmp_path / "s.h5", ALPHA, BETA, {"train_loss": LOSS}, attributes={"precision_floor": 0.00123})
+    export(plane, tmp_path / "out.csv")
+    found = np.genfromtxt(tmp_path / "out.csv", delimiter=",", names=True)
+    assert found.dtype.names[-1] == "precision_floor"
+    assert set(found["precision_floor"]) == {0.00123}
+
+
 def test_csv_opens_in_numpy_too(plane, tmp_path):
     export(plane, tmp_path / "out.csv")
     found = np.genfromtxt(tmp_path / "out.csv", delimiter=",", names=True)

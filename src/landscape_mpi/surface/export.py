@@ -72,7 +72,8 @@ def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
 def write_csv(surface: Surface, path: Path) -> None:
     """Write a row a point, alpha first, with every digit of every number.
 
-    Each of several numbers has a column of its own, named by its places: `spectrum_nodes.0.12`.
+    Each of several numbers has a column of its own, named by its places: `spectrum_nodes.0.12`. The last column is the
+    precision floor, where it is known: the same in every row, as there is no other place for it.
     """
     places = np.meshgrid(*reversed(surface.axes), indexing="ij")[::-1]
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, places, strict=False))
@@ -80,6 +81,8 @@ def write_csv(surface: Surface, path: Path) -> None:
     for name, values in surface.arrays.items():
         for place in np.ndindex(values.shape[surface.status.ndim :]):
             columns[".".join(map(str, (name, *place)))] = values[(..., *place)]
+    if (floor := surface.precision_floor) is not None:
+        columns["precision_floor"] = np.full(surface.status.shape, floor)
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(map(printable, columns))

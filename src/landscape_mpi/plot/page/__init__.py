@@ -114,7 +114,8 @@ def _surface(surface: Surface) -> dict[str, Any]:
     """Return coordinates, status (a byte a point), results, training runs and texts of a surface.
 
     `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
-    every point is done, or where too few are. `layers` has the training runs on each plane of a volume; None elsewhere.
+    every point is done, or where too few are. `floors` has between which values of
+    a metric rounding decides. `layers` has the training runs on each plane of a volume; None elsewhere.
     """
     layers, stops = None, _stops(surface)
     if surface.kind == "volume":  # how far the path is off depends on the plane that is shown
@@ -146,12 +147,20 @@ def _surface(surface: Surface) -> dict[str, Any]:
             (name := field.quantity.metric): packed(surface.metrics.get(name, field.values)) for field in fields
         },
         "filled": filled,
+        "floors": {field.quantity.metric: band for field in fields if (band := _floor(field))},
         "runs": runs,
         "layers": layers,
         "file": printable(surface.path.name),
         "provenance": _provenance(surface),
         "job": None if surface.job is None else printable(surface.job),
     }
+
+
+def _floor(field: Field) -> list[float] | None:
+    """Return the ends of the precision floor about f(0, 0); None where it is not known or cannot be seen."""
+    if field.floor is None or field.centre is None:
+        return None
+    return [field.centre - field.floor, field.centre + field.floor]
 
 
 def _filled(field: Field) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ function slice(surfaces, view, along) {
   const greek = { alpha: "α", beta: "β" };
   const [{ gamma, layer }] = surfaces, plane = gamma ? `, γ = ${shown(gamma[layer])}` : "";
   const title = `${greek[along]}, at ${greek[across]} = ${shown(point[across])}${plane}`;
-  const layout = { ...curveLayout(view, title), shapes: [upright(point[along])] };
+  const floors = surfaces.flatMap((surface) => floorBand(surface, view.metric, view.scale));
+  const layout = { ...curveLayout(view, title), shapes: [...floors, upright(point[along])] };
   return { traces, layout: { ...layout, yaxis: valueAxis(view, view.label, view.scale) } };
 }
 
@@ -54,6 +55,14 @@ function upright(place) {
   return { type: "line", x0: place, x1: place, yref: "paper", y0: 0, y1: 1, line: { color: MARK, width: 1, dash: "dot" } };
 }
 
+// Where rounding decides: a grey band about f(0, 0), twice as wide as the precision floor.
+function floorBand(surface, metric, scale) {
+  if (!surface.floors[metric]) return [];
+  const [low, high] = surface.floors[metric], y0 = scale.log ? Math.max(low, scale.low) : low;
+  const grey = { fillcolor: "rgba(128, 128, 128, 0.25)", line: { width: 0 }, layer: "below" };
+  return [{ type: "rect", name: "floor", xref: "paper", x0: 0, x1: 1, y0, y1: high, ...grey }];
+}
+
 function valueAxis(view, label, scale) {
   const { low, high, log } = scale, range = log ? [Math.log10(low), Math.log10(high)] : [low, high];
   const extra = 0.04 * (range[1] - range[0]);
@@ -71,7 +80,8 @@ function line(surface, view) {
   });
   const traces = [...left.map((metric) => draw(metric, { colour: BLUE })), ...right.map((metric) => draw(metric, { colour: RED, yaxis: "y2" }))];
   const second = { ...axisStyle(view, "accuracy (%)"), color: RED, range: [-4, 104], overlaying: "y", side: "right", showgrid: false, tickmode: "auto" };
-  const layout = { ...curveLayout(view, surface.alphaLabel), shapes: [upright(point.alpha)], ...legend(traces.length > 1) };
+  const floors = left.flatMap((metric) => floorBand(surface, metric.name, view.scale));
+  const layout = { ...curveLayout(view, surface.alphaLabel), shapes: [...floors, upright(point.alpha)], ...legend(traces.length > 1) };
   layout.yaxis = { ...valueAxis(view, view.generalLabel, view.scale), color: BLUE };
   return { traces, layout: right.length ? { ...layout, yaxis2: second, margin: { ...layout.margin, r: 60 } } : layout };
 }
