@@ -25,12 +25,12 @@ def losses(points=POINTS, examples=EXAMPLES, seed=0):
 class Engine:
     """Losses that are all known, of which it is asked for some."""
 
-    def __init__(self, values, error=ERROR, log=(), labels=None, hits=False):
+    def __init__(self, values, error=ERROR, log=(), labels=None, hits=False, **known):
         self.values, self.hits = values, values < 0.5 if hits else None
         self.evaluated = np.zeros(values.shape, int)
         origin = PerExample(values[0], {"acc": self.hits[0]} if hits else {})
         labels = np.arange(values.shape[1]) % 10 if labels is None else labels
-        self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log)
+        self.rounds = Rounds(make_frame(values[0], labels, 1), origin, len(values), error, log, **known)
 
     def __call__(self, point, examples):
         self.evaluated[point, examples] += 1
@@ -55,6 +55,20 @@ def test_the_rounds_end_when_all_bars_hold_and_evaluate_nothing_twice():
     assert 0 < engine.rounds.used == engine.evaluated.mean() < 0.5
     assert (found.examples == 400).any()
     assert (np.abs(found.means - engine.values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
+
+
+@pytest.mark.parametrize("floor", [None, 1e-3], ids=["loss", "rise"])
+def test_the_point_of_theta_itself_is_known_and_never_evaluated(floor):
+    engine = Engine(losses(), own=0, floor=floor, hits=True).run()
+    assert engine.evaluated[0].sum() == 0
+    assert engine.rounds.used == engine.evaluated.mean()
+    for metric, values in ((LOSS, engine.values), (ACCURACY, 100.0 * engine.hits)):
+        (found,) = engine.rounds.estimates(metric).values()
+        assert found.means[0] == pytest.approx(values[0].astype(float).mean(), rel=1e-12)
+        assert (found.bars[0], found.examples[0]) == (0, EXAMPLES)
+        assert (np.abs(found.means - values.mean(axis=1)) <= 2 * found.bars + 1e-6).all()
+    alone = Engine(losses(), floor=floor).run().rounds.estimates(LOSS)["loss"]
+    np.testing.assert_allclose(engine.rounds.estimates(LOSS)["loss"].bars[1:], alone.bars[1:], rtol=0.5)
 
 
 def test_a_round_is_a_list_of_slices_that_go_on_where_the_points_stand():

@@ -200,13 +200,14 @@ def test_a_round_that_is_none_ends_what_is_read(plan, content):
 
 def test_a_plan_keeps_points_on_all_examples_and_first_levels_apart_from_theta_and_rounds(tmp_path):
     theta, pilot = replace(evaluated(0), point=THETA), evaluated(0)
-    begun = begin_plan(tmp_path, IDENTITY, [theta], [pilot], [800])
+    begun = begin_plan(tmp_path, IDENTITY, [theta], [pilot], [800], 7)
     with PlanLog(tmp_path, IDENTITY) as log:
         log.add(0, [(1, 2)])
     again = begin_plan(tmp_path, IDENTITY, [theta], [], [None])
     same(list(again.origins), [theta])
     same(list(again.pilots), [pilot])
     assert again.firsts == begun.firsts == (800,)
+    assert again.own == begun.own == 7
     assert again.rounds == (([(1, 2)],),)
 
 

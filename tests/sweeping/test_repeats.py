@@ -1,11 +1,13 @@
 """Repeats of a job along several random directions: theta* is evaluated once, and each is as if swept alone."""
 
+import h5py
 import pytest
 
 from landscape_mpi.errors import Exit
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping import choose_engine, large
 from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.full import PointRunner
 from landscape_mpi.sweeping.run import sweep
 from support.jobs import results, tiny_job
 
@@ -41,6 +43,27 @@ def test_theta_is_evaluated_once_for_all_repeats(tmp_path, monkeypatch, whole_pa
     for seed in (5, 7):
         swept(tmp_path, plane={"kind": "random", "seed": seed}, output__file=f"{seed}.h5", **changes)
         assert results(tmp_path / f"{seed}.h5") == results(tmp_path / f"surface.r{seed - 5}.h5")
+
+
+@pytest.mark.parametrize("of", ["loss", "rise"])
+def test_sampled_repeats_take_the_point_of_theta_as_known(tmp_path, monkeypatch, of):
+    places, plain = [], PointRunner.run
+
+    def recorded(self, index, evaluate):
+        places.append(index)
+        return plain(self, index, evaluate)
+
+    monkeypatch.setattr(PointRunner, "run", recorded)
+    changes = {"data__options": {"images": 900}, "sampling": {"error": 0.3, "audit": 1, "of": of}}
+    swept(tmp_path, plane={"kind": "random", "repeats": 2}, **changes)
+    assert set(places) == {(0,), (2,)}
+    swept(tmp_path, output__file="full.h5", data__options={"images": 900})
+    with h5py.File(tmp_path / "full.h5") as file:
+        centre = file["train_loss"][1]
+    for repeat in (0, 1):
+        with h5py.File(tmp_path / f"surface.r{repeat}.h5") as file:
+            assert (file["train_loss_bar"][1], file["train_examples"][1], file["status"][1]) == (0, 900, 1)
+            assert file["train_loss"][1] == centre
 
 
 def test_a_repeat_that_goes_on_alone_is_the_same(tmp_path, whole_passes):

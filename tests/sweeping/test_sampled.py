@@ -85,7 +85,7 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     folder, said = undisturbed
     assert "45 points to bars of 0.02, on 1 rank" in said
     assert "round 1: " in said
-    assert "complete, every bar within its target, 31." in said
+    assert re.search(r"complete, every bar within its target, (29|30)\.", said), said
     assert "audit: passed: of 12 points on all examples" in said
     points, misses, worst, passed = array(folder / "surface.h5", "audit")
     assert (points, passed) == (12, 1)

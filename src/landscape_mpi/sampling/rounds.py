@@ -69,6 +69,7 @@ class Rounds:
         floor: float | None = None,
         pilots: Mapping[int, PerExample] = MappingProxyType({}),
         first: int | None = None,
+        own: int | None = None,
     ) -> None:
         """Start a job of so many points.
 
@@ -82,6 +83,7 @@ class Rounds:
                 to be narrower than this share of f(0, 0).
             pilots: what points gave that have been evaluated on all examples, in the order of the data.
             first: examples of the first level, one of those of the levels; None for what the target asks for.
+            own: the point at which theta* itself lies: what it gives is known, and not evaluated again. None for none.
         """
         of: Of = "loss" if floor is None else "rise"
         levels = prefixes(error, frame.examples, of)
@@ -97,6 +99,9 @@ class Rounds:
         self._found = [origin[:0]] * points
         for point, found in pilots.items():
             self._found[point] = found[frame.order]
+        if own is not None:
+            self._found[own] = self._origin
+        self._free = 0 if own is None else frame.examples
         self.centre = exact_mean(origin.losses)
         self.least = 0.0
         if floor is not None and not self.why_all:
@@ -125,7 +130,8 @@ class Rounds:
     @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that have come back."""
-        return sum(map(len, self._found)) / (len(self._found) * self.ladder.frame.examples)
+        evaluated = sum(map(len, self._found)) - self._free
+        return evaluated / (len(self._found) * self.ladder.frame.examples)
 
     @property
     def others(self) -> frozenset[str]:

@@ -34,6 +34,7 @@ class Plan:
         repeated: How many rounds stood in the file once more, as versions before this one left them, and were dropped.
         pilots: What other points gave that were evaluated on all examples before there was an order.
         firsts: Of each split, the examples of its first level where a trial has chosen it; else None.
+        own: The point at which theta* lies, which is then not evaluated; None for none, and in plans of older versions.
     """
 
     origins: tuple[Evaluated, ...]
@@ -41,12 +42,14 @@ class Plan:
     repeated: int = 0
     pilots: tuple[Evaluated, ...] = ()
     firsts: tuple[int | None, ...] = ()
+    own: int | None = None
 
 
 def is_of_plan(payload: bytes) -> bool:
     """Whether bytes are a point's results on all examples, or a round: `{"split": 0, "promotions": [[7, 1], ...]}`.
 
-    The first level of a split stands before its rounds: `{"split": 0, "promotions": [], "first": 800}`.
+    Before the rounds stand the first level of a split, `{"split": 0, "promotions": [], "first": 800}`, and theta*'s own
+    point, `{"split": 0, "promotions": [], "own": 12}`.
     """
     if payload.startswith(ORIGIN):
         return is_evaluated(payload[1:])
@@ -55,6 +58,7 @@ def is_of_plan(payload: bytes) -> bool:
         numbers = [
             content["split"],
             content.get("first", 0),
+            content.get("own", 0),
             *(number for point, level in content["promotions"] for number in (point, level)),
         ]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -87,10 +91,11 @@ def begin_plan(
     origins: Sequence[Evaluated],
     pilots: Sequence[Evaluated] = (),
     firsts: Sequence[int | None] = (),
+    own: int | None = None,
 ) -> Plan:
     """Return the plan that is there, else begin one with what precedes its rounds, whole or not at all.
 
-    See `Plan` for `origins`, `pilots` and `firsts`.
+    See `Plan` for `origins`, `pilots`, `firsts` and `own`.
 
     Raises:
         UserError: the plan that is there belongs to another sweep.
@@ -106,8 +111,10 @@ def begin_plan(
             for split, first in enumerate(firsts):
                 if first is not None:
                     file.append(ROUND + json.dumps({"split": split, "promotions": [], "first": first}).encode())
+            if own is not None:
+                file.append(ROUND + json.dumps({"split": 0, "promotions": [], "own": own}).encode())
     there = read_plan(folder, identity)
-    return there or Plan(tuple(origins), ((),) * len(origins), 0, tuple(pilots), tuple(firsts))
+    return there or Plan(tuple(origins), ((),) * len(origins), 0, tuple(pilots), tuple(firsts), own)
 
 
 def read_plan(folder: Path, identity: bytes) -> Plan | None:
@@ -121,6 +128,7 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
     origins = tuple(one for one in whole if one.point == THETA)
     rounds: list[list[Round]] = [[] for _ in origins]
     firsts: list[int | None] = [None for _ in origins]
+    own: int | None = None
     for payload in payloads:
         if payload.startswith(ROUND):
             content = json.loads(payload[1:])
@@ -131,11 +139,14 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
             if "first" in content:
                 firsts[content["split"]] = content["first"]
                 continue
+            if "own" in content:
+                own = content["own"]
+                continue
             rounds[content["split"]].append([(point, level) for point, level in content["promotions"]])
     once = tuple(map(_without_repetitions, rounds))
     repeated = sum(map(len, rounds)) - sum(map(len, once))
     pilots = tuple(one for one in whole if one.point != THETA)
-    return Plan(origins, once, repeated, pilots, tuple(firsts)) if origins else None
+    return Plan(origins, once, repeated, pilots, tuple(firsts), own) if origins else None
 
 
 def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:

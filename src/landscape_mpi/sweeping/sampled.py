@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from landscape_mpi.data.split import Split
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.evaluate import is_classes
-from landscape_mpi.job import Sampling
+from landscape_mpi.job import Grid, Sampling
 from landscape_mpi.log import log, note, ranks
 from landscape_mpi.metrics.examples import exact_mean
 from landscape_mpi.mpi.failures import Deaths
@@ -176,7 +176,8 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
     origins = [Evaluated(THETA, number, 0, found) for number, found in given]
     plan = read_plan(folder, identity)
     if plan is None:
-        plan = begin_plan(folder, identity, origins, pilots, _firsts(context, sampling, origins, pilots))
+        firsts, own = _firsts(context, sampling, origins, pilots), own_point(context.job.chosen_grid)
+        plan = begin_plan(folder, identity, origins, pilots, firsts, own)
     _check_plan(context, plan, sampling)
     if plan.repeated:
         note(context.world, f"{folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
@@ -195,6 +196,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
             sampling.narrowest,
             known,
             plan.firsts[number] if plan.firsts else None,
+            plan.own,
         )
         splits.append(SplitState(name, rounds, sampling, context.experiment.task.metrics))
     slices = hashlib.sha256(identity + b"".join(origin.found.losses.tobytes() for origin in plan.origins)).digest()
@@ -208,6 +210,17 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
     bars = f"{points} points to bars of {sampling.error:.3g}{sampling.measure}"
     log(context.world, f"{context.path}: {before}{bars}, on {ranks(context.world.size, context.options.group)}.")
     return Coordinator(context, state, writer, plan_log, slices)
+
+
+def own_point(grid: Grid) -> int | None:
+    """Return the number of the grid's point at which theta* lies, row by row; None where it is between others.
+
+    >>> from landscape_mpi.job import Axis
+    >>> own_point(Grid(alpha=Axis(-1, 1, 5), beta=Axis(0, 1, 3)))
+    2
+    """
+    zeros = [np.flatnonzero(at == 0.0) for at in reversed(grid.coordinates())]
+    return int(np.ravel_multi_index([at[0] for at in zeros], grid.shape)) if all(map(len, zeros)) else None
 
 
 def frame_of(
@@ -237,6 +250,7 @@ def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
         levels, first = prefixes(sampling.error, size, sampling.of), plan.firsts[number] if plan.firsts else None
         sound = sound and (first is None or first in levels)
         sound = sound and climbs(rounds, points, len(levels) - (levels.index(first) if first in levels else 0))
+    sound = sound and plan.own in (None, own_point(context.job.chosen_grid))
     for one in plan.pilots:
         sound = sound and one.point < points and one.split < len(ours) and len(one.found) == sizes[one.split]
         sound = sound and one.found.others.keys() == ours[one.split].others.keys()
