@@ -6,9 +6,12 @@ import shutil
 
 import h5py
 import numpy as np
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from plot.made_surfaces import bowls, write
+from support import tiny
 from support.jobs import tiny_job, write_job
 from support.launch import launch
 
@@ -90,6 +93,14 @@ def _cluster(folder, ready):
         shutil.copy(folder / "job.yaml", folder / "panels" / f"{name}.yaml")
 
 
+def _barriers(folder, _):
+    tiny_job(folder, model__options={"batchnorm": True}, loss="cross_entropy")
+    (folder / "nets/seed1").mkdir(parents=True)
+    for seed, name in enumerate(("net.pt", "nets/seed1/epoch-0010.safetensors")):
+        torch.manual_seed(seed)
+        save_file(tiny.network(batchnorm=True).state_dict(), folder / name)
+
+
 def _formats(folder, ready):
     shutil.copy(ready / "plane.h5", folder / "surface.h5")
     shutil.copy(ready / "path.h5", folder)
@@ -149,6 +160,7 @@ PRELUDES = {"api.md": "import tiny\nnetwork = tiny.network()\ninputs, targets = 
 """What the reader of a page has before its first line of Python."""
 
 STAGES = {
+    "barriers.md": _barriers,
     "api.md": _api,
     "page.md": _plot,
     "cluster.md": _cluster,

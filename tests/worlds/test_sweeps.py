@@ -299,3 +299,13 @@ def test_the_settings_of_rank_0_are_those_of_all(world, folder, job):
         assert sweep(alone, OPTIONS, Solo()) == Exit.COMPLETE
     world.barrier()
     assert results(folder / "surface.h5") == results(folder / "alone.h5")
+
+
+def test_ranks_change_no_bit_of_an_aligned_line(world, folder, job):
+    if world.rank == 0:
+        torch.manual_seed(3)
+        torch.save(tiny.network().state_dict(), folder / "to.pt")
+    world.barrier()
+    plane = {"kind": "interpolate", "to": "to.pt", "align": "auto"}
+    ours, alone = by_all_and_by_one(world, folder, job, plane=plane, grid={"alpha": [0, 1, 5]})
+    assert ours == alone

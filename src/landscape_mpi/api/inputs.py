@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import OURS, Loss, as_classes, is_classes, with_loss_options
 from landscape_mpi.evaluate.streamable import has_own_modes
 from landscape_mpi.files.paths import absolute
-from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
+from landscape_mpi.job import JobFile, SweepJob
 from landscape_mpi.metrics.base import Metric
 from landscape_mpi.metrics.own import load as load_metrics
 from landscape_mpi.mpi.world import World, together
@@ -28,7 +27,6 @@ from landscape_mpi.plane import Parameters, Plane, feed, fit_direction
 from landscape_mpi.plane.parameters import real, single, standing
 from landscape_mpi.sweeping.large import Opened, take_large
 from landscape_mpi.sweeping.once import share_parameters, share_tensors
-from landscape_mpi.sweeping.planes.interpolate import interpolated
 from landscape_mpi.sweeping.theta import Theta, end_of, load_end, plain_arrays
 
 DIRECTIONS, SPLITS = ("delta", "eta", "zeta"), ("train", "test")
@@ -105,6 +103,22 @@ class Given:
             load_checkpoint(network, absolute(name, Path()), key)
         return network
 
+    def end_state(self, theta: Theta, key: str, name: str) -> Parameters:
+        """Return the tensors of a state dict that was given, or of a checkpoint."""
+        if key not in self.ends:
+            return load_end(theta, absolute(name, Path()), key)
+        if theta.is_large:
+            found = fit_state(theta.origin, self.ends[key], key)
+            for text in found.notes:
+                theta.note(text)
+            return found.state
+
+        def load(network: nn.Module) -> None:
+            for text in load_state(network, self.ends[key], key):
+                theta.note(text)
+
+        return end_of(theta, load)
+
     def split(self, name: str) -> Split:
         """Return a split of the data.
 
@@ -135,7 +149,7 @@ class Given:
         return all(isinstance(one, Tensor) and is_classes(as_classes(one)) for one in targets)
 
     def plane(self, theta: Theta, job: SweepJob) -> Plane | None:
-        """Return the plane along the directions, or to the ends; None where there are none.
+        """Return the plane along the directions; None where there are none.
 
         Raises:
             UserError: they do not fit the network.
@@ -148,25 +162,7 @@ class Given:
                 raise UserError("grid", f"found {job.axes} axes for {few}", expected="a direction for each axis")
             named = zip(DIRECTIONS, self.directions[: job.axes], strict=False)
             return Plane.along(theta.parameters, [_fitted(name, direction, theta) for name, direction in named])
-        if isinstance(job.plane, InterpolatedPlane) and self.ends:
-            return interpolated(job.plane, theta, job.evaluate.batchnorm == "move", partial(self._end, theta))
         return None
-
-    def _end(self, theta: Theta, key: str, name: str) -> Parameters:
-        if key not in self.ends:
-            return load_end(theta, absolute(name, Path()), key)
-
-        if theta.is_large:
-            found = fit_state(theta.origin, self.ends[key], key)
-            for text in found.notes:
-                theta.note(text)
-            return found.state
-
-        def load(network: nn.Module) -> None:
-            for text in load_state(network, self.ends[key], key):
-                theta.note(text)
-
-        return end_of(theta, load)
 
 
 def network_of(model: object) -> nn.Module:

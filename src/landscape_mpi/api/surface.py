@@ -16,6 +16,7 @@ from landscape_mpi.job import AXES
 from landscape_mpi.metrics.registry import STDERR, axes_of
 from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
+from landscape_mpi.surface.barrier import Barrier, barriers
 from landscape_mpi.surface.read import Surface as Found
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.sharpness import Sharpness, sharpness
@@ -118,6 +119,23 @@ class Surface:
         if len(self.found.axes) > 2:
             raise UserError("sharpness", "this is a volume", remedy="take a plane of it: surface.at(gamma)")
         return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
+
+    def barrier(self, split: str | None = None) -> Barrier:
+        """Return how far the loss of a split rises above the line between alpha 0 and 1, as in `info`.
+
+        Of a plane it is that along beta = 0 (docs/barriers.md).
+
+        Raises:
+            UserError: there is no loss of that split, or there are no points at alpha 0 and alpha 1.
+        """
+        self.loss(split)
+        found = barriers(self.found)
+        name = f"{split}_loss" if split else next(iter(sorted(found, key=lambda one: not one.startswith("train"))), "")
+        if name not in found:
+            raise UserError(
+                "barrier", "no points lie at alpha 0 and alpha 1", expected="a line or a plane that has them"
+            )
+        return found[name]
 
     def plot(
         self,

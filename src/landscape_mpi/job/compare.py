@@ -54,7 +54,8 @@ def experiment(job: SweepJob) -> dict[str, Any]:
         del sections["hessian"]
     grid = sections["grid"] = msgspec.to_builtins(job.planned_grid) or {}
     # journals of sampled sweeps are known by this: a key that they were begun without is left out where nobody sets it
-    for section, key in ((sections["data"], "order"), (grid, "gamma"), (grid, "points")):
+    plane = sections["plane"]
+    for section, key in ((sections["data"], "order"), (grid, "gamma"), (grid, "points"), (plane, "align")):
         if section.get(key) is None:
             section.pop(key, None)
     if job.sampling is not None:

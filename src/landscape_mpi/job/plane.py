@@ -69,6 +69,8 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
     Attributes:
         to: the checkpoint at alpha = 1; any file that `model.checkpoint` may be
         via: the checkpoint at beta = 1: required with `grid.beta`, and refused without it
+        align: `auto`: the units of `to` and `via` are permuted first, so that their weights come near to those of
+            theta*; each network computes the same as before (docs/barriers.md)
         normalize: as for `random`; anything but `none` ends elsewhere than at `to` and `via`
         ignore: as for `random`; anything but `none` ends elsewhere than at `to` and `via`
         only: as for `random`; ends elsewhere than at `to` and `via`
@@ -76,6 +78,7 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
 
     to: str
     via: str | None = None
+    align: Literal["auto"] | None = None
     normalize: Normalise = "none"
     ignore: Ignore = "none"
     only: Only | None = None

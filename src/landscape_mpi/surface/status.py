@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.job import AXES, FROM_PYTHON, SweepJob, TrainJob, load_job
+from landscape_mpi.job import AXES, FROM_PYTHON, InterpolatedPlane, SweepJob, TrainJob, load_job
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import is_mean
+from landscape_mpi.surface.barrier import barriers
+from landscape_mpi.surface.identity import job_of
 from landscape_mpi.surface.journal import journal_folder
 from landscape_mpi.surface.platforms import parse_platform, recorded_platform, recorded_versions
 from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, rise_words, share_used, widest
@@ -49,6 +51,14 @@ PROVENANCE = (
     ("cosine", "cosine"),
     ("delta_norm", "||delta||"),
     ("eta_norm", "||eta||"),
+    ("align_units", "units that may move"),
+    ("align_moved", "  of them moved"),
+    ("align_before", "distance, straight"),
+    ("align_after", "distance, aligned"),
+    ("align_units_via", "units, via"),
+    ("align_moved_via", "  of them moved"),
+    ("align_before_via", "straight, via"),
+    ("align_after_via", "aligned, via"),
     ("hessian_max_eig", "largest eigenvalue"),
     ("hessian_min_eig", "most negative one"),
     ("hessian_residual", "Lanczos residual"),
@@ -84,7 +94,7 @@ def describe(path: Path) -> str:
     lines = [str(path), *_grid(surface)]
     lines += _trajectory(surface.trajectory) if surface.trajectory is not None else ()
     lines += _sampling(surface) if surface.sampled else ()
-    lines += ["", *_results(surface), *_sharpness(surface), *_work(surface), ""]
+    lines += ["", *_results(surface), *_sharpness(surface), *_barriers(surface), *_work(surface), ""]
     lines += [_line(label, value) for label, value in provenance(surface.attributes)]
     if surface.job is not None:
         lines += ["", "  job", *(f"  | {line}" for line in surface.job.splitlines())]
@@ -164,6 +174,24 @@ def _sharpness(surface: Surface) -> Iterator[str]:
         yield _line("", "the other numbers need every point")
     elif all(math.isnan(one.centre) for one in found):
         yield _line("", "the other numbers need a finite f(0, 0) on the grid")
+
+
+def _barriers(surface: Surface) -> Iterator[str]:
+    """Yield how far each loss rises between two networks, where the surface is of an interpolation."""
+    try:
+        between = surface.job is not None and isinstance(job_of(surface).values.plane, InterpolatedPlane)
+    except UserError:  # of a job that this version does not read
+        return
+    found = barriers(surface) if between else {}
+    if found:
+        yield ""
+    for name, one in found.items():
+        if math.isnan(one.height):
+            yield _line("barrier", f"{name}: needs finite losses at every point from alpha 0 to 1")
+            continue
+        ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
+        error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
+        yield _line("barrier", f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}")
 
 
 def _number(found: Sharpness, attribute: str) -> str:

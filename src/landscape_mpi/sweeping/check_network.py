@@ -25,7 +25,7 @@ from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import World, on_ranks, together
-from landscape_mpi.networks.state import cast, set_statistics
+from landscape_mpi.networks.state import cast, load, set_statistics
 from landscape_mpi.plane import Plane
 from landscape_mpi.sweeping.large import made_at
 from landscape_mpi.sweeping.load import Experiment
@@ -141,7 +141,7 @@ class Comparison:
         for point in points or around_centre(experiment.job.values.chosen_grid):
             if losses := _if_possible(reference.at, point):
                 known[point] = losses
-        return Comparison(reference, known | own_ends(experiment, batch), experiment.precision.tolerance)
+        return Comparison(reference, known | own_ends(experiment, plane, batch), experiment.precision.tolerance)
 
     @property
     def flat(self) -> bool:
@@ -373,10 +373,11 @@ def corners(axes: int) -> list[Point]:
     return [tuple(float(axis == other) for other in range(axes)) for axis in range(axes)]
 
 
-def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
+def own_ends(experiment: Experiment, line: Plane, batch: int) -> dict[Point, Losses]:
     """Return what the networks at both ends of an interpolation give by themselves.
 
-    Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s.
+    Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s;
+    they fit the units of an aligned end in its new order alone.
     """
     plane, theta = experiment.job.values.plane, experiment.theta
     if not (isinstance(plane, InterpolatedPlane) and plane.whole):
@@ -385,6 +386,9 @@ def own_ends(experiment: Experiment, batch: int) -> dict[Point, Losses]:
     names = [name for name in (plane.to, plane.via) if name is not None]
     for point, key, name in zip(corners(len(names)), ENDS, names, strict=False):
         end = experiment.source.end(theta, key, name)
+        if plane.align is not None:
+            load(end, line.at(*point))
+            set_statistics(end, line.statistics.at(*point) if line.statistics else {})
         if experiment.job.values.evaluate.batchnorm == "keep":
             set_statistics(end, theta.statistics)
         network, task = in_own_dtype(end.eval(), experiment.task)

@@ -41,13 +41,13 @@ from landscape_mpi.mpi.shutdown import NEVER, Stop
 from landscape_mpi.mpi.world import World, on_ranks, together
 from landscape_mpi.networks import load_checkpoint, sha256
 from landscape_mpi.networks.state import duplicate
-from landscape_mpi.plane import Plane
+from landscape_mpi.plane import Parameters, Plane
 from landscape_mpi.surface.identity import WHY, centre_text, other_network
 from landscape_mpi.sweeping.large import Opened, large_theta, open_large
 from landscape_mpi.sweeping.memory import are_streamed
 from landscape_mpi.sweeping.once import share_splits
 from landscape_mpi.sweeping.precision import PRECISIONS, Precision
-from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, theta_of
+from landscape_mpi.sweeping.theta import Losses, Theta, eval_copy, first_losses, in_own_dtype, load_end, theta_of
 
 Open = Callable[[str], Split]
 """The name of a split -> the split."""
@@ -67,6 +67,9 @@ class Source(Protocol):
 
     def end(self, theta: Theta, key: str, name: str) -> nn.Module:
         """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
+
+    def end_state(self, theta: Theta, key: str, name: str) -> Parameters:
+        """Return parameters and buffers of that network, on the CPU; of a large one views of its file."""
 
     def split(self, name: str) -> Split:
         """Return a split of the data, in memory of the CPU."""
@@ -111,6 +114,10 @@ class JobSource:
         network = duplicate(theta.origin)
         load_checkpoint(network, self.job.resolve(name), key, self.job.values.model.entry)
         return network
+
+    def end_state(self, theta: Theta, key: str, name: str) -> Parameters:
+        """Return the tensors of a checkpoint."""
+        return load_end(theta, self.job.resolve(name), key, self.job.values.model.entry)
 
     def split(self, name: str) -> Split:
         """Return a split of the job's data."""

@@ -1,6 +1,6 @@
 """Builds planes of `plane.kind: interpolate`: from theta* to one or two other checkpoints of the network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 
@@ -11,10 +11,8 @@ from landscape_mpi.plane import Parameters, Plane, difference, scale_direction
 from landscape_mpi.plane.directions import UNUSED
 from landscape_mpi.plane.parameters import can_move
 from landscape_mpi.sweeping.planes import Built, Request
-from landscape_mpi.sweeping.theta import Theta, load_end
-
-EndOf = Callable[[str, str], Parameters]
-"""A job's key and the name that it gives -> parameters and buffers of that checkpoint, on the CPU."""
+from landscape_mpi.sweeping.planes.aligned import aligned
+from landscape_mpi.sweeping.theta import Theta
 
 
 def build(plane: InterpolatedPlane, request: Request) -> Built:
@@ -23,23 +21,35 @@ def build(plane: InterpolatedPlane, request: Request) -> Built:
     Raises:
         UserError: a checkpoint does not fit the network, or is theta* itself.
     """
-    job, theta = request.experiment.job, request.experiment.theta
+    experiment, world = request.experiment, request.world
+    theta, moving = experiment.theta, experiment.job.values.evaluate.batchnorm == "move"
+    named = {"plane.to": plane.to} if plane.via is None else {"plane.to": plane.to, "plane.via": plane.via}
 
-    def end_of(key: str, name: str) -> Parameters:
-        return load_end(theta, job.resolve(name), key, job.values.model.entry)
+    def load_ends() -> dict[str, Parameters]:
+        return {key: experiment.source.end_state(theta, key, name) for key, name in named.items()}
 
-    moving = job.values.evaluate.batchnorm == "move"
-    return Built(on_ranks(request.world, request.here, interpolated, plane, theta, moving, end_of))
+    ends: Mapping[str, Parameters] = on_ranks(world, request.here, load_ends) or {}
+    facts: Mapping[str, float] = {}
+    if plane.align is not None:
+        ends, facts = aligned(request, named, ends)
+    return Built(on_ranks(world, request.here, interpolated, plane, theta, moving, named, ends), facts)
 
 
-def interpolated(plane: InterpolatedPlane, theta: Theta, moving: bool, end_of: EndOf) -> Plane:
-    """Return the plane from theta* to other parameters; `moving`: running statistics go there too.
+def interpolated(
+    plane: InterpolatedPlane, theta: Theta, moving: bool, named: Mapping[str, str], ends: Mapping[str, Parameters]
+) -> Plane:
+    """Return the plane from theta* to other parameters.
+
+    Args:
+        plane: The section of the job.
+        theta: Where the plane begins.
+        moving: Whether running statistics go along.
+        named: Keys of the job, and what they name.
+        ends: The tensors at each end, by key.
 
     Raises:
         UserError: what lies at an end does not fit the network, or is theta* itself.
     """
-    named = {"plane.to": plane.to} if plane.via is None else {"plane.to": plane.to, "plane.via": plane.via}
-    ends = {key: end_of(key, name) for key, name in named.items()}
     buffers = {**(theta.statistics if moving else {}), **_other_buffers(plane, theta, ends)}
     directions = []
     for key, name in named.items():

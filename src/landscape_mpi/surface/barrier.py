@@ -1,0 +1,89 @@
+"""Measures the barrier between two networks: how far a loss rises above the straight line between its values at them.
+
+height = max over alpha in [0, 1] of f(alpha) - (1 - alpha) f(0) - alpha f(1), as in S. K. Ainsworth, J. Hayase and
+S. Srinivasa, "Git Re-Basin" (ICLR 2023, arXiv:2209.04836), definition 2.2, whose lambda is 1 - alpha.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.metrics.registry import STDERR, is_mean
+from landscape_mpi.surface.read import Surface
+from landscape_mpi.surface.sharpness import zero
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """How far a loss rises between two networks; NaN where it cannot be known.
+
+    Attributes:
+        height: of the loss above the straight line between the ends, in its unit; 0 where it nowhere lies above it.
+        alpha: where that is.
+        error: at most the standard error of the height: the sum of the standard errors of the three losses, weighted
+            as the losses are. It is reached where their errors are one and the same or opposite, as nobody knows what
+            examples that several points share do to their difference.
+        start: the loss at alpha = 0.
+        end: the loss at alpha = 1.
+        points: how many points there are from 0 to 1: between them nothing was measured.
+    """
+
+    height: float
+    alpha: float
+    error: float
+    start: float
+    end: float
+    points: int
+
+
+def barrier(losses: Values, errors: Values | None, alpha: Values) -> Barrier | None:
+    """Return the barrier along a line.
+
+    Args:
+        losses: float64 [n]; NaN where it is not known.
+        errors: their standard errors, float64 [n]; None where they are not known.
+        alpha: float64 [n], ascending or descending.
+
+    Returns:
+        None where no point lies at alpha = 0 or at alpha = 1.
+
+    >>> barrier(np.array([1.0, 4.0, 2.0]), np.array([0.1, 0.3, 0.1]), np.array([0.0, 0.5, 1.0]))
+    Barrier(height=2.5, alpha=0.5, error=0.4, start=1.0, end=2.0, points=3)
+    """
+    first, last = zero(alpha), zero(alpha - 1.0)
+    if first is None or last is None:
+        return None
+    start, end = float(losses[first]), float(losses[last])
+    between = np.flatnonzero((alpha >= alpha[first]) & (alpha <= alpha[last]))
+    along, there = alpha[between], losses[between]
+    rise = there - ((1.0 - along) * start + along * end)
+    rise[(between == first) | (between == last)] = 0.0 if math.isfinite(start + end) else math.nan
+    if not math.isfinite(start + end) or np.isnan(rise).any():
+        return Barrier(math.nan, math.nan, math.nan, start, end, len(between))
+    top = int(rise.argmax())
+    at = float(along[top])
+    error = math.nan
+    if errors is not None:
+        error = float(errors[between[top]] + (1.0 - at) * errors[first] + at * errors[last])
+    if between[top] in (first, last):
+        error = 0.0  # of what is 0 by definition
+    return Barrier(float(rise[top]), at, error, start, end, len(between))
+
+
+def barriers(surface: Surface) -> dict[str, Barrier]:
+    """Return the barrier of each mean loss of a surface along alpha at beta = 0, by the loss's name.
+
+    Nothing of a volume, or where no points lie at alpha = 0 and alpha = 1.
+    """
+    row = 0 if surface.beta is None else zero(surface.beta)
+    if len(surface.axes) > 2 or row is None:
+        return {}
+    lines = {name: np.atleast_2d(values)[row] for name, values in surface.metrics.items()}
+    every = (name for name in lines if is_mean(name, LOSS))
+    found = {name: barrier(lines[name], lines.get(name + STDERR), surface.alpha) for name in every}
+    return {name: one for name, one in found.items() if one is not None}

@@ -1,0 +1,71 @@
+"""Barriers: known answers, and what cannot be known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from landscape_mpi.surface.barrier import barrier, barriers
+from landscape_mpi.surface.read import read_surface
+from landscape_mpi.surface.status import describe
+from plot.made_surfaces import write
+
+ALPHA = np.linspace(-0.5, 1.5, 9)
+JOB = """\
+model: {build: resnet20, checkpoint: net.pt}
+data: {build: shapes10}
+plane: {kind: interpolate, to: other.pt}
+grid: {alpha: [-0.5, 1.5, 9]}
+output: {file: s.h5}
+"""
+
+
+def test_a_parabola_above_a_slope():
+    """a (1 - a) 4 h + 2 + 3 a: h at the middle, whatever lies beyond the ends."""
+    for alpha in (ALPHA, ALPHA[::-1]):
+        losses = 4 * 0.7 * alpha * (1 - alpha) + 2 + 3 * alpha
+        found = barrier(losses, np.full(9, 0.1), alpha)
+        assert (found.height, found.alpha) == (pytest.approx(0.7), 0.5)
+        assert (found.start, found.end, found.points) == (pytest.approx(2), pytest.approx(5), 5)
+        assert found.error == pytest.approx(0.2)
+
+
+def test_a_loss_below_the_line_has_no_barrier():
+    found = barrier(ALPHA**2, np.ones(9), ALPHA)
+    assert (found.height, found.error) == (0.0, 0.0)
+
+
+def test_an_infinite_loss_is_an_infinite_barrier():
+    losses = np.where(ALPHA == 0.5, np.inf, 1.0)
+    assert barrier(losses, None, ALPHA).height == math.inf
+
+
+@pytest.mark.parametrize("place", [2, 4, 6])
+def test_a_point_that_is_missing_leaves_it_unknown(place):
+    losses = np.ones(9)
+    losses[place] = np.nan
+    assert math.isnan(barrier(losses, None, ALPHA).height)
+
+
+def test_without_points_at_both_ends_there_is_none():
+    assert barrier(np.ones(4), None, np.linspace(0, 0.9, 4)) is None
+
+
+def test_info_says_it_of_an_interpolation_alone(tmp_path):
+    metrics = {"train_loss": 1 + ALPHA * (1 - ALPHA), "train_loss_stderr": np.full(9, 0.01)}
+    path = write(tmp_path / "s.h5", ALPHA, None, metrics, job=JOB)
+    said = (
+        "train_loss: 0.25 at alpha 0.5 (standard error at most 0.02, of the three losses'), above the line from 1 to 1"
+    )
+    assert said in describe(path)
+    other = JOB.replace("kind: interpolate, to: other.pt", "kind: random")
+    assert "  barrier" not in describe(write(tmp_path / "r.h5", ALPHA, None, metrics, job=other))
+
+
+def test_of_a_plane_it_is_that_along_beta_0(tmp_path):
+    beta = np.array([-1.0, 0.0, 1.0])
+    losses = (1 + ALPHA * (1 - ALPHA)) + 7 * beta[:, None]
+    found = barriers(read_surface(write(tmp_path / "s.h5", ALPHA, beta, {"train_loss": losses})))
+    assert found["train_loss"].height == pytest.approx(0.25)
+    shifted = write(tmp_path / "t.h5", ALPHA, beta + 0.5, {"train_loss": losses})
+    assert barriers(read_surface(shifted)) == {}
