@@ -10,7 +10,7 @@ export VENV MPI PYTHON TORCH_FROM
 
 run := tools/run.sh
 python_files := src tests tools jobs setup.py $(wildcard benchmarks docs/*.py docs/gallery)
-shell_files := .ci/run $(wildcard tools/*.sh slurm/*.sh slurm/*.sbatch)
+shell_files := .ci/run $(wildcard tools/*.sh packaging/*.sh slurm/*.sh slurm/*.sbatch)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -26,7 +26,14 @@ CHECKOUT = HERE.parents[1]
 PAGES = [CHECKOUT / "README.md", *sorted(CHECKOUT.glob("docs/*.md"))]
 WITH_SNIPPETS = [page for page in PAGES if snippets(page)]
 NOT_RUN = {
-    ("page.md", "landscape-mpi watch surfaces/resnet56.h5"): "it runs until Ctrl-C; tests/plot/test_watch.py does that"
+    ("page.md", "landscape-mpi watch surfaces/resnet56.h5"): "it runs until Ctrl-C; tests/plot/test_watch.py does that",
+    (
+        "install.md",
+        'conda create -n landscape -c conda-forge python=3.12 pytorch mpi4py openmpi "h5py=*=mpi_openmpi*"',
+    ): ("needs conda"),
+    ("install.md", "docker build -t landscape_mpi -f packaging/Dockerfile ."): "needs Docker",
+    ("install.md", "apptainer build landscape_mpi.sif packaging/landscape_mpi.def"): "needs Apptainer",
+    ("install.md", 'spack develop --path "$PWD" py-landscape-mpi@develop'): "needs Spack",
 }
 """(page, first line of a block): why it is neither run nor checked."""
 LANGUAGES = ("sh", "python", "yaml", "text")

@@ -1,6 +1,6 @@
 """The numbers of a small surface stay what they are within a minor version: those in numbers.json.
 
-A new minor version may change them: `python tests/versions/test_numbers.py` writes them anew, and CHANGELOG.md says why.
+A new minor version may change them: `python tests/versions/test_numbers.py` writes them anew; CHANGELOG.md says why.
 """
 
 import json
@@ -63,7 +63,7 @@ def kept() -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("plane", PLANES)
 def test_the_numbers_are_those_of_this_minor_version(kept: dict[str, Any], plane: str) -> None:
-    """Bits may differ between processors; losses agree as f(0, 0) has to, and an example near a tie may change sides."""
+    """Processors differ in last bits: losses agree as f(0, 0) has to; one example near a tie may change sides."""
     found = numbers(PLANES[plane])
     for name, values in kept[plane].items():
         most = {"atol": 100 / 20, "rtol": 0} if name == "train_acc" else {"rtol": 1e-5}
