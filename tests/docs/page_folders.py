@@ -25,7 +25,8 @@ def make_ready(folder):
     """Train one tiny network; sweep planes (one of curvature), a line with repeats and a path: what pages are given."""
     folder.mkdir()
     tiny_job(folder, "job.yaml", grid=GRID, train=TRAIN, output__file="plane.h5")
-    curved = {"metrics": ["loss", "hessian"], "hessian": {"images": 8, "tolerance": 0.1}}
+    section = {"images": 8, "tolerance": 0.1, "probes": 3, "steps": 3}
+    curved = {"metrics": ["loss", "hessian", "spectrum"], "hessian": section}
     tiny_job(folder, "curved.yaml", grid={"alpha": [-1, 1, 3], "beta": [-1, 1, 3]}, output__file="curved.h5", **curved)
     line = {"alpha": [-1, 1, 5]}
     tiny_job(folder, "line.yaml", grid=line, plane__repeats=2, output__file="line.h5")
@@ -159,6 +160,11 @@ def _api(folder, ready):
 PRELUDES = {"api.md": "import tiny\nnetwork = tiny.network()\ninputs, targets = tiny.data(None, 'train')\n"}
 """What the reader of a page has before its first line of Python."""
 
+
+def _curvature(folder, ready):
+    shutil.copy(ready / "curved.h5", folder / "spectrum.h5")
+
+
 STAGES = {
     "barriers.md": _barriers,
     "api.md": _api,
@@ -166,6 +172,7 @@ STAGES = {
     "cluster.md": _cluster,
     "formats.md": _formats,
     "data.md": _data,
+    "curvature.md": _curvature,
     "train.md": _train,
     "plot.md": _plot,
     "sampling.md": _sampling,

@@ -9,6 +9,7 @@ import torch
 
 import landscape_mpi
 from landscape_mpi.errors import Exit, UserError
+from landscape_mpi.log import ProgressLine
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.export import export
@@ -96,6 +97,13 @@ def test_over_the_moving_parameters_as_many_steps_as_there_are_give_their_eigenv
         float(signs(0, 0, {"2.weight": 24}).numpy() @ block @ signs(0, 0, {"2.weight": 24}).numpy())
     )
     assert found.metrics["trace"][0] == pytest.approx(np.trace(block), abs=3 * found.metrics["trace_stderr"][0] + 1e-9)
+
+
+def test_products_are_counted_on_the_way(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(ProgressLine, "show", lambda _, text, **__: said.append(text(0.0)))
+    swept(tmp_path, grid={"alpha": [0, 0, 1]})
+    assert [text for text in said if text.startswith("spectrum")][-1] == "spectrum: 15 of 15 products of a point"
 
 
 def test_a_probe_is_a_pure_function_of_seed_number_and_name():

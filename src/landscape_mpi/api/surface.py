@@ -1,5 +1,6 @@
 """Defines the surface that `sweep` and `open_surface` return: arrays by name, sharpness, figures and files."""
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from landscape_mpi.surface.barrier import Barrier, barriers
 from landscape_mpi.surface.read import Surface as Found
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.sharpness import Sharpness, sharpness
+from landscape_mpi.surface.spectrum import Density, density, nearest
 from landscape_mpi.surface.status import state
 
 if TYPE_CHECKING:
@@ -137,6 +139,21 @@ class Surface:
             )
         return found[name]
 
+    def density(self, *point: float, bandwidth: float | None = None) -> Density:
+        """Return the density of the Hessian's eigenvalues at a point, of a sweep with the metric `spectrum`.
+
+        Args:
+            point: alpha, beta, ...: the nearest point of the grid is taken; those that are left out are 0.
+            bandwidth: the standard deviation of the Gaussian that each node is drawn as, in the unit of eigenvalues;
+                None for a 200th of the range of the nodes.
+
+        Raises:
+            UserError: there is no spectrum, or none at that point yet.
+        """
+        if bandwidth is not None and not 0 < bandwidth < math.inf:
+            raise UserError("bandwidth", f"found {bandwidth:g}", expected="a number above 0")
+        return density(self.found, nearest(self.found, point), bandwidth)
+
     def plot(
         self,
         *others: "Surface | str",
@@ -148,6 +165,7 @@ class Surface:
         vmax: float | None = None,
         title: str | None = None,
         caption: str | Sequence[str] = (),
+        bandwidth: float | None = None,
         output: str | Path | None = None,
     ) -> "Figure":
         """Draw this surface, and others beside it on one scale, as landscape-plot does; a notebook shows the figure.
@@ -156,7 +174,7 @@ class Surface:
 
         Args:
             others: more panels; text at the first place is the kind.
-            kind: contour, filled, heat, surface or line.
+            kind: contour, filled, heat, surface or line; density of a sweep with the metric `spectrum`.
             metric: by default the training loss; on a line every loss and accuracy.
             log: logarithmic (True) or linear (False) colours and heights.
             levels: of contours, as "FIRST:LAST:STEP" or as numbers.
@@ -164,6 +182,7 @@ class Surface:
             vmax: the upper end.
             title: replaces the title.
             caption: replaces the titles of the panels, one each.
+            bandwidth: of a density, as for `density`.
             output: a .png, .pdf or .svg to write as well.
 
         Raises:
@@ -174,9 +193,8 @@ class Surface:
         kind, panels = _panels(others, kind)
         captions = (caption,) if isinstance(caption, str) else tuple(caption)
         try:
-            options = Options(
-                kind, metric, log, None if levels is None else parse_levels(levels), vmin, vmax, title, captions
-            )
+            parsed = None if levels is None else parse_levels(levels)
+            options = Options(kind, metric, log, parsed, vmin, vmax, title, captions, bandwidth)
             surfaces = [self.found, *(other.found for other in panels)]
             return draw_inline(surfaces, options, output if self.writes else None)
         except UserError as error:

@@ -62,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kind",
         choices=KINDS + HISTORY_KINDS,
-        help="default: contour, or line where there is no beta; for histories training",
+        help="default: contour, or line where there is no beta; for histories training. density draws the eigenvalues "
+        "of metrics: [loss, spectrum]",
     )
     parser.add_argument("--metric", help="default: train_loss; on a line every loss and accuracy")
     parser.add_argument(
@@ -76,6 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--levels", metavar="FIRST:LAST:STEP", help="contour levels; also as a list: 0.1,1,10")
     parser.add_argument("--vmin", type=_finite, metavar="VALUE", help="the lower end of the colour scale")
     parser.add_argument("--vmax", type=_finite, metavar="VALUE", help="the upper end of the colour scale")
+    parser.add_argument(
+        "--bandwidth",
+        type=_finite,
+        metavar="VALUE",
+        help="of --kind density: the standard deviation of the Gaussian that each node of a spectrum is drawn as; "
+        "default: a 200th of the range of the eigenvalues",
+    )
     parser.add_argument("--title", help="replaces the title")
     parser.add_argument(
         "--caption",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.metrics.base import LOSS
-from landscape_mpi.metrics.registry import BAR, METRICS, RELATIVE, in_schema, is_mean, parse
+from landscape_mpi.metrics.registry import BAR, METRICS, RELATIVE, STDERR, in_schema, is_mean, parse
 from landscape_mpi.plot.origin import Origin, origin_of
 from landscape_mpi.surface.read import Surface, has_bars, relative, widest
 from landscape_mpi.surface.schema import DONE, SCHEMA
@@ -149,6 +149,13 @@ class Field:
             return None
         value = float(self.values[tuple(int(place[0]) for place in reversed(places))])
         return value if math.isfinite(value) else None
+
+    @property
+    def errors(self) -> NDArray[np.float64] | None:
+        """The standard errors of an estimate of the whole network, such as a trace, the shape of the values."""
+        name = parse(self.quantity.metric)
+        known = name is not None and name.split is None
+        return self.surface.metrics.get(self.quantity.metric + STDERR) if known else None
 
     @property
     def floor(self) -> float | None:

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot import labels, line, path, plane, style
+from landscape_mpi.plot import density, labels, line, path, plane, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
@@ -88,6 +88,8 @@ def kind_of(surfaces: Sequence[Surface], asked: str | None) -> str:
         UserError: the kind does not suit a surface, or lines and planes are mixed.
     """
     name = asked or (LINE if surfaces[0].is_line else "contour")
+    if name == density.KIND:
+        return name
     for surface in surfaces:
         size = str(surface.points) if surface.is_line else " x ".join(map(str, reversed(surface.shape)))
         if surface.is_line != (name == LINE):
@@ -124,6 +126,9 @@ def compose(surfaces: Sequence[Surface], options: Options) -> Figure:
         UserError: the options do not suit the surfaces.
     """
     name = kind_of(surfaces, options.kind)
+    if name == density.KIND:
+        with mpl.rc_context(style.RC):
+            return _densities(surfaces, options)
     check_levels(name, options.levels)
     with mpl.rc_context(style.RC):
         return _lines(surfaces, options) if name == LINE else _planes(surfaces, options, PLANES[name])
@@ -187,6 +192,27 @@ def _lines(surfaces: Sequence[Surface], options: Options) -> Figure:
         line.draw(panel, drawn, sides, [field for fields in above for field in fields])
     titles = labels.panel_titles([drawn[0][0] for drawn in shown], [line.stem(group) for group, _ in groups])
     facts = [labels.line_facts(drawn, above) for drawn, above in zip(shown, over, strict=True)]
+    write(figure, axes, _texts(titles, facts, [], options))
+    settle(figure, [])
+    return figure
+
+
+def _densities(surfaces: Sequence[Surface], options: Options) -> Figure:
+    """Draw densities of eigenvalues: along lines where all surfaces are lines, else at the point nearest to theta*."""
+    along = density.is_along(surfaces, options)
+    width = density.bandwidth_of(surfaces, options)
+    figure, axes = panels(len(surfaces), style.LINE_PANEL, style.BAR if along else 0, None)
+    if along:
+        lines = density.densities_along(surfaces, width)
+        scale = density.scale_of([one for line in lines for one in line.values()], surfaces, options)
+        facts = [density.draw_along(*each, scale) for each in zip(axes, surfaces, lines, strict=True)]
+        label = density.DENSITY_LABEL
+        figure.colorbar(ScalarMappable(scale, style.colours()), ax=list(axes), label=label, aspect=25, pad=0.02)
+    else:
+        points = density.densities_at(surfaces, width)
+        scale = density.scale_of(points, surfaces, options)
+        facts = [density.draw_at(*each, scale) for each in zip(axes, surfaces, points, strict=True)]
+    titles = labels.panel_titles([field_of(surface) for surface in surfaces])
     write(figure, axes, _texts(titles, facts, [], options))
     settle(figure, [])
     return figure

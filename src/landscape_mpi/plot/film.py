@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.atomic import atomic_write
-from landscape_mpi.plot import labels, style
+from landscape_mpi.plot import density, labels, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.figure import (
     LINE,
@@ -117,6 +117,8 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
 def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
     """Return the kind of picture: as asked, else contours of several surfaces, a surface in three dimensions of one."""
     alone = len(surfaces) == 1
+    if options.kind == density.KIND:
+        raise UserError(Flag("movie"), (Flag("kind", (density.KIND,)), " has no film"), expected="a kind for planes")
     name = kind_of(surfaces, _TURNING if alone and not options.kind and not surfaces[0].is_line else options.kind)
     if name == LINE:
         raise UserError(Flag("movie"), f"{surfaces[0].path} is a line", expected="planes")

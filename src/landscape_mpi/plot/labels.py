@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from matplotlib.mathtext import MathTextParser
 
 from landscape_mpi.errors import Flag, UserError
@@ -128,7 +129,7 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
     gamma = fields[0].surface.gamma
     plane = None if gamma is None else f"plane at \N{GREEK SMALL LETTER GAMMA} = {number(gamma)}"
     every = [plane, *directions, origin.reach, _BATCHNORM.get(origin.batchnorm or ""), origin.data, *curved, progress]
-    said = [fact for fact in [*every, *_bars(fields), *_floor(fields)] if fact]
+    said = [fact for fact in [*every, *_bars(fields), *_errors(fields), *_floor(fields)] if fact]
     for field in fields:  # results that cannot be drawn because they are not finite
         counts = [("inf", field.infinite), ("NaN", field.undefined)]
         gaps = [f"{name} at {_points(count)}" for name, count in counts if count]
@@ -219,6 +220,17 @@ def _bars(fields: Sequence[Field]) -> list[str]:
             step = 10.0 ** (math.floor(math.log10(field.widest)) - 1) if field.widest else 1.0
             most = math.ceil(field.widest / step - 1e-9) * step
             facts.append(f"95 % error bars{of} ≤ {most:.6g} {unit}")
+    return facts
+
+
+def _errors(fields: Sequence[Field]) -> list[str]:
+    """Return how large the standard errors of estimates of the whole network are at the most."""
+    facts = []
+    for field in fields:
+        if field.errors is not None and np.isfinite(field.errors).any():
+            most = number(float(f"{np.nanmax(field.errors):.2g}"))
+            shaded = ", shaded" if field.surface.is_line else ""
+            facts.append(f"standard error ≤ {most}{shaded}")
     return facts
 
 

@@ -132,8 +132,8 @@ def _side(fields: Sequence[Field], options: Options, colour: str) -> Side:
 def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
     """Draw one metric, over points not done yet but not over NaN or inf, and shade its error bars if it has any."""
     alpha, values = field.alpha[field.done], field.values[field.done]
-    if field.bars is not None:
-        bars = field.bars[field.done]
+    if (spread := field.bars if field.bars is not None else field.errors) is not None:
+        bars = spread[field.done]
         # on a log scale down to its lower end
         lower = np.maximum(values - bars, side.scale.low / 10) if side.scale.log else values - bars
         axes.fill_between(alpha, lower, values + bars, color=side.colour, alpha=0.25, linewidth=0)

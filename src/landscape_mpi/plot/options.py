@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from landscape_mpi.errors import Flag, UserError
 
-KINDS = ("contour", "filled", "heat", "surface", "line")
+KINDS = ("contour", "filled", "heat", "surface", "line", "density")
 """The kinds of picture of a surface."""
 
 HISTORY_KINDS = ("training", "norm", "weights")
@@ -35,6 +35,7 @@ class Options:
         high: the upper end of the colour scale.
         title: replaces the title.
         captions: replace the titles of the panels, one each; none where there are none.
+        bandwidth: the standard deviation of the Gaussians that make a density of eigenvalues.
     """
 
     kind: str | None = None
@@ -45,6 +46,18 @@ class Options:
     high: float | None = None
     title: str | None = None
     captions: tuple[str, ...] = ()
+    bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a bandwidth that none can be, or where nothing has one.
+
+        Raises:
+            UserError: it is not above 0, or the kind is not `density`.
+        """
+        if self.bandwidth is not None and not 0 < self.bandwidth < math.inf:
+            raise UserError(Flag("bandwidth"), f"found {self.bandwidth:g}", expected="a number above 0")
+        if self.bandwidth is not None and self.kind != "density":
+            raise UserError(Flag("bandwidth"), "is for spectra", expected=(Flag("kind", ("density",)), " as well"))
 
     @property
     def scaled(self) -> bool:

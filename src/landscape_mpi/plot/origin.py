@@ -14,7 +14,7 @@ import msgspec
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import AXES, GIVEN, Hessian, RandomPlane, SweepJob
 from landscape_mpi.job.text import LARGEST, parse
-from landscape_mpi.metrics.registry import METRICS, WITHIN
+from landscape_mpi.metrics.registry import METRICS, SIZE, WITHIN
 from landscape_mpi.surface.read import Surface
 
 _LONGEST = 60
@@ -98,7 +98,7 @@ def origin_of(surface: Surface) -> Origin:
         epoch=int(epoch[1]) if epoch else None,
         explained=surface.trajectory.explained if surface.trajectory else (),
         reach=_reach(surface.attributes),
-        hessian=_hessian(job),
+        hessian=_hessian(job, surface.attributes),
     )
 
 
@@ -175,13 +175,17 @@ def _reach(attributes: Mapping[str, object]) -> str | None:
     return f"range to {'2 f(0, 0)' if rise == centre else f'f(0, 0) + {rise:g} nat'}"
 
 
-def _hessian(job: _Job) -> dict[str, str]:
+def _hessian(job: _Job, attributes: Mapping[str, object]) -> dict[str, str]:
     try:
         section = job.document.get("hessian")
         asked = msgspec.convert(dict(section) if isinstance(section, Mapping) else {}, Hessian)
     except msgspec.ValidationError:
         return {}
-    most = [count for count in (asked.images, job.whole("data", "limit")) if count]
+    data = job.document.get("data")
+    splits = data.get("splits") if isinstance(data, Mapping) else None
+    size = attributes.get(f"{splits[0] if isinstance(splits, list) and splits else 'train'}{SIZE}")
+    sizes = (asked.images, job.whole("data", "limit"), size if isinstance(size, int) else None)
+    most = [count for count in sizes if count]
     examples = f"{min(most)} examples" if most else "all examples"
     over = "Hessian over the parameters that move," if asked.of == "plane" else "Hessian"
     found = {}

@@ -16,7 +16,7 @@ from landscape_mpi.errors import Either, Flag, Text, UserError
 from landscape_mpi.files.atomic import atomic_write
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.plot.field import default_metric
-from landscape_mpi.plot.figure import LINE, compose, kind_of
+from landscape_mpi.plot.figure import PLANES, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
 from landscape_mpi.plot.history import DEFAULT, are_histories, compose_histories, read_histories
 from landscape_mpi.plot.options import Options, parse_at, parse_levels
@@ -101,6 +101,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         high=arguments.vmax,
         title=arguments.title,
         captions=tuple(arguments.caption or ()),
+        bandwidth=arguments.bandwidth,
     )
 
 
@@ -120,8 +121,8 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
         options = as_usual(options, surfaces)
         figure = compose(surfaces, options)
         kind = kind_of(surfaces, options.kind)
-        # a line shows all its metrics and names none
-        metric = options.metric or (None if kind == LINE else default_metric(surfaces[0]))
+        # a line shows all its metrics and names none, a density is of none
+        metric = options.metric or (default_metric(surfaces[0]) if kind in PLANES else None)
         at = [f"gamma{surface.gamma:g}" for surface in surfaces if surface.gamma is not None][:1]
         default = _beside([surface.path for surface in surfaces], *at, *filter(None, (metric, kind)))
     targets = arguments.output or [default]

@@ -24,6 +24,7 @@ from landscape_mpi.files.isolated import isolated
 from landscape_mpi.job import AXES, FROM_PYTHON, InterpolatedPlane, SweepJob, TrainJob, load_job
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import is_mean
+from landscape_mpi.metrics.spectrum import SPECTRUM
 from landscape_mpi.surface.barrier import barriers
 from landscape_mpi.surface.identity import job_of
 from landscape_mpi.surface.journal import journal_folder
@@ -32,6 +33,7 @@ from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surfac
 from landscape_mpi.surface.schema import DONE, LONGEST
 from landscape_mpi.surface.shards import Shard, coarse_to_fine, parse_shard, recorded_shard
 from landscape_mpi.surface.sharpness import ABOVE, Sharpness, sharpness
+from landscape_mpi.surface.spectrum import NODES, ends, has_spectrum, nearest
 from landscape_mpi.surface.training import Trajectory
 
 UNSEEDED = ("seed", -1)
@@ -62,6 +64,7 @@ PROVENANCE = (
     ("hessian_max_eig", "largest eigenvalue"),
     ("hessian_min_eig", "most negative one"),
     ("hessian_residual", "Lanczos residual"),
+    ("hessian_parameters", "Hessian over"),
     ("checkpoint_sha256", "checkpoint"),
     ("train_size", "training examples"),
     ("test_size", "test examples"),
@@ -95,6 +98,8 @@ def describe(path: Path) -> str:
     lines += _trajectory(surface.trajectory) if surface.trajectory is not None else ()
     lines += _sampling(surface) if surface.sampled else ()
     lines += ["", *_results(surface), *_sharpness(surface), *_barriers(surface), *_work(surface), ""]
+    lines += _spectrum(surface) if has_spectrum(surface) else ()
+    lines += ["", *_results(surface), *_sharpness(surface), *_work(surface), ""]
     lines += [_line(label, value) for label, value in provenance(surface.attributes)]
     if surface.job is not None:
         lines += ["", "  job", *(f"  | {line}" for line in surface.job.splitlines())]
@@ -143,6 +148,19 @@ def _sampling(surface: Surface) -> Iterator[str]:
         yield _line("examples", f"{share:.2%} of a full sweep's evaluations (1/{1 / share:.3g}), the audit's included")
     if surface.audit:
         yield _line("audit", surface.audit.words)
+
+
+def _spectrum(surface: Surface) -> Iterator[str]:
+    """Yield what the spectrum was seen by, and the eigenvalues at the point nearest to theta*."""
+    probes, steps = surface.arrays[NODES].shape[-2:]
+    yield _line("spectrum", f"{probes} probes of {steps} steps at every point")
+    index = nearest(surface)
+    if np.isfinite(surface.arrays[NODES][index]).any():
+        low, high = ends(surface, index)
+        trace, error = (float(surface.metrics[result.name][index]) for result in SPECTRUM.results[:2])
+        place = tuple(f"{axis[i]:g}" for axis, i in zip(surface.axes, reversed(index), strict=True))
+        spread = "" if math.isnan(error) else f" ± {error:.2g}"
+        yield _line(f"  at ({', '.join(place)})", f"nodes from {low:.5g} to {high:.5g}, trace {trace:.5g}{spread}")
 
 
 def _results(surface: Surface) -> Iterator[str]:

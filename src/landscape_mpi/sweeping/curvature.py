@@ -3,6 +3,7 @@
 Each is a line of `METHODS`: what it computes from products with the Hessian, and how many of them it takes.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task
 from landscape_mpi.job import Hessian as HessianSection
+from landscape_mpi.log import ProgressLine
 from landscape_mpi.metrics.hessian import HESSIAN
 from landscape_mpi.metrics.spectrum import SPECTRUM
 from landscape_mpi.networks.state import cast, duplicate
@@ -78,6 +80,7 @@ class Curvature:
         asked: The metrics that are computed at every point, by their keys.
         names: Of the parameters that it is the Hessian over, as far as they are trained; None for all.
         tf32: Whether TF32 is allowed elsewhere; here it is not.
+        progress: Where products of a spectrum are counted, on rank 0.
     """
 
     evaluator: EagerEvaluator
@@ -89,6 +92,7 @@ class Curvature:
     asked: tuple[str, ...]
     names: frozenset[str] | None
     tf32: bool
+    progress: ProgressLine | None = None
 
     @staticmethod
     def of(experiment: Experiment, plane: Plane, batch: int) -> "Curvature":
@@ -107,6 +111,11 @@ class Curvature:
         """How many examples there are."""
         stop: int = self.parts[-1].stop
         return stop
+
+    @property
+    def size(self) -> int:
+        """Over how many parameters the Hessian is."""
+        return sum(leaf.numel() for leaf in self.leaves(self.evaluator.centre).values())
 
     @property
     def weight(self) -> float:
@@ -267,8 +276,16 @@ def _spectrum(curvature: Curvature, point: Point) -> Curved:
     section, device = curvature.section, curvature.task.device
     hessian = curvature.hessian(point)
     sizes = {name: leaf.numel() for name, leaf in curvature.leaves(point).items()}
+    asked, count = section.probes * section.steps, itertools.count(1)
+
+    def product(vector: Tensor) -> Tensor:
+        found, done = curvature.product(hessian, vector), next(count)
+        if curvature.progress:
+            curvature.progress.show(lambda _: f"spectrum: {done} of {asked} products of a point")
+        return found
+
     found = spectrum(
-        partial(curvature.product, hessian),
+        product,
         lambda number: signs(section.seed, number, sizes).to(device),
         section.probes,
         section.steps,

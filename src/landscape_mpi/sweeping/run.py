@@ -14,7 +14,7 @@ from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.evaluate import MODES
 from landscape_mpi.files.atomic import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
-from landscape_mpi.log import log, note, noter, say
+from landscape_mpi.log import ProgressLine, log, note, noter, say
 from landscape_mpi.metrics.registry import SIZE, STDERR
 from landscape_mpi.mpi.failures import note_of
 from landscape_mpi.mpi.scheduler import HEARD, PieceError
@@ -203,7 +203,7 @@ def _curvature(context: SweepContext) -> Curvature | None:
     curvature = together(context.world, Curvature.of, context.experiment, context.plane, context.batch)
     if text := together(context.world, curvature.rehearse):
         context.experiment.theta.note(text)
-    return curvature
+    return replace(curvature, progress=ProgressLine() if context.world.rank == 0 else None)
 
 
 def _measured_floor(context: SweepContext) -> float | None:
@@ -238,6 +238,7 @@ def _create_surface(context: SweepContext, before: Known | None) -> float | None
         **({"batchnorm_examples": experiment.calibration_examples} if experiment.calibration_examples else {}),
         **{f"{name}{SIZE}": len(split) for name, split in experiment.splits.items()},
         **sampled.recorded(context),
+        **({"hessian_parameters": context.curvature.size} if context.curvature else {}),
     }
     if experiment.precision.reduced:
         error = precision_error(world, experiment, plane, context.engine.evaluator)
