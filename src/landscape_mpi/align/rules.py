@@ -298,9 +298,15 @@ def of_channels(spatial: int) -> Rule:
 def in_order(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any) -> list[Axes]:
     """Let the axes stay along which the order of places counts."""
     axes = values.of(args[0])
-    for place in [args[1]] if isinstance(args[1], int) else args[1]:
+    places = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else args[1:2]
+    for place in places:
         values.equations.freeze(axes[place])
     return [values.of(args[0])]
+
+
+def triangle(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> list[Axes]:
+    """Let both axes stay of which places on one side of the diagonal are kept."""
+    return in_order(values, (args[0], (-2, -1)), kwargs, out)
 
 
 def indexed(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tensor) -> list[Axes]:
@@ -326,6 +332,8 @@ CONSTANTS = frozenset(
     for prefix, suffix in (("", ""), ("new_", ""), ("", "_like"))
 )
 """What holds the same number everywhere, or nothing yet, whatever is permuted."""
+BEGINNINGS = CONSTANTS | {"expand", "repeat"}
+"""What returns axes along which every place holds the same, of tensors too all of whose places stay."""
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("alias", "detach", "_to_copy", "lift_fresh", "contiguous"), same),
     **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "softmax", "log_softmax"), same),
@@ -360,6 +368,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("reflection_pad2d", "replication_pad2d"), of_channels(2)),
     **dict.fromkeys(("reflection_pad3d", "replication_pad3d"), of_channels(3)),
     **dict.fromkeys(("flip", "cumsum"), in_order),
+    **dict.fromkeys(("tril", "triu"), triangle),
     "index": indexed,
     "_weight_norm_interface": lambda values, args, _, out: [
         *pointwise(values, args[:2], {}, out[0]),

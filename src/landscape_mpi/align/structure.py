@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from landscape_mpi.align.axes import Equations, Fixed, Group, blocks, fixed, groups
-from landscape_mpi.align.rules import CONSTANTS, Axes, rule_of
+from landscape_mpi.align.rules import BEGINNINGS, Axes, rule_of
 
 HARMLESS = (type(None), bool, int, float, complex, str, torch.dtype, torch.device)
 """What a network may return beside tensors."""
@@ -139,6 +139,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             return tuple(map(fixed, tensor.shape))
         return tuple(map(self.equations.resolve, found))
 
+    def _held(self) -> set[Group]:
+        """Return the groups of the network's tensors."""
+        return {group for tensor in self.tensors.values() for axis in self.of(tensor) for group in groups(axis)}
+
     @contextmanager
     def named(self, network: nn.Module) -> Iterator[None]:
         """Know which module is under way."""
@@ -165,11 +169,16 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
         out = func(*args, **kwargs)
         taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.seen.update(self._names[one] for one in taken if one in self._names)
-        moving = any(group for one in taken for axis in self.of(one) for group in groups(axis))
+        axes_taken = [axis for one in taken for axis in self.of(one)]
+        moving = {group for axis in axes_taken for group in groups(axis)}
         name = func.overloadpacket.__name__
-        if not moving and name not in CONSTANTS:
+        if not moving and name not in BEGINNINGS:
             return out
         rule = rule_of(func)
+        if rule is None and moving.isdisjoint(self._held()):  # such as a mask that was repeated for every head
+            for axis in axes_taken:
+                self.equations.freeze(axis)
+            return out
         if rule is None:
             module = self._under_way[-1]
             where = f"`{module.name}` ({module.kind})" if module.name else f"the {module.kind} itself"
