@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from torch.nn.utils import parametrizations, prune
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Streamed
 from landscape_mpi.evaluate import streamed as evaluate_streamed
+from landscape_mpi.evaluate.live import Resident, Streaming
 from landscape_mpi.networks.state import duplicate
+from landscape_mpi.plane import Plane, RandomDirections
 
 MODES = (torch.inference_mode, torch.no_grad)
 
@@ -137,6 +140,62 @@ def test_networks_of_torchvision(make, times, torchvision_models):
     assert agree(resident, network, points, torch.randn(2, 3, size, size), torch.randn(5, 3, size, size))
     assert points.peak <= times * network.largest < 0.9 * points.nbytes
     assert network.peak == points.peak
+
+
+class Scaled(nn.Embedding):
+    """An embedding that does more than look up, as some transformers do."""
+
+    def forward(self, tokens):
+        return super().forward(tokens) * self.embedding_dim**0.5
+
+
+def test_an_embedding_reads_the_rows_of_its_tokens_alone():
+    read = []
+
+    def rows(name, wanted):
+        read.append((name, wanted.tolist()))
+        return points.build(name)[wanted]
+
+    resident = nn.Sequential(nn.Embedding(50, 8, padding_idx=3), nn.Linear(8, 4)).eval()
+    points = Points(resident)
+    network = Streamed(copy.deepcopy(resident), points.build, rows)
+    inputs = [torch.tensor([[7, 3, 7], [49, 0, 3]], dtype=dtype) for dtype in (torch.int64, torch.int32)]
+    assert agree(resident, network, points, *inputs, torch.arange(50), torch.zeros(0, 2, dtype=torch.int64))
+    assert {name for name, _ in read} == {"0.weight"}
+    assert all(wanted == [0, 3, 7, 49] for _, wanted in read)
+    assert len(read) == 3 * 2 * len(MODES)  # not of all 50 rows, and not of none
+    points.set(resident)
+    vmapped = torch.vmap(network.network)(inputs[0])
+    assert torch.equal(vmapped, torch.vmap(resident)(inputs[0]))
+    assert torch.equal(network.network[0](input=inputs[0]), resident[0](input=inputs[0]))
+    assert network(inputs[0]).requires_grad
+    for outside in (-1, 50):
+        with pytest.raises(IndexError, match="out of range"):
+            network(torch.tensor([outside]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_an_embedding_on_a_plane_has_the_bits_of_a_resident_one(dtype):
+    network = nn.Sequential(nn.Embedding(50, 16), nn.Linear(16, 4)).eval()
+    theta = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    draw = RandomDirections(0, "filter", "biasbn").draw
+    plane, tokens = Plane(theta, (draw(theta, 0), draw(theta, 1))), torch.tensor([[7, 3, 7], [49, 0, 8]])
+    network.to(dtype)
+    resident = Resident(copy.deepcopy(network))
+    streaming = Streaming(network, plane, torch.device("cpu"), dtype)
+    for point in ((0.1, -0.7), (0.0, 0.0), (0.0, 1 / 3)):
+        resident.move(plane, point)
+        streaming.move(plane, point)
+        with torch.inference_mode():
+            assert same(resident(tokens), streaming(tokens))
+
+
+@pytest.mark.parametrize("make", [Scaled, partial(nn.Embedding, dtype=torch.complex64), nn.EmbeddingBag])
+def test_other_embeddings_read_all_rows(make):
+    embedding = make(50, 8)
+    points = Points(embedding.eval())
+    network = Streamed(copy.deepcopy(embedding), points.build, lambda *_: pytest.fail("rows alone are read"))
+    assert agree(embedding, network, points, torch.tensor([[7, 3], [49, 0]]))
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from landscape_mpi.plane import counter
 from landscape_mpi.plane.counter import KINDS, LEVELS, library
-from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, by_kernel, by_torch, rebuild
+from landscape_mpi.plane.rebuild import Drawn, Itself, Rows, by_kernel, by_torch, rebuild, rebuild_rows
 
 WIDTH, ROWS = 300, 500
 SIZE = WIDTH * ROWS
@@ -176,3 +176,18 @@ def test_a_coordinate_is_taken_in_float32_for_weights_in_float32():
     out = torch.empty(1)
     rebuild(out, torch.zeros(1), [(0.1, torch.tensor([3.0]))])
     assert out.item() == float(np.float32(0.1) * np.float32(3))
+
+
+@pytest.mark.parametrize("theta_in", DTYPES)
+@pytest.mark.parametrize("to", DTYPES)
+@pytest.mark.parametrize("names", [[], ["by row", "one number"], ["stored", "by weight", "itself"]])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_some_rows_are_those_of_the_whole(names, theta_in, to, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(counter, "library", lambda: None)
+    theta, rows = numbers(3).to(theta_in), torch.tensor([0, 1, 219, ROWS - 1])
+    steps = [(x, PARTS[name]) for x, name in zip((0.1, -0.7, 1 / 3), names, strict=False)]
+    whole, out = torch.empty(SIZE, dtype=to), torch.empty(len(rows), WIDTH, dtype=to)
+    rebuild(whole, theta, steps)
+    rebuild_rows(out, theta.view(ROWS, WIDTH), steps, rows)
+    assert bits(out) == bits(whole.view(ROWS, WIDTH)[rows])

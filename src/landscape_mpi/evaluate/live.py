@@ -87,7 +87,7 @@ class Streaming(Live):
         self._device, self._dtype = device, dtype
         self._memory = _Memory(device)
         self._strides = {name: p.stride() for name, p in network.named_parameters()}  # by which products round
-        self._streamed = Streamed(network, self._build)
+        self._streamed = Streamed(network, self._build, self._build_rows if device.type == "cpu" else None)
         self.network = network
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
@@ -120,6 +120,11 @@ class Streaming(Live):
         dtype = self._dtype.to_complex() if theta.is_complex() else self._dtype
         weights = self._memory.empty(theta.shape, self._strides[name], dtype)
         self._plane.set(name, self._point, weights)
+        return weights
+
+    def _build_rows(self, name: str, rows: Tensor) -> Tensor:
+        weights = torch.empty(len(rows), self._plane.theta[name].shape[1], dtype=self._dtype)
+        self._plane.set_rows(name, self._point, rows, weights)
         return weights
 
 

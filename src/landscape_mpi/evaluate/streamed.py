@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate.streamable import REMEDY, Extent, check, keeper
@@ -25,6 +26,8 @@ Build = Callable[[str], Tensor]
 
 Fresh memory of torch's is aligned, by which matrix products round; what starts elsewhere may give other last bits.
 """
+BuildRows = Callable[[str, Tensor], Tensor]
+"""Name of a parameter [n, width], and places of some rows, int64 [k] -> these rows, [k, width], as of `Build`."""
 _DESCRIBES = {
     *(Tensor.shape.__get__, Tensor.dtype.__get__, Tensor.ndim.__get__, Tensor.requires_grad.__get__),  # type: ignore[attr-defined]
     *(Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point, Tensor.is_complex),
@@ -102,6 +105,22 @@ class _Weights:
         self.nbytes += parameter.nbytes
         self.peak = max(self.peak, self.nbytes)
         return parameter
+
+    def embed(
+        self, forward: Callable[..., Tensor], absent: Absent, rows: BuildRows, *args: Any, **named: Any
+    ) -> Tensor:
+        """Return what an embedding looks up; where it reads some of its rows only these are built."""
+        places = args[0] if args else named["input"]
+        if absent.key in self._there or torch._C._functorch.is_functorch_wrapped_tensor(places):
+            return forward(*args, **named)
+        wanted, among = torch.unique(places, return_inverse=True)
+        count = len(absent.twin)
+        if not 0 < len(wanted) < count or wanted[0] < 0 or wanted[-1] >= count:
+            return forward(*args, **named)
+        with torch._C._InferenceMode(False):
+            parameter = nn.Parameter(rows(absent.key, wanted), absent.twin.requires_grad)
+        self.peak = max(self.peak, self.nbytes + parameter.nbytes)
+        return functional.embedding(among, parameter)
 
     def stored(self, absent: Absent, value: Any) -> Any:
         """Return what is to be kept for a value: the absent parameter for what was built for it."""
@@ -194,20 +213,21 @@ class Streamed:
     (8, 8)
     """
 
-    def __init__(self, network: nn.Module, build: Build) -> None:
+    def __init__(self, network: nn.Module, build: Build, rows: BuildRows | None = None) -> None:
         """Take a network for good: its parameters lose their memory, those of tensors that share it are left alone.
 
         Args:
             network: in eval mode, its parameters on any device, meta among them; its buffers where they are to be.
             build: returns the parameter of a name at the present point; called within forward passes, as often as a
                 module needs it, outside of inference mode. Tied parameters have one name, the first.
+            rows: returns some rows of one, for embeddings: they read those of a batch's tokens alone. None builds all.
 
         Raises:
             UserError: a part of the network needs its weights to be there; the network is as it was.
         """
         check(network)
         self.network = network
-        self._weights = _Weights(build)
+        self._weights, self._rows = _Weights(build), rows
         # by identity, once: whoever shares a parameter shares its absent one
         for name, parameter in list(network.named_parameters()):
             _empty(name, parameter, self._weights)
@@ -249,12 +269,23 @@ class Streamed:
             return
         forward = _restored(module) if isinstance(module, nn.RNNBase) else module.forward
         weights, network = self._weights, self.network
+        if self._rows is not None and _looks_up(module):
+            absent = cast(Absent, dict.__getitem__(module._parameters, "weight"))
+            forward = functools.partial(weights.embed, forward, absent, self._rows)
 
         @functools.wraps(module.forward)
         def run(*args: Any, **kwargs: Any) -> Any:
             return weights.run(forward, network, *args, **kwargs)
 
         vars(module)["forward"] = run
+
+
+def _looks_up(module: nn.Module) -> bool:
+    """Whether all that a module does is to look rows of its weights up, which are real numbers."""
+    if not isinstance(module, nn.Embedding) or getattr(module.forward, "__func__", None) is not nn.Embedding.forward:
+        return False
+    weight = dict.get(module._parameters, "weight")
+    return module.max_norm is None and isinstance(weight, Absent) and not weight.twin.is_complex()
 
 
 def _restored(module: nn.RNNBase) -> Callable[..., Any]:

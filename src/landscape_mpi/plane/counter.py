@@ -142,17 +142,8 @@ def library() -> Any:
     address, keys = ctypes.c_void_p, (ctypes.c_uint64, ctypes.c_uint64)
     count, number = ctypes.c_long, ctypes.c_int
     found.landscape_normal.argtypes = [address, ctypes.c_uint64, count, *keys, address, number]
-    found.landscape_rebuild.argtypes = [
-        address,
-        address,
-        number,
-        count,
-        ctypes.c_uint64,
-        address,
-        number,
-        address,
-        number,
-    ]
+    steps = (address, number, address, number)
+    found.landscape_rebuild.argtypes = [address, address, number, count, ctypes.c_uint64, *steps]
     found.landscape_norms.argtypes = [address, address, number, *keys, address, count, count, number]
     for function in (found.landscape_normal, found.landscape_rebuild, found.landscape_norms):
         function.restype = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, stays
-from landscape_mpi.plane.rebuild import Part, Step, rebuild
+from landscape_mpi.plane.rebuild import Part, Step, rebuild, rebuild_rows
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,19 @@ class Plane:
         rebuild(real(whole).view(-1), theta, steps)
         if whole is not out:
             out.copy_(whole)
+
+    def set_rows(self, name: str, point: Sequence[float], rows: Tensor, out: Tensor) -> None:
+        """Set a tensor to some rows of what `set` makes of a parameter [n, width].
+
+        Args:
+            name: of the parameter, which is on the CPU.
+            point: alpha, beta, ...: one a direction.
+            rows: which ones, int64 [k], contiguous.
+            out: [k, width], contiguous, on the CPU.
+        """
+        theta, parts = self.parts(name)
+        steps: list[Step] = [(x, part) for x, part in zip(point, parts, strict=True) if part is not None]
+        rebuild_rows(out, theta.view(self.theta[name].shape), steps, rows)
 
     def parts(
         self, name: str, some: slice = slice(None), device: torch.device | None = None

@@ -25,7 +25,7 @@ _PIECE = 1 << 16
 _DEVICE_PIECE = 1 << 22
 """Weights at a time elsewhere."""
 _STORED, _SCALED, _BY_ROW, _BY_WEIGHT, _ITSELF = range(5)
-"""Kinds of directions, as kernel/rebuild.c counts them."""
+"""Kinds of directions, as kernel/normal.h counts them."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,43 @@ def _pieces(count: int, size: int, steps: Sequence[Step]) -> Iterator[tuple[int,
 
 def by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, level: int) -> None:
     """Fill `out`, float32 on the CPU, from theta in a dtype of KINDS, by the instruction set `LEVELS[level]`."""
-    packed = (_PackedStep * len(steps))(*[_packed(coordinate, part) for coordinate, part in steps])
     counter.library().landscape_rebuild(
         *(out.data_ptr(), theta.data_ptr(), counter.KINDS[theta.dtype], out.numel(), start),
-        *(ctypes.byref(packed), len(steps), counter.table_address(), level),
+        *(_packed_steps(steps), len(steps), counter.table_address(), level),
     )
+
+
+def rebuild_rows(out: Tensor, theta: Tensor, steps: Sequence[Step], rows: Tensor) -> None:
+    """Fill `out` with some rows of what `rebuild` makes of a whole tensor [n, width].
+
+    Args:
+        out: [k, width], contiguous, on the CPU, of a dtype that `rebuild` takes.
+        theta: [n, width], contiguous, on the CPU.
+        steps: as of `rebuild`, for the whole tensor.
+        rows: places of the rows in the tensor, int64 [k], contiguous.
+    """
+    width, kernel = out.shape[1], counter.library()
+    taken = [(coordinate, part) for coordinate, part in steps if coordinate != 0]
+    if kernel is not None and taken and out.dtype == torch.float32 and theta.dtype in counter.KINDS:
+        _rows_by_kernel(out, theta, taken, rows.tolist(), kernel.landscape_normal_level())
+        return
+    for into, row in zip(out, rows.tolist(), strict=True):
+        there = slice(row * width, (row + 1) * width)
+        some: list[Step] = [(x, part[there] if isinstance(part, Tensor) else part) for x, part in taken]
+        rebuild(into, theta[row], some, there.start)
+
+
+def _rows_by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], rows: Sequence[int], level: int) -> None:
+    """Fill `out` as `rebuild_rows`; steps are packed once for all rows, which may be short."""
+    packed, width, draw = _packed_steps(steps), out.shape[1], counter.library().landscape_rebuild
+    whole = [(one, one.numbers) for one in packed if one.part == _STORED]
+    to, origin, kind = out.data_ptr(), theta.data_ptr(), counter.KINDS[theta.dtype]
+    for row in rows:
+        for one, numbers in whole:
+            one.numbers = numbers + row * width * out.itemsize
+        place = origin + row * width * theta.itemsize
+        draw(to, place, kind, width, row * width, packed, len(steps), counter.table_address(), level)
+        to += width * out.itemsize
 
 
 class _PackedStep(ctypes.Structure):
@@ -134,6 +166,10 @@ class _PackedStep(ctypes.Structure):
         *((name, ctypes.c_uint64) for name in ("width", "first", "second")),
         ("part", ctypes.c_int),
     )
+
+
+def _packed_steps(steps: Sequence[Step]) -> ctypes.Array[_PackedStep]:
+    return (_PackedStep * len(steps))(*[_packed(coordinate, part) for coordinate, part in steps])
 
 
 def _packed(coordinate: float, part: Part) -> _PackedStep:
