@@ -49,6 +49,18 @@ def test_the_same_bits_as_the_command(tmp_path, network, command):
     assert surface.loss("test").shape == (5, 7)
 
 
+def test_bars_of_the_rise_hold(network):
+    data, line = tiny.data(None, "train", 1600), {"alpha": [-2, 2, 25]}
+    full = quiet(network, "cross_entropy", data, grid=line).loss()
+    surface = quiet(network, "cross_entropy", data, grid=line, sampling={"error": 0.3, "of": "rise", "audit": 2})
+    bars, rises = surface.metrics["train_loss_bar"], np.abs(surface.loss() - full[12])
+    assert surface.complete
+    assert (surface.attributes["sampling_of"], surface.attributes["train_loss_centre"]) == ("rise", full[12])
+    assert (bars <= 1.0001 * np.maximum(0.3 * rises, 1e-3 * full[12])).all()
+    assert (np.abs(surface.loss() - full) <= bars + 1e-6).mean() >= 0.9
+    assert (surface.metrics["train_examples"] < 1600).any()
+
+
 def test_a_quadratic_along_given_directions():
     """Squared error of a linear map, |(W + a D + b E) x - t|^2 / 3, averaged: known in closed form."""
     generator = torch.Generator().manual_seed(0)

@@ -41,6 +41,7 @@ from landscape_mpi.sweeping.memory import (
     weights_of,
 )
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
+from landscape_mpi.sweeping.planes.worst import gradient_of
 from landscape_mpi.sweeping.resume import file_size, find_surface
 
 AUTO = (
@@ -188,7 +189,11 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory
     if to_find and isinstance(job.plane, WorstPlane):
         count = min(job.plane.examples or evaluator.count(split), evaluator.count(split))
         search_time = clock_time(PASSES * job.plane.steps * count * seconds)
-        yield "plane takes", f"about {search_time}, before the first point; all ranks share it"
+        gradient = gradient_of(experiment, job.plane)
+        here = replace(memory.room, words=f"this {memory.room.unit}")
+        gradient.check(weights_of(experiment).resident, memory.sharing, here)
+        takes = f"{_bytes(gradient.each)} a rank for a gradient and {_bytes(gradient.once)} on rank 0 for its sum"
+        yield "plane takes", f"about {search_time}, before the first point; all ranks share it; {takes}"
     again = experiment.calibration_examples  # at every point, for running statistics
     each = seconds * (sum(examples.values()) + again) + curvature_seconds
     total = clock_time(each * points * planes)

@@ -1,7 +1,7 @@
 """Says what memory a sweep takes, a rank and once a node; refuses weights for which a node or a device has no room."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,6 +165,48 @@ def check_room(
         expected="room for them",
         remedy=tuple(words) or f"use a {room.unit} with more memory",
     )
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What the gradient of `plane.kind: worst` takes: bytes `each` rank, and `once` for its float64 sum on rank 0."""
+
+    each: int
+    once: int
+
+    @staticmethod
+    def of(moving: Iterable[torch.Tensor], itemsize: int) -> "Gradient":
+        """Return that of the parameters that move, in an evaluation whose real numbers take `itemsize` bytes."""
+        numbers = sum(tensor.numel() * (1 + tensor.is_complex()) for tensor in moving)
+        return Gradient(numbers * itemsize, numbers * torch.float64.itemsize)
+
+    def check(self, weights: int, ranks: int, room: Room) -> None:
+        """Refuse it where ranks that share a memory have no room for it there; activations come on top.
+
+        Args:
+            weights: Bytes of a rank's weights that are not in memory yet.
+            ranks: How many share the memory.
+            room: The memory.
+
+        Raises:
+            UserError: it says what the gradient takes, and what to do.
+        """
+        once = self.once if room.unit == "node" else 0  # the sum is in the memory of the processor
+        total, free = ranks * (weights + self.each) + once, room.free
+        if free is None or total <= free:
+            return
+        parts = f"a gradient of {self.each / 1e9:.3g} GB a rank"
+        parts += f" beside weights of {weights / 1e9:.3g} GB" if weights else ""
+        parts += f", and {once / 1e9:.3g} GB for its sum in float64" if once else ""
+        fit = max(free - once, 0) // (weights + self.each)
+        fewer = (f"at most {fit} ranks a {room.unit} or " if fit > 1 else f"one rank a {room.unit} or ") if fit else ""
+        raise UserError(
+            "plane.kind",
+            f"found worst, which takes {parts}: {total / 1e9:.3g} GB for {ranks} rank{'s' if ranks > 1 else ''}, and "
+            f"{room.words} has {free / 1e9:.3g} GB free",
+            expected="room for them",
+            remedy=(fewer, "let fewer parameters move, by ", Key("plane.only")),
+        )
 
 
 def are_streamed(

@@ -1,6 +1,7 @@
 """Planes of the steepest ascent: the normalised gradient, its steps, what changes no bit of it, and refusals."""
 
 import re
+from dataclasses import replace
 
 import h5py
 import pytest
@@ -15,6 +16,8 @@ from landscape_mpi.surface.merge import merge
 from landscape_mpi.sweeping.check import check
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.load import JobSource, load_experiment
+from landscape_mpi.sweeping.memory import Gradient, Room
+from landscape_mpi.sweeping.planes import worst
 from landscape_mpi.sweeping.planes.build import build_plane
 from landscape_mpi.sweeping.run import sweep
 from support import tiny
@@ -159,3 +162,28 @@ def test_a_large_network_has_the_direction_of_a_small_one(tmp_path, monkeypatch)
 def test_streamed_weights_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"evaluate\.weights: found streamed, and plane\.kind needs the whole network"):
         experiment(tmp_path, {}, **LINE, evaluate__weights="streamed")
+
+
+def test_a_gradient_without_room_is_refused_with_the_arithmetic():
+    gradient = Gradient.of([torch.zeros(10**6), torch.zeros(500_000, dtype=torch.complex64)], 4)
+    assert (gradient.each, gradient.once) == (8 * 10**6, 16 * 10**6)
+    room = Room("n", "this node", 50 * 10**6)
+    gradient.check(8 * 10**6, 2, room)
+    with pytest.raises(UserError) as refused:
+        gradient.check(8 * 10**6, 3, room)
+    assert str(refused.value) == (
+        "plane.kind: found worst, which takes a gradient of 0.008 GB a rank beside weights of 0.008 GB, and 0.016 GB "
+        "for its sum in float64: 0.064 GB for 3 ranks, and this node has 0.05 GB free; expected room for them: at most "
+        "2 ranks a node or let fewer parameters move, by plane.only."
+    )
+    gradient.check(0, 6, replace(room, unit="device"))
+
+
+def test_check_says_what_the_gradient_takes_and_both_refuse_it_without_room(tmp_path, monkeypatch):
+    job = tiny_job(tmp_path, plane={"kind": "worst"}, **LINE)
+    assert "KB a rank for a gradient and " in check(job, "cpu")
+    small = Room("n", "this node", 100)
+    monkeypatch.setattr(worst, "room_of", lambda *_: small)
+    with pytest.raises(UserError, match="which takes a gradient of"):
+        sweep(job, Options(device="cpu"), Solo())
+    assert not (tmp_path / "surface.h5").exists()

@@ -22,6 +22,7 @@ from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.check_network import Comparison, needs_afresh
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, PARTS
 from landscape_mpi.sweeping.load import Experiment
+from landscape_mpi.sweeping.memory import Gradient, room_of
 from landscape_mpi.sweeping.once import share_parameters
 from landscape_mpi.sweeping.planes import Built, Request
 
@@ -45,6 +46,9 @@ def build(plane: WorstPlane, request: Request) -> Built:
     world, experiment = request.world, request.experiment
     origin, leads = experiment.theta.parameters, world.rank == 0
     names = together(world, moved, origin, plane.ignore, plane.only)
+    room = together(world, room_of, experiment.device, world.host)
+    ranks = world.allgather(room.name).count(room.name)
+    together(world, gradient_of(experiment, plane).check, 0, ranks, room)
     ascent = Ascent.of(request, names, plane.examples)
     several = f"{plane.steps} gradients" if plane.steps > 1 else "one gradient"
     log(world, f"plane: steepest ascent of the loss, by {several} on {ascent.count:,} {ascent.split} examples ...")
@@ -77,6 +81,13 @@ def build(plane: WorstPlane, request: Request) -> Built:
     drawn = [recipe.draw(origin, axis) for axis in range(1, experiment.job.values.axes)]
     # as tensors, which is what the sweep that goes on with a surface reads back
     return Built(Plane.along(origin, [delta, *({name: d[name] for name in origin} for d in drawn)]), facts)
+
+
+def gradient_of(experiment: Experiment, plane: WorstPlane) -> Gradient:
+    """Return what the gradient takes of memory. Raises as `moved`."""
+    origin = experiment.theta.parameters
+    moving = (origin[name] for name in moved(origin, plane.ignore, plane.only))
+    return Gradient.of(moving, experiment.task.dtype.itemsize)
 
 
 @dataclass(frozen=True)
