@@ -8,12 +8,13 @@ __version__ = "0.1.0"
 # What notebooks call is found where it is asked for: plotting imports this package and must not bring torch along.
 # Types are in __init__.pyi, where no import of this module's own leads to all others.
 _HOMES = {
+    "PointDone": ("landscape_mpi.sweeping.on_point", "PointDone"),
     "Surface": ("landscape_mpi.api", "Surface"),
     "UserError": ("landscape_mpi.errors", "UserError"),
     "open": ("landscape_mpi.api", "open_surface"),
     "sweep": ("landscape_mpi.api", "sweep"),
 }
-__all__ = ["Surface", "UserError", "__version__", "open", "sweep"]
+__all__ = ["PointDone", "Surface", "UserError", "__version__", "open", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -245,22 +245,22 @@ class Progress:
 
     def __init__(self, total: int, done: int, clock: Clock = time.monotonic) -> None:
         """Start at `done` of `total` points."""
-        self._total, self._done, self._before = total, done, done
+        self._total, self.done, self._before = total, done, done
         self._start = clock()
         self._line = ProgressLine(clock)
 
     def step(self) -> None:
         """Count one more point and show it where it is time to."""
-        self._done += 1
-        self._line.show(self.text, last=self._done == self._total)
+        self.done += 1
+        self._line.show(self.text, last=self.done == self._total)
 
     def text(self, now: float) -> str:
         """Return e.g. `312 of 625 points (50 %), 4.1 points/s, 1:16 left`."""
-        rate = (self._done - self._before) / max(now - self._start, 1e-9)
-        share = self._done / self._total
+        rate = (self.done - self._before) / max(now - self._start, 1e-9)
+        share = self.done / self._total
         bar = f"[{'#' * round(share * WIDTH):{WIDTH}}] " if self._line.terminal else ""
-        left = time_left(self._total - self._done, rate)
-        return f"{bar}{self._done} of {self._total} points ({share:.0%}), {rate:.3g} points/s, {left} left"
+        left = time_left(self._total - self.done, rate)
+        return f"{bar}{self.done} of {self._total} points ({share:.0%}), {rate:.3g} points/s, {left} left"
 
 
 class Pace:

@@ -309,3 +309,14 @@ def test_ranks_change_no_bit_of_an_aligned_line(world, folder, job):
     plane = {"kind": "interpolate", "to": "to.pt", "align": "auto"}
     ours, alone = by_all_and_by_one(world, folder, job, plane=plane, grid={"alpha": [0, 1, 5]})
     assert ours == alone
+
+
+@pytest.mark.parametrize("sampling", [None, {"error": 0.05, "audit": 2}])
+def test_points_of_all_ranks_are_told_on_rank_0_alone(world, sampling):
+    told, data = [], tiny.data(None, "train", 4000)
+    surface = landscape_mpi.sweep(
+        tiny.network(), "cross_entropy", data, grid=3, quiet=True, sampling=sampling, on_point=told.append
+    )
+    last = {point.index: point.values["train_loss"] for point in told}
+    assert len(last) == (9 if world.rank == 0 else 0)
+    assert all(surface.loss()[index] == value for index, value in last.items())

@@ -26,6 +26,7 @@ from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.surface.read import read_own
 from landscape_mpi.sweeping.context import Options
+from landscape_mpi.sweeping.on_point import OnPoint
 from landscape_mpi.sweeping.run import guarded_call, sweep_job
 
 Directions: TypeAlias = Sequence[Mapping[str, Tensor]]
@@ -50,6 +51,7 @@ def sweep(
     weights: str | None = None,
     hessian: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
+    on_point: OnPoint | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Surface:
@@ -80,6 +82,7 @@ def sweep(
         weights: "auto", "resident" or "streamed", as `evaluate.weights`.
         hessian: as the section `hessian`.
         sampling: as the section `sampling`.
+        on_point: called on rank 0 with a `PointDone` for each point that is done.
         overwrite: start afresh where `output` holds another sweep.
         quiet: say nothing but errors on standard error.
 
@@ -92,7 +95,9 @@ def sweep(
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm, "weights": weights}
     kept = None if output is None else str(output)
     call = Call(model, loss, loss_options, data, plane, grid, metrics, evaluate, hessian, sampling, kept)
-    options = Options(device=device, overwrite=overwrite, through_root=output is None)
+    options = Options(device=device, overwrite=overwrite, through_root=output is None, on_point=on_point)
+    if on_point is not None and not callable(on_point):
+        raise UserError("on_point", f"found a {type(on_point).__name__}", expected="a function of one argument")
     stop, world = Stop(), _world()
     with listening(stop), undisturbed(), _place(world, call) as file, _logged(quiet, call, file):
         try:

@@ -1,10 +1,14 @@
 """Holds what the sweep of one plane is made of: ranks, flags, job, plane, engine and surface file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from landscape_mpi.errors import Exit
+from landscape_mpi.evaluate import Point
 from landscape_mpi.job import SweepJob
 from landscape_mpi.log import log, note
 from landscape_mpi.mpi.world import World
@@ -14,6 +18,7 @@ from landscape_mpi.surface.identity import Identity
 from landscape_mpi.sweeping.choose_engine import Engine
 from landscape_mpi.sweeping.curvature import Curvature
 from landscape_mpi.sweeping.load import Experiment
+from landscape_mpi.sweeping.on_point import OnPoint, PointDone, Value, tell
 
 Index = tuple[int, ...]
 """(iy, ix) of a plane, (ix,) of a line."""
@@ -36,6 +41,7 @@ class Options:
         group: How many consecutive ranks hold one network together, and evaluate each point together; None: networks
             are held as their size asks for, by each rank alone.
         verbose: Whether the traceback of the user's own code is shown as well.
+        on_point: Called on rank 0 with each point that is done; None where nobody listens.
         settings: `KEY=VALUE`, in place of what the job file says.
     """
 
@@ -47,6 +53,7 @@ class Options:
     through_root: bool = False
     group: int | None = None
     verbose: bool = False
+    on_point: OnPoint | None = None
     settings: tuple[str, ...] = ()
 
 
@@ -104,6 +111,21 @@ class SweepContext:
     def log_all_examples(self, split: str, why: str) -> None:
         """Say why all examples of a split are evaluated at every point of a sampled sweep."""
         note(self.world, f"{split}: all examples at every point: {why}.")
+
+    def tell(self, index: Index, values: Mapping[str, Value], done: int) -> None:
+        """Call the user's `on_point`, if there is one, with a point that is done.
+
+        Raises:
+            UserError: it raised.
+        """
+        if self.options.on_point is not None:
+            place = point_at(self.job.chosen_grid.coordinates(), index)
+            tell(self.options.on_point, PointDone(index, place, values, done, len(self.points)))
+
+
+def point_at(axes: Sequence[NDArray[np.float64]], index: Index) -> Point:
+    """Return the point at (ix,) of a line, (iy, ix) of a plane, ...; `axes`: coordinates along alpha, beta, ..."""
+    return tuple(float(at[i]) for at, i in zip(axes, reversed(index), strict=True))
 
 
 def points_of(job: SweepJob, shard: Shard | None) -> list[Index]:

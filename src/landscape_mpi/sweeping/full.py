@@ -6,7 +6,7 @@ An error at a point names the rank, the host and the point.
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import together
 from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer
-from landscape_mpi.sweeping.context import Index, SweepContext, some_failed, stopped
+from landscape_mpi.sweeping.context import Index, SweepContext, point_at, some_failed, stopped
 from landscape_mpi.sweeping.curvature import Curved
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ def fill(context: SweepContext) -> Exit:
     def arrived(record: Record) -> None:
         writer.at_root(record)
         progress.step()
+        context.tell(record.index, record.values, progress.done)
         if writer.name_lost:
             context.experiment.stop.limit(0)
 
@@ -77,11 +78,6 @@ def _close(context: SweepContext, writer: Writer, complete: bool, failed: list[R
         return some_failed(context, [record.note for record in failed])
     log(world, f"{path}: complete. Draw it: landscape-plot {path}")
     return Exit.COMPLETE
-
-
-def point_at(axes: Sequence[NDArray[np.float64]], index: Index) -> Point:
-    """Return the point at (ix,) of a line, (iy, ix) of a plane, ...; `axes`: coordinates along alpha, beta, ..."""
-    return tuple(float(at[i]) for at, i in zip(axes, reversed(index), strict=True))
 
 
 class PointRunner:

@@ -22,6 +22,7 @@ from landscape_mpi.sampling.order import Ints
 from landscape_mpi.surface import DONE, FAILED, NOT_YET, AuditResult, Evaluated, PlanLog, WholeWriter, fitting
 from landscape_mpi.surface.platforms import BY
 from landscape_mpi.sweeping.context import SweepContext, some_failed
+from landscape_mpi.sweeping.on_point import Told
 from landscape_mpi.sweeping.pieces import BATCHES, Piece, PieceResult
 
 OFTEN, SHARE = 10.0, 0.02
@@ -244,6 +245,7 @@ class Coordinator:
         self._line, self._pace = ProgressLine(), Pace()
         self._explained: set[str] = set()
         self._failures: dict[int, str] = {}
+        self._told = Told()
 
     @property
     def orders(self) -> dict[str, Ints]:
@@ -343,6 +345,11 @@ class Coordinator:
                 name: values.reshape(shape) for name, values in {**results, **self._work}.items()
             }
             self._writer.write(shaped, status.reshape(shape))
+            if self._context.options.on_point is not None:
+                for point in self._told.changed(results, there):
+                    values = {name: values[point].item() for name, values in results.items()}
+                    index = tuple(int(i) for i in np.unravel_index(point, shape))
+                    self._context.tell(index, values, self._shown)
         now = time.monotonic()
         self._next_write = now + max(OFTEN, (now - started) / SHARE)
 
