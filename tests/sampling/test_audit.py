@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from landscape_mpi.sampling import judge, points_to_audit
-from landscape_mpi.sampling.audit import allowed
+from landscape_mpi.sampling.audit import allowed, widening
 
 
 def verdict(errors, bars=1.0, truth=10.0, target=0.2):
@@ -60,3 +60,13 @@ def test_an_estimate_without_a_number_is_a_miss():
 def test_an_error_of_zero_is_within_a_bar_of_zero():
     found = judge(np.zeros(3), np.zeros(3), np.zeros(3), 0.05)
     assert (found.misses, found.worst, found.passed) == (0, 0, True)
+
+
+@pytest.mark.parametrize(("ratios", "factor"), [([0.5, 0.9], 1.0), (range(20), 18.0), (range(19), 18.0), ([], 1.0)])
+def test_bars_are_widened_until_all_but_one_in_20_would_hold(ratios, factor):
+    errors = np.array(ratios, float)
+    assert widening(5 + 0.1 * errors, np.full(len(errors), 0.1), np.full(len(errors), 5.0)) == pytest.approx(factor)
+
+
+def test_what_is_not_finite_widens_no_bar():
+    assert widening(np.array([1.0, np.nan, 1.0]), np.array([2.0, 1.0, 0.0]), np.array([2.0, 1.0, 1.0])) == 1.0

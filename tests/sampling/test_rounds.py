@@ -264,7 +264,7 @@ def audited(engine, count):
 
 def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_places():
     engine = Engine(losses(), hits=True).run()
-    before, accuracy = engine.rounds.estimates(LOSS)["loss"], engine.rounds.estimates(ACCURACY)["acc"]
+    before = engine.rounds.estimates(LOSS)["loss"]
     audit = audited(engine, 8)
     points = [request.point for request in audit.requests]
     assert engine.evaluated.max() == 1
@@ -276,11 +276,7 @@ def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_pla
     )
     assert (found.bars[points] == 0).all()
     assert (found.examples[points] == EXAMPLES).all()
-    others = np.setdiff1d(np.arange(POINTS), points)
-    assert found.means[others].tobytes() == before.means[others].tobytes()
-    assert audit.estimates(ACCURACY)["acc"].bars[others].tobytes() == accuracy.bars[others].tobytes()
-    off = np.abs(before.means - engine.values.mean(axis=1))[points]
-    assert audit.verdict.misses == (off > before.bars[points]).sum()
+    assert engine.rounds.estimates(LOSS)["loss"].means.tobytes() == before.means.tobytes()
     assert audit.verdict.passed
 
 

@@ -11,12 +11,13 @@ What is asked for depends on the results alone, never on the order in which they
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from landscape_mpi.metrics.base import LOSS, Bars, Metric, Result, relative_floor, rule_of_three
+from landscape_mpi.metrics.base import LOSS, QUANTILE, Bars, Metric, Result, relative_floor, rule_of_three
 from landscape_mpi.metrics.examples import PerExample, exact_mean
 from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_ladder, standard_errors
 from landscape_mpi.sampling.order import Floats, Frame, Ints
@@ -30,7 +31,10 @@ from landscape_mpi.sampling.plan import (
     promotions,
     stand,
 )
-from landscape_mpi.sampling.rise import rise_bars
+from landscape_mpi.sampling.rise import rise_bars, students
+
+LATE = 1 << 62
+"""A turn after those of all promotions: that of points evaluated first; what an audit tells comes later still."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Rounds:
             self.least = floor * abs(self.centre) / error
             if not math.isfinite(self.centre):
                 self.why_all = "f(0, 0) is not finite, so there is no rise above it"
+        self._pilots, self._told = tuple(pilots), tuple[int, ...]()
         self._lost: set[int] = set()
         self._awaited: set[Request] | None = None
 
@@ -115,7 +120,13 @@ class Rounds:
     def standing(self) -> Standing:
         """The levels of the points by the results so far: -1 until the first level has come back."""
         reached = np.searchsorted(self.ladder.prefixes, [len(found) for found in self._found], side="right") - 1
-        return replace(stand(len(self._found), self.log), levels=reached)
+        turns = stand(len(self._found), self.log).turns
+        turns[list(self._pilots)] = LATE
+        told = np.array(
+            [point for point in self._told if turns[point] > LATE], np.int64
+        )  # one promoted stays as it was
+        turns[told] = LATE + 1 + np.arange(len(told))
+        return Standing(reached, turns)
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -141,6 +152,16 @@ class Rounds:
     def taken(self, point: int) -> PerExample:
         """Return what has come back for a point, in the frame's order."""
         return self._found[point]
+
+    def knowing(self, truths: Mapping[int, PerExample]) -> "Rounds":
+        """Return these rounds with some points on all examples, in the frame's order, beside those that are already.
+
+        Where examples are too few to bear all points as regressors, these come after the others, first come first.
+        """
+        known = copy(self)
+        known._told = tuple(truths)
+        known._found = [truths.get(point, found) for point, found in enumerate(self._found)]
+        return known
 
     def next(self) -> tuple[Request, ...]:
         """Return what to evaluate now, the worst first; nothing once all bars hold.
@@ -254,7 +275,10 @@ class Rounds:
             found = estimate(self.ladder, standing, origin, values)
             return found, rise_bars(found, self.ladder.prefixes[0])
         found = estimate(self.ladder, standing, origin, values)
-        return found, bars(found.means, found.variances, self._examples(standing), self.ladder.prefixes[0])
+        variances = found.variances
+        if bars is relative_floor:  # bars of shares have a floor of their own for what few examples carry
+            variances = variances * np.square(students(found.freedom) / QUANTILE)
+        return found, bars(found.means, variances, self._examples(standing), self.ladder.prefixes[0])
 
     def _rises(self, result: Result) -> bool:
         """Whether a result is estimated as a difference from theta*."""

@@ -149,6 +149,7 @@ class SampledState:
             worst=max(one.worst for one in found),
             farthest=max(one.farthest for one in found),
             passed=all(one.passed for one in found),
+            widened=max(one.widened for one in found),
         )
 
     @property
@@ -319,9 +320,14 @@ class Coordinator:
                 "Once all shards are, go on without --shard: the rounds need the first level of all points.",
             ]
         else:
-            lines = [f"{path}: complete, every bar within its target, {factor(state.used)}, in {state.rounds} rounds."]
-            if audit is not None:
+            within = self._worst <= state.splits[0].rounds.error
+            bars = "every bar within its target" if within else f"with bars of up to {self._worst:.2%}"
+            lines = [f"{path}: complete, {bars}, {factor(state.used)}, in {state.rounds} rounds."]
+            if verdict is not None and audit is not None:
                 lines.append(f"{path}: audit: {audit.words}; with it {factor(state.used + state.audited)}.")
+                if verdict.widened > 1:
+                    wider = f"bars of the loss are {verdict.widened:.2f} times as wide as their variances alone say"
+                    lines.append(f"{path}: audit: {wider}, as audited points showed.")
             lines.append(f"Draw it: landscape-plot {path}")
         for line in lines:
             log(self._context.world, line)

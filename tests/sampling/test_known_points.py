@@ -1,0 +1,92 @@
+"""What audited points tell about the others, and that each is judged by an estimate that does not know it."""
+
+import numpy as np
+import pytest
+
+from landscape_mpi.metrics.base import LOSS
+from landscape_mpi.metrics.examples import PerExample, exact_mean
+from landscape_mpi.sampling import Audit, Rounds, make_frame, run
+
+POINTS, EXAMPLES = 40, 2000
+
+
+def smooth(seed=0, rough=0.01):
+    """Return losses [40, N] along a line: three numbers of each example, and a little that is each point's own."""
+    draw = np.random.default_rng(seed)
+    alpha = np.linspace(-1, 1, POINTS)
+    shapes = np.stack([np.ones(POINTS), alpha**2, 0.3 * (alpha + 1)], axis=1)
+    own = rough * draw.exponential(size=(POINTS, EXAMPLES))
+    return 0.5 + shapes @ draw.exponential(size=(3, EXAMPLES)) + own
+
+
+def swept(losses, seed=0):
+    """Return the finished rounds of bars of the loss."""
+    origin = PerExample(losses[POINTS // 2])
+    rounds = Rounds(make_frame(origin.losses, None, seed), origin, POINTS, 0.1)
+    run(rounds, lambda point, examples: PerExample(losses[point, examples]))
+    return rounds
+
+
+def audited(rounds, losses, count=12, backwards=False):
+    """Return the audit with all that it asks for."""
+    audit = Audit(rounds, count, seed=3)
+    for request in reversed(audit.requests) if backwards else audit.requests:
+        examples = rounds.ladder.frame.order[request.start : request.stop]
+        audit.take(request, PerExample(losses[request.point, examples]))
+    return audit
+
+
+def test_the_error_that_points_share_is_gone_once_some_are_known():
+    losses = smooth()
+    rounds = swept(losses)
+    audit = audited(rounds, losses)
+    before, after = rounds.estimates(LOSS)["loss"], audit.estimates(LOSS)["loss"]
+    others = np.flatnonzero(after.examples < EXAMPLES)
+    truths = losses.mean(axis=1)
+    off_before, off_after = (np.abs(found.means - truths)[others].mean() for found in (before, after))
+    assert off_after < 0.1 * off_before
+    assert after.bars[others].mean() < 0.5 * before.bars[others].mean()
+    assert (np.abs(after.means - truths) <= after.bars + 1e-12)[others].mean() > 0.8
+    assert audit.verdict.passed
+
+
+def test_once_some_points_are_known_no_order_is_wrong_at_half_of_the_others():
+    losses = smooth(rough=0.1)
+    truths, before, after = losses.mean(axis=1), [], []
+    for seed in range(14):
+        rounds = swept(losses, seed)
+        audit = audited(rounds, losses)
+        found = audit.estimates(LOSS)["loss"]
+        below = found.examples < EXAMPLES
+        for shares, each in ((before, rounds.estimates(LOSS)["loss"]), (after, found)):
+            shares.append((np.abs(each.means - truths) <= each.bars)[below].mean())
+    assert min(before) <= 0.5
+    assert min(after) >= 0.8
+    assert 0.93 <= np.mean(after) <= 0.99
+
+
+def test_the_order_in_which_audited_points_come_back_changes_no_bit():
+    losses = smooth(rough=0.2)
+    rounds = swept(losses)
+    one, other = audited(rounds, losses), audited(rounds, losses, backwards=True)
+    assert one.verdict == other.verdict
+    found = [audit.estimates(LOSS)["loss"] for audit in (one, other)]
+    for part in ("means", "bars", "errors"):
+        assert getattr(found[0], part).tobytes() == getattr(found[1], part).tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_a_point_is_judged_by_an_estimate_that_does_not_know_it(count):
+    """The examples that no prefix holds are worse at one audited point, which nothing else shows."""
+    losses = smooth()
+    rounds = swept(losses)
+    chosen = Audit(rounds, count, seed=3).requests[0]
+    altered = losses.copy()
+    altered[chosen.point, rounds.ladder.frame.order[chosen.stop - 200 :]] += 20
+    found = audited(rounds, altered, count)
+    assert found.verdict.misses >= 1
+    assert found.verdict.worst > 3
+    assert not found.verdict.passed  # by more than twice the target
+    known = found.estimates(LOSS)["loss"]
+    assert known.means[chosen.point] == exact_mean(altered[chosen.point])
+    assert known.bars[chosen.point] == 0
