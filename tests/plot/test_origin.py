@@ -84,6 +84,11 @@ def test_an_interpolation_names_both_ends(origin):
     assert found.start == "resnet56"
 
 
+def test_an_end_whose_units_are_aligned_is_called_so(origin):
+    job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: a/big.t7, align: auto}")
+    assert (origin(job).to, origin(job).via) == ("big, aligned", None)
+
+
 def test_ends_of_one_name_are_told_apart_by_their_folders(origin):
     job = JOB.replace("{kind: random, seed: 3}", "{kind: interpolate, to: nets/large/epoch-0300.safetensors}")
     found = origin(job.replace("nets/resnet56.t7", "nets/small/epoch-0300.safetensors"))

@@ -77,6 +77,8 @@ def origin_of(surface: Surface) -> Origin:
     batchnorm, checkpoint = job.word("evaluate", "batchnorm"), job.word("model", "checkpoint")
     ends = [checkpoint, job.word("plane", "to"), job.word("plane", "via")]
     start, to, via = _names(ends) if kind == "interpolate" else (None, None, None)
+    if job.word("plane", "align") == "auto":
+        to, via = (name and f"{name}, aligned" for name in (to, via))
     epoch = re.fullmatch(r"epoch-(\d{1,9})", PurePath(checkpoint or "").stem, re.ASCII)
     seed, normalise = None, job.word("plane", "normalize")
     if kind == "random":
