@@ -103,11 +103,10 @@ def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFi
     numbers = {file.stat().st_ino: number for number, file in enumerate(files)}
     mapped: list[tuple[range, int, int]] = []  # addresses, the file, and where in it the first of them lies
     with suppress(OSError):
-        for line in MAPS.read_text(errors="replace").splitlines():
-            place, _, offset, _, inode, *_ = line.split()
-            if int(inode) in numbers:
-                begin, end = (int(part, 16) for part in place.split("-"))
-                mapped.append((range(begin, end), numbers[int(inode)], int(offset, 16)))
+        inodes = "|".join(map(str, numbers))
+        lines = rf"^(\w+)-(\w+) \S+ (\w+) \S+ ({inodes})\s"  # a process with PyTorch has thousands of others
+        for begin, end, offset, inode in re.findall(lines.encode(), MAPS.read_bytes(), re.MULTILINE):
+            mapped.append((range(int(begin, 16), int(end, 16)), numbers[int(inode)], int(offset, 16)))
     found = {}
     for name, tensor in state.items():
         at = tensor.data_ptr()
