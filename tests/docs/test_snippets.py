@@ -98,7 +98,7 @@ class Folder:
     def python(self, snippet):
         name = snippet.file or "snippet.py"
         (self.path / name).write_text(PRELUDES.get(snippet.page, "") + snippet.text)
-        return self.run(sys.executable, name)
+        return self.run(sys.executable, "-IS", forks.__file__, server().place, Path(name).stem)
 
     def yaml(self, snippet):
         """Read a job, or a part of one within an otherwise complete job; the page's commands find it as it says."""

@@ -81,7 +81,7 @@ def test_commands_say_so_in_a_sentence(tmp_path, command):
 @pytest.mark.mpi
 def test_ranks_do_not_die_of_it(tmp_path):
     shutil.copy(DAMAGED / "crash.h5", tmp_path / "crash.h5")
-    run = launch("sweep", tiny_job(tmp_path, output__file="crash.h5"), ranks=2)
+    run = launch("sweep", tiny_job(tmp_path, output__file="crash.h5"), ranks=2, fresh=True)
     assert run.returncode == 2
     assert run.stderr.startswith("error: ")
     assert "crash.h5: the file is damaged" in run.stderr

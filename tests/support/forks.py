@@ -39,8 +39,10 @@ END = "\0"
 NUMBER = struct.Struct("=i")
 """How the server answers: the process id at once, the status that waitpid gives at the end."""
 MARK = "LANDSCAPE_TEST_RUN"
-"""The variable that marks a run; forks, whose variables nobody sees from outside, have the first letters as a name."""
+"""The variable that marks a run; forks, of whose variables others see few, have the first letters as a name."""
 NAME = 15
+SEEN = (MARK, "OMPI_COMM_WORLD_")
+"""What /proc is to show of a fork's variables: how many bytes there are is said by those of its server."""
 READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "HOME", "XDG_", "MALLOC", "MPL", "HDF5_", "MPI4PY_"),
     *("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH", "PYTORCH", "CUDA", "NVIDIA_"),
@@ -246,6 +248,7 @@ def import_everything() -> None:
     import matplotlib.backends.backend_agg
     import matplotlib.pyplot  # noqa: F401
     import PIL.Image
+    import torch._dynamo  # by the first optimiser of a process
     import torch.utils.serialization.config  # noqa: F401
 
     import landscape_mpi
@@ -282,12 +285,24 @@ def _become(request: Sequence[str], streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(variable.split("=", 1) for variable in rest[int(number) :])
     ctypes.CDLL(None).prctl(PR_SET_NAME, os.environ.get(MARK, "")[:NAME].encode(), 0, 0, 0)
+    _show({name: value for name, value in os.environ.items() if name.startswith(SEEN)})
     for own, stream in enumerate(streams):
         os.dup2(stream, own)
         os.close(stream)
     tempfile.tempdir = None
     sys.argv = rest[: int(number)]
     sys.path[:0] = [str(Path.cwd()), *_folders(os.environ)]
+
+
+def _show(variables: Mapping[str, str]) -> None:
+    """Have /proc show variables of this process, at the place of those that its interpreter was started with."""
+    import ctypes
+
+    *_, start, end, _ = map(int, Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[1:])
+    text = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in variables.items())
+    if len(text) <= end - start:
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, text, len(text))
 
 
 def _run(module: str) -> NoReturn:

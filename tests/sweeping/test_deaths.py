@@ -7,7 +7,7 @@ import h5py
 import pytest
 
 from support.jobs import done, results, tiny_job
-from support.launch import Run, command_line, environment, finish, is_open_mpi, launch, mpirun
+from support.launch import Run, command_line, environment, finish, is_open_mpi, launch, mpirun, start
 from support.ranks import process_of
 from support.waiting import wait_for
 
@@ -18,11 +18,12 @@ DEADLY = {"model__build": "tiny:deadly", "grid": {"alpha": [0, 3, 7]}, "evaluate
 KEPT = "; what is done is kept: run the same command again to go on."
 
 
-def begin(job, *flags, ranks=2, recovery=False, **env):
-    line = command_line("sweep", job, "--quiet", *flags, ranks=ranks)
-    if recovery:
-        line.insert(1, "--enable-recovery")
-    return Run(line, None, environment({"TINY_SLEEP": "0.1", **env}))
+def begin(job, ranks=2, recovery=False, fresh=False, **env):
+    variables = {"TINY_SLEEP": "0.1", **env}
+    if not recovery:
+        return start("sweep", job, "--quiet", ranks=ranks, env=variables, fresh=fresh)
+    line = command_line("sweep", job, "--quiet", ranks=ranks)
+    return Run([line[0], "--enable-recovery", *line[1:]], None, environment(variables))
 
 
 def codes(ranks):
@@ -51,7 +52,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
     job = tiny_job(tmp_path, **GRID, **(SAMPLED if sampled else {}))
     surface, journals = tmp_path / "surface.h5", tmp_path / "surface.h5.examples"
     slow = {} if sampled else {"TINY_CALLS": "26"}
-    run = begin(job, recovery=recovery, **slow, **({"LANDSCAPE_WRITER": "root"} if recovery else {}))
+    run = begin(job, recovery=recovery, fresh=not sampled, **slow, **({"LANDSCAPE_WRITER": "root"} if recovery else {}))
     wait_for(lambda: done(surface) >= 3 or (journals / "rank-00001.journal").exists() or run.poll() is not None)
     os.kill(process_of(run, rank), signal.SIGKILL)
     ended = finish(run, 60)
@@ -109,7 +110,7 @@ def test_a_sampled_sweep_goes_on_without_such_a_point(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stop_in_time_and_a_kill_of_everything_note_nothing(tmp_path, number):
     job, surface = tiny_job(tmp_path, **GRID), tmp_path / "surface.h5"
-    run = begin(job, ranks=None)
+    run = begin(job, ranks=None, fresh=number == signal.SIGKILL)
     wait_for(lambda: done(surface) >= 1 or run.poll() is not None)
     run.send_signal(number)  # of SIGKILL the process above hears as little as of a power cut
     finish(run, 60)

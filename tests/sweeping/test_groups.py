@@ -49,7 +49,7 @@ def test_groups_of_a_transformer_change_no_bit(tmp_path):
 def begun(job, surface, **options):
     told = surface.parent / "told"
     variables = SLOW | {"TINY_TOLD": str(told)}
-    process = start("sweep", job, "--quiet", "--group", "2", ranks=4, env=variables, fresh=True, **options)
+    process = start("sweep", job, "--quiet", "--group", "2", ranks=4, env=variables, **options)
     wait_for(lambda: told.exists() or process.poll() is not None)
     assert process.poll() is None
     return process

@@ -63,7 +63,7 @@ def test_a_process_alone_stops_at_a_signal_even_twice(tmp_path, undisturbed, num
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_all_ranks_stop_at_a_signal_to_their_launcher(tmp_path, undisturbed, number):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
-    process = begun(job, surface, ranks=3, env=SLOW, fresh=True)
+    process = begun(job, surface, ranks=3, env=SLOW, fresh=number == signal.SIGTERM)
     process.send_signal(number)
     ended = finish(process, 60)
     # a launcher gives a second after SIGTERM and then kills: nothing is lost either way
@@ -76,7 +76,7 @@ def test_all_ranks_stop_at_a_signal_to_their_launcher(tmp_path, undisturbed, num
 @pytest.mark.parametrize("which", [0, 2])
 def test_one_rank_that_is_told_to_stop_stops_all(tmp_path, undisturbed, which):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
-    process = begun(job, surface, ranks=3, env=SLOW, fresh=True)
+    process = begun(job, surface, ranks=3, env=SLOW, fresh=which == 0)
     os.kill(rank_process(process, which), signal.SIGUSR1)
     ended = finish(process, 60)
     assert ended.returncode == 75

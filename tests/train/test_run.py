@@ -294,7 +294,7 @@ def test_ranks_train_a_job_each_and_one_that_fails_keeps_none_from_ending(tmp_pa
 @pytest.mark.mpi
 def test_a_signal_to_the_launcher_stops_all_ranks_and_one_process_ends_it(tmp_path, undisturbed):
     jobs = [train_job(tmp_path), train_job(tmp_path, "second", seed=1)]
-    process = begun(tmp_path / "nets" / "second", 1, *jobs, ranks=2, env=SLOW, fresh=True)
+    process = begun(tmp_path / "nets" / "second", 1, *jobs, ranks=2, env=SLOW)
     process.send_signal(signal.SIGUSR1)
     stopped = finish(process, 60)
     assert stopped.returncode == 75, stopped.stderr
