@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,13 @@ PAGES = [
 ]
 
 
+@cache
+def nodes(path):
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def calls(path):
-    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return (node for node in nodes(path) if isinstance(node, ast.Call))
 
 
 def test_no_torch_load_executes_a_pickle():
@@ -36,8 +42,7 @@ def test_no_torch_load_executes_a_pickle():
 
 def test_no_bare_assert_and_no_shell_in_the_package():
     for path in CHECKOUT.glob("src/**/*.py"):
-        tree = ast.parse(path.read_text())
-        assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path
+        assert not any(isinstance(node, ast.Assert) for node in nodes(path)), path
         assert "shell=True" not in path.read_text(), path
 
 

@@ -98,6 +98,7 @@ def test_directions_that_were_given_are_said_to_be():
     assert figure.axes[0].get_xlabel() == "\N{GREEK SMALL LETTER ALPHA} (δ direction)"
 
 
+@pytest.mark.slow
 def test_several_surfaces_are_panels_of_one_figure(plane, tmp_path):
     figure = plane.plot(plane, caption=["one", "two"], levels=[1.0, 1.2], vmin=0.5, output=tmp_path / "f.png")
     assert [axes.get_title() for axes in figure.axes][:2] == ["one", "two"]

@@ -30,6 +30,7 @@ def job(file="/there/s.h5", **changes):
     return job_of(usual | changes, Path(file))
 
 
+@pytest.mark.slow
 @given(
     low=ENDS, width=st.floats(1e-3, 1e6), points=st.integers(2, 99), seed=st.integers(0, 2**62), name=TEXTS, path=TEXTS
 )

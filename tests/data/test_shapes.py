@@ -56,6 +56,7 @@ def test_the_first_images_of_each_hundred_are_shuffled():
     assert not torch.equal(targets[:200], targets[200:400])
 
 
+@pytest.mark.slow
 def test_every_class_has_a_shape_of_its_own():
     """The mean shape of each class, from noiseless images, matches its own class on new images far above chance."""
     train, test = (load(split, noise=0, images=8000) for split in ("train", "test"))

@@ -47,6 +47,7 @@ def test_windows_are_those_of_all_files_in_their_order_a_blank_line_between(fold
     assert split.notes == (f"train: the last {left} of {len(tokens):,} tokens fill no window of 16 and are left out.",)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(length=st.integers(2, 40), stride=st.integers(1, 60), limit=st.none() | st.integers(1, 200))
 def test_a_stride_lets_windows_overlap_or_leaves_text_out(folder, length, stride, limit):

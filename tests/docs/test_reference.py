@@ -30,6 +30,7 @@ def test_the_tables_are_current(program):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_a_default_or_a_help_that_changed_is_seen_and_written_again(program, checkout, tmp_path):
     for name, true, false in (("job.md", "`0.0005`", "`0.0001`"), ("commands.md", "| no progress |", "| progress |")):
         text = (checkout / "docs" / name).read_text()

@@ -39,8 +39,9 @@ def conv(channels_in=3, **options):
     return nn.Conv2d(channels_in, 8, 3, **{"padding": 1, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("shortcut", ["projection", "pad", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shortcut", ["projection", "pad", "none"])
 def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     network = settled(build_network("resnet20", {"shortcut": shortcut}, tmp_path))
     description, worst = deviation(network, engine, POINTS)

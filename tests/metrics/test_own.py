@@ -158,6 +158,7 @@ def sampled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_square", "train_sureness", "train_top_two"])
 def test_sampled_means_have_bars_that_hold(sampled, name):
     surface, every = sampled / "surface.h5", sampled / "every.h5"
@@ -193,6 +194,7 @@ def test_a_metric_without_a_number_at_a_point_holds_nothing_up(network, given):
     assert np.isnan(surface.metrics["train_mine"]).all()
 
 
+@pytest.mark.slow
 def test_figures_page_and_exports_know_them(tmp_path, whole, capsys):
     path = whole[0] / "surface.h5"
     surface = read_surface(path)

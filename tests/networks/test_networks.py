@@ -163,6 +163,7 @@ def test_old_checkpoints_lack_num_batches_tracked(tmp_path, network):
     load_checkpoint(network, tmp_path / "old.pt")
 
 
+@pytest.mark.slow
 def test_the_first_tensor_that_does_not_fit_is_named(tmp_path, network):
     state = network.state_dict()
     first = next(iter(state))

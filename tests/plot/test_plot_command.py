@@ -93,6 +93,7 @@ def test_the_ending_decides_the_format_and_the_same_figure_gives_the_same_file(p
         assert b"/Type3" not in content
 
 
+@pytest.mark.slow
 def test_the_same_surface_gives_the_same_file(plane, tmp_path):
     files = [tmp_path / f"{name}.svg" for name in ("a", "b")]
     for file in files:

@@ -53,6 +53,7 @@ def test_an_honest_estimator_passes_its_audit(outcomes):
     assert sum(outcome.audit.passed for outcome in outcomes(0.05, 4)) >= 3
 
 
+@pytest.mark.slow
 def test_an_estimator_with_bars_half_as_wide_fails_its_audit(outcomes, monkeypatch):
     monkeypatch.setattr(base, "QUANTILE", base.QUANTILE / 2)
     assert sum(outcome.audit.passed for outcome in outcomes(0.05, 4)) <= 1

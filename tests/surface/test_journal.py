@@ -44,6 +44,7 @@ def written(folder, records, rank=0):
     return folder / f"rank-{rank:05}.journal"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.integers(0, 2**32 - 1),

@@ -63,6 +63,7 @@ def scored(folder, rows):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
 def test_the_likeliest_choice_is_the_answer(folder, weights):
     rows = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
@@ -77,6 +78,7 @@ def test_the_likeliest_choice_is_the_answer(folder, weights):
     assert found["train_correct_stderr"][1] == pytest.approx((share * (1 - share) / (len(rows) - 1)) ** 0.5)
 
 
+@pytest.mark.slow
 def test_samples_of_lm_eval_are_the_same_questions(folder):
     rows = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     lines = []

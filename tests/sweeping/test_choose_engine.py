@@ -119,6 +119,7 @@ def test_the_batch_of_a_cpu_is_fixed(prepared):
     assert choose_batch(Solo(), prepared[0]) == 64
 
 
+@pytest.mark.slow
 def test_the_plain_network_rounds_at_the_centre_as_it_does_at_points(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = {"build": "resnet20", "options": {"width": 8, "shortcut": "none"}, "checkpoint": "net.pt"}

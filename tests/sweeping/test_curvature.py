@@ -58,6 +58,7 @@ def swept(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_those_of_the_dense_hessian_at_every_point(swept):
     with h5py.File(swept / "surface.h5") as file:
         found = np.stack([file["min_eig"][()], file["max_eig"][()]])
@@ -72,6 +73,7 @@ def test_eigenvalues_are_those_of_the_dense_hessian_at_every_point(swept):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_info_and_the_figure_know_them(swept):
     text = launch("info", swept / "surface.h5").stdout
     assert all(name in text for name in ("min_eig", "max_eig", "hessian_residual", "hessian_iterations"))
@@ -86,7 +88,7 @@ def test_two_ranks_and_a_kill_change_no_bit(tmp_path):
         folder.mkdir()
     assert launch("sweep", tiny_job(alone, **changes)).returncode == 0
     job, surface = tiny_job(several, **changes), several / "surface.h5"
-    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.002"}, fresh=True)
+    process = start("sweep", job, ranks=2, env={"TINY_SLEEP": "0.02"})
     wait_for(lambda: done(surface) >= 2 or process.poll() is not None)
     kill_session(process)
     before = done(surface)

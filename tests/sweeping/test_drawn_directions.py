@@ -103,6 +103,7 @@ def test_complex_numbers_and_numbers_without_dimensions(tmp_path):
         assert torch.equal(joined, whole)
 
 
+@pytest.mark.slow
 def test_large_networks_are_drawn_from_their_mapped_file_a_piece_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(large, "LARGE", 1000)
     (tmp_path / "wide.py").write_text(WIDE)

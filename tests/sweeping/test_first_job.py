@@ -36,6 +36,7 @@ def written(folder, tmp_path, data=None, name="job.yaml"):
     return load_job(tmp_path / name, SweepJob).values, notes
 
 
+@pytest.mark.slow
 def test_it_runs_as_it_is(folder, tmp_path, monkeypatch):
     (tmp_path / "novel.txt").write_text(TEXT[:9000])
     (tmp_path / "jobs").mkdir()

@@ -91,6 +91,7 @@ def test_a_language_model_and_its_tokenizer_lie_in_one_folder(tmp_path, kind, ti
         assert np.isfinite(file["train_loss"][()]).all()
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_does_not_load_is_no_hindrance(tmp_path):
     """As one for CUDA is beside a torch for CPUs; transformers imports it for language models as well."""
     values, _ = language_folder(tmp_path, "Llama", True)

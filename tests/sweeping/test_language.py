@@ -65,6 +65,7 @@ def test_the_text_and_the_tokenizer_may_move_and_another_text_is_another_experim
         sweep(job, OPTIONS, Solo())
 
 
+@pytest.mark.slow
 def test_windows_are_sampled(tmp_path):
     (tmp_path / "long.txt").write_text(texts.TEXT[:60_000])
     changes = {"data__root": "long.txt", "data__splits": ["train"], "sampling": {"error": 0.05, "audit": 3}}
@@ -74,6 +75,7 @@ def test_windows_are_sampled(tmp_path):
     assert (found["train_loss_bar"] <= 0.05 * found["train_loss"]).all()
 
 
+@pytest.mark.slow
 def test_accuracy_is_that_of_tokens_also_where_windows_are_sampled(tmp_path):
     every = {"metrics": ["loss", "accuracy"], "data__root": "long.txt", "data__splits": ["train"]}
     (tmp_path / "long.txt").write_text(texts.TEXT[:60_000])

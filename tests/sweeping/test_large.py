@@ -43,6 +43,7 @@ def attributes(path):
         return dict(file.attrs)
 
 
+@pytest.mark.slow
 def test_batches_of_a_live_network_are_replayed_where_there_are_lanes(
     tmp_path, monkeypatch, everything_is_large, caplog
 ):
@@ -65,6 +66,7 @@ class Stale(StandInLane):
         return lambda: None, outputs
 
 
+@pytest.mark.slow
 def test_recordings_that_give_something_else_are_not_used(tmp_path, monkeypatch, everything_is_large, caplog):
     changes = {"evaluate": {"batch": 16, "weights": "resident"}}
     plain = swept(tmp_path, "plain", **changes)
@@ -79,10 +81,13 @@ def test_recordings_that_give_something_else_are_not_used(tmp_path, monkeypatch,
     "changes",
     [
         {},
-        {"plane__only": ["2.*"], "plane__ignore": "none"},
+        pytest.param({"plane__only": ["2.*"], "plane__ignore": "none"}, marks=pytest.mark.slow),
         pytest.param({"plane__normalize": "layer", "model__options": {"batchnorm": True}}, marks=pytest.mark.slow),
         pytest.param({"plane__normalize": "weight", "evaluate__dtype": "float64"}, marks=pytest.mark.slow),
-        {"plane__normalize": "none", "model__options": {"batchnorm": True}, "evaluate__batchnorm": "recompute"},
+        pytest.param(
+            {"plane__normalize": "none", "model__options": {"batchnorm": True}, "evaluate__batchnorm": "recompute"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_resident_and_streamed_weights_give_the_same_bits_and_copies_the_same_numbers(tmp_path, monkeypatch, changes):
@@ -100,6 +105,7 @@ def test_resident_and_streamed_weights_give_the_same_bits_and_copies_the_same_nu
         np.testing.assert_allclose(arrays(resident)[name], values, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_transformer_has_the_same_bits_either_way(tmp_path, everything_is_large):
     pytest.importorskip("tokenizers")
     found = [
@@ -127,6 +133,7 @@ def test_theta_of_half_precision_is_what_the_file_says(tmp_path, everything_is_l
     assert arrays(tmp_path / "surface.h5")["train_loss"][0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_directions_need_not_be_in_the_file_and_the_sweep_goes_on_to_the_same_bits(tmp_path, everything_is_large):
     stored = swept(tmp_path, "stored")
     drawn = swept(tmp_path, "drawn", output__directions=False)
@@ -143,6 +150,7 @@ def test_directions_need_not_be_in_the_file_and_the_sweep_goes_on_to_the_same_bi
     assert results(stored) == results(drawn)
 
 
+@pytest.mark.slow
 def test_another_fingerprint_of_the_plane_is_refused(tmp_path, everything_is_large):
     path = swept(tmp_path, "drawn", output__directions=False)
     with h5py.File(path, "a") as file:
@@ -301,6 +309,7 @@ def own_job(folder, kind):
     return {"model__build": "own:network", "model__options": {"kind": kind}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Laid", "Versioned"])
 def test_networks_of_their_own_kind_have_the_same_bits_either_way(tmp_path, monkeypatch, kind):
     changes = own_job(tmp_path, kind)

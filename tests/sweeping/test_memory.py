@@ -241,7 +241,10 @@ def test_small_networks_are_copied_and_nothing_is_said_of_streaming(tmp_path):
     assert "3 ranks take about" in found["this node"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"output__directions": False}, {"grid": {"alpha": [-1, 1, 400]}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"output__directions": False}, pytest.param({"grid": {"alpha": [-1, 1, 400]}}, marks=pytest.mark.slow)],
+)
 def test_the_file_is_about_as_large_as_check_says(tmp_path, changes):
     job = tiny_job(tmp_path, **{**GRID, **changes})
     found = told(job)["file"]

@@ -43,6 +43,7 @@ def test_what_bfloat16_costs_is_measured_recorded_and_said(surfaces):
     assert "precision_error" not in of_float32
 
 
+@pytest.mark.slow
 def test_bfloat16_loses_digits_and_no_more(surfaces):
     exact, low = (losses(path)[0] for path in surfaces[:2])
     deviations = np.abs(low / exact - 1)

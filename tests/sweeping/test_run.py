@@ -62,7 +62,7 @@ def test_resnet20_is_bit_identical_on_1_2_3_and_16_ranks(tmp_path, cifar10, shar
 def test_killed_in_the_middle_it_goes_on_and_ends_as_if_undisturbed(tmp_path, undisturbed, env):
     job, surface = tiny_job(tmp_path), tmp_path / "surface.h5"
     slow = {"TINY_SLEEP": "0.1", "TINY_CALLS": "28", **env}
-    process = start("sweep", job, ranks=3, env=slow, fresh=True)
+    process = start("sweep", job, ranks=3, env=slow, fresh=not env)
     wait_for(lambda: done(surface) >= 6 or process.poll() is not None)
     kill_session(process)
     before = done(surface)
@@ -83,6 +83,7 @@ def test_a_finished_surface_is_left_alone(tmp_path):
     assert surface.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_died_after_its_last_point_is_sealed_by_the_next(tmp_path):
     job, surface = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}), tmp_path / "surface.h5"
     launch("sweep", job)
@@ -152,6 +153,7 @@ def test_a_network_that_is_random_in_eval_mode_is_refused(tmp_path):
     assert not (tmp_path / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_repeats_make_a_file_for_each_seed(tmp_path):
     job = tiny_job(tmp_path, plane__repeats=2, grid={"alpha": [-1, 1, 3]})
     run = launch("sweep", job)
@@ -246,6 +248,7 @@ def test_a_9_by_7_grid_holds_each_point_at_its_beta_row_and_alpha_column(tmp_pat
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_directions_of_a_surface_make_the_same_surface_again(tmp_path, undisturbed):
     assert launch("sweep", tiny_job(tmp_path, output__file="first.h5")).returncode == 0
     again = tiny_job(tmp_path, plane={"kind": "file", "path": "first.h5"})

@@ -93,6 +93,7 @@ def test_exports_and_words(swept):
     assert "-0.5 to 0.5, 5 points" in info
 
 
+@pytest.mark.slow
 def test_a_plane_of_it_is_taken_in_python(swept):
     volume = landscape_mpi.open(swept / "surface.h5")
     assert volume.loss().shape == (5, 3, 4)

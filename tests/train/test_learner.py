@@ -210,6 +210,7 @@ def test_every_image_becomes_one_of_its_own_crops(seed, padding, dtype):
         assert (crops(image, padding) == changed).flatten(1).all(1).any()
 
 
+@pytest.mark.slow
 def test_every_shift_and_flip_occurs_equally_often():
     image = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8)
     found = augment(image.expand(16_200, 1, 8, 8), generator())

@@ -82,6 +82,7 @@ def test_a_line_of_landscaper(tmp_path):
     assert main([str(surface.path), "-o", str(tmp_path / "line.svg")]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", ["losscape", "landscaper"])
 def test_they_are_drawn_described_and_exported(made, tmp_path, request):
     path = request.getfixturevalue(made)

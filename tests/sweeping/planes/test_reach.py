@@ -103,6 +103,7 @@ def test_what_was_found_stands_in_the_file_and_in_words(tmp_path, caplog):
     assert f"(auto: loss {found[1]:.4g} at theta*, {ends}, of 40 examples)" in describe(path)
 
 
+@pytest.mark.slow
 def test_more_examples_than_2000_are_not_looked_at_and_no_batch_counts(tmp_path):
     many = {"data__options": {"images": 5000}}
     small, large = (swept(tmp_path, f"b{batch}", evaluate={"batch": batch}, **many) for batch in (7, 500))
@@ -119,6 +120,7 @@ def test_large_networks_get_the_range_of_small_ones(tmp_path, weights, monkeypat
     assert losses(swept(tmp_path, "large", evaluate={"weights": weights}))[0].tobytes() == known.tobytes()
 
 
+@pytest.mark.slow
 def test_axes_with_a_range_keep_it_and_a_plane_has_25_points_an_axis(tmp_path):
     path = swept(tmp_path, "mixed", grid={"alpha": "auto", "beta": [0, 1, 2], "points": 4})
     with h5py.File(path, locking=False) as file:

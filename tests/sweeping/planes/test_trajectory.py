@@ -166,6 +166,7 @@ def test_a_sweep_that_goes_on_finds_the_same_grid_and_plane(tmp_path, alone):
     assert "27 of 2601 points are there" in check(tmp_path / "job.yaml", "cpu")
 
 
+@pytest.mark.slow
 def test_the_grid_may_be_written_out_and_the_checkpoints_may_move(tmp_path, alone):
     for name in ("run", "surface.h5", "net.pt"):
         copy = shutil.copytree if (alone / name).is_dir() else shutil.copy
@@ -187,6 +188,7 @@ def test_other_checkpoints_are_another_experiment(tmp_path, alone):
         check(tmp_path / "job.yaml", "cpu")
 
 
+@pytest.mark.slow
 def test_a_path_is_part_of_the_experiment_where_it_decides_no_direction(tmp_path):
     job = job_in(tmp_path, plane={"kind": "random", "trajectory": PCA["trajectory"]}, grid=SMALL)
     assert launch("sweep", job).returncode == 0
@@ -227,6 +229,7 @@ def test_a_line_takes_one_component(tmp_path):
     np.testing.assert_allclose(line.trajectory.alpha, plane.trajectory.alpha, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_torch_files_give_the_same_plane(tmp_path):
     job_in(tmp_path)
     write_run(tmp_path, ending="pt")
@@ -280,6 +283,7 @@ def test_a_metric_in_a_name_is_no_epoch(tmp_path, names):
     assert [path.name for _, path in in_order([tmp_path / name for name in reversed(names)])] == names
 
 
+@pytest.mark.slow
 def test_several_runs_on_one_plane(tmp_path):
     job = job_in(tmp_path, {"kind": "pca", "trajectory": ["run/epoch-*.safetensors", "other/epoch-*.safetensors"]})
     (tmp_path / "run").rename(tmp_path / "other")
