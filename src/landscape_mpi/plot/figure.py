@@ -293,15 +293,19 @@ def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
     """Lay the figure out for good, as high as its content: what is drawn from now on moves nothing.
 
     The pictures lie within their panels: they move nothing either, and are left out, because they are what takes long.
+    One that has no layout engine stays as it is.
     """
+    engine = figure.get_layout_engine()
+    if engine is None:
+        return
     for picture in pictures:
         picture.set_visible(False)
-    figure.draw_without_rendering()
+    engine.execute(figure)
     content = Bbox.union([axes.get_tightbbox() or axes.bbox for axes in figure.axes]).height
     around = sum(text.get_window_extent().height for text in figure.texts)
     height = (content + around) / figure.dpi + _MARGIN * (2 + len(figure.texts))
     figure.set_figheight(min(height, float(figure.get_figheight())))
-    figure.draw_without_rendering()
+    engine.execute(figure)
     figure.set_layout_engine("none")
     for picture in pictures:
         picture.set_visible(True)
