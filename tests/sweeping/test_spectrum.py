@@ -14,6 +14,7 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface import read_surface
 from landscape_mpi.surface.export import export
 from landscape_mpi.surface.merge import merge
+from landscape_mpi.surface.status import describe
 from landscape_mpi.sweeping.curvature import signs
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
@@ -104,6 +105,15 @@ def test_products_are_counted_on_the_way(tmp_path, monkeypatch):
     monkeypatch.setattr(ProgressLine, "show", lambda _, text, **__: said.append(text(0.0)))
     swept(tmp_path, grid={"alpha": [0, 0, 1]})
     assert [text for text in said if text.startswith("spectrum")][-1] == "spectrum: 15 of 15 products of a point"
+
+
+def test_info_says_each_thing_once_and_where_the_eigenvalues_lie(folder):
+    text = describe(folder / "surface.h5")
+    assert text.count("spectrum           3 probes of 5 steps at every point") == 1
+    assert text.count("  at (0, 0)        nodes from ") == 1
+    assert text.count("\n  trace_stderr ") == 1
+    assert text.count("sharpness of") == 1
+    assert "Hessian over       67" in text
 
 
 def test_a_probe_is_a_pure_function_of_seed_number_and_name():

@@ -195,7 +195,10 @@ def _hessian(job: _Job, attributes: Mapping[str, object]) -> dict[str, str]:
     for metric in METRICS:
         if metric.needs == "gradients" and isinstance(named, list) and metric.key in named:
             values = [(key, getattr(asked, key)) for key in metric.keys]
-            exact = [f"{value} {key}" if key in WITHIN else f"{key} {value:g}" for key, value in values]
+            exact = [
+                f"{value} {key.rstrip('s') if value == 1 else key}" if key in WITHIN else f"{key} {value:g}"
+                for key, value in values
+            ]
             found[metric.key] = ", ".join([f"{over} of {examples}", *exact])
     return found
 

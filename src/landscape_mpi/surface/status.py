@@ -97,9 +97,8 @@ def describe(path: Path) -> str:
     lines = [str(path), *_grid(surface)]
     lines += _trajectory(surface.trajectory) if surface.trajectory is not None else ()
     lines += _sampling(surface) if surface.sampled else ()
-    lines += ["", *_results(surface), *_sharpness(surface), *_barriers(surface), *_work(surface), ""]
     lines += _spectrum(surface) if has_spectrum(surface) else ()
-    lines += ["", *_results(surface), *_sharpness(surface), *_work(surface), ""]
+    lines += ["", *_results(surface), *_sharpness(surface), *_barriers(surface), *_work(surface), ""]
     lines += [_line(label, value) for label, value in provenance(surface.attributes)]
     if surface.job is not None:
         lines += ["", "  job", *(f"  | {line}" for line in surface.job.splitlines())]
