@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main job with no download: trains two small networks, with and without shortcuts, on shapes10, sweeps the loss
 # around both with `mpirun -n 4` and draws them. `make demo` calls it; what is there already is not done again.
-# `landscape-mpi demo` does the same with one network, in half a minute, wherever the package is installed.
+# `landscape-mpi demo` does the same with one network, in 30 s of processor time, wherever the package is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
