@@ -26,10 +26,10 @@ def _append(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def navigation(text: str, folder: Path) -> str:
     """Return a hidden toctree for each section of the root page's text, of the pages that it links to."""
-    linked = set(re.findall(r"\]\(([\w/]+)\.md\)", text))
+    linked = set(re.findall(r"\]\(([\w/-]+)\.md\)", text))
     trees = []
     for heading, body in re.findall(r"^## (.+)\n((?:(?!## ).*\n?)*)", text, re.MULTILINE):
-        pages = [*dict.fromkeys(re.findall(r"\]\(([\w/]+)\.md\)", body))]
+        pages = [*dict.fromkeys(re.findall(r"\]\(([\w/-]+)\.md\)", body))]
         pages += [page for page in UNLISTED.get(heading, ()) if page not in linked and _is_there(folder / page)]
         if pages:
             trees.append("\n".join(["", "```{toctree}", ":hidden:", f":caption: {heading}", "", *pages, "```", ""]))

@@ -156,7 +156,6 @@ def test_bars_that_miss_what_no_example_shows_fail_the_audit():
     losses, unlucky = carried(landscape(0, 4000), 0, each=True), 2
     verdict = audited(sampled(losses, unlucky), losses)
     assert not verdict.passed
-    assert verdict.misses > verdict.allowed
     assert verdict.farthest > 5  # the rise is ten times what was estimated, and the target a twentieth
     honest = landscape(0, 4000)
     assert audited(sampled(honest), honest).passed

@@ -151,7 +151,9 @@ def test_sampled_shards_evaluate_the_first_level_and_the_rounds_go_on_without_th
     folder = tmp_path / "surface.h5.examples"
     assert len(list(folder.glob("shard-*-of-3.rank-00000.journal"))) == 3
     shard = tmp_path / "surface.shard-1-of-3.h5"
-    assert (done(shard), array(shard, "train_examples").max()) == (15, 800)
+    counts = array(shard, "train_examples")
+    counts[2, 4] = 0  # theta*'s own point, which is known on all examples
+    assert (done(shard), counts.max()) == (15, 800)
     run = launch("merge", tmp_path / "surface.h5", *(tmp_path / f"surface.shard-{index}-of-3.h5" for index in range(3)))
     assert run.returncode == 75
     assert "45 of 45 done (incomplete: error bars still to narrow)" in run.stdout
