@@ -79,6 +79,7 @@ def test_nothing_is_written_through_a_link_or_into_anything_but_a_plain_file(tmp
 def test_what_a_dead_rank_had_started_dies_too(tmp_path):
     process = run(tmp_path, "import subprocess; subprocess.Popen(['sleep', '1000']); os._exit(0)")
     assert process.wait(60) == 1
+    wait_for(lambda: process.members() == [], 10)
     assert process.members() == []
     process.communicate()
 

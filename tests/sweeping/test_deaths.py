@@ -62,6 +62,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on_to_the_same_bits(tmp_
     assert "Traceback" not in ended.stderr
     if not recovery:  # Open MPI 4.1 returns 0 then, whatever the ranks return
         assert ended.returncode in codes(ranks=2)
+    wait_for(lambda: run.members() == [], 10)
     assert run.members() == []
     kept = done(surface)
     again = finish(begin(job, ranks=None, TINY_SLEEP="0"), 200)

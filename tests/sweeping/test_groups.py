@@ -79,6 +79,7 @@ def test_a_dead_rank_of_a_group_ends_the_job_and_the_next_run_goes_on_to_the_sam
     assert "died at alpha" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 1 or not is_open_mpi(mpirun())
+    wait_for(lambda: run.members() == [], 10)
     assert run.members() == []
     check_that_it_goes_on(tmp_path, job, undisturbed)
 

@@ -68,6 +68,7 @@ def test_all_ranks_stop_at_a_signal_to_their_launcher(tmp_path, undisturbed, num
     ended = finish(process, 60)
     # a launcher gives a second after SIGTERM and then kills: nothing is lost either way
     assert ended.returncode == 75 or number == signal.SIGTERM
+    wait_for(lambda: process.members() == [], 10)
     assert process.members() == []
     check_that_it_goes_on(job, surface, undisturbed, ranks=2)
 
