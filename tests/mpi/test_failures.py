@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from landscape_mpi.mpi.failures import LOOK
 from support.launch import Run, environment, finish, kill_session
 from support.waiting import wait_for
 
@@ -96,6 +98,21 @@ def test_a_signal_is_passed_on_and_is_no_death(tmp_path):
         assert (found.returncode, found.stderr) == (code, said)
         assert (tmp_path / "note").read_text() == ""
         (tmp_path / "note").unlink()
+
+
+def test_a_process_that_is_suspended_goes_on(tmp_path):
+    """As by Ctrl-Z and fg, or `scontrol suspend` and `resume`."""
+    wait = "note.touch()\nwhile note.exists(): time.sleep(0.02)\nparent.leave(3); os._exit(3)"
+    process = run(tmp_path, wait)
+    wait_for((tmp_path / "note").exists)
+    for _ in range(3):
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3 * LOOK)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+    (tmp_path / "note").unlink()
+    found = finish(process, 60)
+    assert (found.returncode, found.stderr) == (3, "")
 
 
 def test_the_rank_dies_with_its_parent(tmp_path):

@@ -106,6 +106,8 @@ def fork_rank(rank: int, launched: bool) -> Parent | None:
     parent = os.getpid()
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
         if launched:
             signal.signal(TOLD, lambda *_: None)  # never called: it tells the other parents that this process listens
         _Watch(child, page, rank, launched).watch()
@@ -131,8 +133,10 @@ class _Watch:
     def watch(self) -> None:
         """Wait for the rank's end, and end as it did; signals are passed on."""
         while True:
-            found = signal.sigtimedwait([*SIGNALS, TOLD, signal.SIGCHLD], LOOK)
-            if found is None:
+            # not sigtimedwait: of a process that was stopped for longer than its timeout, as by Ctrl-Z or `scontrol
+            # suspend`, Python's returns a signal that nobody sent
+            found = signal.sigwaitinfo([*SIGNALS, TOLD, signal.SIGCHLD, signal.SIGALRM])
+            if found.si_signo == signal.SIGALRM:
                 self._look_around()
             elif found.si_signo == signal.SIGCHLD:  # of the rank, or of what it had started and left behind
                 with suppress(ChildProcessError):
