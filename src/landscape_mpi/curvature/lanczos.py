@@ -58,6 +58,16 @@ def start_vector(size: int, device: torch.device) -> Tensor:
     return drawn.to(device)
 
 
+def apart(vector: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the part of a vector, float64 [n], that is orthogonal to a basis [k, n], and its parts along that [k]."""
+    rest, seen = vector, vector.new_zeros(len(basis))
+    for _ in range(2):  # twice is enough (Parlett)
+        part = basis @ rest
+        rest = rest - part @ basis
+        seen += part
+    return rest, seen
+
+
 class Search:
     """A search for both ends of the spectrum of H; the caller multiplies: `vector` -> `take` until `found`."""
 
@@ -129,11 +139,7 @@ class _Krylov:
         self._used += 1
         basis, row = self._basis[: self._used], self._used - 1
         basis[row] = self.vector
-        rest, seen = product, torch.zeros(self._used, dtype=torch.float64, device=product.device)
-        for _ in range(2):  # twice is enough (Parlett)
-            part = basis @ rest
-            rest = rest - part @ basis
-            seen += part
+        rest, seen = apart(product, basis)
         self._matrix[row, : row + 1] = self._matrix[: row + 1, row] = seen.cpu().numpy()
         self._left = float(torch.linalg.vector_norm(rest))
         self.vector = rest / self._left if self._left else rest

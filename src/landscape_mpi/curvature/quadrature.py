@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape_mpi.curvature.lanczos import NOTHING, Product
+from landscape_mpi.curvature.lanczos import NOTHING, Product, apart
 from landscape_mpi.metrics.examples import mean_and_error
 
 Floats = NDArray[np.float64]
@@ -58,11 +58,7 @@ def krylov(product: Product, start: Tensor, steps: int) -> Krylov | None:
         if not torch.isfinite(rest).all():
             return None
         first = first if step else size * rest
-        known, seen = basis[: step + 1], rest.new_zeros(step + 1)
-        for _ in range(2):  # twice is enough (Parlett)
-            part = known @ rest
-            rest = rest - part @ known
-            seen += part
+        rest, seen = apart(rest, basis[: step + 1])
         diagonal.append(float(seen[-1]))
         beside.append(float(torch.linalg.vector_norm(rest)))
         if beside[-1] <= NOTHING * max(map(abs, [*diagonal, *beside])):

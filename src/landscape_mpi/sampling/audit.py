@@ -166,10 +166,8 @@ class Audit:
         truths = np.array([exact_mean(self._truths[point].losses) for point in points])
         found = judge(means, bars, truths, self._rounds.error, centre, least)
         told = self.estimates(LOSS)["loss"]
-        known = np.isfinite(told.bars)  # not those whose evaluation failed
-        widest = relative_bars((told.means - centre)[known], told.bars[known], least)[told.bars[known] > 0].max(
-            initial=0.0
-        )
+        there = np.isfinite(told.bars) & (told.bars > 0)  # neither known ones nor those whose evaluation failed
+        widest = relative_bars((told.means - centre)[there], told.bars[there], least).max(initial=0.0)
         holds = found.misses <= found.allowed or widest <= self._rounds.error
         passed = holds and max(found.farthest, widest / self._rounds.error if widest else 0.0) <= FAR
         return replace(found, passed=passed, widened=widening(means, bars, truths))

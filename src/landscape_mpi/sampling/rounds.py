@@ -122,9 +122,8 @@ class Rounds:
         reached = np.searchsorted(self.ladder.prefixes, [len(found) for found in self._found], side="right") - 1
         turns = stand(len(self._found), self.log).turns
         turns[list(self._pilots)] = LATE
-        told = np.array(
-            [point for point in self._told if turns[point] > LATE], np.int64
-        )  # one promoted stays as it was
+        # one that was promoted stays as it was
+        told = np.array([point for point in self._told if turns[point] > LATE], np.int64)
         turns[told] = LATE + 1 + np.arange(len(told))
         return Standing(reached, turns)
 
