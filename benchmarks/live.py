@@ -1,13 +1,13 @@
 """CPU time of a point of today's networks beside plain inference of the same batches, interleaved in one run.
 
-    python benchmarks/live.py [--networks vit smollm2 convnext resnet18] [--folder FOLDER] [--json FILE]
+    python benchmarks/live.py [--networks vit smollm2 convnext resnet18] [--folder FOLDER] [--batches N] [--json FILE]
 
-One thread. A point is theta + alpha delta + beta eta of random directions that are drawn anew, and its examples: one
-batch of 512 tokens, or 16 images of 224 x 224. `plain` calls the network itself, whose weights stay where they are.
-`resident` sets all weights in place at each point, `streamed` builds those of a layer just before it runs, along one
-direction (a line) or two (a plane); `engine` is what a sweep takes where it fuses layers. Ratios are taken within a
-round, and the median over the rounds is shown. The floor is what the operations that FlopCounterMode counts would take
-at the rate of a large matrix product, measured in the same rounds.
+One thread. A point is theta + alpha delta + beta eta of random directions that are drawn anew, and its examples: N
+batches (1 without the option) of 512 tokens, or of 16 images of 224 x 224. `plain` calls the network itself, whose
+weights stay where they are. `resident` sets all weights in place at each point, `streamed` builds those of a layer just
+before it runs, along one direction (a line) or two (a plane); `engine` is what a sweep takes where it fuses layers.
+Ratios are taken within a round, and the median over the rounds is shown. The floor is what the operations that
+FlopCounterMode counts would take at the rate of a large matrix product, measured in the same rounds.
 
 SmolLM2's folder (config.json and model.safetensors of HuggingFaceTB/SmolLM2-135M) is given by --folder; without it, and
 where transformers is missing, it is left out.
@@ -59,13 +59,15 @@ class Subject:
     Attributes:
         network: its parameters on the meta device, its buffers real.
         theta: its parameters, of any dtype; those of a file are views of it.
-        split: the examples, one batch.
+        split: the examples.
+        batch: examples in a batch.
         loss: of them.
     """
 
     network: nn.Module
     theta: Parameters
     split: Split
+    batch: int
     loss: str
 
     @cached_property
@@ -95,7 +97,7 @@ class Subject:
 
     def ways(self) -> dict[str, Way]:
         """Return the ways to evaluate a point."""
-        batch = len(self.split.inputs)
+        batch = self.batch
         found: dict[str, Way] = {"plain": lambda _: self.task.evaluate(self.filled, "test", slice(None), batch)}
         for axes, name in ((1, "line"), (2, "plane")):
             plane = self.plane(axes)
@@ -117,19 +119,19 @@ class Subject:
         return lambda point: evaluator.per_example(point[:axes], "test", slice(None))
 
 
-def of_vit(_: Path) -> Subject:
+def of_vit(_: Path, batches: int) -> Subject:
     """Return timm's vit_tiny_patch16_224."""
-    return _of_images(_timm("vit_tiny_patch16_224"))
+    return _of_images(_timm("vit_tiny_patch16_224"), batches)
 
 
-def of_convnext(_: Path) -> Subject:
+def of_convnext(_: Path, batches: int) -> Subject:
     """Return timm's convnext_nano."""
-    return _of_images(_timm("convnext_nano"))
+    return _of_images(_timm("convnext_nano"), batches)
 
 
-def of_resnet18(_: Path) -> Subject:
+def of_resnet18(_: Path, batches: int) -> Subject:
     """Return timm's resnet18."""
-    return _of_images(_timm("resnet18"))
+    return _of_images(_timm("resnet18"), batches)
 
 
 def _timm(name: str) -> nn.Module:
@@ -141,28 +143,28 @@ def _timm(name: str) -> nn.Module:
     return network.eval()
 
 
-def _of_images(network: nn.Module) -> Subject:
-    inputs = torch.randn(IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+def _of_images(network: nn.Module, batches: int) -> Subject:
+    inputs = torch.randn(batches * IMAGES, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     theta = {name: parameter.detach() for name, parameter in network.named_parameters()}
     empty = duplicate(network)
     for module in empty.modules():
         for name, parameter in list(module._parameters.items()):
             if parameter is not None:
                 module._parameters[name] = nn.Parameter(parameter.to("meta"))
-    return Subject(empty, theta, Split("test", inputs, torch.arange(IMAGES) % 10), "cross_entropy")
+    return Subject(empty, theta, Split("test", inputs, torch.arange(len(inputs)) % 10), IMAGES, "cross_entropy")
 
 
-def of_smollm2(folder: Path) -> Subject:
+def of_smollm2(folder: Path, batches: int) -> Subject:
     """Return SmolLM2 of a folder; theta* is its file, in bfloat16."""
     runpy.run_path(str(BESIDE))
     network = build_huggingface(folder, {}, empty=True)
     state = open_checkpoint(network, folder, "model.checkpoint", None, mapped=True).state
     theta = {name: state[name] for name, _ in network.named_parameters()}
-    tokens = torch.randint(0, 40_000, (1, TOKENS), generator=torch.Generator().manual_seed(0))
-    return Subject(network, theta, Split("test", tokens, tokens.roll(-1, 1)), "next_token")
+    tokens = torch.randint(0, 40_000, (batches, TOKENS), generator=torch.Generator().manual_seed(0))
+    return Subject(network, theta, Split("test", tokens, tokens.roll(-1, 1)), 1, "next_token")
 
 
-SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
+SUBJECTS: Mapping[str, Callable[[Path, int], Subject]] = {
     "vit": of_vit,
     SMOLLM2: of_smollm2,
     "convnext": of_convnext,
@@ -232,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="CPU time of a point of today's networks, beside plain inference.")
     parser.add_argument("--networks", nargs="+", default=list(SUBJECTS), choices=SUBJECTS)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of SmolLM2")
+    parser.add_argument("--batches", type=int, default=1, help="of a point")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -242,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == SMOLLM2 and not (options.folder / "config.json").exists():
             sys.stdout.write(f"{name}: left out, because there is no {options.folder / 'config.json'}.\n\n")
             continue
-        report[name] = measure_network(SUBJECTS[name](options.folder), options.rounds)
+        report[name] = measure_network(SUBJECTS[name](options.folder, options.batches), options.rounds)
         sys.stdout.write("\n".join(table(name, report[name])) + "\n\n")
         sys.stdout.flush()
         gc.collect()

@@ -20,7 +20,7 @@ def subject(live):
     generator = torch.Generator().manual_seed(0)
     theta = {name: torch.randn(p.shape, generator=generator) for name, p in network.named_parameters()}
     inputs = torch.randn(5, 1, 6, 6, generator=generator)
-    return live.Subject(network, theta, Split("test", inputs, torch.arange(5) % 3), "cross_entropy")
+    return live.Subject(network, theta, Split("test", inputs, torch.arange(5) % 3), 5, "cross_entropy")
 
 
 def test_every_way_evaluates_the_same_point(subject):
