@@ -91,3 +91,21 @@ def test_how_far_a_job_has_got_grows_with_its_points(tmp_path):
     assert launch("sweep", job, "--quiet").returncode == 0
     assert progress(["sweep", str(job)]) == 3
     assert progress(["sweep", str(job), "--shard", "0/2"]) == 0
+    assert progress(["sweep", str(job), "--set=output.file=other.h5"]) == 0
+
+
+@pytest.mark.slow
+def test_settings_reach_the_command_and_the_merge(script, tmp_path):
+    job = tiny_job(tmp_path, grid={"alpha": [0, 1, 3]})
+    given = ("--set", "output.file=a name.h5", "--set=grid.alpha=[0, 1, 4]")
+    for task in range(2):
+        code, said, log = script("array", job, *given, "2", SLURM_ARRAY_TASK_ID=str(task))
+        assert (code, said) == (0, ""), log
+    code, _, log = script("merge", job, *given, SHARDS="2")
+    assert code == 0, log
+    assert "a name.h5: 4 of 4 done (complete)" in log
+    code, _, log = script("sweep", job, *given)
+    assert code == 0, log
+    assert not (tmp_path / "surface.h5").exists()
+    code, _, log = script("many-jobs", job, "--set", SLURM_ARRAY_TASK_ID="0")
+    assert (code, "--set: found ''; expected KEY=VALUE" in log) == (2, True), log

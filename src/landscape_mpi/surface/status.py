@@ -5,6 +5,7 @@ For scripts that start a run again after a death, one number that grows with eve
 python -m landscape_mpi.surface.status sweep job.yaml --shard 3/8
 """
 
+import argparse
 import math
 import os
 import shlex
@@ -326,18 +327,24 @@ def progress(arguments: Sequence[str]) -> int:
     """Return a number that grows with every point, slice of examples or epoch that is done.
 
     Args:
-        arguments: of `python -m landscape_mpi`: sweep JOB [--shard I/N], or train JOB...
+        arguments: of `python -m landscape_mpi`: sweep JOB [--shard I/N] or train JOB..., and --set KEY=VALUE.
 
     Raises:
         UserError: a job cannot be read.
     """
-    command, *rest = arguments
-    if command == "train":
-        jobs = [load_job(Path(name), TrainJob) for name in rest]
+    # the whole command line is defined above this module
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    parser.add_argument("jobs", type=Path, nargs="+")
+    parser.add_argument("--shard")
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    given = parser.parse_args(arguments)
+    if given.command == "train":
+        jobs = [load_job(path, TrainJob, given.settings) for path in given.jobs]
         folders = [job.resolve(job.values.train.output) for job in jobs]
         return sum(file.name.startswith("epoch-") for folder in folders if folder.is_dir() for file in folder.iterdir())
-    shard = parse_shard(rest[rest.index("--shard") + 1], os.environ) if "--shard" in rest else None
-    job = load_job(Path(rest[0]), SweepJob)
+    shard = parse_shard(given.shard, os.environ) if given.shard else None
+    job = load_job(given.jobs[0], SweepJob, given.settings)
     output, repeats = job.resolve(job.values.output.file), getattr(job.values.plane, "repeats", 1)
     names = [output]
     if repeats > 1:
