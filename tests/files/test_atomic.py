@@ -11,7 +11,7 @@ import pytest
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.files import atomic as durable
-from landscape_mpi.files.atomic import Disk, HeldFile, atomic_write
+from landscape_mpi.files.atomic import Disk, HeldFile, atomic_folder, atomic_write
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.surface import NewSurface, Record, WholeWriter, create_surface, open_writer
 from landscape_mpi.surface.journal import Evaluated, Journal
@@ -190,6 +190,20 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_pa
             pass
         assert living.exists()
     assert names(tmp_path) == sorted([other.name, link.name, "s.h5"])
+
+
+def test_folders_of_killed_writers_go_and_those_of_living_ones_stay(tmp_path):
+    left = tmp_path / ".s.zarr.writing-0123abcd"
+    (left / "status" / "c").mkdir(parents=True)
+    (left / "status" / "c" / "0").write_text("half")
+    with atomic_folder(tmp_path / "s.zarr") as living:
+        assert not left.exists()
+        (living / "zarr.json").write_text("first")
+        with atomic_folder(tmp_path / "s.zarr") as other:
+            (other / "zarr.json").write_text("second")
+        assert living.exists()
+    assert names(tmp_path) == ["s.zarr"]
+    assert (tmp_path / "s.zarr" / "zarr.json").read_text() == "first"
 
 
 def test_a_name_as_long_as_there_may_be(tmp_path):

@@ -83,13 +83,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path` to fill: renamed to `path` at the end of the block, removed if it raises.
 
     A folder that is there is exchanged for it in one step, where the system can do that, and removed.
+    Folders that killed writers of `path` left behind are removed.
 
     Raises:
         OSError: the file system could not do it.
     """
-    aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
-    aside.mkdir()
+    aside, folder = _temporary_folder(path)
     try:
+        _remove_left_overs(path)
         yield aside
         for place in (*aside.rglob("*"), aside):
             make_durable(place)
@@ -104,6 +105,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             make_durable(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):
+            os.close(folder)
+
+
+def _temporary_folder(path: Path) -> tuple[Path, int]:
+    """Make a new folder beside `path`, locked for as long as its writer lives; return its place and descriptor."""
+    while True:
+        aside = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
+        aside.mkdir()
+        with suppress(FileNotFoundError):
+            folder = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with suppress(OSError):  # a file system without locks: left-overs stay there
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            if aside.exists():
+                return aside, folder
+            os.close(folder)  # taken for a left-over before it was locked
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -134,7 +151,7 @@ def _prefix(path: Path) -> str:
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left: files of this user that nobody holds any more."""
+    """Remove what writers of `path` that were killed have left: files and folders of this user that nobody holds any more."""
     begin = _prefix(path)
     with suppress(OSError):
         for aside in path.parent.iterdir():
@@ -144,9 +161,10 @@ def _remove_left_overs(path: Path) -> None:
                 file = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
                     found = os.fstat(file)
-                    if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                    folder = stat.S_ISDIR(found.st_mode)
+                    if (folder or stat.S_ISREG(found.st_mode)) and found.st_uid == os.geteuid():
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        aside.unlink()
+                        shutil.rmtree(aside) if folder else aside.unlink()
                 finally:
                     os.close(file)
 
