@@ -110,6 +110,7 @@ def test_several_surfaces_are_panels_of_one_figure(plane, tmp_path):
     ("options", "words"),
     [
         ({"kind": "line"}, 'which kind="line" cannot draw; expected kind="contour"'),
+        ({"kind": "hat"}, "^kind: found 'hat'; expected one of contour, filled, heat, surface, line, density"),
         ({"kind": "heat", "levels": [1, 2]}, 'levels: kind="heat" has no contours'),
         ({"levels": "2,1"}, "^levels: found '2,1'"),
         ({"metric": "train_los"}, "train_los"),

@@ -21,7 +21,7 @@ from matplotlib.transforms import Bbox
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot import density, labels, line, path, plane, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
-from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.options import KINDS, Options
 from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
 from landscape_mpi.surface.read import Surface
 
@@ -85,8 +85,10 @@ def kind_of(surfaces: Sequence[Surface], asked: str | None) -> str:
     """Return the kind of picture: as asked, else contours of planes and curves of lines.
 
     Raises:
-        UserError: the kind does not suit a surface, or lines and planes are mixed.
+        UserError: there is no such kind, it does not suit a surface, or lines and planes are mixed.
     """
+    if asked is not None and asked not in KINDS:
+        raise UserError(Flag("kind"), f"found {asked!r}", expected=f"one of {', '.join(KINDS)}")
     name = asked or (LINE if surfaces[0].is_line else "contour")
     if name == density.KIND:
         return name
