@@ -1,8 +1,14 @@
-"""Everything about the package is declared in setup.cfg, but for the kernels: C that is compiled where it can be.
+"""Everything about the package is declared in setup.cfg, but for its description and the kernels.
+
+The description is README.md without what a page outside the repository cannot show: pictures and links by relative paths.
+The kernels are C that is compiled where it can be.
 
 They are libraries that know neither Python nor torch and choose their instructions when they run: one wheel serves
 every Python and every processor of an architecture.
 """
+
+import re
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -28,7 +34,13 @@ class Wheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+RELATIVE = r"\((?!https?:)[^)]*\)"
+readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+readme = re.sub(r"!\[[^]]*\]" + RELATIVE + r"\n*", "", readme)
+
 setup(
+    long_description=re.sub(r"\[([^]]+)\]" + RELATIVE, r"\1", readme),
+    long_description_content_type="text/markdown",
     cmdclass={"build_ext": Libraries, "bdist_wheel": Wheel},
     ext_modules=[
         Extension(

@@ -1,5 +1,6 @@
 """The package installs from its wheel and from its sources into an environment that holds nothing else of it."""
 
+import re
 import shutil
 import sys
 import zipfile
@@ -105,7 +106,12 @@ def test_wheel_says_version_licence_and_readme(wheel: Path) -> None:
         metadata = archive.read(f"{info}/METADATA").decode()
         assert any(name.endswith("/LICENSE") for name in archive.namelist())
     assert f"\nVersion: {landscape_mpi.__version__}\n" in metadata
-    assert (CHECKOUT / "README.md").read_text().strip() in metadata
+    assert "\nDescription-Content-Type: text/markdown\n" in metadata
+    description = metadata.partition("\n\n")[2]
+    assert description.startswith("# landscape_mpi\n")
+    assert set(re.findall(r"\]\((\w*)", description)) == {"https"}  # pictures and links that any page can follow
+    code = "```" + (CHECKOUT / "README.md").read_text().split("```")[1] + "```"
+    assert code in description
 
 
 def test_both_commands_answer(installed: Path) -> None:
