@@ -1,10 +1,8 @@
 """Everything about the package is declared in setup.cfg, but for its description and the kernels.
 
-The description is README.md without what a page outside the repository cannot show: pictures and links by relative paths.
-The kernels are C that is compiled where it can be.
-
-They are libraries that know neither Python nor torch and choose their instructions when they run: one wheel serves
-every Python and every processor of an architecture.
+The description is README.md without what only the repository can show: pictures and links by relative paths.
+The kernels are C that is compiled where it can be: libraries that know neither Python nor torch and choose their
+instructions when they run, so that one wheel serves every Python and every processor of an architecture.
 """
 
 import re

@@ -3,6 +3,7 @@
 import gc
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -59,6 +60,10 @@ def test_version_names_what_a_bug_report_needs():
     lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
     assert lines["landscape_mpi"] == __version__
     assert {"python", "torch", "cuda", "numpy", "mpi4py", "mpi", "h5py", "hdf5", "kernel"} <= set(lines)
+    assert {"matplotlib", "plotly"} <= set(lines)
+    assert lines["mpi"].startswith("none") or Path(lines["mpi_library"]).is_file()
+    checkout = Path(__file__).parents[1]
+    assert ("commit" in lines) == (checkout / ".git").exists()
 
 
 @pytest.mark.parametrize("command", ["landscape_mpi", "landscape_mpi.plot"])

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # What notebooks call is found where it is asked for: plotting imports this package and must not bring torch along.
 # Types are in __init__.pyi, where no import of this module's own leads to all others.

@@ -171,10 +171,10 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from landscape_mpi.mpi.communicator import library_version
-        from landscape_mpi.sweeping.provenance import versions
+        from landscape_mpi.sweeping.provenance import versions, versions_around
 
-        found = versions(library_version()).items()
-        lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in found if n != "landscape_mpi")]
+        found = versions(library_version()) | versions_around()
+        lines = [f"landscape_mpi {__version__}", *(f"{n} {v}" for n, v in found.items() if n != "landscape_mpi")]
         answer("\n".join(lines))
         parser.exit()
 

@@ -151,7 +151,7 @@ def _prefix(path: Path) -> str:
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left: files and folders of this user that nobody holds any more."""
+    """Remove what writers of `path` that were killed have left: what is this user's and nobody holds any more."""
     begin = _prefix(path)
     with suppress(OSError):
         for aside in path.parent.iterdir():

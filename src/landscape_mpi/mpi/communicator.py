@@ -102,6 +102,16 @@ def library_version() -> str:
     return " ".join(str(MPI.Get_library_version()).split("\n")[0].strip(" \0,").split())
 
 
+def library_file() -> str:
+    """Return the file of the MPI library that this process has loaded; "unknown" where there is none or no /proc."""
+    try:
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return "unknown"
+    files = (line.split(maxsplit=5)[5] for line in lines if "/" in line)
+    return next((file for file in files if Path(file).name.startswith(("libmpi.", "libmpich."))), "unknown")
+
+
 class MpiWorld:
     """The ranks of an MPI communicator."""
 

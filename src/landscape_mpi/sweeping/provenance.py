@@ -15,7 +15,7 @@ import torch
 from landscape_mpi import __version__
 from landscape_mpi.engines import kernel_version
 from landscape_mpi.log import note
-from landscape_mpi.mpi.communicator import is_started, library_version
+from landscape_mpi.mpi.communicator import is_started, library_file, library_version
 from landscape_mpi.mpi.world import on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import hdf5_version
@@ -50,6 +50,13 @@ def versions(mpi: str) -> dict[str, str]:
         "hdf5": hdf5_version(),
         "kernel": kernel_version(),
     }
+
+
+def versions_around() -> dict[str, str]:
+    """Return what matters to bug reports alone: packages that draw, the MPI library's file, the checkout's commit."""
+    found = {"matplotlib": version("matplotlib"), "plotly": version("plotly"), "mpi_library": library_file()}
+    checkout = Path(__file__).parents[3]
+    return found | ({"commit": _git(checkout)} if (checkout / ".git").exists() else {})
 
 
 def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str, str | float]:
