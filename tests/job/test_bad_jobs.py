@@ -256,7 +256,7 @@ BAD = {
     ),
     "statistics of random directions": (
         keys(evaluate={"batchnorm": "move"}),
-        "evaluate.batchnorm: found move, and directions of plane.kind random are of parameters alone",
+        "evaluate.batchnorm: found move, and plane.kind random has no directions for running statistics",
     ),
     "statistics of a shortened way": (
         keys(

@@ -211,7 +211,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(epochs, tmp_path, capsys, m
             [*epochs, *gif, "-o", tmp_path / "f.png"],
             "-o, --movie: expected one of them; run landscape-plot once for each.",
         ),
-        ([*epochs, *gif, "--fps", "0"], "--fps: found '0'; expected 1 to 50 frames a second"),
+        ([*epochs, *gif, "--fps", "0"], "--fps: found '0'; expected 1 to 50 frames per second"),
         ([*epochs, "--fps", "5"], "--fps: is for films; expected --movie as well."),
         ([line, *gif], "line.h5 is a line; expected planes."),
         ([line, line, *gif], "line.h5 is a line; expected planes."),

@@ -155,7 +155,9 @@ class Given:
             UserError: they do not fit the network.
         """
         if self.directions and job.evaluate.batchnorm == "move":
-            raise UserError("evaluate.batchnorm", "found move, and the directions given are of parameters alone")
+            raise UserError(
+                "evaluate.batchnorm", "found move, and the directions given have none for running statistics"
+            )
         if self.directions:
             if job.axes > len(self.directions):
                 few = f"{len(self.directions)} direction{'' if len(self.directions) == 1 else 's'}"

@@ -265,7 +265,7 @@ def _batchnorm(evaluate: Evaluate, plane: Plane | None) -> Iterator[UserError]:
     if policy == "move" and not isinstance(plane, InterpolatedPlane | FilePlane | None):
         yield UserError(
             "evaluate.batchnorm",
-            f"found move, and directions of plane.kind {plane.__struct_config__.tag} are of parameters alone",
+            f"found move, and plane.kind {plane.__struct_config__.tag} has no directions for running statistics",
             expected="keep or recompute",
         )
     if policy == "move" and isinstance(plane, InterpolatedPlane) and not plane.whole:

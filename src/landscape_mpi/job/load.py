@@ -285,6 +285,6 @@ grid:
 
 metrics: [loss, accuracy]           # and hessian: extreme eigenvalues at every point; spectrum (docs/curvature.md)
 evaluate: {batch: auto, dtype: float32, batchnorm: keep, engine: auto}
-# sampling: {error: 0.02}           # some examples a point, for 95 % error bars of 2 % (docs/sampling.md)
+# sampling: {error: 0.02}           # some examples per point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {file: surface.h5}
 """

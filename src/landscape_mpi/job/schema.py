@@ -16,7 +16,7 @@ class Train(Values, frozen=True, kw_only=True):
     Attributes:
         output: the folder for `epoch-0000.safetensors` (before training), `epoch-0001.safetensors`, ... and
             `history.h5`
-        epochs: 0 writes the network as it was made
+        epochs: 0 saves the initial weights
         optimizer: `sgd` or `adam`
         lr: the learning rate at the start
         momentum: of SGD
@@ -227,7 +227,7 @@ class TrainJob(Values, frozen=True, kw_only=True):
         metrics: what is computed at a point; `loss` is always among it
         hessian: which Hessian, and how exactly, where anything asks for it
         evaluate: how a point is evaluated
-        sampling: some examples a point instead of all
+        sampling: some examples per point instead of all
         output: where the surface goes
     """
 

@@ -115,7 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILM",
         help="film.gif or film.mp4 instead of a figure: a frame a surface, or a gamma of a volume",
     )
-    parser.add_argument("--fps", type=_rate, metavar="N", help="frames a second of the film, default: 4")
+    parser.add_argument("--fps", type=_rate, metavar="N", help="frames per second of the film, default: 4")
     parser.add_argument(
         "--html",
         type=Path,
@@ -136,7 +136,7 @@ def _finite(text: str) -> float:
 def _rate(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 50:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected 1 to 50 frames a second")
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected 1 to 50 frames per second")
     return value
 
 
