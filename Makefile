@@ -25,12 +25,12 @@ setup: ## .venv with MPI, parallel HDF5 and everything else; MPI=pip needs neith
 demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no download
 	@$(run) bash tools/demo.sh
 
-# Three processes of pytest on two cores: tests of SLURM, of limits and of locks mostly wait.
+# Four processes of pytest on two cores: tests of SLURM, of limits and of locks mostly wait.
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
-	OMP_NUM_THREADS=1 $(run) python -m pytest -n 3 $(ARGS)
+	OMP_NUM_THREADS=1 $(run) python -m pytest -n 4 $(ARGS)
 
 # What pytest compiles of the tests is kept for the next time: eight seconds of a core.
-test-fast: setup ## the tests that take less than half a second of a core each and start no mpirun, in a minute
+test-fast: setup ## the tests that take less than 0.15 seconds of a core each and start no mpirun, in a minute
 	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts

@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     seconds: dict[Path, float] = defaultdict(float)
     for item in items:
         if slow := item.get_closest_marker("slow"):
-            seconds[item.path] += slow.args[0] if slow.args else 1
+            seconds[item.path] += slow.args[0] if slow.args else 0.5
     items.sort(key=lambda item: ("slurm" not in item.keywords, -seconds[item.path]))
 
 

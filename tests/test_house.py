@@ -30,6 +30,7 @@ def calls(path):
     return (node for node in nodes(path) if isinstance(node, ast.Call))
 
 
+@pytest.mark.slow
 def test_no_torch_load_executes_a_pickle():
     found = 0
     for path in CHECKOUT.glob("src/**/*.py"):

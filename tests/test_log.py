@@ -90,6 +90,7 @@ def test_a_pipe_that_does_not_block_loses_nothing(to):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+@pytest.mark.slow
 def test_help_and_version_that_nobody_can_read_are_no_success(to):
     for run in (lambda: cli.run(["--help"]), lambda: cli.run(["--version"])):
         to(os.open("/dev/full", os.O_WRONLY))

@@ -13,6 +13,7 @@ from landscape_mpi.align.assignment import assign
 few = st.integers(-3, 3).map(float)  # with many ties
 
 
+@pytest.mark.slow
 @given(st.integers(1, 6).flatmap(lambda n: arrays(np.float64, (n, n), elements=few)))
 def test_no_permutation_is_better(gains):
     columns, _, _ = assign(gains)
@@ -22,6 +23,7 @@ def test_no_permutation_is_better(gains):
     assert gains[np.arange(n), columns].sum() == pytest.approx(best, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000), st.integers(1, 40), st.booleans())
 def test_the_dual_numbers_prove_it(seed, n, is_product):
     generator = np.random.default_rng(seed)

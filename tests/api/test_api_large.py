@@ -34,6 +34,7 @@ def content(surface, folder):
     return results(surface.save(folder / "saved.h5").path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, pytest.param(torch.float64, marks=pytest.mark.slow)])
 def test_weights_held_once_or_streamed_give_the_same_bits_and_stay(network, tmp_path, monkeypatch, dtype, training):
@@ -91,6 +92,7 @@ def ways(network):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", range(3))
 def test_directions_and_ends_that_are_given(network, tmp_path, monkeypatch, way):
     options = {"batchnorm": "move"} if way else {}

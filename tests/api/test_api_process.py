@@ -60,6 +60,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_the_process_as_it_was(network, two_threads, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     sweep(network, quiet=True)  # MPI starts once
@@ -96,6 +97,7 @@ def test_a_mistake_leaves_it_as_it_was_too(network, two_threads):
     assert settings() == before
 
 
+@pytest.mark.slow
 def test_a_few_lines_on_standard_error_and_none_of_a_file_that_is_not_kept(network, capsys, tmp_path):
     sweep(network)
     out, err = capsys.readouterr()
@@ -123,6 +125,7 @@ def test_a_handler_and_a_level_of_the_users_own_have_the_lines(network, capsys, 
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_threads_other_than_the_main_one_may_sweep(network):
     found = []
     thread = threading.Thread(target=lambda: found.append(sweep(network, quiet=True)))
@@ -161,6 +164,7 @@ class Stopping:
         return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
+@pytest.mark.slow
 def test_interrupted_and_called_again_it_goes_on_with_the_output(network, tmp_path):
     path = tmp_path / "s.h5"
     with pytest.raises(KeyboardInterrupt, match=f"stopped by SIGINT; what is done is kept in {path}"):
@@ -188,6 +192,7 @@ def test_other_signals_end_the_program_as_they_end_the_command(network, tmp_path
     assert 0 < done(tmp_path / "s.h5") < 25
 
 
+@pytest.mark.slow
 def test_another_network_is_not_gone_on_with(network, tmp_path):
     path = tmp_path / "s.h5"
     sweep(network, output=path, quiet=True)

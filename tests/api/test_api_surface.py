@@ -30,6 +30,7 @@ def line():
     return landscape_mpi.sweep(tiny.network(), "cross_entropy", tiny.data(None, "train"), grid=grid, quiet=True)
 
 
+@pytest.mark.slow
 def test_it_says_what_it_is_in_a_line(plane, line):
     assert repr(plane) == (
         "Surface(plane of 5 x 7 points: test_acc, test_loss, train_acc, train_loss; 35 of 35 done (complete))"
@@ -69,6 +70,7 @@ def test_the_file_says_that_it_is_from_python(plane, tmp_path):
     assert "/tmp" not in plane.found.job
 
 
+@pytest.mark.slow
 def test_xarray_has_named_axes(plane, line):
     dataset = plane.to_xarray()
     assert dataset["train_loss"].dims == ("beta", "alpha")
@@ -76,6 +78,7 @@ def test_xarray_has_named_axes(plane, line):
     assert line.to_xarray()["train_acc"].dims == ("alpha",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contour", "filled", "heat", "surface"])
 def test_planes_are_drawn_as_the_command_draws_them(plane, kind):
     figure = plane.plot(kind=kind, log=True, title="A title")
@@ -83,6 +86,7 @@ def test_planes_are_drawn_as_the_command_draws_them(plane, kind):
     assert figure.axes[0].get_title() == "A title"
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_figure(line):
     page = line.plot()._repr_html_()
     picture = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])
@@ -90,6 +94,7 @@ def test_a_page_shows_the_figure(line):
     assert page.endswith('alt="Sequential">')
 
 
+@pytest.mark.slow
 def test_directions_that_were_given_are_said_to_be():
     plane = ({"0.weight": torch.ones(8, 4)},)
     surface = landscape_mpi.sweep(tiny.network(), "cross_entropy", tiny.data(None, "train"), plane, 3, quiet=True)
@@ -123,6 +128,7 @@ def test_a_mistake_is_a_sentence_in_the_words_of_the_call(plane, options, words)
         plane.plot(**options)
 
 
+@pytest.mark.slow
 def test_the_kind_may_stand_at_the_first_place(plane):
     assert plane.plot("surface").axes[0].name == "3d"
     assert len(plane.plot("heat", plane).axes) == 3

@@ -41,6 +41,7 @@ def command(tmp_path_factory):
     return results(folder / "surface.h5")
 
 
+@pytest.mark.slow
 def test_the_same_bits_as_the_command(tmp_path, network, command):
     """`tiny_job` saves the weights of the same seed."""
     data = {split: tiny.data(None, split) for split in ("train", "test")}
@@ -49,6 +50,7 @@ def test_the_same_bits_as_the_command(tmp_path, network, command):
     assert surface.loss("test").shape == (5, 7)
 
 
+@pytest.mark.slow
 def test_bars_of_the_rise_hold(network):
     data, line = tiny.data(None, "train", 1600), {"alpha": [-2, 2, 25]}
     full = quiet(network, "cross_entropy", data, grid=line).loss()
@@ -123,6 +125,7 @@ def test_a_line_to_another_network_ends_there(network):
     assert quiet(network, "cross_entropy", {"test": data}, states, 3).loss().shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_on_disk_is_an_end_as_well(network, tmp_path, monkeypatch):
     torch.save((other := tiny.network()).state_dict(), tmp_path / "other.pt")
     monkeypatch.chdir(tmp_path)
@@ -168,6 +171,7 @@ def test_batches_of_named_tensors_and_a_loss_of_ones_own():
     assert "test_batches_of_named_tensors" in surface.found.job
 
 
+@pytest.mark.slow
 def test_a_dataset_gives_what_its_tensors_give(network):
     inputs, targets = tiny.data(None, "train")
     numbers = [
@@ -219,6 +223,7 @@ def test_metrics_may_be_callables_of_any_sort(tmp_path, network):
         quiet(network, "cross_entropy", data, **{**asked, "metrics": ["loss", margin]})
 
 
+@pytest.mark.slow
 def test_batch_norm_moves_and_the_hessian_is_found_as_in_jobs():
     torch.manual_seed(2)
     network, other, data = tiny.network(batchnorm=True), tiny.network(batchnorm=True), tiny.data(None, "train")

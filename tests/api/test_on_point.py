@@ -44,6 +44,7 @@ def test_a_line_has_one_coordinate(network):
     ]
 
 
+@pytest.mark.slow
 def test_of_a_sampled_sweep_the_last_that_is_told_of_a_point_is_its_estimate(network):
     told = {}
     surface = swept(

@@ -108,6 +108,7 @@ def found(network, inputs, targets, batch=EXAMPLES, tolerance=1e-8, loss=cross_e
     return extremes(lambda v: hessian.times(v, cuts) / len(inputs), start, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str)
 def test_the_ends_of_dense_hessians(name, dtype, within):
@@ -118,6 +119,7 @@ def test_the_ends_of_dense_hessians(name, dtype, within):
     assert [ours.smallest, ours.largest] == pytest.approx([values[0], values[-1]], abs=within * np.abs(values).max())
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_dense_hessian():
     network, inputs, targets = made("convolutions")
     hessian = Hessian(
@@ -349,6 +351,7 @@ def test_what_is_left_out_is_found_and_nothing_else(kind, without, wrong):
     assert measured(kind) == (without, wrong)
 
 
+@pytest.mark.slow
 def test_deep_networks_with_many_kinks_pass():
     """Within a step of 1e-6 of the parameters the gradient of this one jumps by far more than it changes."""
     torch.manual_seed(0)
@@ -377,6 +380,7 @@ def test_eigenvalues_of_another_function_are_refused(kind, words, asks):
         sweep(kind(), quiet=True, **asks)
 
 
+@pytest.mark.slow
 def test_what_is_frozen_is_named(capfd):
     network = Net()
     network.a.requires_grad_(False)

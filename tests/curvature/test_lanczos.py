@@ -50,6 +50,7 @@ def test_both_ends_are_found_to_the_tolerance(name, tolerance):
     assert STEADY <= found.products < MOST
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=1, max_size=40), st.integers(0, 2**16))
 @settings(max_examples=60, deadline=None)
 def test_any_small_symmetric_matrix(spectrum, seed):

@@ -73,6 +73,7 @@ def test_the_trace_of_more_is_exact_in_what_the_first_one_reaches():
     assert found.error == pytest.approx(np.std(rest, ddof=1) / np.sqrt(probes - 1), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_that_of_the_trace_and_far_smaller_than_without_the_subspace():
     hessian, true = matrix(OUTLIERS), OUTLIERS.sum()
     whole = torch.from_numpy(hessian)

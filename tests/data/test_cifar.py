@@ -60,6 +60,7 @@ def test_a_partial_set_works_and_says_so(tmp_path, write):
     assert load(tmp_path).notes[0].endswith("7 of 50000 training images")
 
 
+@pytest.mark.slow
 def test_a_whole_set_has_nothing_to_say(tmp_path):
     folder = write_binary(tmp_path, {})
     (folder / "test_batch.bin").write_bytes(bytes(3073) * 10_000)

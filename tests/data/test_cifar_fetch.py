@@ -215,6 +215,7 @@ def test_a_root_that_cannot_be_made_is_a_sentence(tmp_path, serve):
         fetch(tmp_path / "file" / "data", *serve(archive(*folder_of_batches())))
 
 
+@pytest.mark.slow
 def test_progress_is_reported_by_tenths(tmp_path, serve):
     body = archive(*folder_of_batches()) + bytes(25 << 20)
     lines = []

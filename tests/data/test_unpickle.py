@@ -200,6 +200,7 @@ def test_a_shape_that_contradicts_the_bytes_is_no_array(tmp_path, shape):
     assert read(tmp_path / "batch", stream)["data"].to_uint8() is None
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_a_damaged_file_gives_a_batch_or_one_sentence(data, tmp_path_factory):
     """Bytes outside the pixels are replaced, or the end is cut off."""

@@ -25,6 +25,7 @@ def program(checkout):
     return (sys.executable, checkout / "tools" / "reference.py")
 
 
+@pytest.mark.slow
 def test_the_tables_are_current(program):
     run = launch("--check", program=program)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -72,6 +73,7 @@ def test_a_key_of_which_nothing_is_said_is_an_error(tool):
         tool("reference_keys").meanings(Silent)
 
 
+@pytest.mark.slow
 def test_every_refusal_of_pairs_and_ranges_is_shown(tool):
     refused = tool("reference_refused")
     source = checks.__file__

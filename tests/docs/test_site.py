@@ -80,6 +80,7 @@ def test_every_page_is_in_the_navigation(site):
         assert page.name in reached | MADE_BY_SPHINX | {"index.html"}
 
 
+@pytest.mark.slow
 def test_sections_of_the_root_page_become_the_navigation(sections, tmp_path):
     text = (
         "# Title\n[a](lost.md)\n## Start\n- [One](one.md), [x](https://b.md/c.md)\n\n## Use\n\n## End\n[Two](two.md)\n"

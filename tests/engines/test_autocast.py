@@ -27,6 +27,7 @@ def tasks():
     return task, replace(task, autocast=torch.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [(0.0, 0.0), (0.6, -0.3)])
 def test_fused_layers_follow_autocast_and_the_point(resnet, tasks, point):
     plane = plane_of(resnet)

@@ -112,6 +112,7 @@ def evaluator(network, lanes=(), task=None, batch=16):
     return FusedEvaluator(network, plane_of(network), task or uint8_task(), batch, (DirectLayer,), lanes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_replays_on_any_number_of_lanes_change_no_bit_at_any_point(resnet, lanes):
     log = []
@@ -135,6 +136,7 @@ def test_a_split_smaller_than_the_batch_is_replayed_too(resnet):
     assert ("replay", 0) in log
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved_for_good_and_no_longer_replayed(resnet):
     sizes = []
 
@@ -161,6 +163,7 @@ def live(resnet):
     return Resident(duplicate(resnet).eval())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "replays"), [(16, 9), (75, 3)])
 def test_the_weights_of_a_live_network_move_under_its_recording(resnet, asked, replays):
     log = []

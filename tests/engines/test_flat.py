@@ -28,6 +28,7 @@ def value(entry, alpha, beta):
     )
 
 
+@pytest.mark.slow
 @given(COORDINATE, COORDINATE)
 def test_sums_products_and_maps_are_those_of_the_values(alpha, beta):
     left, right = polynomial(1, 4, 3), polynomial(2, 3)
@@ -46,6 +47,7 @@ def test_a_parameter_that_stays_is_a_constant():
     assert set(Polynomial.parameter(Plane(theta, (moving,)), "w").coefficients) == {(), (1,)}
 
 
+@pytest.mark.slow
 @given(COORDINATE, COORDINATE)
 def test_views_follow_the_point(alpha, beta):
     entries = {

@@ -49,6 +49,7 @@ def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     assert worst < SINGLE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     ("build", "options", "fused"),
@@ -170,6 +171,7 @@ def test_what_cannot_be_fused_says_why(network, why):
         build_engine("fused", network.eval(), plane_of(network), image_task(), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_callers_network_stays_at_theta(engine, tmp_path):
     network = settled(build_network("resnet20", {"width": 8}, tmp_path))

@@ -1,4 +1,4 @@
-"""Published networks on real images: how far engines are from float64, at 20 points from the centre to the corner."""
+"""Published networks on real images: how far engines are from float64, at 10 points from the centre to the corner."""
 
 import math
 
@@ -18,14 +18,14 @@ IMAGES = 64
 POINTS = [
     (radius * math.cos(angle), radius * math.sin(angle))
     for radius in (0.05, 0.15, 0.35, 0.7, 1.4)
-    for angle in (0.3, 1.9, 3.5, 5.1)
+    for angle in (0.3, 3.5)
 ]
 NETWORKS = {"resnet20": "resnet20-12fca82f.th", "resnet56": "resnet56-4bfd9763.th"}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def losses(request, shared_data):
-    """Mean losses at all points, float64 [20], by float64, by the plain network and by every engine."""
+    """Mean losses at all points, float64 [10], by float64, by the plain network and by every engine."""
     network = build_network(request.param, {"shortcut": "pad"}, shared_data)
     load_checkpoint(network, shared_data / NETWORKS[request.param])
     real = np.load(shared_data / "cifar10-train-first4k.npz")
@@ -46,13 +46,13 @@ def losses(request, shared_data):
     return found | {"float64": evaluate("eager", torch.float64)}
 
 
-@pytest.mark.slow(10)
+@pytest.mark.slow(8)
 @pytest.mark.kernel
 @pytest.mark.parametrize("engine", ["fused", "compiled"])
 def test_losses_are_those_of_float64(losses, engine):
     exact = losses["float64"]
     counts = exact > 1e-3
-    assert counts.sum() >= 12
+    assert counts.sum() >= 6
     ours, plain = (np.abs(losses[name] / exact - 1)[counts].max() for name in (engine, "eager"))
     assert ours < 1e-5
     assert ours < 10 * plain

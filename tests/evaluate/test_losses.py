@@ -43,6 +43,7 @@ def refusal(outputs, targets, loss=cross_entropy, accuracy=False):
     return str(found.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([-100, 255, 0]), st.floats(0.0, 0.95), st.integers(1, 5))
 def test_the_mean_is_that_of_torch_over_what_counts_however_it_is_spread(seed, index, share, batch):
@@ -87,6 +88,7 @@ def test_where_all_places_count_no_bit_changes():
     assert torch.equal(cross_entropy(outputs, targets), plain)
 
 
+@pytest.mark.slow
 def test_sampling_and_eigenvalues_know_what_examples_count():
     torch.manual_seed(0)
     network, inputs = nn.Conv1d(2, 3, 1), torch.randn(1500, 2, 6)

@@ -138,6 +138,7 @@ def swept(folder, name, **changes):
     return folder / name
 
 
+@pytest.mark.slow
 def test_a_sweep_is_near_float32s_and_says_what_it_costs(tmp_path, caplog):
     caplog.set_level("INFO")
     ours = swept(tmp_path, "two.h5")

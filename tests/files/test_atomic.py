@@ -127,6 +127,7 @@ for step in (file.flush, file.close):
 """
 
 
+@pytest.mark.slow
 def test_a_refused_write_is_heard_of_once_hdf5_is_done_and_ends_no_process(surface):
     with h5py.File(surface) as file:
         place = file["train_loss"].id.get_offset()

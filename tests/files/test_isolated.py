@@ -181,6 +181,7 @@ def test_this_process_itself_opens_no_file_of_others(monkeypatch, surface):
         read_surface(surface)
 
 
+@pytest.mark.slow
 def test_no_process_and_no_pipe_is_left(way, surface):
     def held():
         return len([*Path("/proc/self/fd").iterdir()]), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
@@ -228,6 +229,7 @@ def test_a_server_that_cannot_be_had_speaks_for_no_damage(served, monkeypatch, s
         read_surface(surface)
 
 
+@pytest.mark.slow
 def test_a_server_that_may_not_fork_speaks_for_no_damage(served, monkeypatch, surface):
     monkeypatch.setattr(ForkServer, "kept", None)
     monkeypatch.setattr(module, "PROGRAM", NO_FORK)
@@ -307,6 +309,7 @@ if sys.argv[2] == "killed":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "returns"])
 def test_a_server_is_of_one_process_and_ends_with_it(end):
     """A fork has another one, and takes this one with it neither when it asks nor when it ends."""

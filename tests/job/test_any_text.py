@@ -112,6 +112,7 @@ def test_other_options_are_another_experiment(one, other, key):
     assert render(difference(*jobs)).startswith(f"{key}: the file has ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -118,6 +118,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(PLAIN, st.text("abc=<!~", min_size=1, max_size=4))
 def test_any_value_is_recorded_as_it_was_read(value, key):
     text = yaml.safe_dump(value, allow_unicode=True)

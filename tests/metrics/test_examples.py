@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from landscape_mpi.metrics.examples import exact_mean, exact_sum, mean_and_error
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=60), st.randoms())
 def test_sums_depend_on_no_order(values, random):
     shuffled = values.copy()

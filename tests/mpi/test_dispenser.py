@@ -128,6 +128,7 @@ class Play:
         return self.desk
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["ask", "report", "fail"]), st.sampled_from([1, 2])), max_size=40),
     st.dictionaries(st.integers(0, 8), st.integers(1, 2)),

@@ -65,6 +65,7 @@ def test_a_rank_that_has_taken_its_leave_may_end_as_it_likes(tmp_path, end):
     assert not (tmp_path / "note").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_through_a_link_or_into_anything_but_a_plain_file(tmp_path):
     (tmp_path / "other").write_text("mine\n")
     (tmp_path / "note").symlink_to("other")
@@ -100,6 +101,7 @@ def test_a_signal_is_passed_on_and_is_no_death(tmp_path):
         (tmp_path / "note").unlink()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_suspended_goes_on(tmp_path):
     """As by Ctrl-Z and fg, or `scontrol suspend` and `resume`."""
     wait = "note.touch()\nwhile note.exists(): time.sleep(0.02)\nparent.leave(3); os._exit(3)"
@@ -163,6 +165,7 @@ def test_a_process_without_a_launcher_listens_to_no_other(tmp_path):
     kill_session(process)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "codes", "said"),
     [

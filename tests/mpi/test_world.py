@@ -63,6 +63,7 @@ def interrupted():
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_importing_ranks_loads_neither_torch_nor_mpi():
     run = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"

@@ -89,6 +89,7 @@ def test_a_safetensors_file_that_claims_the_absurd(tmp_path, network, content):
         load_checkpoint(network, tmp_path / "net.safetensors")
 
 
+@pytest.mark.slow
 def test_a_compressed_archive_that_would_unfold_to_gigabytes_is_refused(tmp_path, network):
     torch.save({"conv1.weight": torch.zeros(1 << 24)}, tmp_path / "net.pt")
     with zipfile.ZipFile(tmp_path / "net.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as bomb:
@@ -169,6 +170,7 @@ def attacks(mark):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("name", attacks(pathlib.Path("mark")))
 def test_nothing_of_a_file_runs_whether_it_is_read_or_refused(tmp_path, network, name, old):

@@ -149,6 +149,7 @@ def test_no_two_blocks_have_the_same_keys():
     assert (again[0][0], again[1][0]) == (one[-1], other[-1])
 
 
+@pytest.mark.slow
 def test_moments_and_tails(many):
     for power, mean, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs((many**power).mean() - mean) < 4 * math.sqrt(variance / MANY)
@@ -158,6 +159,7 @@ def test_moments_and_tails(many):
             assert abs(side.sum() - expected) < 4 * math.sqrt(expected)
 
 
+@pytest.mark.slow
 def test_the_distribution_is_normal_by_kolmogorov_and_smirnov(many):
     ordered = np.sort(many)
     exact = np.array([NormalDist().cdf(value) for value in ordered[::20]])
@@ -170,6 +172,7 @@ def test_neighbours_are_not_correlated(many, lag):
     assert abs(correlation(many[:-lag] ** 2, many[lag:] ** 2)) < 4
 
 
+@pytest.mark.slow
 def test_axes_seeds_and_names_are_not_correlated():
     streams = [
         standard_normal(seed, axis, name, 0, 50_000)

@@ -25,6 +25,7 @@ from landscape_mpi.plane.parameters import dot
 KEYS = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.integers(0, 2**31))
 def test_filter_norms_are_those_of_theta(shape, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -99,6 +100,7 @@ def test_the_kernel_gives_the_bits_of_numpy_for_long_and_many_rows(shape):
     assert torch.equal(drawn_norms(KEYS, *shape), norms_by_numpy(None, KEYS, *shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalise", ["filter", "layer", "weight", "none"])
 @given(seed=st.integers(0, 2**31))
 def test_a_loss_rises_most_along_its_steepest_ascent_of_all_that_are_as_long(normalise, seed):

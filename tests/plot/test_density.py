@@ -42,6 +42,7 @@ def caption(figure):
     return " ".join(figure._supxlabel.get_text().split())
 
 
+@pytest.mark.slow
 def test_at_the_centre_of_a_plane_the_curve_is_the_density_there(tmp_path):
     surface = made(tmp_path / "s.h5", np.linspace(-1, 1, 3), np.linspace(-1, 1, 3))
     figure = compose([surface], Options(kind="density", bandwidth=0.2))
@@ -57,6 +58,7 @@ def test_at_the_centre_of_a_plane_the_curve_is_the_density_there(tmp_path):
     assert "Gaussian bandwidth 0.2 · standard error shaded" in words
 
 
+@pytest.mark.slow
 def test_along_a_line_a_heat_map_has_a_column_a_point_and_gaps(line):
     figure = compose([line], Options(kind="density"))
     axes, bar = figure.axes
@@ -77,11 +79,13 @@ def test_a_linear_scale_and_ends_are_as_asked(tmp_path):
         compose([surface], Options(kind="density", low=2, high=1))
 
 
+@pytest.mark.slow
 def test_the_command_writes_it_under_its_own_name(tmp_path, line):
     assert plot([str(line.path), "--kind", "density", "--bandwidth", "0.3"]) == 0
     assert (tmp_path / "line_density.png").exists()
 
 
+@pytest.mark.slow
 def test_the_trace_has_its_standard_error_in_caption_and_band(line, tmp_path):
     figure = compose([line], Options(metric="trace"))
     assert "standard error ≤ 0.25, shaded" in caption(figure)
@@ -91,6 +95,7 @@ def test_the_trace_has_its_standard_error_in_caption_and_band(line, tmp_path):
     assert "standard error ≤ 0.25" in caption(compose([plane], Options(metric="trace")))
 
 
+@pytest.mark.slow
 def test_python_gets_the_density_and_the_figure(line):
     surface = open_surface(line.path)
     found = surface.density(1.0, bandwidth=0.1)

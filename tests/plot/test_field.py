@@ -75,6 +75,7 @@ def test_the_caption_says_of_which_examples_and_how_exact(make, section, said):
     assert any(said in text for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_files_of_another_tool(tmp_path):
     smallest = SMALLEST.copy()
@@ -125,6 +126,7 @@ def field(values, status) -> Field:
     return field_of(Surface(Path("s.h5"), tuple(reversed(coordinates)), metrics, status, {}, None))
 
 
+@pytest.mark.slow
 @given(SHAPES.flatmap(lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1))))
 def test_linear_interpolation_is_exact_on_a_tilted_plane_and_never_goes_beyond_the_done_points(status):
     assume(status.any())

@@ -108,6 +108,7 @@ def test_a_relief_has_no_facet_with_a_corner_that_is_not_finite(make):
     assert np.isfinite(relief._faces).all()
 
 
+@pytest.mark.slow
 def test_log_heights_are_labelled_with_losses(make, layout):
     axis = np.linspace(-1, 1, 9)
     figure = compose([make({"train_loss": chaos(axis, axis)}, alpha=axis, beta=axis)], Options(kind="surface"))
@@ -123,6 +124,7 @@ def test_every_kind_says_what_it_shows(rectangle, kind):
         assert said in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLANES)
 def test_every_kind_draws_an_unfinished_surface_and_says_how_far_it_is(unfinished, kind, layout):
     figure = compose([unfinished], Options(kind=kind))
@@ -168,6 +170,7 @@ def test_axes_of_like_ranges_have_equal_aspect(make):
     assert aspect(30) == "auto"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLANES)
 def test_panels_share_one_scale_and_one_colour_bar(make, rectangle, kind):
     axis = np.linspace(-1, 1, 9)
@@ -185,6 +188,7 @@ def test_panels_share_one_scale_and_one_colour_bar(make, rectangle, kind):
         assert norms[0].vmax == norms[1].vmax == pytest.approx(every.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contour", pytest.param("filled", marks=pytest.mark.slow)])
 def test_labels_of_levels_do_not_touch_each_other(make, kind, layout):
     axis = np.linspace(-1, 1, 41)
@@ -194,6 +198,7 @@ def test_labels_of_levels_do_not_touch_each_other(make, kind, layout):
     assert not any(box.count_overlaps(boxes[:index]) for index, box in enumerate(boxes))
 
 
+@pytest.mark.slow
 def test_a_chaotic_plane_loses_no_line_to_its_labels(make, layout):
     axis, level = np.linspace(-1, 1, 61), 1.0
     noise = np.random.default_rng(0).uniform(size=(61, 61)) * 2
@@ -215,6 +220,7 @@ def wide(make, panels, size):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FRAMED)
 @pytest.mark.parametrize(("panels", "size"), [(1, 1e6), (2, 1)])
 def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size, layout):
@@ -227,6 +233,7 @@ def test_nothing_is_cut_off_at_the_edges_of_the_figure(make, kind, panels, size,
     assert content.ymax < height
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1e-6, 1e-9])
 def test_what_a_tiny_range_is_above_fits_beside_the_heights(make, width, layout):
     surface = make({"train_loss": 2.2999968 + width * bowl(ALPHA, BETA)})
@@ -235,6 +242,7 @@ def test_what_a_tiny_range_is_above_fits_beside_the_heights(make, width, layout)
     assert figure.get_tightbbox().xmax < figure.get_size_inches()[0]
 
 
+@pytest.mark.slow
 def test_the_edges_of_a_picture_are_white(make, folder, layout):
     save(compose(wide(make, 1, 1e6), Options(kind="surface")), folder / "figure.png")
     with Image.open(folder / "figure.png") as image:
@@ -280,6 +288,7 @@ def test_a_surface_that_has_just_begun(make):
         compose([make({"train_loss": np.full((7, 9), np.nan)}, status=np.zeros((7, 9), np.uint8))], Options())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "width"),
     [

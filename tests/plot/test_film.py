@@ -51,6 +51,7 @@ def run(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["contour", pytest.param("surface", marks=pytest.mark.slow)])
 def test_there_is_a_frame_for_each_surface(epochs, tmp_path, capsys, kind):
     target = tmp_path / "film.gif"
@@ -66,6 +67,7 @@ def test_there_is_a_frame_for_each_surface(epochs, tmp_path, capsys, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e0.h5", "e2.h5", "e30.h5", "film.gif"]
 
 
+@pytest.mark.slow
 def test_frames_a_second(epochs, tmp_path, capsys):
     assert run(capsys, *epochs[:2], "--kind", "heat", "--movie", tmp_path / "f.gif", "--fps", 10)[0] == 0
     with Image.open(tmp_path / "f.gif") as image:
@@ -80,6 +82,7 @@ def test_the_same_surfaces_give_the_same_film(epochs, tmp_path, capsys):
     assert targets[0].read_bytes() == targets[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_all_frames_are_on_one_colour_scale(tmp_path):
     paths = [write(tmp_path / f"{v}.h5", AXIS, AXIS, {"train_loss": np.full((7, 7), v)}) for v in (1.0, 2.0, 5.0)]
     made = film(paths, kind="heat")
@@ -95,6 +98,7 @@ def test_all_frames_are_on_one_colour_scale(tmp_path):
     assert not changed[int(0.85 * changed.size) :].any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_frames_are_named_after_their_epochs(epochs):
     network = "ResNet-56, no shortcuts"
@@ -109,6 +113,7 @@ def test_frames_of_other_checkpoints_are_named_after_their_files(tmp_path):
     assert film(paths, title="ours").texts.titles == ["ours, a", "ours, b"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_captions_take_the_place_of_the_names_of_frames(epochs):
     assert film(epochs, captions=("a", "b", "c")).texts.titles == ["a", "b", "c"]
@@ -117,6 +122,7 @@ def test_captions_take_the_place_of_the_names_of_frames(epochs):
         film(epochs, captions=("a",))
 
 
+@pytest.mark.slow
 def test_each_frame_shows_its_own_surface_in_the_layout_of_all(epochs):
     made = film(epochs, kind="contour")
     places, titles = set(), []
@@ -130,6 +136,7 @@ def test_each_frame_shows_its_own_surface_in_the_layout_of_all(epochs):
     assert len(figure.axes) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("draft")
 def test_a_frame_says_what_holds_for_it_alone(epochs, tmp_path):
     late = write(tmp_path / "late.h5", AXIS, AXIS, {"train_loss": bowl(AXIS, AXIS)}, status=coarse((7, 7), 2), job=JOB)
@@ -174,6 +181,7 @@ def ffmpeg(tmp_path, monkeypatch):
     return put
 
 
+@pytest.mark.slow
 def test_ffmpeg_gets_every_frame_of_an_mp4(epochs, tmp_path, capsys, ffmpeg):
     ffmpeg(0)
     target = tmp_path / "film.mp4"
@@ -186,6 +194,7 @@ def test_ffmpeg_gets_every_frame_of_an_mp4(epochs, tmp_path, capsys, ffmpeg):
     assert arguments[arguments.index("-framerate") + 1] == "7"
 
 
+@pytest.mark.slow
 def test_an_mp4_that_ffmpeg_cannot_write_is_one_sentence(epochs, tmp_path, capsys, ffmpeg):
     ffmpeg(3)
     code, out, err = run(capsys, *epochs, "--kind", "heat", "--movie", tmp_path / "film.mp4")
@@ -194,6 +203,7 @@ def test_an_mp4_that_ffmpeg_cannot_write_is_one_sentence(epochs, tmp_path, capsy
     assert not [path for path in tmp_path.iterdir() if "film" in path.name]
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence_and_write_nothing(epochs, tmp_path, capsys, monkeypatch):
     line = write(tmp_path / "line.h5", AXIS, None, {"train_loss": AXIS**2})
     history = tmp_path / "history.h5"

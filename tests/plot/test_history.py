@@ -114,6 +114,7 @@ def test_drops_are_grey_where_all_files_share_them_and_of_the_colour_of_their_fi
     assert drops(axes) == [(4, curves(axes)[0].get_color()), (6, curves(axes)[1].get_color())]
 
 
+@pytest.mark.slow
 def test_training_shows_losses_and_errors_solid_and_dashed(pair, layout):
     losses, errors = figure(pair, "training").axes
     for axes, (train, test) in ((losses, ("train_loss", "test_loss")), (errors, ("train_acc", "test_acc"))):
@@ -146,6 +147,7 @@ def test_a_run_without_test_split_shows_none(tmp_path):
     assert losses.get_legend() is None
 
 
+@pytest.mark.slow
 def test_the_loss_is_logarithmic_over_decades_or_as_asked(make):
     flat, steep = make("flat", 5), make("steep", 200)
     assert figure([flat], "training").axes[0].get_yscale() == "linear"
@@ -177,6 +179,7 @@ def test_a_bar_counts_the_weights_between_its_edges():
     np.testing.assert_allclose(np.diff(bars.edges), bars.width / 1024)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 2049), st.integers(1, 10**6)), min_size=1, max_size=8),
     st.lists(st.tuples(st.integers(0, 2049), st.integers(1, 10**6)), min_size=1, max_size=8),
@@ -217,6 +220,7 @@ def test_odd_names_are_shown_as_they_are(make, tmp_path):
     assert legend(axes) == [" _a", r"\$b", "copy"]
 
 
+@pytest.mark.slow
 def test_the_default_kind_and_the_default_names(pair, capsys, layout):
     assert main([str(pair[0])]) == 0
     assert main([*map(str, pair), "--kind", "weights"]) == 0
@@ -239,6 +243,7 @@ def test_the_same_histories_give_the_same_file_and_torch_is_never_imported(pair,
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence_and_write_nothing(pair, surface, tmp_path, capsys):
     before = set(tmp_path.rglob("*"))
     history = pair[0]

@@ -57,6 +57,7 @@ def test_a_caption_of_wide_letters_stays_within_the_figure(make, layout):
     assert caption.x1 <= figure.bbox.width
 
 
+@pytest.mark.slow
 def test_captions_take_the_place_of_the_titles_of_panels(line, make):
     other = make({"train_loss": np.linspace(5, 9, 9)}, beta=None)
     figure = compose([line, other], Options(captions=("batch 128, 7.4 %", "$2^{13}$"), title="both"))
@@ -126,6 +127,7 @@ def test_panels_stand_in_rows_of_at_most_four_and_of_one_length(count, rows, col
     assert tuple(figure.get_size_inches()) == (columns * style.LINE_PANEL[0], rows * style.LINE_PANEL[1])
 
 
+@pytest.mark.slow
 def test_small_print_as_wide_as_a_column_does_not_squeeze_the_panels(layout):
     figure, axes = panels(2, style.LINE_PANEL, 0, None)
     facts = ["interpolation from vgg9_small_wd0/epoch-0060 to vgg9_large_wd0/epoch-0060"] * 2
@@ -273,6 +275,7 @@ def test_jobs_that_differ_in_seed_places_and_training_are_repeats(bowls, make):
     assert [len(group) for group in grouped([*bowls, other])] == [4]
 
 
+@pytest.mark.slow
 def test_two_networks_are_two_bands_on_one_scale(bowls, make, layout):
     others = [
         repeat(make, seed, {"train_loss": 9 * ALPHA**2 + seed}, f"b.r{seed}.h5", attributes={"checkpoint_sha256": "b"})

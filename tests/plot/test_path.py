@@ -80,6 +80,7 @@ def test_the_path_on_a_relief_stands_as_high_as_the_surface(make):
     np.testing.assert_allclose(z, exact, atol=0.09)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FLAT)
 def test_a_path_that_leaves_the_picture_moves_no_limit_and_is_counted(make, kind):
     here = with_path(make)
@@ -141,6 +142,7 @@ def test_the_title_of_a_line_stands_above_both_rows_of_its_legend(make, layout):
     assert axes.title.get_window_extent().y0 >= axes.get_legend().get_window_extent().y1
 
 
+@pytest.mark.slow
 def test_marks_on_one_spot_stand_around_each_other(make):
     """A run that drops its learning rate at its last checkpoint but one, beside theta*, where it ends."""
     late = with_path(make, alpha=np.array([1.0, 0.7, 0.01, 0.004, 0.0]), beta=np.array([-0.7, -0.9, 0.01, 0.0, 0.0]))
@@ -169,6 +171,7 @@ def test_runs_that_start_at_one_spot_show_a_square_each(make):
     assert sizes[-1] < 10
 
 
+@pytest.mark.slow
 def test_labels_of_levels_may_lie_beside_the_path(make, layout):
     """The box around the path is most of the picture: labels keep off the path's points, not off its box."""
     axes = compose([with_path(make)], Options()).axes[0]
@@ -177,6 +180,7 @@ def test_labels_of_levels_may_lie_beside_the_path(make, layout):
     assert inside.all(axis=1).any()
 
 
+@pytest.mark.slow
 def test_surfaces_without_a_path_are_drawn_as_ever(make, rectangle, line):
     assert not {"path", "start", "end"} & set(gids(compose([rectangle], Options()).axes[0]))
     assert outside(field_of(rectangle), with_path(make).trajectory) == 0
@@ -184,6 +188,7 @@ def test_surfaces_without_a_path_are_drawn_as_ever(make, rectangle, line):
     compose([line], Options())
 
 
+@pytest.mark.slow
 def test_a_long_label_of_a_low_panel_is_broken(make):
     """A panel half as high as wide has no room for the whole label of its beta axis."""
     x, y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 7)

@@ -76,6 +76,7 @@ def drawn(monkeypatch):
     return figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "magic"),
     [("png", b"\x89PNG"), *(pytest.param(name, b"%PDF", marks=pytest.mark.slow) for name in ("pdf", "PDF"))],

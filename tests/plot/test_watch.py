@@ -110,6 +110,7 @@ def test_nothing_but_the_page_is_served_and_only_under_names_of_this_machine(tmp
     assert (code == 200) == ("<!doctype html>" in body)
 
 
+@pytest.mark.slow
 def test_shards_of_a_surface_are_shown_as_that_surface(tmp_path):
     job = tiny_job(tmp_path)
     for shard in ("0/2", "1/2", None):

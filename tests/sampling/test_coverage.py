@@ -33,6 +33,7 @@ def test_bars_cover_the_truth_as_often_as_they_say(outcomes, error, draws, used)
     assert mean(outcome.used for outcome in found) < used
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_and_writes_its_figures(staircase, emulation, shared_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(staircase, "ERRORS", (0.1,))
     monkeypatch.setattr(staircase, "estimation_seconds", lambda _: 0.5)
@@ -44,6 +45,7 @@ def test_the_benchmark_prints_and_writes_its_figures(staircase, emulation, share
     assert f"{row['used']:.2%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_estimating_many_points_again_is_timed(staircase, emulation):
     assert staircase.estimation_seconds(emulation, error=0.1, points=300, repeats=1) > 0
 

@@ -85,6 +85,7 @@ def test_noise_is_n_over_n_less_p_times_the_weighted_residual():
 CLASSES = st.lists(st.integers(0, 6), min_size=1, max_size=80)
 
 
+@pytest.mark.slow
 @given(CLASSES, st.integers(1, 5), st.data())
 def test_strata_share_out_prefix_and_whole(codes, most, data):
     whole = np.unique(codes, return_inverse=True)[1].astype(np.int64)
@@ -221,6 +222,7 @@ def test_no_classes_one_class_and_a_class_for_every_example(labels):
     assert (found.variances[:5] > 0).all()
 
 
+@pytest.mark.slow
 def test_variances_tell_the_spread_over_seeds():
     reference, labels, values = made(10, 400)
     levels = [0, 0, 0, 1, 1, 2]

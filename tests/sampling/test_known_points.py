@@ -50,6 +50,7 @@ def test_the_error_that_points_share_is_gone_once_some_are_known():
     assert audit.verdict.passed
 
 
+@pytest.mark.slow
 def test_once_some_points_are_known_no_order_is_wrong_at_half_of_the_others():
     losses = smooth(rough=0.1)
     truths, before, after = losses.mean(axis=1), [], []
@@ -65,6 +66,7 @@ def test_once_some_points_are_known_no_order_is_wrong_at_half_of_the_others():
     assert 0.93 <= np.mean(after) <= 0.99
 
 
+@pytest.mark.slow
 def test_the_order_in_which_audited_points_come_back_changes_no_bit():
     losses = smooth(rough=0.2)
     rounds = swept(losses)

@@ -55,6 +55,7 @@ def test_a_frame_of_nothing_or_with_other_labels_is_refused(losses, labels):
         make_frame(np.array(losses), labels if labels is None else np.array(labels), seed=0)
 
 
+@pytest.mark.slow
 @given(SIZES, st.data())
 def test_inclusion_probabilities_sum_to_n_and_grow_with_the_prefix_and_the_size(sizes, data):
     n = data.draw(st.integers(0, len(sizes)))

@@ -138,6 +138,7 @@ def tried(losses, seed=0):
     return first_that_holds(losses[CENTRE], None, pilots, levels, ERROR, FLOOR * losses[CENTRE].mean(), seed)
 
 
+@pytest.mark.slow
 def test_on_a_smooth_basin_the_first_level_is_that_of_the_target():
     assert tried(landscape(0, 4000)) == 400
 
@@ -196,6 +197,7 @@ def test_nothing_is_tried_without_points_evaluated_first():
     assert first_that_holds(np.ones(900), None, [np.full(900, np.nan)], (400, 800, 900), ERROR, 0.0, 0) == 400
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3))
 def test_points_evaluated_first_are_few_and_never_theta(counts):
     axes = [np.linspace(-1, 1, count) if count > 1 else np.zeros(1) for count in counts]

@@ -114,6 +114,7 @@ def test_an_earlier_log_is_obeyed_even_where_today_would_decide_otherwise():
     assert [(request.point, request.stop) for request in engine.rounds.next()] == [(5, 1600)]
 
 
+@pytest.mark.slow
 def test_on_all_examples_means_are_those_of_the_full_sweep_bit_for_bit():
     values = losses()
     found = Engine(values, error=0.0).run().rounds.estimates(LOSS)["loss"]
@@ -262,6 +263,7 @@ def audited(engine, count):
     return audit
 
 
+@pytest.mark.slow
 def test_an_audit_evaluates_what_its_points_lack_and_puts_the_truth_in_their_places():
     engine = Engine(losses(), hits=True).run()
     before = engine.rounds.estimates(LOSS)["loss"]

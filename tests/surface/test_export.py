@@ -59,6 +59,7 @@ def test_npz_holds_every_array_under_its_own_name(plane, tmp_path):
         assert ATTRIBUTES.items() <= json.loads(found["attributes"].item()).items()
 
 
+@pytest.mark.slow
 def test_csv_has_a_row_a_point_with_every_digit(plane, tmp_path):
     import pandas as pd  # slow
 
@@ -99,6 +100,7 @@ def check_dataset(found, plane):
     assert ATTRIBUTES.items() <= found.attrs.items()
 
 
+@pytest.mark.slow
 def test_netcdf_opens_in_xarray(plane, tmp_path):
     import xarray as xr  # slow
 

@@ -42,6 +42,7 @@ def refused(folder, shards, match):
     assert not list(folder.glob("*whole.h5*")) or [*folder.glob("*whole.h5*")] == [folder / "whole.h5.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_point_written_during_a_merge_has_its_values_or_is_not_there_yet(tmp_path, shards, which, monkeypatch):
     """Values lie before the status in the file: a copy byte by byte has the new status and the old values."""

@@ -101,6 +101,7 @@ def test_a_journal_torn_before_its_first_record_is_begun_anew(tmp_path, size):
     same(list(read_journals(tmp_path, IDENTITY)), [evaluated(2)])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_damage_ends_what_is_read_and_raises_nothing_else(tmp_path_factory, place, change):
     folder = tmp_path_factory.mktemp("journal")
@@ -139,6 +140,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.slow
 def test_what_was_appended_survives_a_kill(tmp_path):
     process = start(tmp_path, program=(sys.executable, "-c", ENDLESS))
     said = [int(process.stdout.readline()) for _ in range(200)]

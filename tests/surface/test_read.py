@@ -94,6 +94,7 @@ def test_a_schema_that_this_version_does_not_know(tmp_path, schema):
         read_surface(path)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_being_written_can_be_read(tmp_path):
     path = write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA})
     writing = (

@@ -8,6 +8,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.surface.shards import Shard, axis_levels, coarse_to_fine, parse_shard, recorded_shard
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_every_point_comes_exactly_once(ny, nx):
     assert sorted(coarse_to_fine((ny, nx))) == [(y, x) for y in range(ny) for x in range(nx)]

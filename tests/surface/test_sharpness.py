@@ -131,6 +131,7 @@ AXES = st.sampled_from(
 LOSSES = st.floats(0, 1e6, width=32, allow_subnormal=False) | st.sampled_from([math.nan, math.inf])
 
 
+@pytest.mark.slow
 @given(st.data(), AXES, AXES)
 def test_no_axis_is_preferred(data, alpha, beta):
     values = data.draw(arrays(float, (beta.size, alpha.size), elements=LOSSES))
@@ -139,6 +140,7 @@ def test_no_axis_is_preferred(data, alpha, beta):
     np.testing.assert_allclose(astuple(found), astuple(back), rtol=1e-9)
 
 
+@pytest.mark.slow
 @given(st.data(), AXES, AXES)
 def test_the_direction_of_an_axis_does_not_matter(data, alpha, beta):
     values = data.draw(arrays(float, (beta.size, alpha.size), elements=LOSSES))
@@ -150,6 +152,7 @@ def test_the_direction_of_an_axis_does_not_matter(data, alpha, beta):
         np.testing.assert_allclose(astuple(numbers(values, alpha, beta)), astuple(other), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.data(), AXES, AXES)
 def test_shares_are_shares_and_a_finer_unit_changes_lengths_alone(data, alpha, beta):
     values = data.draw(arrays(float, (beta.size, alpha.size), elements=LOSSES))

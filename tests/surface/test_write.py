@@ -119,6 +119,7 @@ def hold(path, ready, free):
         free.wait(30)
 
 
+@pytest.mark.slow
 def test_a_second_sweep_is_refused_while_the_first_one_lives(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready, free = context.Event(), context.Event()

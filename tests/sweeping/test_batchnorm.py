@@ -75,6 +75,7 @@ def updated(network, inputs):
     return network.eval()
 
 
+@pytest.mark.slow
 def test_moved_statistics_are_those_of_the_averaged_state_dict(tmp_path):
     found = run(tiny_job(tmp_path, **LINE, evaluate=exactly("move")))
     for ix, alpha in enumerate(ALPHAS):
@@ -111,6 +112,7 @@ def test_variances_that_would_be_negative_are_held_at_0_and_the_point_says_so(tm
     assert f"such as: {negative} running variances held at 0" in describe(tmp_path / "surface.h5")
 
 
+@pytest.mark.slow
 def test_the_file_holds_their_directions_and_makes_the_same_surface_again(tmp_path):
     run(tiny_job(tmp_path, **SQUARE, evaluate={"batchnorm": "move"}, output__file="first.h5"), "first.h5")
     with h5py.File("first.h5") as file:
@@ -171,6 +173,7 @@ def test_recomputed_statistics_take_the_first_1000_training_examples_though_they
     assert "  batch norm         recompute\n    from examples    1000\n" in told
 
 
+@pytest.mark.slow
 def test_recomputed_statistics_do_not_depend_on_those_of_the_checkpoint_or_the_batch(tmp_path):
     first = run(tiny_job(tmp_path, **LINE, evaluate={"batchnorm": "recompute"}))
     forgotten = state("net")

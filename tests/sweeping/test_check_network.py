@@ -265,6 +265,7 @@ def test_weights_that_hooks_or_parametrizations_make_follow_theirs(name):
     assert surface.loss() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_eigenvectors_of_a_network_with_weight_norm_by_hooks_are_those_of_its_parametrization():
     torch.manual_seed(0)
     old, new = hooked("weight_norm by hooks"), hooked("weight_norm")

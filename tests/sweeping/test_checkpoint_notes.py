@@ -38,6 +38,7 @@ def trajectory(folder):
     return tiny_job(folder, plane=plane, grid={"alpha": [-1, 1, 2], "beta": [-1, 1, 2]})
 
 
+@pytest.mark.slow
 def test_a_trajectory_of_many_checkpoints_is_one_line(tmp_path, capsys):
     job = trajectory(tmp_path)
     check(job, "cpu")

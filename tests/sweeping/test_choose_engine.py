@@ -259,6 +259,7 @@ def test_the_batch_is_a_power_of_two_that_fits_with_headroom(memory):
         assert needed * memory["ranks"] <= SHARE * memory["free"] * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @given(memories, st.integers(2, 8))
 def test_more_ranks_or_larger_examples_take_no_larger_batch(memory, factor):
     for name in ("ranks", "example"):

@@ -127,6 +127,7 @@ def network_at_origin(folder):
     return torch.cat([part.double().flatten() for part in torch.load(folder / "net.pt", weights_only=True).values()])
 
 
+@pytest.mark.slow
 def test_eigenvectors_over_some_parameters_are_those_of_that_block(tmp_path):
     plane = {"kind": "hessian", "only": ["2.*"]}
     job = tiny_job(tmp_path, **{**EXACT, "plane": plane, "grid": {"alpha": [0, 0, 1]}, "metrics": ["loss"]})
@@ -139,6 +140,7 @@ def test_eigenvectors_over_some_parameters_are_those_of_that_block(tmp_path):
         assert not file["xdirection/1"][()].any()
 
 
+@pytest.mark.slow
 def test_eigenvalues_at_points_may_be_those_over_the_parameters_that_move(tmp_path):
     changes = {"plane": {"kind": "random", "only": ["2.weight"]}, "grid": {"alpha": [0, 0, 1]}}
     job = tiny_job(tmp_path, **{**EXACT, **changes, "hessian": {"of": "plane", "tolerance": 1.0e-6}})
@@ -149,6 +151,7 @@ def test_eigenvalues_at_points_may_be_those_over_the_parameters_that_move(tmp_pa
         assert [file["min_eig"][0], file["max_eig"][0]] == pytest.approx([float(block[0]), float(block[-1])], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_images_of_the_first_split_are_used(tmp_path):
     job = tiny_job(tmp_path, **{**EXACT, "grid": {"alpha": [0, 0, 1]}, "hessian": {"images": 17, "tolerance": 1.0e-6}})
     assert launch("sweep", job).returncode == 0
@@ -157,6 +160,7 @@ def test_the_first_images_of_the_first_split_are_used(tmp_path):
         assert file["max_eig"][0] == pytest.approx(largest, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_finite_have_no_curvature_and_end_no_sweep(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [0, 1.0e38, 2]}, metrics=METRICS)
     run = launch("sweep", job)

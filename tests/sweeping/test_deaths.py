@@ -118,6 +118,7 @@ def test_a_stop_in_time_and_a_kill_of_everything_note_nothing(tmp_path, number):
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.slow
 def test_a_note_that_is_none_of_ours_is_passed_over(tmp_path):
     job = tiny_job(tmp_path, grid={"alpha": [0, 1, 2]})
     assert launch("sweep", job, "--quiet", "--time-limit", "0.001").returncode == 75

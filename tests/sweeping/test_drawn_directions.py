@@ -50,6 +50,7 @@ def tensors(path, group):
         return [members[str(i)][:] for i in range(len(members))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize(
     "changes",
@@ -77,6 +78,7 @@ def test_a_plane_of_the_file_is_the_plane_of_the_surface(tmp_path, monkeypatch, 
         assert file.attrs["checkpoint_sha256"]
 
 
+@pytest.mark.slow
 def test_by_position_it_is_what_the_recipe_gives(tmp_path):
     copied, made = tmp_path / "copied.h5", tmp_path / "made.h5"
     assert copy_directions(swept(tmp_path), copied)
@@ -128,6 +130,7 @@ def test_large_networks_are_drawn_from_their_mapped_file_a_piece_at_a_time(tmp_p
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_theta_is_looked_for_where_the_job_may_have_been(tmp_path, monkeypatch):
     surface = swept(tmp_path, "surfaces/deep/s.h5", output__directions=False)
     target = tmp_path / "d.h5"
@@ -218,6 +221,7 @@ def test_mistakes_of_the_command(tmp_path):
         run(["export", str(surface), "--directions", str(tmp_path / "none/d.h5")])
 
 
+@pytest.mark.slow
 def test_a_copy_imports_no_torch(tmp_path):
     surface = swept(tmp_path)
     code = (

@@ -94,6 +94,7 @@ def test_no_rank_waits_for_one_that_has_ended(folder, how, where, code):
     assert run.stderr.count("error: ") == 1
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_in_the_data_set_ends(folder):
     run = launch("sweep", tiny_job(folder, **MINE | {"data__build": "own:pooled"}), "--quiet")
     assert run.returncode == 0, run.stderr

@@ -40,6 +40,7 @@ def job(tmp_path):
     return write_job(tmp_path / "job.yaml", values)
 
 
+@pytest.mark.slow
 def test_the_centre_is_the_loss_of_transformers_own_model(job, tmp_path):
     assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
     with h5py.File(tmp_path / "s.h5", locking=False) as file:
@@ -75,6 +76,7 @@ def language_folder(folder, kind, tied):
     return values, tokenizer
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*no-op:UserWarning")  # of weights that are loaded into no memory
 @pytest.mark.parametrize("weights", ["auto", "streamed"])
 @pytest.mark.parametrize(("kind", "tied"), [("Llama", True), ("Llama", False), ("GPT2", True), ("Mixtral", False)])

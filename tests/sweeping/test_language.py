@@ -37,6 +37,7 @@ def by_torch(text):
     return losses.mean(1).numpy()
 
 
+@pytest.mark.slow
 def test_a_line_through_a_transformer_has_the_losses_of_its_text(tmp_path, caplog):
     job = language_job(tmp_path)
     assert sweep(job, OPTIONS, Solo()) == Exit.COMPLETE
@@ -52,6 +53,7 @@ def test_a_line_through_a_transformer_has_the_losses_of_its_text(tmp_path, caplo
     assert attributes["batch"] == 64
 
 
+@pytest.mark.slow
 def test_the_text_and_the_tokenizer_may_move_and_another_text_is_another_experiment(tmp_path):
     assert sweep(language_job(tmp_path), OPTIONS, Solo()) == Exit.COMPLETE
     (tmp_path / "elsewhere").mkdir()
@@ -94,6 +96,7 @@ def test_accuracy_is_that_of_tokens_also_where_windows_are_sampled(tmp_path):
     assert (off < 2).all()
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_transformer_can_be_differentiated_twice(tmp_path):
     changes = {"metrics": ["loss", "hessian"], "grid": {"alpha": [0, 0, 1]}, "hessian": {"tolerance": 0.1}}
     changes |= {"data__splits": ["train"], "data__limit": 4, "evaluate__dtype": "float64"}

@@ -77,6 +77,7 @@ def test_recordings_that_give_something_else_are_not_used(tmp_path, monkeypatch,
     assert "own forward pass, replayed" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -320,6 +321,7 @@ def test_networks_of_their_own_kind_have_the_same_bits_either_way(tmp_path, monk
     np.testing.assert_allclose(arrays(copied)["train_loss"], arrays(streamed)["train_loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
@@ -355,6 +357,7 @@ def test_a_large_network_that_is_not_what_its_weights_say_is_refused(tmp_path, e
     assert not (tmp_path / "surface.h5").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plane", [{"kind": "interpolate", "to": "other.pt"}, {"kind": "random", "trajectory": "*.pt"}])
 def test_other_checkpoints_have_what_no_state_dict_holds(tmp_path, plane):
     changes = own_job(tmp_path, "Unsaved")
@@ -365,6 +368,7 @@ def test_other_checkpoints_have_what_no_state_dict_holds(tmp_path, plane):
     np.testing.assert_allclose(arrays(copied)["train_loss"], arrays(streamed)["train_loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Lazy", "Whole", "Renamed"])
 def test_networks_that_cannot_be_held_once_are_copied(tmp_path, monkeypatch, kind):
     changes = own_job(tmp_path, kind)
@@ -373,6 +377,7 @@ def test_networks_that_cannot_be_held_once_are_copied(tmp_path, monkeypatch, kin
     assert results(copied) == results(swept(tmp_path, "large", **changes))
 
 
+@pytest.mark.slow
 def test_a_surface_that_was_begun_with_copies_goes_on_with_streamed_weights_and_back(tmp_path):
     whole = swept(tmp_path, "whole", evaluate__engine="eager")
     path = swept(tmp_path, "surface", evaluate__engine="eager")
@@ -391,6 +396,7 @@ def test_a_surface_that_was_begun_with_copies_goes_on_with_streamed_weights_and_
         swept(tmp_path, "surface", evaluate__weights="streamed", evaluate__engine="eager")
 
 
+@pytest.mark.slow
 def test_an_engine_that_takes_copies_is_passed_over_and_told(tmp_path, caplog):
     path = swept(tmp_path, "surface", evaluate__weights="streamed", evaluate__engine="fused")
     assert attributes(path)["engine"] == "eager"

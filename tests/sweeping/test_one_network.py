@@ -42,6 +42,7 @@ def run(job, **options):
     return sweep(job, Options(device="cpu", **options), Solo())
 
 
+@pytest.mark.slow
 def test_a_later_run_with_another_network_is_refused(job, monkeypatch):
     assert run(job) == Exit.COMPLETE
     with h5py.File("surface.h5") as file:
@@ -57,6 +58,7 @@ def test_a_later_run_with_another_network_is_refused(job, monkeypatch):
     assert results(job.parent / "surface.h5") == before
 
 
+@pytest.mark.slow
 def test_shards_of_different_networks_make_no_surface(job, monkeypatch, tmp_path):
     for shard, drawn in (("0/2", "1"), ("1/2", "2")):
         monkeypatch.setenv("DRAWN", drawn)

@@ -57,6 +57,7 @@ def undisturbed(tmp_path_factory):
     return results(folder / "surface.h5")
 
 
+@pytest.mark.slow
 def test_a_time_limit_among_them_keeps_what_is_done(tmp_path, caplog, undisturbed):
     caplog.set_level(logging.INFO, "landscape_mpi")
     job, folder = line_job(tmp_path), journal_folder(tmp_path / "surface.h5")
@@ -72,6 +73,7 @@ def test_a_time_limit_among_them_keeps_what_is_done(tmp_path, caplog, undisturbe
     assert results(tmp_path / "surface.h5") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_shard_goes_on_with_what_another_has_done_and_the_others_take_the_plan(tmp_path, caplog):
     caplog.set_level(logging.INFO, "landscape_mpi")
     job, folder = line_job(tmp_path), journal_folder(tmp_path / "surface.h5")
@@ -84,6 +86,7 @@ def test_a_shard_goes_on_with_what_another_has_done_and_the_others_take_the_plan
     assert FIRST not in caplog.text
 
 
+@pytest.mark.slow
 def test_starting_afresh_a_shard_leaves_what_others_have_done_and_a_whole_sweep_does_not(tmp_path, caplog):
     caplog.set_level(logging.INFO, "landscape_mpi")
     job, folder = line_job(tmp_path), journal_folder(tmp_path / "surface.h5")
@@ -95,6 +98,7 @@ def test_starting_afresh_a_shard_leaves_what_others_have_done_and_a_whole_sweep_
     assert len(kept(folder)) <= 1
 
 
+@pytest.mark.slow
 def test_those_of_another_job_are_refused_before_anything_is_written(tmp_path):
     job, folder = line_job(tmp_path), journal_folder(tmp_path / "surface.h5")
     assert swept(job, stop=stop_at(folder, 2)) == Exit.RUN_AGAIN
@@ -105,6 +109,7 @@ def test_those_of_another_job_are_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_one_that_fails_twice_is_passed_over_where_points_may_fail(tmp_path, monkeypatch):
     monkeypatch.setenv("TINY_LARGEST", "2.5")
     job, folder = line_job(tmp_path, loss="tiny:fails_at_times"), journal_folder(tmp_path / "surface.h5")

@@ -24,6 +24,7 @@ def repository(tmp_path):
     return job
 
 
+@pytest.mark.slow
 def test_neither_a_configured_program_nor_a_name_is_run(tmp_path, repository):
     folder, trace = repository.parent, tmp_path / "executed"
     hook = tmp_path / "hook"

@@ -32,6 +32,7 @@ def swept(folder, **changes):
     assert sweep(tiny_job(folder, **LINE, **changes), OPTIONS, Solo()) == Exit.COMPLETE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", ["copied", "live"])
 @pytest.mark.parametrize("sampling", [None, {"error": 0.3, "audit": 1}], ids=["all", "sampled"])
 def test_theta_is_evaluated_once_for_all_repeats(tmp_path, monkeypatch, whole_passes, held, sampling):
@@ -45,6 +46,7 @@ def test_theta_is_evaluated_once_for_all_repeats(tmp_path, monkeypatch, whole_pa
         assert results(tmp_path / f"{seed}.h5") == results(tmp_path / f"surface.r{seed - 5}.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["loss", "rise"])
 def test_sampled_repeats_take_the_point_of_theta_as_known(tmp_path, monkeypatch, of):
     places, plain = [], PointRunner.run
@@ -66,6 +68,7 @@ def test_sampled_repeats_take_the_point_of_theta_as_known(tmp_path, monkeypatch,
             assert file["train_loss"][1] == centre
 
 
+@pytest.mark.slow
 def test_a_repeat_that_goes_on_alone_is_the_same(tmp_path, whole_passes):
     changes = {"plane": {"kind": "random", "seed": 5, "repeats": 3}}
     swept(tmp_path, **changes)

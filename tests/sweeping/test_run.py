@@ -26,6 +26,7 @@ def undisturbed(tmp_path_factory):
     return results(folder / "surface.h5")
 
 
+@pytest.mark.slow
 def test_one_process_without_mpirun_fills_every_point(undisturbed):
     shape, status = undisturbed["status"]
     assert shape == (5, 7)
@@ -73,6 +74,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
     assert results(surface) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_finished_surface_is_left_alone(tmp_path):
     job, surface = tiny_job(tmp_path, grid={"alpha": [-1, 1, 3]}), tmp_path / "surface.h5"
     launch("sweep", job)
@@ -108,6 +110,7 @@ def test_a_raising_rank_ends_the_job_with_one_message(tmp_path, rank):
     assert 0 < done(tmp_path / "surface.h5") < 35
 
 
+@pytest.mark.slow
 def test_a_raising_process_alone_says_the_same_and_its_points_stay(tmp_path):
     job = tiny_job(tmp_path, loss="tiny:fails_later")
     run = launch("sweep", job, "-v")
@@ -144,6 +147,7 @@ def test_a_launcher_of_another_mpi_is_refused(tmp_path):
     assert not (tmp_path / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_is_random_in_eval_mode_is_refused(tmp_path):
     job = tiny_job(tmp_path, model__build="tiny:Dropping", model__checkpoint="drop.pt")
     torch.save(tiny.Dropping().state_dict(), tmp_path / "drop.pt")
@@ -219,6 +223,7 @@ def test_damaged_directions_of_a_surface_of_ours_are_refused(tmp_path, older):
         assert re.search(r"error: plane\.path: \S*d\.h5 is damaged: its directions are not those", run.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [7, 64, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (2, 39))])
 def test_the_batch_changes_no_number(tmp_path, undisturbed, batch):
     """Matrix products may differ in a last bit by the number of rows, so the batch is fixed with the file."""
@@ -229,6 +234,7 @@ def test_the_batch_changes_no_number(tmp_path, undisturbed, batch):
         np.testing.assert_allclose(np.frombuffer(values, kind), np.frombuffer(undisturbed[name][1], kind), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_9_by_7_grid_holds_each_point_at_its_beta_row_and_alpha_column(tmp_path):
     grid = {"alpha": [-1.5, 1, 9], "beta": [-0.25, 2, 7]}
     job = tiny_job(tmp_path, grid=grid, data__splits=["train"])

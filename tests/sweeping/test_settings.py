@@ -22,6 +22,7 @@ def swept(job, *settings, **flags):
     return sweep(job, Options(device="cpu", settings=settings, **flags), Solo())
 
 
+@pytest.mark.slow
 def test_the_surface_is_that_of_a_job_file_that_says_so_and_holds_that_job(tmp_path):
     job = tiny_job(tmp_path)
     assert swept(job, *SETTINGS) == Exit.COMPLETE

@@ -70,6 +70,7 @@ def parameters(folder, iy, ix):
     return torch.cat([(tensor.double() + move).flatten() for tensor, move in zip(state.values(), moves, strict=True)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [(0, 1), (1, 2)])
 def test_moments_are_those_of_the_dense_hessian_and_the_trace_is_within_its_errors(folder, index):
     hessian, found = dense(parameters(folder, *index)), read_surface(folder / "surface.h5")
@@ -125,6 +126,7 @@ def test_a_probe_is_a_pure_function_of_seed_number_and_name():
     assert abs(float(signs(0, 0, {"w": 100_000}).mean())) < 4 / np.sqrt(100_000)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_and_shards_have_the_same_bits(folder, tmp_path):
     job, undisturbed = folder / "job.yaml", results(folder / "surface.h5")
     half = tiny_job(folder, "half.yaml", **{**JOB, "output__file": "half.h5"})

@@ -27,6 +27,7 @@ def swept(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_each_point_is_the_loss_of_the_network_there(swept):
     theta = torch.load(swept / "net.pt", weights_only=True)
     directions = RandomDirections(3, "filter", "biasbn")
@@ -45,6 +46,7 @@ def test_each_point_is_the_loss_of_the_network_there(swept):
     assert all(torch.equal(mine, there) for mine, there in zip(volume.directions[2].values(), stored, strict=True))
 
 
+@pytest.mark.slow
 def test_the_plane_at_gamma_0_is_that_of_a_job_without_gamma(swept, tmp_path):
     plane = {"alpha": GRID["alpha"], "beta": GRID["beta"]}
     job = tiny_job(tmp_path, "plane.yaml", **{**PLAIN, "grid": plane}, output__file="plane.h5")
@@ -80,6 +82,7 @@ def test_a_sampled_volume_has_bars(tmp_path):
         assert (file["train_loss_bar"][()] <= 0.05 * file["train_loss"][()]).all()
 
 
+@pytest.mark.slow
 def test_exports_and_words(swept):
     assert launch("export", swept / "surface.h5", swept / "s.csv").returncode == 0
     with (swept / "s.csv").open() as stream:

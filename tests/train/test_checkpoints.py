@@ -83,6 +83,7 @@ def test_killed_at_any_write_it_ends_with_the_same_bits(tmp_path, undisturbed, m
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path, undisturbed):
     for _ in range(3):
         with pytest.raises(KilledError):
@@ -101,6 +102,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert all((tmp_path / name).stat().st_mtime_ns == time for name, (time, _) in before.items())
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_from_the_last(tmp_path):
     run(tmp_path / "one", **SGD | {"epochs": 1})
     _, records, lines = run(tmp_path / "one", **SGD)
@@ -128,6 +130,7 @@ def test_an_overwriting_run_that_is_killed_before_its_first_step_has_destroyed_n
     assert run(tmp_path, epochs=2, seed=1)[1] == []
 
 
+@pytest.mark.slow
 def test_an_overwriting_run_that_is_killed_after_its_first_step_goes_on_as_the_new_one(tmp_path):
     run(tmp_path, epochs=2, seed=1)
     with pytest.raises(KilledError):

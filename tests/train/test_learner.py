@@ -201,6 +201,7 @@ def crops(image, padding):
     return torch.cat([plain, plain.flip(-1)])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.integers(0, 4), st.sampled_from([torch.uint8, torch.float32]))
 def test_every_image_becomes_one_of_its_own_crops(seed, padding, dtype):
     images = torch.randint(1, 256, (5, 3, 6, 8), generator=generator(seed)).to(dtype)

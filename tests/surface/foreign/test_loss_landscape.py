@@ -133,6 +133,7 @@ def test_anything_else_is_refused(projected, columns, said):
     assert "projection.h5" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_it_is_drawn_on_their_surface(theirs, projected):
     (surface,) = read_given([theirs], [projected(proj_xcoord=X, proj_ycoord=Y)])
     figure = compose([surface], Options())

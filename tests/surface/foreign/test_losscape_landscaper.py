@@ -75,6 +75,7 @@ def test_a_plane_of_landscaper_has_alpha_first(landscaper):
     assert surface.complete
 
 
+@pytest.mark.slow
 def test_a_line_of_landscaper(tmp_path):
     surface = read_surface(write_landscaper(tmp_path / "line.npz", ALPHA, ALPHA**2))
     assert surface.is_line

@@ -51,6 +51,7 @@ def run(folder, name="surface.h5", **changes):
         return file["test_loss"][()], dict(file.attrs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batchnorm", ["keep", "move", "recompute"])
 def test_the_way_to_a_shuffled_copy_is_the_way_before_it_was_shuffled(pair, tmp_path, batchnorm):
     with pytest.raises(UserError, match=r"holds what model\.checkpoint holds"):
@@ -69,6 +70,7 @@ def test_the_way_to_a_shuffled_copy_is_the_way_before_it_was_shuffled(pair, tmp_
     assert "distance, aligned" in describe(tmp_path / "surface.h5")
 
 
+@pytest.mark.slow
 def test_it_is_gone_on_with_and_is_another_experiment_than_the_straight_line(pair, tmp_path):
     torch.manual_seed(1)
     torch.save(tiny.network(batchnorm=True).state_dict(), "to.pt")

@@ -101,6 +101,7 @@ def way(folder, changes):
     return *({name: tensor.numpy() for name, tensor in state.items()} for state in states), found
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_known_by_what_it_holds_not_by_its_name_or_format(tmp_path):
     save(tmp_path, tiny.network, net=0, to=1, via=2)
     run(tiny_job(tmp_path, plane=ENDS, grid=GRID))

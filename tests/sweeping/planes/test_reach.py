@@ -151,6 +151,7 @@ def test_a_loss_that_never_rises_is_told_and_gets_a_usual_range(tmp_path, caplog
     assert "note: grid: alpha -1 to 1: the train loss does not double up to 1000" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_few_examples_that_hold_most_of_the_rise_are_not_missed(tmp_path):
     """The 64 examples that decide at first are none of them; all of them are looked at in the end."""
     (tmp_path / "tail.py").write_text(
@@ -174,6 +175,7 @@ def test_a_few_examples_that_hold_most_of_the_rise_are_not_missed(tmp_path):
     assert max(before) < 2 * before[1]
 
 
+@pytest.mark.slow
 def test_it_is_fixed_when_the_file_is_created(tmp_path, monkeypatch):
     path = swept(tmp_path, "auto")
     known = results(path)
@@ -190,6 +192,7 @@ def test_it_is_fixed_when_the_file_is_created(tmp_path, monkeypatch):
         sweep(job, OPTIONS, Solo())
 
 
+@pytest.mark.slow
 def test_shards_have_one_grid_whether_they_see_each_other_or_not(tmp_path, monkeypatch):
     shards = [Options(device="cpu", shard=f"{share}/2") for share in range(2)]
     for share, options in enumerate(shards):
@@ -207,6 +210,7 @@ def test_shards_have_one_grid_whether_they_see_each_other_or_not(tmp_path, monke
         assert attributes(merged)["range_centre"] == attributes(parts[0])["range_centre"]
 
 
+@pytest.mark.slow
 def test_a_sampled_sweep_goes_on_with_the_range_of_its_file(tmp_path, monkeypatch):
     sampled = {"data__options": {"images": 4000}, "sampling": {"error": 0.05, "audit": 1}, "grid": {"alpha": "auto"}}
     known = results(swept(tmp_path, "auto", **sampled))
@@ -261,6 +265,7 @@ def test_a_loss_that_cannot_double_is_refused_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "surface.h5").exists()
 
 
+@pytest.mark.slow
 def test_check_looks_for_no_range_and_shows_what_a_file_has(tmp_path, monkeypatch):
     monkeypatch.setattr(reach, "_search", lambda *_: pytest.fail("it was looked for"))
     job = tiny_job(tmp_path, **{**LINE, "grid": "auto"})

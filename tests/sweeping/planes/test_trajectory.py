@@ -135,6 +135,7 @@ def test_the_grid_that_is_left_out_holds_the_path_with_room(alone):
             assert 0.15 * extent <= room < 0.26 * extent
 
 
+@pytest.mark.slow
 def test_check_and_info_show_what_was_chosen(alone):
     said = check(alone / "job.yaml", "cpu")
     assert f"{POINTS} checkpoints, epochs 0 to {POINTS - 1}" in said
@@ -181,6 +182,7 @@ def test_the_grid_may_be_written_out_and_the_checkpoints_may_move(tmp_path, alon
         check(tiny_job(tmp_path, plane=plane, grid=grid, data__splits=["train"]), "cpu")
 
 
+@pytest.mark.slow
 def test_other_checkpoints_are_another_experiment(tmp_path, alone):
     shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
     write_run(tmp_path, seed=1)
@@ -221,6 +223,7 @@ def test_planes_of_files_take_a_path_as_well(tmp_path, alone):
     np.testing.assert_allclose(path.alpha, stored(tmp_path / "surface.h5")["alpha"], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_line_takes_one_component(tmp_path):
     (found, line), (_, plane) = (built(job_in(tmp_path, grid=grid)) for grid in ({"alpha": [-1, 1, 3]}, SMALL))
     assert len(found.directions) == 1
@@ -242,6 +245,7 @@ def test_torch_files_give_the_same_plane(tmp_path):
     assert one.trajectory.residual.tobytes() == other.trajectory.residual.tobytes()
 
 
+@pytest.mark.slow
 def test_the_history_beside_the_checkpoints_gives_loss_and_learning_rate(tmp_path):
     job = job_in(tmp_path, grid=SMALL)
     rates = [math.nan, 0.1, 0.1, 0.1, 0.01, 0.01]

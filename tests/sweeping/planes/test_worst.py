@@ -91,6 +91,7 @@ def test_the_batch_of_the_sweep_changes_no_bit(tmp_path):
     assert prints[0] == prints[1]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_along_the_direction_that_it_has_stored(tmp_path, monkeypatch):
     changes = {"grid": {"alpha": [-1, 1, 3], "beta": [0, 1, 2]}, "plane": {"kind": "worst", "steps": 2, "radius": 0.1}}
     job = tiny_job(tmp_path, **changes)
@@ -106,6 +107,7 @@ def test_a_sweep_goes_on_along_the_direction_that_it_has_stored(tmp_path, monkey
     assert results(tmp_path / "surface.h5") == whole
 
 
+@pytest.mark.slow
 def test_shards_find_the_same_plane_and_merge(tmp_path):
     job = tiny_job(tmp_path, plane={"kind": "worst"}, **LINE)
     assert sweep(job, OPTIONS, Solo()) == Exit.COMPLETE
