@@ -311,6 +311,14 @@ def test_a_terminal_gets_a_bar_on_one_line(shown):
     assert "[##############################] 4 of 4" in text
 
 
+def test_a_notebook_gets_one_line_that_is_written_over(shown):
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    text = shown(stream, 0, 4, [1.0] * 4)
+    assert text.startswith("\r[")
+    assert (text.count("\n"), text.count("\033")) == (1, 0)
+    assert {len(line) for line in text.strip("\r\n").split("\r")} == {100}
+
+
 def test_points_of_an_earlier_run_count_as_done_but_not_in_the_rate(shown):
     assert shown(io.StringIO(), 8, 10, [10.0]) == "9 of 10 points (90%), 0.1 points/s, 0:10 left\n"
 

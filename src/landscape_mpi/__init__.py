@@ -8,13 +8,14 @@ __version__ = "0.2.0.dev0"
 # What notebooks call is found where it is asked for: plotting imports this package and must not bring torch along.
 # Types are in __init__.pyi, where no import of this module's own leads to all others.
 _HOMES = {
+    "LiveFigure": ("landscape_mpi.plot.live", "LiveFigure"),
     "PointDone": ("landscape_mpi.sweeping.on_point", "PointDone"),
     "Surface": ("landscape_mpi.api", "Surface"),
     "UserError": ("landscape_mpi.errors", "UserError"),
     "open": ("landscape_mpi.api", "open_surface"),
     "sweep": ("landscape_mpi.api", "sweep"),
 }
-__all__ = ["PointDone", "Surface", "UserError", "__version__", "open", "sweep"]
+__all__ = ["LiveFigure", "PointDone", "Surface", "UserError", "__version__", "open", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

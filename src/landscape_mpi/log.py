@@ -22,6 +22,8 @@ from landscape_mpi.errors import Calls, Text, UserError, from_here, render
 LOGGER = logging.getLogger("landscape_mpi")
 PROGRESS = logging.getLogger("landscape_mpi.progress")
 NUMBERS = {1: "stdout", 2: "stderr"}
+NOTEBOOK_LINE = 100
+"""Characters of a line of progress in a notebook, which does not erase the end of the one before."""
 PASSED_OVER = "passed over"
 """The kind of a note that a faster engine cannot take the network."""
 EVERY = 60.0
@@ -113,13 +115,16 @@ class Console(logging.Handler):
         """Check whether standard error is a terminal; `of_command`: whether the process is ours."""
         super().__init__()
         self.of_command = of_command
-        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        # a notebook's stream is no terminal, and overwrites a line after \r as one does
+        self.notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+        self.terminal = self.notebook or (sys.stderr is not None and sys.stderr.isatty())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         text = record.getMessage()
         if self.terminal and record.name == PROGRESS.name:
-            write(sys.stderr, f"\r{text}\033[K{chr(10) if getattr(record, 'last', False) else ''}")
+            rest = " " * (NOTEBOOK_LINE - len(text)) if self.notebook else "\033[K"
+            write(sys.stderr, f"\r{text}{rest}{chr(10) if getattr(record, 'last', False) else ''}")
         else:
             write(sys.stderr, f"{text}\n")
 

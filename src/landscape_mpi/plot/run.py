@@ -78,6 +78,11 @@ def draw_inline(surfaces: Sequence[Surface], options: Options, output: str | Pat
     figure = compose(surfaces, as_usual(options, surfaces))
     if output is not None:
         save(figure, Path(output))
+    return inline(figure)
+
+
+def inline(figure: Figure) -> Figure:
+    """Return a figure that notebooks show as a picture, as it is when it is shown."""
 
     def as_html() -> str:
         picture = base64.b64encode(image_of(figure, ".png", INLINE_DPI)).decode()
