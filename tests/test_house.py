@@ -82,6 +82,7 @@ def test_every_key_of_a_job_is_documented():
     kinds = (
         plane.RandomPlane,
         plane.InterpolatedPlane,
+        plane.CurvePlane,
         plane.PcaPlane,
         plane.HessianPlane,
         plane.WorstPlane,

@@ -55,6 +55,8 @@ MISTAKES = (
     "hessian: {tolerance: 1e-3}",
     "plane: {kind: interpolate, to: other.pt}",
     f"plane: {{kind: interpolate, to: other.pt, via: third.pt}}\n{LINE}",
+    "plane: {kind: curve, to: other.pt, steps: 0}",
+    f"plane: {{kind: curve, to: other.pt, coordinates: curve}}\n{LINE}",
     "plane: {kind: hessian}\ngrid: {alpha: [-1, 1, 5], beta: [-1, 1, 5], gamma: [-1, 1, 5]}",
     "plane: {kind: worst, steps: 5}",
     "plane: {kind: worst, radius: 0.1}",

@@ -95,7 +95,8 @@ def _cluster(folder, ready):
 
 
 def _barriers(folder, _):
-    tiny_job(folder, model__options={"batchnorm": True}, loss="cross_entropy")
+    for name in ("job.yaml", "curve.yaml"):
+        tiny_job(folder, name, model__options={"batchnorm": True}, loss="cross_entropy")
     (folder / "nets/seed1").mkdir(parents=True)
     for seed, name in enumerate(("net.pt", "nets/seed1/epoch-0010.safetensors")):
         torch.manual_seed(seed)

@@ -68,6 +68,16 @@ def test_ranks_and_the_way_of_writing_change_no_bit(world, folder, job, writer, 
         assert set(file["rank"][()].ravel()) <= set(range(world.size))
 
 
+def test_ranks_have_the_curve_that_one_trains(world, folder, job):
+    if world.rank == 0:
+        torch.manual_seed(7)
+        torch.save(tiny.network().state_dict(), folder / "to.pt")
+    world.barrier()
+    changes = {"plane": {"kind": "curve", "to": "to.pt", "steps": 20}, "grid": {"alpha": [0, 1, 5]}}
+    ours, alone = by_all_and_by_one(world, folder, job, **changes)
+    assert ours == alone
+
+
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
 def test_ranks_change_no_bit_of_the_precision_floor(world, folder, job, weights):
     changes = {"evaluate": {"dtype": "bfloat16", "weights": weights, "batch": 4}}

@@ -35,7 +35,7 @@ OTHERS = {"plane.to": "other", "plane.via": "third"}
 """Names that stand in a job for networks given in a call."""
 POINTS = 25
 """Points along each axis, where a call gives no grid."""
-RANGES = {"interpolate": (-0.5, 1.5)}
+RANGES = {"interpolate": (-0.5, 1.5), "curve": (0.0, 1.0)}
 """First and last coordinate by kind of plane, where a call gives only numbers of points; -1 to 1 for other kinds."""
 ARGUMENTS = {
     "evaluate.batch": "batch_size",
@@ -79,7 +79,7 @@ class Call:
     def job(self, made: Given, file: Path) -> JobFile[SweepJob]:
         """Return the job that writes `file`. Raises as `given`."""
         plane = self._plane(made)
-        to_one_end = plane.get("kind") == "interpolate" and plane.get("via") is None
+        to_one_end = plane.get("kind") in RANGES and plane.get("via") is None
         axes = len(made.directions) or (1 if to_one_end else 2)
         sizes = [f"{count(made.split(name).targets):,} {name}" for name in made.data]
         dtypes = {parameter.dtype.to_real() for parameter in made.model.parameters() if can_move(parameter)}

@@ -122,20 +122,21 @@ class Surface:
             raise UserError("sharpness", "this is a volume", remedy="take a plane of it: surface.at(gamma)")
         return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
 
-    def barrier(self, split: str | None = None) -> Barrier:
+    def barrier(self, split: str | None = None, beta: float = 0.0) -> Barrier:
         """Return how far the loss of a split rises above the line between alpha 0 and 1, as in `info`.
 
-        Of a plane it is that along beta = 0 (docs/barriers.md).
+        Of a plane it is that along one beta, in a sweep in the coordinates of a curve 0 for the straight line and 1 for
+        the curve (docs/barriers.md).
 
         Raises:
             UserError: there is no loss of that split, or there are no points at alpha 0 and alpha 1.
         """
         self.loss(split)
-        found = barriers(self.found)
+        found = barriers(self.found, beta)
         name = f"{split}_loss" if split else next(iter(sorted(found, key=lambda one: not one.startswith("train"))), "")
         if name not in found:
             raise UserError(
-                "barrier", "no points lie at alpha 0 and alpha 1", expected="a line or a plane that has them"
+                "barrier", "no points lie at alpha 0 and alpha 1 there", expected="a line or a plane that has them"
             )
         return found[name]
 

@@ -144,7 +144,7 @@ class FusedEvaluator:
         and Winograd's sums pass the largest float32 elsewhere, and then it is NaN in one and inf in the other.
         """
         with torch.inference_mode():
-            self._fused.plane.move(*point)
+            self._fused.plane.move(*self._plane.reached(point))
         self._at = point
         found = self._batch.attempt(lambda batch: self._evaluate(split, examples, batch))
         wild = ~np.isfinite(found.losses)

@@ -4,7 +4,9 @@ from landscape_mpi.job.compare import difference, experiment, training_differenc
 from landscape_mpi.job.load import TEMPLATE, load_job, read_job, read_values
 from landscape_mpi.job.plane import (
     AXES,
+    CURVES,
     Axis,
+    CurvePlane,
     FilePlane,
     Grid,
     HessianPlane,
@@ -31,11 +33,13 @@ from landscape_mpi.job.schema import (
 
 __all__ = [
     "AXES",
+    "CURVES",
     "FROM_PYTHON",
     "GIVEN",
     "TEMPLATE",
     "Axis",
     "ChannelNormalisation",
+    "CurvePlane",
     "Data",
     "FilePlane",
     "Grid",

@@ -12,6 +12,7 @@ from landscape_mpi.files.paths import mistake
 from landscape_mpi.job.plane import (
     AXES,
     Axis,
+    CurvePlane,
     FilePlane,
     Grid,
     HessianPlane,
@@ -60,9 +61,9 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
         )
     if (grid := job.planned_grid) is not None:
         yield from _grid(grid)
-        if isinstance(job.plane, InterpolatedPlane):
+        if isinstance(job.plane, InterpolatedPlane | CurvePlane):
             yield from _ends(job.plane, grid)
-        if isinstance(job.plane, InterpolatedPlane | HessianPlane) and grid.gamma is not None:
+        if isinstance(job.plane, InterpolatedPlane | CurvePlane | HessianPlane) and grid.gamma is not None:
             yield UserError(
                 "grid.gamma",
                 "found a third axis, and planes of this kind have two directions",
@@ -210,14 +211,23 @@ def _grid(grid: Grid) -> Iterator[UserError]:
             )
 
 
-def _ends(plane: InterpolatedPlane, grid: Grid) -> Iterator[UserError]:
+def _ends(plane: InterpolatedPlane | CurvePlane, grid: Grid) -> Iterator[UserError]:
+    kind = plane.__struct_config__.tag
     for name, axis in zip(AXES, grid.ranges, strict=False):
         if axis == "auto":
             yield UserError(
                 f"grid.{name}",
-                "found auto, and the networks of plane.kind interpolate lie at 0 and 1",
+                f"found auto, and the networks of plane.kind {kind} lie at 0 and 1",
                 expected="[first, last, number of points], such as [-0.5, 1.5, 51]",
             )
+    if isinstance(plane, CurvePlane):
+        if plane.coordinates == "curve" and grid.beta is None:
+            yield UserError(
+                "plane.coordinates",
+                "found curve, and without grid.beta alpha goes along the curve in any case",
+                remedy="leave it out, or add grid.beta: 0 is the straight line, 1 the curve",
+            )
+        return
     if plane.via is None and grid.beta is not None:
         yield UserError(
             "plane.via",

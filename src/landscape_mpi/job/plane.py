@@ -3,6 +3,7 @@
 An axis of the grid may say that its range is to be found.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -11,6 +12,11 @@ from numpy.typing import NDArray
 
 Positive = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**62)]
+CURVES: Mapping[str, Callable[[float], float]] = {
+    "bezier": lambda t: 2 * t * (1 - t),
+    "polygon": lambda t: min(2 * t, 2 - 2 * t),
+}
+"""The weight w of the bend at t, by kind of curve: phi(t) = (1 - t) theta + t to + w(t) (bend - (theta + to) / 2)."""
 POINTS = 25
 """Along an axis whose range is found, where the job does not say how many."""
 
@@ -89,6 +95,38 @@ class InterpolatedPlane(Values, tag="interpolate", tag_field="kind", frozen=True
         return self.normalize == "none" and self.ignore == "none" and self.only is None
 
 
+class CurvePlane(Values, tag="curve", tag_field="kind", frozen=True, kw_only=True):
+    """A curve of low loss from theta* to another checkpoint, whose bend is trained first (docs/barriers.md).
+
+    Without `grid.beta` alpha goes along the curve, from theta* at 0 to `to` at 1.
+
+    Attributes:
+        to: the checkpoint at the other end; any file that `model.checkpoint` may be
+        curve: `bezier` (quadratic), or `polygon` (two straight lines that meet at the bend)
+        bends: how many there are between the ends
+        steps: of the training, on the first split; each takes the gradient at a random place of the curve
+        lr: the learning rate of the first half of the steps; it falls to a hundredth of it until nine tenths
+        momentum: of the steps
+        batch: examples a step
+        seed: of the places along the curve, and of the order of the examples
+        align: as for `interpolate`
+        coordinates: what alpha and beta are, with `grid.beta`. `plane`: of the plane through both ends and the bend, in
+            lengths of the straight line; `curve`: alpha along the curve, beta how far it is bent: 0 is the straight
+            line, 1 the curve
+    """
+
+    to: str
+    curve: Literal["bezier", "polygon"] = "bezier"
+    bends: Annotated[int, Meta(ge=1, le=1)] = 1
+    steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 2000
+    lr: Annotated[float, Meta(gt=0)] = 0.02
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    batch: Positive = 128
+    seed: Seed = 0
+    align: Literal["auto"] | None = None
+    coordinates: Literal["plane", "curve"] = "plane"
+
+
 class HessianPlane(Values, tag="hessian", tag_field="kind", frozen=True, kw_only=True):
     """Eigenvectors of the Hessian at theta*: of its largest eigenvalue, and of the most negative one.
 
@@ -137,7 +175,7 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     trajectory: Trajectory | None = None
 
 
-Plane = RandomPlane | InterpolatedPlane | PcaPlane | HessianPlane | WorstPlane | FilePlane
+Plane = RandomPlane | InterpolatedPlane | CurvePlane | PcaPlane | HessianPlane | WorstPlane | FilePlane
 
 
 class Axis(Values, frozen=True, array_like=True):

@@ -1,6 +1,7 @@
 """Planes through theta*: directions, their normalisation, points on them. Knows nothing of MPI, HDF5 or data."""
 
 from landscape_mpi.plane.counter import GENERATOR
+from landscape_mpi.plane.course import Course
 from landscape_mpi.plane.directions import (
     RandomDirections,
     Stored,
@@ -16,6 +17,7 @@ from landscape_mpi.plane.plane import Plane
 __all__ = [
     "GENERATOR",
     "Components",
+    "Course",
     "Matrix",
     "Parameters",
     "Plane",

@@ -3,12 +3,13 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from landscape_mpi.plane.course import Course
 from landscape_mpi.plane.directions import DrawnDirection
 from landscape_mpi.plane.parameters import Parameters, feed, real, row_pieces, stays
 from landscape_mpi.plane.rebuild import Part, Step, rebuild, rebuild_rows
@@ -24,11 +25,17 @@ class Plane:
         statistics: buffers by name, as a plane of their own, where some move along with the parameters: the running
             statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints.
             None where none does; norms and angles are of parameters alone.
+        course: how points lie in the plane, where their coordinates are along a curve in it.
+        axes: how many coordinates a point has; 0 for one a direction.
+        end: the parameters at alpha = 1, where they are those of a network to the bit: theta + delta is rounded.
     """
 
     theta: Parameters
     directions: tuple[Parameters, ...]
     statistics: "Plane | None" = None
+    course: Course | None = None
+    axes: int = 0
+    end: Parameters | None = None
 
     @staticmethod
     def along(theta: Parameters, directions: Sequence[Parameters], buffers: Parameters | None = None) -> "Plane":
@@ -46,7 +53,14 @@ class Plane:
     @property
     def centre(self) -> tuple[float, ...]:
         """The coordinates of theta: 0 along each direction."""
-        return (0.0,) * len(self.directions)
+        return (0.0,) * (self.axes or len(self.directions))
+
+    def reached(self, point: Sequence[float]) -> Sequence[float]:
+        """Return how far along each direction a point lies."""
+        return self.course(point) if self.course else point
+
+    def _is_end(self, point: Sequence[float]) -> bool:
+        return self.end is not None and tuple(self.reached(point)) == (1.0, *[0.0] * (len(self.directions) - 1))
 
     @property
     def moving(self) -> tuple[str, ...]:
@@ -64,8 +78,11 @@ class Plane:
             point: alpha, beta, ...: one a direction.
             out: of the parameter's shape; rounded to its dtype. What lies on another device is taken to its own.
         """
+        if self.end is not None and self._is_end(point):
+            out.copy_(self.end[name])
+            return
         theta, parts = self.parts(name, device=out.device)
-        steps: list[Step] = [(x, part) for x, part in zip(point, parts, strict=True) if part is not None]
+        steps: list[Step] = [(x, part) for x, part in zip(self.reached(point), parts, strict=True) if part is not None]
         whole = out if out.is_contiguous() else torch.empty(out.shape, dtype=out.dtype, device=out.device)
         rebuild(real(whole).view(-1), theta, steps)
         if whole is not out:
@@ -140,7 +157,8 @@ class Plane:
         directions = (d.to(device) if isinstance(d, DrawnDirection) else d for d in self.directions)
         if not stays_here:
             directions = (d if isinstance(d, DrawnDirection) else _direction_to(d, device) for d in directions)
-        return Plane(theta, tuple(directions), self.statistics and self.statistics.to(device))
+        statistics = self.statistics and self.statistics.to(device)
+        return replace(self, theta=theta, directions=tuple(directions), statistics=statistics)
 
     @property
     def nbytes(self) -> int:

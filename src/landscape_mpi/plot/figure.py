@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot import density, labels, line, path, plane, style
+from landscape_mpi.plot import between, density, labels, line, path, plane, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import KINDS, Options
 from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
@@ -167,6 +167,7 @@ def draw_plane(panel: Axes, field: Field, kind: Kind, scale: Scale) -> Artist:
     if kind.projection is None:
         plane.frame(panel, field)
         path.draw(panel, field)
+        between.draw(panel, field)
     else:
         plane.mark_on_surface(panel, field, scale)
         path.draw_raised(panel, field, scale)

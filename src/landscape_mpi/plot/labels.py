@@ -26,12 +26,14 @@ _NORMALISED = {
 _KINDS = {
     "random": "random directions",
     "interpolate": "interpolation",
+    "curve": "curve between two networks",
     "pca": "principal components of the trajectory",
     "hessian": "Hessian eigenvectors",
     "worst": "steepest ascent of the loss",
     "file": "directions from a file",
     "given": "directions given",
 }
+_CURVES = {"bezier": "Bézier curve", "polygon": "two straight lines"}
 _BATCHNORM = {"move": "running statistics moved along", "recompute": "running statistics estimated at every point"}
 _ALPHA = {"pca": "1st PCA component", "hessian": "largest eigenvalue", "worst": "steepest ascent"}
 _BETA = {"pca": "2nd PCA component", "hessian": "most negative"}
@@ -39,8 +41,8 @@ _BETA = {"pca": "2nd PCA component", "hessian": "most negative"}
 
 def alpha_label(origin: Origin) -> str:
     """Return the label of the alpha axis."""
-    if origin.kind == "interpolate" and origin.to:
-        return f"{_A} (0: θ*, 1: {origin.to})"
+    if origin.kind in ("interpolate", "curve") and origin.to:
+        return f"{_A}{' along the curve' if origin.bent else ''} (0: θ*, 1: {origin.to})"
     return f"{_A} ({_ALPHA.get(origin.kind or '', 'δ direction')}{_explained(origin, 0)})"
 
 
@@ -48,6 +50,8 @@ def beta_label(origin: Origin) -> str:
     """Return the label of the beta axis."""
     if origin.kind == "interpolate" and origin.via:
         return f"β (1: {origin.via})"
+    if origin.kind == "curve":
+        return "β (0: straight line, 1: curve)" if origin.bent else "β (towards the bend)"
     return f"β ({_BETA.get(origin.kind or '', 'η direction')}{_explained(origin, 1)})"
 
 
@@ -175,7 +179,8 @@ def _directions(origin: Origin) -> str | None:
     words = [_KINDS.get(origin.kind, origin.kind)]
     if origin.start and origin.to:
         ends = f"{origin.to} and {origin.via}" if origin.via else origin.to
-        words = [f"interpolation from {origin.start} to {ends}"]
+        way = "interpolation" if origin.curve is None else f"{_CURVES.get(origin.curve, 'curve')} of one bend"
+        words = [f"{way} from {origin.start} to {ends}"]
     if origin.normalise and not (origin.kind != "random" and origin.normalise == "none"):
         words.append(_NORMALISED.get(origin.normalise, f"normalised: {origin.normalise}"))
     if origin.seed is not None:

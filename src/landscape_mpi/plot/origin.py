@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.job import AXES, GIVEN, Hessian, RandomPlane, SweepJob
+from landscape_mpi.job import AXES, GIVEN, CurvePlane, Hessian, RandomPlane, SweepJob
 from landscape_mpi.job.text import LARGEST, parse
 from landscape_mpi.metrics.registry import METRICS, SIZE, WITHIN
 from landscape_mpi.surface.read import Surface
@@ -36,12 +36,14 @@ class Origin:
         network: in words, such as "ResNet-56, no shortcuts".
         loss: the key `loss`, "cross_entropy" where the job leaves it out, None without a job.
         data: in words, such as "CIFAR-10, first 500 examples".
-        kind: random, interpolate, pca, hessian or file; given, of tensors that a call gave.
+        kind: random, interpolate, curve, pca, hessian or file; given, of tensors that a call gave.
         normalise: filter, layer, weight or none.
         seed: of random directions.
-        start: the name of the checkpoint at alpha = 0 of an interpolation.
+        start: the name of the checkpoint at alpha = 0 of an interpolation or a curve.
         to: the name of the checkpoint at alpha = 1.
         via: the name of the checkpoint at beta = 1.
+        curve: bezier or polygon, of a curve between two checkpoints.
+        bent: whether alpha goes along that curve.
         batchnorm: move or recompute, where running statistics are not those of theta*.
         epoch: of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
@@ -59,6 +61,8 @@ class Origin:
     start: str | None = None
     to: str | None = None
     via: str | None = None
+    curve: str | None = None
+    bent: bool = False
     batchnorm: str | None = None
     epoch: int | None = None
     explained: tuple[float, ...] = ()
@@ -76,7 +80,7 @@ def origin_of(surface: Surface) -> Origin:
     data, limit = job.word("data", "build"), job.whole("data", "limit")
     batchnorm, checkpoint = job.word("evaluate", "batchnorm"), job.word("model", "checkpoint")
     ends = [checkpoint, job.word("plane", "to"), job.word("plane", "via")]
-    start, to, via = _names(ends) if kind == "interpolate" else (None, None, None)
+    start, to, via = _names(ends) if kind in ("interpolate", "curve") else (None, None, None)
     if job.word("plane", "align") == "auto":
         to, via = (name and f"{name}, aligned" for name in (to, via))
     epoch = re.fullmatch(r"epoch-(\d{1,9})", PurePath(checkpoint or "").stem, re.ASCII)
@@ -96,6 +100,8 @@ def origin_of(surface: Surface) -> Origin:
         start=start,
         to=to,
         via=via,
+        curve=(job.word("plane", "curve") or _default(CurvePlane, "curve")) if kind == "curve" else None,
+        bent=kind == "curve" and (surface.is_line or job.word("plane", "coordinates") == "curve"),
         batchnorm=batchnorm if batchnorm in ("move", "recompute") else None,
         epoch=int(epoch[1]) if epoch else None,
         explained=surface.trajectory.explained if surface.trajectory else (),

@@ -75,12 +75,12 @@ def barrier(losses: Values, errors: Values | None, alpha: Values) -> Barrier | N
     return Barrier(float(rise[top]), at, error, start, end, len(between))
 
 
-def barriers(surface: Surface) -> dict[str, Barrier]:
-    """Return the barrier of each mean loss of a surface along alpha at beta = 0, by the loss's name.
+def barriers(surface: Surface, beta: float = 0.0) -> dict[str, Barrier]:
+    """Return the barrier of each mean loss of a surface along alpha, by the loss's name; of a plane at one beta.
 
-    Nothing of a volume, or where no points lie at alpha = 0 and alpha = 1.
+    Nothing of a volume, or where no points lie at alpha = 0 and alpha = 1, or at that beta.
     """
-    row = 0 if surface.beta is None else zero(surface.beta)
+    row = 0 if surface.beta is None else zero(surface.beta - beta)
     if len(surface.axes) > 2 or row is None:
         return {}
     lines = {name: np.atleast_2d(values)[row] for name, values in surface.metrics.items()}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.job import AXES, FROM_PYTHON, InterpolatedPlane, SweepJob, TrainJob, load_job
+from landscape_mpi.job import AXES, FROM_PYTHON, CurvePlane, InterpolatedPlane, SweepJob, TrainJob, load_job
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.metrics.spectrum import SPECTRUM
@@ -62,6 +62,10 @@ PROVENANCE = (
     ("align_moved_via", "  of them moved"),
     ("align_before_via", "straight, via"),
     ("align_after_via", "aligned, via"),
+    ("bend_alpha", "bend, along"),
+    ("bend_beta", "bend, beside"),
+    ("curve_steps", "steps of the bend"),
+    ("curve_loss", "loss of the last"),
     ("hessian_max_eig", "largest eigenvalue"),
     ("hessian_min_eig", "most negative one"),
     ("hessian_residual", "Lanczos residual"),
@@ -195,21 +199,27 @@ def _sharpness(surface: Surface) -> Iterator[str]:
 
 
 def _barriers(surface: Surface) -> Iterator[str]:
-    """Yield how far each loss rises between two networks, where the surface is of an interpolation."""
+    """Yield how far each loss rises between two networks, where the surface is of an interpolation or a curve."""
     try:
-        between = surface.job is not None and isinstance(job_of(surface).values.plane, InterpolatedPlane)
+        plane = None if surface.job is None else job_of(surface).values.plane
     except UserError:  # of a job that this version does not read
         return
-    found = barriers(surface) if between else {}
-    if found:
-        yield ""
-    for name, one in found.items():
-        if math.isnan(one.height):
-            yield _line("barrier", f"{name}: needs finite losses at every point from alpha 0 to 1")
-            continue
-        ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
-        error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
-        yield _line("barrier", f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}")
+    lines = [("barrier", 0.0)] if isinstance(plane, InterpolatedPlane) else []
+    if isinstance(plane, CurvePlane):
+        bent = surface.beta is None or plane.coordinates == "curve"
+        lines = [("straight barrier", 0.0)] if surface.beta is not None else []
+        lines += [("curve's barrier", 1.0)] if bent else []
+    for label, beta in lines:
+        found = barriers(surface, beta)
+        if found:
+            yield ""
+        for name, one in found.items():
+            if math.isnan(one.height):
+                yield _line(label, f"{name}: needs finite losses at every point from alpha 0 to 1")
+                continue
+            ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
+            error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
+            yield _line(label, f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}")
 
 
 def _number(found: Sharpness, attribute: str) -> str:

@@ -17,7 +17,7 @@ from landscape_mpi.errors import UserError, from_here
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator
 from landscape_mpi.evaluate.live import Streaming
 from landscape_mpi.evaluate.streamable import REMEDY
-from landscape_mpi.job import AXES, Grid, HessianPlane, SweepJob, WorstPlane, load_job
+from landscape_mpi.job import AXES, CurvePlane, Grid, HessianPlane, SweepJob, WorstPlane, load_job
 from landscape_mpi.log import clock_time, noter
 from landscape_mpi.mpi.launcher import choose_device
 from landscape_mpi.mpi.world import Solo, check_teams
@@ -49,7 +49,7 @@ AUTO = (
     "on 2,000 examples at most"
 )
 """What is said of a range that no file holds yet."""
-TO_FIND = {HessianPlane: "eigenvectors", WorstPlane: "steepest ascent"}
+TO_FIND = {HessianPlane: "eigenvectors", WorstPlane: "steepest ascent", CurvePlane: "bend"}
 """What a sweep searches for before it has a plane, by the kind of plane."""
 PASSES = 3
 """Evaluations of an example that its gradient takes the time of: one forward, and one backward of twice that."""
@@ -194,6 +194,9 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory
         gradient.check(weights_of(experiment).resident, memory.sharing, here)
         takes = f"{_bytes(gradient.each)} a rank for a gradient and {_bytes(gradient.once)} on rank 0 for its sum"
         yield "plane takes", f"about {search_time}, before the first point; all ranks share it; {takes}"
+    if to_find and isinstance(job.plane, CurvePlane):
+        takes = clock_time(PASSES * job.plane.steps * min(job.plane.batch, evaluator.count(split)) * seconds)
+        yield "plane takes", f"about {takes}, before the first point, on rank 0: {job.plane.steps:,} steps"
     again = experiment.calibration_examples  # at every point, for running statistics
     each = seconds * (sum(examples.values()) + again) + curvature_seconds
     total = clock_time(each * points * planes)

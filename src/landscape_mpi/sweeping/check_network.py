@@ -20,7 +20,7 @@ from landscape_mpi.errors import CentreMismatchError, UserError
 from landscape_mpi.evaluate import EagerEvaluator, Evaluator, Point, Task, place
 from landscape_mpi.evaluate.eager import TeamEvaluator, fresh
 from landscape_mpi.evaluate.evaluator import fast_copy
-from landscape_mpi.job import Axis, Grid, InterpolatedPlane
+from landscape_mpi.job import Axis, CurvePlane, Grid, InterpolatedPlane
 from landscape_mpi.log import note
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted
@@ -218,7 +218,7 @@ def needs_afresh(
     expected = f"them equal to {comparison.tolerance.relative:.0e}"
     check_centre(failure, expected)
     ends = dict(zip(corners(len(failure.point)), ENDS, strict=False))
-    if isinstance(experiment.job.values.plane, InterpolatedPlane) and failure.point in ends:
+    if isinstance(experiment.job.values.plane, InterpolatedPlane | CurvePlane) and failure.point in ends:
         does = (
             "with parts that are neither parameters nor in its state dict does this, where they differ at the two ends"
         )
@@ -374,17 +374,18 @@ def corners(axes: int) -> list[Point]:
 
 
 def own_ends(experiment: Experiment, line: Plane, batch: int) -> dict[Point, Losses]:
-    """Return what the networks at both ends of an interpolation give by themselves.
+    """Return what the networks at both ends of an interpolation, or of a curve, give by themselves.
 
     Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s;
     they fit the units of an aligned end in its new order alone.
     """
     plane, theta = experiment.job.values.plane, experiment.theta
-    if not (isinstance(plane, InterpolatedPlane) and plane.whole):
+    if not (isinstance(plane, CurvePlane) or (isinstance(plane, InterpolatedPlane) and plane.whole)):
         return {}
     found = {}
-    names = [name for name in (plane.to, plane.via) if name is not None]
-    for point, key, name in zip(corners(len(names)), ENDS, names, strict=False):
+    named = (plane.to, None if isinstance(plane, CurvePlane) else plane.via)
+    names = [name for name in named if name is not None]
+    for point, key, name in zip(corners(experiment.job.values.axes), ENDS, names, strict=False):
         end = experiment.source.end(theta, key, name)
         if plane.align is not None:
             load(end, line.at(*point))

@@ -31,7 +31,7 @@ from landscape_mpi.evaluate.evaluator import CALIBRATION_EXAMPLES
 from landscape_mpi.evaluate.first_batch import FIRST
 from landscape_mpi.evaluate.live import Live, apart
 from landscape_mpi.evaluate.losses import ours
-from landscape_mpi.job import InterpolatedPlane, JobFile, SweepJob
+from landscape_mpi.job import CurvePlane, InterpolatedPlane, JobFile, SweepJob
 from landscape_mpi.log import note, noter
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.base import Metric
@@ -207,14 +207,16 @@ def load_experiment(
     theta = replace(theta, note=noter(world))
     loss = together(world, source.loss)
     splits = load_data(values, source.split, loss, world)
-    if isinstance(values.plane, InterpolatedPlane) and values.evaluate.batchnorm == "keep" and theta.statistics:
+    between = isinstance(values.plane, InterpolatedPlane | CurvePlane)
+    if between and values.evaluate.batchnorm == "keep" and theta.statistics:
+        other = "move takes its own" if isinstance(values.plane, InterpolatedPlane) else "recompute estimates its own"
         note(
             world,
             (
                 Key("evaluate.batchnorm"),
                 " is keep: plane.to gets the running statistics of ",
                 Key("model.checkpoint"),
-                "; move takes its own.",
+                f"; {other}.",
             ),
         )
     for text in (text for split in splits.values() for text in split.notes):

@@ -58,11 +58,13 @@ def save_checkpoint(state: Mapping[str, Tensor], folder: Path, epoch: int) -> Pa
     return path
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, key: str = "train.output"
+) -> None:
     """Write tensors and texts as a safetensors file, which replaces an older one whole and survives a power cut.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: The file cannot be written; `key` is the job's key that says where.
     """
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
@@ -72,9 +74,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         with atomic_write(path) as aside:
             aside.write_bytes(save(plain, None if metadata is None else dict(metadata)))
     except OSError as error:
-        raise UserError(
-            "train.output", f"{path} cannot be written ({reason(error)})", expected="a folder with space"
-        ) from error
+        raise UserError(key, f"{path} cannot be written ({reason(error)})", expected="a folder with space") from error
 
 
 RESUME = "resume.safetensors"

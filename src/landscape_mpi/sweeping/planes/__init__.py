@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from landscape_mpi.mpi.world import World
 from landscape_mpi.plane import Plane
@@ -17,11 +18,15 @@ class Request:
         world: the ranks, which build the plane together.
         experiment: network, data and job.
         run: the checkpoints of `plane.trajectory`, on rank 0; None where the job names none, and on all other ranks.
+        known: the file of the surface to go on with, if it exists; None to start afresh.
+        output: where the surface of the whole grid goes; what is kept on the way to the plane lies beside it.
     """
 
     world: World
     experiment: Experiment
     run: Run | None
+    known: Path | None = None
+    output: Path = Path()
 
     @property
     def here(self) -> bool:

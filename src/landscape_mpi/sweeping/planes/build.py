@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from landscape_mpi.job import (
+    CurvePlane,
     FilePlane,
     HessianPlane,
     InterpolatedPlane,
@@ -24,13 +25,14 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.once import share_plane
-from landscape_mpi.sweeping.planes import Built, Request, hessian, interpolate, pca, random, stored, worst
+from landscape_mpi.sweeping.planes import Built, Request, curve, hessian, interpolate, pca, random, stored, worst
 from landscape_mpi.sweeping.planes.reach import choose_grid
 from landscape_mpi.sweeping.planes.trajectory import find_run, holding, place
 
 BUILDERS: Mapping[type[Section], Callable[[Any, Request], Built]] = {
     RandomPlane: random.build,
     InterpolatedPlane: interpolate.build,
+    CurvePlane: curve.build,
     PcaPlane: pca.build,
     HessianPlane: hessian.build,
     WorstPlane: worst.build,
@@ -62,8 +64,9 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors and steepest ascents are searched for, and how far axes go that are `auto`; else
-            random directions, which cost nothing, and the range from -1 to 1 stand in for what no surface holds yet.
+        search: Whether eigenvectors and steepest ascents are searched for, bends trained, and how far axes go that are
+            `auto`; else random directions, which cost nothing, the straight line and the range from -1 to 1 stand in
+            for what no surface holds yet.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
@@ -74,14 +77,14 @@ def build_plane(
     if isinstance(section, RandomPlane):
         section = structs.replace(section, seed=section.seed + repeat)
     seed = section.seed if isinstance(section, RandomPlane) else -1
-    request = Request(world, experiment, run)
+    request = Request(world, experiment, run, known, output_path(job, repeat))
     known_plane = on_ranks(world, request.here, experiment.source.plane, theta, job.values)
     is_known = any(world.allgather(known_plane is not None))
     if not is_known:
         known_plane = stored.resumed_plane(request, known)
         is_known = any(world.allgather(known_plane is not None))
-    if isinstance(section, HessianPlane | WorstPlane) and not search:
-        section = RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
+    if not search:
+        section = _unsearched(section)
     built = Built(known_plane) if is_known else BUILDERS[type(section)](section, request)
     plane = built.plane
     if plane is None or (theta.is_large and (is_known or not isinstance(section, RandomPlane))):
@@ -103,3 +106,10 @@ def build_plane(
     identity = Identity(seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)
     experiment, facts = choose_grid(world, experiment, plane, identity, known, search=search)
     return experiment, plane, replace(identity, facts={**identity.facts, **facts})
+
+
+def _unsearched(section: Section) -> Section:
+    """Return a section whose plane costs nothing, in place of one that a search or a training finds."""
+    if isinstance(section, HessianPlane | WorstPlane):
+        return RandomPlane(seed=0, normalize=section.normalize, ignore=section.ignore, only=section.only)
+    return structs.replace(section, steps=0) if isinstance(section, CurvePlane) else section
