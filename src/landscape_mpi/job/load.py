@@ -257,7 +257,7 @@ TEMPLATE = """\
 # Check it:   python -m landscape_mpi check job.yaml
 # Compute it: mpirun -n 4 python -m landscape_mpi sweep job.yaml     (again to go on where it stopped)
 # Draw it:    landscape-plot surface.h5
-# Every key is explained in docs/job.md. Relative paths start at this file's folder.
+# docs/job.md of the sources explains every key. Relative paths start at this file's folder.
 
 model:
   build: resnet20                   # resnet20/32/44/56/110, huggingface, or "package.module:callable" (runs your code)

@@ -30,7 +30,7 @@ JOB = """\
 # Check it:   python -m landscape_mpi check {job}
 # Compute it: mpirun -n 4 python -m landscape_mpi sweep {job}     (again to go on where it stopped)
 # Draw it:    landscape-plot {draw}
-# Every key is explained in docs/job.md, texts in docs/language.md. Relative paths start at this file's folder.
+# docs/job.md and docs/language.md of the sources explain every key. Relative paths start at this file's folder.
 
 model:
   build: huggingface                # {kind} of transformers
