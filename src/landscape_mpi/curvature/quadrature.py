@@ -8,7 +8,8 @@ spectrum (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017). Every vect
 without which eigenvalues that have been found come back as ghosts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -85,7 +86,30 @@ class Spectrum(NamedTuple):
     error: float
 
 
-def spectrum(product: Product, probe: Probe, probes: int, steps: int) -> Spectrum:
+class Sample(NamedTuple):
+    """What a probe v has given.
+
+    Attributes:
+        nodes: float64 [steps].
+        weights: float64 [steps].
+        quadratic: v' H v.
+        image: H v, float64 [n].
+    """
+
+    nodes: Floats
+    weights: Floats
+    quadratic: float
+    image: Tensor
+
+
+def spectrum(
+    product: Product,
+    probe: Probe,
+    probes: int,
+    steps: int,
+    samples: MutableMapping[int, Sample] | None = None,
+    during: Callable[[int, Product], AbstractContextManager[Product]] = lambda _, product: nullcontext(product),
+) -> Spectrum:
     """Return the quadratures of some probes, and the trace by the same products.
 
     The trace is the mean of v' H v (Hutchinson, Commun. Stat. Simul. Comput. 19, 1990). From three probes on, that of
@@ -99,24 +123,30 @@ def spectrum(product: Product, probe: Probe, probes: int, steps: int) -> Spectru
         probe: the random vectors.
         probes: how many.
         steps: products of each.
+        samples: where what the probes have given is put, by their numbers; those that are there are not asked again.
+            The first probe is always asked, for its basis.
+        during: (number of a probe, product) -> the product that is asked while a probe is.
     """
-    nodes, weights = np.full((probes, steps), np.nan), np.full((probes, steps), np.nan)
-    products, quadratic = dict[int, Tensor](), np.zeros(probes)
-    found: Krylov | None = None
+    samples = {} if samples is None else samples
+    first: Krylov | None = None
     for number in reversed(range(probes)):  # the first one last, whose basis the samples of all others are taken by
+        if number and number in samples:
+            continue
         vector = probe(number)
-        found = krylov(product, vector, steps)
-        if found is None:
-            return Spectrum(np.full_like(nodes, np.nan), np.full_like(weights, np.nan), np.nan, np.nan)
-        nodes[number], weights[number] = found.quadrature(steps)
-        quadratic[number] = float(vector @ found.product)
-        if number and probes >= FEWEST:
-            products[number] = found.product
-    if probes < FEWEST or found is None:
+        with during(number, product) as asked:
+            first = krylov(asked, vector, steps)
+        if first is None:
+            nothing = np.full((probes, steps), np.nan)
+            return Spectrum(nothing, nothing.copy(), np.nan, np.nan)
+        samples[number] = Sample(*first.quadrature(steps), float(vector @ first.product), first.product)
+    every = [samples[number] for number in range(probes)]
+    nodes, weights = (np.stack([one[place] for one in every]) for place in (0, 1))
+    quadratic = np.array([one.quadratic for one in every])
+    if probes < FEWEST or first is None:
         return Spectrum(nodes, weights, *mean_and_error(quadratic))
-    basis, matrix = found.basis, found.matrix.to(found.basis.device)
-    for number, image in products.items():
-        inside, seen = basis @ probe(number), basis @ image
+    basis, matrix = first.basis, first.matrix.to(first.basis.device)
+    for number in reversed(range(1, probes)):
+        inside, seen = basis @ probe(number), basis @ every[number].image
         quadratic[number] += float(inside @ (matrix @ inside) - 2 * (inside @ seen))
     rest, error = mean_and_error(quadratic[1:])
     return Spectrum(nodes, weights, float(torch.trace(matrix)) + rest, error)

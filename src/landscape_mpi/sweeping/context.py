@@ -19,6 +19,7 @@ from landscape_mpi.sweeping.choose_engine import Engine
 from landscape_mpi.sweeping.curvature import Curvature
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.on_point import OnPoint, PointDone, Value, tell
+from landscape_mpi.sweeping.unfinished import Unfinished
 
 Index = tuple[int, ...]
 """(iy, ix) of a plane, (ix,) of a line."""
@@ -74,6 +75,7 @@ class SweepContext:
         batch: Examples at a time, fixed with the file.
         floor: The precision floor of a surface that was created just now, where it was measured.
         curvature: What computes the Hessian's results at a point; None where nothing asks for them at every point.
+        unfinished: Where products of points are kept until these are done; None where nothing is kept of them.
         platforms: The number of each rank's platform in the file's list of them; empty where an old file has no list.
         platform_note: What to record at points where there is no such list and others have another platform.
     """
@@ -90,6 +92,7 @@ class SweepContext:
     batch: int
     floor: float | None = None
     curvature: Curvature | None = None
+    unfinished: Unfinished | None = None
     platforms: Sequence[int] = ()
     platform_note: str = ""
 
@@ -126,6 +129,11 @@ class SweepContext:
 def point_at(axes: Sequence[NDArray[np.float64]], index: Index) -> Point:
     """Return the point at (ix,) of a line, (iy, ix) of a plane, ...; `axes`: coordinates along alpha, beta, ..."""
     return tuple(float(at[i]) for at, i in zip(axes, reversed(index), strict=True))
+
+
+def number_of(context: SweepContext, index: Index) -> int:
+    """Return the number of a point in the grid, row by row."""
+    return int(np.ravel_multi_index(index, context.job.chosen_grid.shape))
 
 
 def points_of(job: SweepJob, shard: Shard | None) -> list[Index]:

@@ -6,7 +6,8 @@ Each is a line of `METHODS`: what it computes from products with the Hessian, an
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape_mpi.assemble import without_tf32
-from landscape_mpi.curvature import Extremes, Hessian, basis_size, differs, extremes, silent, spectrum, start_vector
+from landscape_mpi.curvature import (
+    Extremes,
+    Hessian,
+    Product,
+    Sample,
+    basis_size,
+    differs,
+    extremes,
+    silent,
+    spectrum,
+    start_vector,
+)
 from landscape_mpi.data.split import batches
 from landscape_mpi.errors import UserError
 from landscape_mpi.evaluate import Batch, EagerEvaluator, Point, Task
@@ -30,6 +42,7 @@ from landscape_mpi.plane import Plane
 from landscape_mpi.plane.counter import standard_normal
 from landscape_mpi.plugin import reason
 from landscape_mpi.sweeping.load import Experiment
+from landscape_mpi.sweeping.unfinished import PointWork
 
 LARGEST = 256
 """Most examples of a batch: two backward passes hold ten times as much as a forward one, and more are no faster."""
@@ -123,10 +136,10 @@ class Curvature:
         weights = self.task.weights[self.split]
         return float(self.count if weights is None else weights[: self.count].sum())
 
-    def at(self, point: Point) -> Curved:
-        """Return what is recorded of a point."""
+    def at(self, point: Point, work: PointWork | None = None) -> Curved:
+        """Return what is recorded of a point; `work`: where its products are kept until it is done."""
         batch = self.batch.examples
-        found = [METHODS[key].compute(self, point) for key in self.asked]
+        found = [METHODS[key].compute(self, point, work) for key in self.asked]
         notes = [one.note for one in found if one.note]
         if self.batch.examples < batch:
             few = f"{self.batch.examples} examples at a time instead of {batch}"
@@ -258,11 +271,13 @@ def _several(names: list[str]) -> str:
     return f"the parameter{'s' if len(names) > 1 else ''} {shown} get{'' if len(names) > 1 else 's'}"
 
 
-def _ends(curvature: Curvature, point: Point) -> Curved:
+def _ends(curvature: Curvature, point: Point, work: PointWork | None) -> Curved:
     """Return both ends of the spectrum."""
     hessian = curvature.hessian(point)
     start, tolerance = start_vector(hessian.size, curvature.task.device), curvature.section.tolerance
-    found = extremes(partial(curvature.product, hessian), start, tolerance)
+    product = partial(curvature.product, hessian)
+    with work.kept("ends", product, basis_size(hessian.size)) if work else nullcontext(product) as asked:
+        found = extremes(asked, start, tolerance)
     note = ""
     if math.isnan(found.residual):
         note = NOT_FINITE
@@ -271,28 +286,57 @@ def _ends(curvature: Curvature, point: Point) -> Curved:
     return Curved(values_of(found), note)
 
 
-def _spectrum(curvature: Curvature, point: Point) -> Curved:
+def _spectrum(curvature: Curvature, point: Point, work: PointWork | None) -> Curved:
     """Return the trace, and nodes and weights of the spectrum by each probe."""
     section, device = curvature.section, curvature.task.device
     hessian = curvature.hessian(point)
     sizes = {name: leaf.numel() for name, leaf in curvature.leaves(point).items()}
-    asked, count = section.probes * section.steps, itertools.count(1)
+    samples = _Samples(work, section, device)
 
-    def product(vector: Tensor) -> Tensor:
-        found, done = curvature.product(hessian, vector), next(count)
-        if curvature.progress:
-            curvature.progress.show(lambda _: f"spectrum: {done} of {asked} products of a point")
-        return found
+    @contextmanager
+    def during(number: int, product: Product) -> Iterator[Product]:
+        done, asked = itertools.count(section.steps * len(samples) + 1), section.probes * section.steps
+
+        def counted(vector: Tensor) -> Tensor:
+            found, count = product(vector), next(done)
+            if curvature.progress:
+                curvature.progress.show(lambda _: f"spectrum: {count} of {asked} products of a point")
+            return found
+
+        part = f"probe-{number}"
+        with work.kept(part, counted, section.steps) if work else nullcontext(counted) as kept:
+            yield kept
 
     found = spectrum(
-        product,
+        partial(curvature.product, hessian),
         lambda number: signs(section.seed, number, sizes).to(device),
         section.probes,
         section.steps,
+        samples,
+        during,
     )
     numbers: tuple[float | NDArray[np.float64], ...] = (found.trace, found.error, found.nodes, found.weights)
     values = {result.name: number for result, number in zip(SPECTRUM.results, numbers, strict=True)}
     return Curved(values, NOT_FINITE if math.isnan(found.trace) else "")
+
+
+class _Samples(dict[int, Sample]):
+    """What the probes of a point have given, kept until the point is done."""
+
+    def __init__(self, work: PointWork | None, section: HessianSection, device: torch.device) -> None:
+        super().__init__()
+        self._work, steps = work, section.steps
+        for number in range(1, section.probes) if work else ():
+            if work and (kept := work.result(f"probe-{number}")) is not None:
+                nodes, weights, (quadratic,), image = torch.split(kept, [steps, steps, 1, len(kept) - 2 * steps - 1])
+                sample = Sample(nodes.numpy(), weights.numpy(), float(quadratic), image.to(device))
+                super().__setitem__(number, sample)
+
+    def __setitem__(self, number: int, sample: Sample) -> None:
+        super().__setitem__(number, sample)
+        if self._work and number:  # the first probe's basis comes from its products alone
+            small = torch.from_numpy(np.r_[sample.nodes, sample.weights, sample.quadratic])
+            self._work.finish(f"probe-{number}", torch.cat([small, sample.image.cpu()]))
 
 
 def signs(seed: int, number: int, sizes: Mapping[str, int]) -> Tensor:
@@ -328,7 +372,7 @@ class Method(NamedTuple):
     parameters, in float64, that are in memory at one time.
     """
 
-    compute: Callable[[Curvature, Point], Curved]
+    compute: Callable[[Curvature, Point, PointWork | None], Curved]
     cost: Callable[[HessianSection, int], tuple[int, str, int]]
 
 

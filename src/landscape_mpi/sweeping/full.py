@@ -7,6 +7,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from landscape_mpi.mpi.shutdown import Interrupted
 from landscape_mpi.mpi.world import together
 from landscape_mpi.sampling import all_examples_because
 from landscape_mpi.surface import Record, Writer, open_writer
-from landscape_mpi.sweeping.context import Index, SweepContext, point_at, some_failed, stopped
+from landscape_mpi.sweeping.context import Index, SweepContext, number_of, point_at, some_failed, stopped
 from landscape_mpi.sweeping.curvature import Curved
 
 T = TypeVar("T")
@@ -43,11 +44,14 @@ def fill(context: SweepContext) -> Exit:
     plan = f"{done} points are there, {len(missing)} to do" if done else f"{len(missing)} points"
     log(world, f"{path}: {plan}, on {ranks(world.size, context.options.group)}.")
     progress = Progress(done + len(missing), done)
+    unfinished = context.unfinished
     failed: list[Record] = []
 
     def arrived(record: Record) -> None:
         writer.at_root(record)
         progress.step()
+        if unfinished:
+            unfinished.forget(number_of(context, record.index))
         context.tell(record.index, record.values, progress.done)
         if writer.name_lost:
             context.experiment.stop.limit(0)
@@ -158,13 +162,14 @@ class PointComputer:
             PieceError: the evaluation raised; the text names rank, host and point.
         """
         started = time.perf_counter()
-        values, note = self._runner.run(index, self._evaluate)
+        values, note = self._runner.run(index, partial(self._evaluate, index))
         seconds = time.perf_counter() - started
         notes = "; ".join(filter(None, [self._runner.note, note]))
         return Record(index, {**values, **self._constants}, self._context.world.rank, seconds, notes)
 
-    def _evaluate(self, point: Point) -> tuple[dict[str, float | NDArray[np.float64]], str]:
-        task, curvature = self._context.experiment.task, self._context.curvature
+    def _evaluate(self, index: Index, point: Point) -> tuple[dict[str, float | NDArray[np.float64]], str]:
+        task, curvature, unfinished = self._context.experiment.task, self._context.curvature, self._context.unfinished
         values = measure(self._runner.evaluator, point, task.splits, task.metrics)
-        curved = curvature.at(point) if curvature else Curved({}, "")
+        work = unfinished.of(number_of(self._context, index), point) if unfinished else None
+        curved = curvature.at(point, work) if curvature else Curved({}, "")
         return {**values, **curved.values}, curved.note

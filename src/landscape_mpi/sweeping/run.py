@@ -45,6 +45,7 @@ from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_expe
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
 from landscape_mpi.sweeping.provenance import attributes, register_platforms
 from landscape_mpi.sweeping.resume import find_surface, new_surface
+from landscape_mpi.sweeping.unfinished import Unfinished
 
 P = ParamSpec("P")
 
@@ -179,6 +180,7 @@ def _prepare(
         batch=batch,
     )
     context = replace(context, curvature=_curvature(context))
+    context = replace(context, unfinished=_unfinished(context))
     if options.overwrite:
         on_root(world, sampled.discard_journals, context)
     sampled.check_journals(context)
@@ -204,6 +206,18 @@ def _curvature(context: SweepContext) -> Curvature | None:
     if text := together(context.world, curvature.rehearse):
         context.experiment.theta.note(text)
     return replace(curvature, progress=ProgressLine() if context.world.rank == 0 else None)
+
+
+def _unfinished(context: SweepContext) -> Unfinished | None:
+    """Return where products of points are kept until these are done; None where there is nothing to go on with."""
+    if context.curvature is None or context.options.through_root:
+        return None
+    device = context.experiment.device.type
+    mark = context.identity.digest(context.job, f"{context.engine.name} on {device}", context.batch)
+    unfinished = Unfinished(Unfinished.beside(context.path), mark)
+    if context.found is None:
+        on_root(context.world, unfinished.forget)
+    return unfinished
 
 
 def _measured_floor(context: SweepContext) -> float | None:
