@@ -11,7 +11,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from PIL import Image
 
 from landscape_mpi.errors import UserError
-from landscape_mpi.plot import density
+from landscape_mpi.plot import density, render
 from landscape_mpi.plot.figure import LINE, PLANES, compose
 from landscape_mpi.plot.options import KINDS, Options
 from landscape_mpi.plot.run import save
@@ -44,7 +44,7 @@ def runs_at(lines: ContourSet, level, tolerance):
 
 
 def test_there_is_a_picture_of_every_kind_that_may_be_asked_for():
-    assert (*PLANES, LINE, density.KIND) == KINDS
+    assert (*PLANES, LINE, density.KIND, render.KIND) == KINDS
 
 
 @pytest.mark.parametrize("kind", ["contour", "filled"])

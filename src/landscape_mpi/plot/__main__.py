@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--kind",
         choices=KINDS + HISTORY_KINDS,
         help="default: contour, or line where there is no beta; for histories training. density draws the eigenvalues "
-        "of metrics: [loss, spectrum]",
+        "of metrics: [loss, spectrum], render a landscape lit by sun and sky, as for a cover",
     )
     parser.add_argument("--metric", help="default: train_loss; on a line every loss and accuracy")
     parser.add_argument(
@@ -83,6 +83,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="VALUE",
         help="of --kind density: the standard deviation of the Gaussian that each node of a spectrum is drawn as; "
         "default: a 200th of the range of the eigenvalues",
+    )
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        help="of --kind render: square, wide or WIDTHxHEIGHT in pixels; default: 1600x1200, of several 1100x900 each",
+    )
+    parser.add_argument(
+        "--view",
+        metavar="AZIMUTH,ELEVATION",
+        help="of --kind render: where the camera stands, in degrees from alpha towards beta and above the horizon; "
+        "default: 302,31",
     )
     parser.add_argument("--title", help="replaces the title")
     parser.add_argument(

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.errors import Flag, UserError
-from landscape_mpi.plot import between, density, labels, line, path, plane, style
+from landscape_mpi.plot import between, density, labels, line, path, plane, render, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import KINDS, Options
 from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
@@ -95,13 +95,13 @@ def kind_of(surfaces: Sequence[Surface], asked: str | None) -> str:
     for surface in surfaces:
         size = str(surface.points) if surface.is_line else " x ".join(map(str, reversed(surface.shape)))
         if surface.is_line != (name == LINE):
-            found, fitting = ("line", (LINE,)) if surface.is_line else ("plane", tuple(PLANES))
+            found, fitting = ("line", (LINE,)) if surface.is_line else ("plane", (*PLANES, render.KIND))
             raise UserError(
                 surface.path,
                 (f"found a {found} of {size} points, which ", Flag("kind", (name,)), " cannot draw"),
                 expected=Flag("kind", fitting),
             )
-        if not surface.is_line and min(surface.shape) < PLANES[name].least:
+        if not surface.is_line and min(surface.shape) < (PLANES[name].least if name in PLANES else 2):
             raise UserError(surface.path, f"a plane of {size} points has no area", expected=Flag("kind", ("heat",)))
     return name
 
@@ -113,7 +113,7 @@ def check_levels(name: str, levels: Sequence[float] | None) -> None:
         UserError: there are levels.
     """
     if levels and (name == LINE or PLANES[name].label is None):
-        first, *rest = (other for other, kind in PLANES.items() if kind.label)
+        first, *rest = *(other for other, kind in PLANES.items() if kind.label), render.KIND
         raise UserError(
             Flag("levels"),
             (Flag("kind", (name,)), " has no contours"),
@@ -131,6 +131,8 @@ def compose(surfaces: Sequence[Surface], options: Options) -> Figure:
     if name == density.KIND:
         with mpl.rc_context(style.RC):
             return _densities(surfaces, options)
+    if name == render.KIND:
+        return render.compose(surfaces, options)
     check_levels(name, options.levels)
     with mpl.rc_context(style.RC):
         return _lines(surfaces, options) if name == LINE else _planes(surfaces, options, PLANES[name])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.atomic import atomic_write
-from landscape_mpi.plot import density, labels, style
+from landscape_mpi.plot import density, labels, render, style
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.figure import (
     LINE,
@@ -31,7 +31,7 @@ from landscape_mpi.plot.figure import (
 )
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import plain
-from landscape_mpi.plot.scale import Scale, above_least, scale_of
+from landscape_mpi.plot.scale import Scale, above_least, number, scale_of
 from landscape_mpi.surface.read import Surface
 
 TURN = 36
@@ -84,13 +84,15 @@ class Film:
         return picture
 
 
-def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
+def compose_film(surfaces: Sequence[Surface], options: Options) -> Film | render.Frames:
     """Make a frame of each surface, all on one scale; a single surface turns around.
 
     Raises:
         UserError: the options do not suit the surfaces.
     """
     kind = _kind(surfaces, options)
+    if kind is None:
+        return _rendered(surfaces, options)
     fields, options = above_least([field_of(surface, options.metric) for surface in surfaces], options)
     scale = scale_of(fields, options)
     texts = plane_texts(fields, replace(options, captions=()), kind, scale)
@@ -114,19 +116,37 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film:
     return film
 
 
-def _kind(surfaces: Sequence[Surface], options: Options) -> Kind:
-    """Return the kind of picture: as asked, else contours of several surfaces, a surface in three dimensions of one."""
+def _rendered(surfaces: Sequence[Surface], options: Options) -> render.Frames:
+    """Make a film of lit landscapes, which have no small print: gamma stands in the title. A single one has none."""
+    fields, options = above_least([field_of(surface, options.metric) for surface in surfaces], options)
+    titles = labels.captioned(labels.panel_titles(fields), options.captions, "frame")
+    if len(fields) == 1 and not (options.captions or options.title):
+        return render.compose_film(fields, [""], options, TURN)
+    titles = [_title(field, title, options) for field, title in zip(fields, titles, strict=True)]
+    if not options.captions:
+        gammas = ("" if at is None else f", {labels.GAMMA} = {number(at)}" for at in (one.gamma for one in surfaces))
+        titles = [title + gamma for title, gamma in zip(titles, gammas, strict=True)]
+    return render.compose_film(fields, titles, options, TURN)
+
+
+def _kind(surfaces: Sequence[Surface], options: Options) -> Kind | None:
+    """Return the kind of picture: as asked, else contours of several surfaces, a surface in three dimensions of one.
+
+    None is for lit pictures, which have no axes.
+    """
     alone = len(surfaces) == 1
     if options.kind == density.KIND:
         raise UserError(Flag("movie"), (Flag("kind", (density.KIND,)), " has no film"), expected="a kind for planes")
     name = kind_of(surfaces, _TURNING if alone and not options.kind and not surfaces[0].is_line else options.kind)
     if name == LINE:
         raise UserError(Flag("movie"), f"{surfaces[0].path} is a line", expected="planes")
+    if name == render.KIND:
+        return None
     if alone and name != _TURNING:
         raise UserError(
             Flag("movie"),
             ("one surface has nothing to move in ", Flag("kind", (name,))),
-            expected=("more surfaces or ", Flag("kind", (_TURNING,))),
+            expected=("more surfaces or ", Flag("kind", (_TURNING,)), f" or {render.KIND}"),
         )
     check_levels(name, options.levels)
     return PLANES[name]
@@ -156,7 +176,7 @@ def check_format(path: Path) -> None:
         )
 
 
-def save_film(film: Film, path: Path, fps: int) -> None:
+def save_film(film: Film | render.Frames, path: Path, fps: int) -> None:
     """Write a film of so many frames a second; a failed write leaves what was there.
 
     Raises:

@@ -23,6 +23,7 @@ _NORMALISED = {
     "weight": "weight-normalised",
     "none": "not normalised",
 }
+GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
 _KINDS = {
     "random": "random directions",
     "interpolate": "interpolation",
@@ -131,7 +132,7 @@ def _facts(directions: Sequence[str | None], progress: str | None, fields: Seque
     origin = fields[0].origin
     curved = dict.fromkeys(origin.hessian.get(CURVATURE.get(field.quantity.metric, "")) for field in fields)
     gamma = fields[0].surface.gamma
-    plane = None if gamma is None else f"plane at \N{GREEK SMALL LETTER GAMMA} = {number(gamma)}"
+    plane = None if gamma is None else f"plane at {GAMMA} = {number(gamma)}"
     every = [plane, *directions, origin.reach, _BATCHNORM.get(origin.batchnorm or ""), origin.data, *curved, progress]
     said = [fact for fact in [*every, *_bars(fields), *_errors(fields), *_floor(fields)] if fact]
     for field in fields:  # results that cannot be drawn because they are not finite

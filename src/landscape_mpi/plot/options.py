@@ -10,11 +10,18 @@ from itertools import pairwise
 
 from landscape_mpi.errors import Flag, UserError
 
-KINDS = ("contour", "filled", "heat", "surface", "line", "density")
+KINDS = ("contour", "filled", "heat", "surface", "line", "density", "render")
 """The kinds of picture of a surface."""
 
 HISTORY_KINDS = ("training", "norm", "weights")
 """The kinds of picture of training histories."""
+
+SIZES = {"square": (1600, 1600), "wide": (1920, 1080)}
+"""The sizes of a picture that have names: width and height in pixels."""
+SMALLEST, LARGEST = 64, 8192
+"""The fewest and the most pixels of a side of a picture."""
+LOWEST, HIGHEST = 5, 85
+"""Between which elevations a camera may stand, in degrees: it neither looks from below nor loses what is up."""
 
 MOST_LEVELS = 200
 """More levels than this are a mistake: the lines would cover the picture."""
@@ -36,6 +43,8 @@ class Options:
         title: replaces the title.
         captions: replace the titles of the panels, one each; none where there are none.
         bandwidth: the standard deviation of the Gaussians that make a density of eigenvalues.
+        size: width and height of a lit picture, in pixels.
+        view: where its camera stands: azimuth from +alpha towards +beta, and elevation, in degrees.
     """
 
     kind: str | None = None
@@ -47,17 +56,22 @@ class Options:
     title: str | None = None
     captions: tuple[str, ...] = ()
     bandwidth: float | None = None
+    size: tuple[int, int] | None = None
+    view: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a bandwidth that none can be, or where nothing has one.
+        """Refuse a bandwidth that none can be, and what another kind of picture has no use for.
 
         Raises:
-            UserError: it is not above 0, or the kind is not `density`.
+            UserError: a bandwidth is not above 0, or not for the kind; a size or a view is not for the kind.
         """
         if self.bandwidth is not None and not 0 < self.bandwidth < math.inf:
             raise UserError(Flag("bandwidth"), f"found {self.bandwidth:g}", expected="a number above 0")
         if self.bandwidth is not None and self.kind != "density":
             raise UserError(Flag("bandwidth"), "is for spectra", expected=(Flag("kind", ("density",)), " as well"))
+        for flag, given in (("size", self.size), ("view", self.view)):
+            if given is not None and self.kind != "render":
+                raise UserError(Flag(flag), "is for lit pictures", expected=(Flag("kind", ("render",)), " as well"))
 
     @property
     def scaled(self) -> bool:
@@ -105,3 +119,33 @@ def parse_at(text: str) -> float:
     if name.strip() != "gamma" or not math.isfinite(gamma):
         raise UserError(Flag("at"), f"found {text!r}", expected="gamma=NUMBER (such as gamma=0.5)")
     return gamma
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels, of a name of SIZES or of text such as `1600x900`.
+
+    Raises:
+        UserError: it is neither, or a side is too short or too long.
+    """
+    sides = SIZES.get(text) or tuple(int(side) if side.isdecimal() else 0 for side in text.split("x"))
+    if len(sides) != 2 or not all(SMALLEST <= side <= LARGEST for side in sides):
+        names = ", ".join(SIZES)
+        expected = f"{names} or WIDTHxHEIGHT in pixels, {SMALLEST} to {LARGEST} (such as 1600x900)"
+        raise UserError(Flag("size"), f"found {text!r}", expected=expected)
+    return sides
+
+
+def parse_view(text: str) -> tuple[float, float]:
+    """Return where a camera stands, azimuth and elevation in degrees, of text such as `302,31`.
+
+    Raises:
+        UserError: it is not two numbers, or the elevation is not between those of the ground and of straight above.
+    """
+    try:
+        azimuth, elevation = (float(part) for part in text.split(","))
+    except ValueError:
+        azimuth = elevation = math.nan
+    if not (math.isfinite(azimuth) and LOWEST <= elevation <= HIGHEST):
+        expected = f"AZIMUTH,ELEVATION in degrees, the elevation {LOWEST} to {HIGHEST} (such as 302,31)"
+        raise UserError(Flag("view"), f"found {text!r}", expected=expected)
+    return azimuth, elevation

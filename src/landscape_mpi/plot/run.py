@@ -19,8 +19,9 @@ from landscape_mpi.plot.field import default_metric
 from landscape_mpi.plot.figure import PLANES, compose, kind_of
 from landscape_mpi.plot.film import DEFAULT_FPS, FORMATS, check_format, compose_film, save_film
 from landscape_mpi.plot.history import DEFAULT, are_histories, compose_histories, read_histories
-from landscape_mpi.plot.options import Options, parse_at, parse_levels
+from landscape_mpi.plot.options import Options, parse_at, parse_levels, parse_size, parse_view
 from landscape_mpi.plot.page import PAGE_ENDINGS, content, html
+from landscape_mpi.plot.render import KIND as RENDER
 from landscape_mpi.plot.scale import as_usual
 from landscape_mpi.plot.style import RC
 from landscape_mpi.plot.vtk import check_vtk, write_grid
@@ -107,6 +108,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         title=arguments.title,
         captions=tuple(arguments.caption or ()),
         bandwidth=arguments.bandwidth,
+        size=None if arguments.size is None else parse_size(arguments.size),
+        view=None if arguments.view is None else parse_view(arguments.view),
     )
 
 
@@ -122,12 +125,15 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
         figure = compose_histories(read_histories(arguments.surface), options)
         default = _beside(arguments.surface, options.kind or DEFAULT)
     else:
+        if arguments.trajectory and options.kind == RENDER:
+            drawn = Flag("kind", (RENDER,)), " draws no path"
+            raise UserError(Flag("trajectory"), drawn, expected=Flag("kind", ("surface",)))
         surfaces = _planes(arguments, read_given(arguments.surface, arguments.trajectory))
         options = as_usual(options, surfaces)
         figure = compose(surfaces, options)
         kind = kind_of(surfaces, options.kind)
         # a line shows all its metrics and names none, a density is of none
-        metric = options.metric or (default_metric(surfaces[0]) if kind in PLANES else None)
+        metric = options.metric or (default_metric(surfaces[0]) if kind in (*PLANES, RENDER) else None)
         at = [f"gamma{surface.gamma:g}" for surface in surfaces if surface.gamma is not None][:1]
         default = _beside([surface.path for surface in surfaces], *at, *filter(None, (metric, kind)))
     targets = arguments.output or [default]
@@ -273,6 +279,8 @@ def save(figure: Figure, path: Path) -> None:
 def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
     """Return a figure as the bytes of a file of a format; `dpi`: pixels an inch, if not those of files."""
     image, settings = BytesIO(), {**_FORMATS[ending], **({} if dpi is None else {"dpi": dpi})}
+    if ending == ".png" and figure.get_label():
+        settings["metadata"] = {"Description": str(figure.get_label())}
     with mpl.rc_context(RC):
         figure.savefig(image, format=ending[1:], **settings)
     return image.getvalue()
