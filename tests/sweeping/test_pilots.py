@@ -45,7 +45,7 @@ def stop_at(folder, slices):
 
 def kept(folder):
     """Which pieces the journals of the pilots hold, as often as they do."""
-    files = journals(folder, pilots=True)
+    files = journals(folder, kind="pilots")
     identity = files[0].read_bytes()[len(JOURNAL.magic) :][:32] if files else b""
     return [(one.split, one.point, one.start) for one in read_pilots(folder, identity)] if identity else []
 

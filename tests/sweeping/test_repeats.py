@@ -8,6 +8,7 @@ from landscape_mpi.mpi.world import Solo
 from landscape_mpi.sweeping import choose_engine, large
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.full import PointRunner
+from landscape_mpi.sweeping.kept import Kept
 from landscape_mpi.sweeping.run import sweep
 from support.jobs import results, tiny_job
 
@@ -24,7 +25,14 @@ def whole_passes(monkeypatch):
         found.extend([1] if limit is None else [])
         return plain(world, experiment, evaluate, batch, limit)
 
+    fill = Kept.fill
+
+    def kept(self, point, split, *others):
+        found.extend([1] if split == 0 else [])
+        return fill(self, point, split, *others)
+
     monkeypatch.setattr(choose_engine, "evaluate_all", counted)
+    monkeypatch.setattr(Kept, "fill", kept)
     return found
 
 

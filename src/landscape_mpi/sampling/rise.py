@@ -7,7 +7,7 @@ examples before there is an order: where they rise most is taken first. And bars
 degrees of freedom that the squared noise shows: few examples that carry the variance leave few.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +105,7 @@ def first_that_holds(
     error: float,
     floor: float,
     seed: int,
+    pause: Callable[[], None] = lambda: None,
 ) -> int:
     """Return the examples of the first level on which bars hold at the points that are known already.
 
@@ -120,6 +121,7 @@ def first_that_holds(
         error: target, relative to the rise.
         floor: the narrowest bar that is asked for.
         seed: of the job.
+        pause: called between two trials; what it raises ends them.
     """
     usable = [values for values in pilots if np.isfinite(values).all()]
     trials = [
@@ -128,7 +130,11 @@ def first_that_holds(
         for draw in range(DRAWS)
     ]
     for place, first in enumerate(levels):
-        if sum(trial.misses(place, error, floor) for trial in trials) <= MISSES * len(trials):
+        misses = 0
+        for trial in trials:
+            pause()
+            misses += trial.misses(place, error, floor)
+        if misses <= MISSES * len(trials):
             return first
     return levels[-1]
 

@@ -2,7 +2,17 @@
 
 from landscape_mpi.files.atomic import lock_surface
 from landscape_mpi.surface.directions import read_directions
-from landscape_mpi.surface.journal import THETA, Evaluated, Journal, journal_folder, read_journals, read_pilots
+from landscape_mpi.surface.journal import (
+    THETA,
+    Evaluated,
+    Journal,
+    Kind,
+    discard_early,
+    journal_folder,
+    read_early,
+    read_journals,
+    read_pilots,
+)
 from landscape_mpi.surface.plan import Plan, PlanLog, begin_plan, discard, read_plan
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import (
@@ -29,6 +39,7 @@ __all__ = [
     "AuditResult",
     "Evaluated",
     "Journal",
+    "Kind",
     "NewSurface",
     "Plan",
     "PlanLog",
@@ -45,6 +56,7 @@ __all__ = [
     "coarse_to_fine",
     "create_surface",
     "discard",
+    "discard_early",
     "fitting",
     "hdf5_version",
     "journal_folder",
@@ -52,6 +64,7 @@ __all__ = [
     "open_writer",
     "parse_shard",
     "read_directions",
+    "read_early",
     "read_journals",
     "read_pilots",
     "read_plan",

@@ -10,10 +10,11 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,11 @@ HEAD = struct.Struct("<IHHQQ")
 """Point, split, whether there are hits and twice the number of other metrics, first example, number of examples."""
 LENGTH = struct.Struct("<H")
 """Bytes of a metric's name."""
-NAME = re.compile(r"(pilots\.)?(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
+NAME = re.compile(r"(?:(range|theta|pilots)\.)?(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
+Kind = Literal["", "range", "theta", "pilots"]
+"""What a journal is of: slices of the rounds, or what precedes them, in the order of the data or in one of its own."""
+ANEW: tuple[Kind, ...] = ("range", "theta")
+"""Journals that are begun anew where another sweep's are there."""
 THETA = 2**32 - 1
 """The number of theta* in place of a point's."""
 
@@ -245,7 +250,7 @@ class Journal(RecordFile):
     """A rank's journal, open for appending."""
 
     def __init__(
-        self, folder: Path, rank: int, identity: bytes, shard: Shard | None = None, *, pilots: bool = False
+        self, folder: Path, rank: int, identity: bytes, shard: Shard | None = None, *, kind: Kind = ""
     ) -> None:
         """Open or begin the journal of a rank.
 
@@ -254,12 +259,19 @@ class Journal(RecordFile):
             rank: Which journal.
             identity: The 32 bytes of the sweep it belongs to.
             shard: Of the ranks; shards keep their journals in one folder.
-            pilots: Whether it is for points on all examples in the order of the data, which precede the plan.
+            kind: What it is of.
 
         Raises:
-            UserError: the journal that is there belongs to another sweep.
+            UserError: the journal that is there belongs to another sweep, and is of slices or pilots; others are
+                replaced, since a job may be changed before there is a surface.
         """
-        super().__init__(folder / f"{_prefix(shard, pilots)}rank-{rank:05}.journal", JOURNAL, identity)
+        path = folder / f"{_prefix(shard, kind)}rank-{rank:05}.journal"
+        if kind in ANEW and path.exists():
+            try:
+                _end_of_records(path, JOURNAL, identity)
+            except UserError:
+                path.unlink()
+        super().__init__(path, JOURNAL, identity)
 
     def add(self, evaluated: Evaluated) -> None:
         """Add a record; once this returns it survives the death of any process."""
@@ -282,17 +294,32 @@ def read_pilots(folder: Path, identity: bytes) -> Iterator[Evaluated]:
     Raises:
         UserError: a journal belongs to another sweep.
     """
-    for path in journals(folder, pilots=True):
+    for path in journals(folder, kind="pilots"):
         yield from map(Evaluated.unpack, read_records(path, JOURNAL, identity))
 
 
-def journals(folder: Path, shard: Shard | None = None, *, pilots: bool = False) -> list[Path]:
-    """Return the journals of all ranks of all shards, or of the ranks of one; those of pilots or the others."""
+def read_early(folder: Path, identity: bytes, kind: Kind) -> Iterator[Evaluated]:
+    """Yield what all ranks of all shards have kept of a kind; what is of another sweep is passed over."""
+    for path in journals(folder, kind=kind):
+        with suppress(UserError):
+            yield from map(Evaluated.unpack, read_records(path, JOURNAL, identity))
+
+
+def discard_early(folder: Path, kind: Kind, shard: Shard | None = None) -> None:
+    """Remove the journals of a kind, of all shards or of one, and the folder where nothing is left in it."""
+    for path in journals(folder, shard, kind=kind):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def journals(folder: Path, shard: Shard | None = None, *, kind: Kind = "") -> list[Path]:
+    """Return the journals of a kind, of all ranks of all shards or of the ranks of one."""
     files = folder.iterdir() if folder.is_dir() else ()
     found = ((path, NAME.fullmatch(path.name)) for path in files)
-    kind = (path for path, name in found if name and bool(name[1]) == pilots)
-    return sorted(path for path in kind if path.name.startswith(_prefix(shard, pilots)))
+    right = (path for path, name in found if name and (name[1] or "") == kind)
+    return sorted(path for path in right if path.name.startswith(_prefix(shard, kind)))
 
 
-def _prefix(shard: Shard | None, pilots: bool) -> str:
-    return f"{'pilots.' if pilots else ''}{f'{shard.slug}.' if shard else ''}"
+def _prefix(shard: Shard | None, kind: Kind) -> str:
+    return f"{f'{kind}.' if kind else ''}{f'{shard.slug}.' if shard else ''}"

@@ -170,7 +170,7 @@ def discard(folder: Path, shard: Shard | None = None) -> None:
 
     A shard leaves what was found of the pilots, as it leaves the plan: other shards may use it.
     """
-    plan = [] if shard else [folder / PLAN_NAME, *folder.glob(f".{PLAN_NAME}.*"), *journals(folder, pilots=True)]
+    plan = [] if shard else [folder / PLAN_NAME, *folder.glob(f".{PLAN_NAME}.*"), *journals(folder, kind="pilots")]
     for path in [*journals(folder, shard), *plan]:
         path.unlink(missing_ok=True)
     with suppress(OSError):

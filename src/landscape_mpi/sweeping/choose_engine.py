@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from landscape_mpi.log import PASSED_OVER, note
 from landscape_mpi.metrics.examples import PerExample, summarise
 from landscape_mpi.mpi.world import RankError, World, together
 from landscape_mpi.plane import Plane
+from landscape_mpi.surface import THETA
 from landscape_mpi.sweeping.check_network import (
     FAR_EXAMPLES,
     FLAT,
@@ -39,6 +41,7 @@ from landscape_mpi.sweeping.check_network import (
     needs_afresh,
     per_example_at,
 )
+from landscape_mpi.sweeping.kept import Kept
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.precision import difference
 
@@ -111,6 +114,7 @@ def choose_engine(
     *,
     alike: bool = False,
     before: Known | None = None,
+    kept: Kept | None = None,
 ) -> Engine:
     """Return the fastest engine that can be built and agrees; collective, and the same on every rank.
 
@@ -123,6 +127,7 @@ def choose_engine(
         alike: Whether other runs have to take the same engine, as those of other shards: then nothing is timed.
         before: What is known from another plane through the same theta*: its engine is tried first, and theta* is not
             evaluated again by it.
+        kept: What earlier runs have evaluated at theta*, and where this one keeps it; None where nothing is kept.
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
@@ -131,7 +136,7 @@ def choose_engine(
     if before and (batch, experiment.task.gradients) != (before.batch, before.gradients):
         before = None
     if experiment.theta.is_large:
-        return _live(world, experiment, plane, batch, recorded, before)
+        return _live(world, experiment, plane, batch, recorded, before, kept)
     return _agreeing(world, experiment, plane, batch, recorded, alike, before)
 
 
@@ -170,7 +175,13 @@ def _agreeing(
 
 
 def _live(
-    world: World, experiment: Experiment, plane: Plane, batch: int, recorded: str | None, before: Known | None
+    world: World,
+    experiment: Experiment,
+    plane: Plane,
+    batch: int,
+    recorded: str | None,
+    before: Known | None,
+    kept: Kept | None,
 ) -> Engine:
     """Return the engine of a network that is moved itself, its own forward pass; collective. Raises as above."""
     reason = "it takes copies of the network, whose weights are held once at the most"
@@ -182,7 +193,16 @@ def _live(
         note(world, f"not the engine {requested}: {reason}.", PASSED_OVER)
     evaluator = check_moves(world, experiment, plane, batch, beside=before is None)
     at_centre = per_example_at(evaluator, plane.centre)
-    examples = before.examples if before else evaluate_all(world, experiment, at_centre, batch)
+    if before:
+        examples = before.examples
+    elif kept:
+        cuts = enumerate(experiment.task.splits.items())
+        examples = {
+            name: kept.fill(THETA, number, slice(0, len(split)), batch, partial(at_centre, name))
+            for number, (name, split) in cuts
+        }
+    else:
+        examples = evaluate_all(world, experiment, at_centre, batch)
     plain = Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
     live, lanes = experiment.theta.network, lanes_of(experiment.device)[:1]  # each would hold all activations
     return _replayed(world, experiment, plane, plain, live, lanes) if lanes and isinstance(live, Resident) else plain

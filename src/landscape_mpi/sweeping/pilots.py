@@ -132,7 +132,9 @@ def evaluate_pilots(context: SweepContext, deaths: Deaths, identity: bytes) -> l
         return pilots.results() if pilots else []
     compute = PieceComputer(context, dict.fromkeys(context.experiment.splits))
     lead = PilotLead(context, pilots, identity) if pilots else None
-    with together(world, Journal, context.journals, world.rank, identity, context.identity.shard, pilots=True) as kept:
+    with together(
+        world, Journal, context.journals, world.rank, identity, context.identity.shard, kind="pilots"
+    ) as kept:
         complete = world.bcast(share_pieces(context, compute, kept, lead, deaths))
     if not complete:
         return None

@@ -15,6 +15,7 @@ from landscape_mpi.evaluate import MODES
 from landscape_mpi.files.atomic import lock_path
 from landscape_mpi.job import JobFile, SweepJob, load_job
 from landscape_mpi.log import ProgressLine, log, note, noter, say
+from landscape_mpi.metrics.examples import summarise
 from landscape_mpi.metrics.registry import SIZE, STDERR
 from landscape_mpi.mpi.failures import note_of
 from landscape_mpi.mpi.scheduler import HEARD, PieceError
@@ -23,10 +24,12 @@ from landscape_mpi.mpi.world import RankError, World, failure_text, on_root, tog
 from landscape_mpi.plane import Plane
 from landscape_mpi.surface import (
     DONE,
+    THETA,
     Surface,
     check_replaceable,
     check_writable,
     create_surface,
+    discard_early,
     journal_folder,
     lock_surface,
     parse_shard,
@@ -36,10 +39,11 @@ from landscape_mpi.surface.identity import Identity
 from landscape_mpi.surface.status import without_numbers
 from landscape_mpi.surface.write import forget
 from landscape_mpi.sweeping import full, sampled
-from landscape_mpi.sweeping.choose_engine import Known, choose_batch, choose_engine
+from landscape_mpi.sweeping.choose_engine import Engine, Known, choose_batch, choose_engine
 from landscape_mpi.sweeping.context import GO_ON, Options, SweepContext, points_of
 from landscape_mpi.sweeping.curvature import NO_CURVATURE, Curvature
 from landscape_mpi.sweeping.floor import floor_text, is_measured, precision_error, precision_floor
+from landscape_mpi.sweeping.kept import Kept
 from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.load import Experiment, JobSource, Source, load_experiment
 from landscape_mpi.sweeping.planes.build import build_plane, output_path, repeats
@@ -80,9 +84,8 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
         for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
             known = None if options.overwrite else path
             # the grid that the first plane gets is that of all, so that their curves can be drawn in one figure
-            experiment, plane, identity = build_plane(world, experiment, repeat, known)
-            identity = replace(identity, shard=shard)
             journals = on_root(world, journal_folder, output)
+            experiment, plane, identity = build_plane(world, experiment, repeat, known, shard=shard, journals=journals)
             code, before = _sweep_plane(world, options, experiment, plane, identity, path, journals, before)
             codes.append(code)
             if codes[-1] == Exit.RUN_AGAIN:
@@ -131,7 +134,10 @@ def _sweep_plane(
             or (found.sampled and not found.sealed)
         ):
             context = _prepare(world, options, experiment, plane, identity, path, journals, found, before)
-            code = sampled.fill(context) if sampled.can_save(context) else full.fill(context)
+            can_save = sampled.can_save(context.experiment)
+            code = sampled.fill(context) if can_save else full.fill(context)
+            if code == Exit.COMPLETE and not can_save:
+                on_root(world, discard_early, journals, "theta", identity.shard)
             engine, mode = context.engine, context.experiment.task.gradients
             return code, Known(engine.name, context.batch, mode, engine.centre, engine.examples, context.floor)
         on_root(world, seal, path)
@@ -162,7 +168,7 @@ def _prepare(
         on_root(world, forget, path, found.status)
     batch = int(str(recorded["batch"])) if found else before.batch if before else choose_batch(world, experiment)
     name = str(recorded["engine"]) if found else None
-    engine = choose_engine(world, experiment, plane, batch, name, alike=identity.shard is not None, before=before)
+    engine = _engine(world, options, experiment, plane, identity, journals, batch, name, before)
     log(world, f"engine {engine.name}: {engine.evaluator.description}.")
     centre = ", ".join(f"{key} {value:.6g}" for key, value in engine.centre.items() if not key.endswith(STDERR))
     anew = ", running statistics estimated anew in both" if experiment.calibration_examples else ""
@@ -186,10 +192,51 @@ def _prepare(
     sampled.check_journals(context)
     if found is None:
         context = replace(context, floor=_create_surface(context, before))
+        on_root(world, discard_early, journals, "range", identity.shard)  # what was found stands in the file
     elif (floor := found.precision_floor) is not None:
         log(world, floor_text(context.job.evaluate.dtype, floor))
     platforms, platform_note = register_platforms(context)
     return replace(context, platforms=platforms, platform_note=platform_note)
+
+
+def _engine(
+    world: World,
+    options: Options,
+    experiment: Experiment,
+    plane: Plane,
+    identity: Identity,
+    journals: Path,
+    batch: int,
+    name: str | None,
+    before: Known | None,
+) -> Engine:
+    """Return the engine, recorded by its name or chosen, with theta*'s losses, some of which were kept; collective."""
+    alike, is_large = identity.shard is not None, experiment.theta.is_large
+    if not (is_large or sampled.can_save(experiment)):
+        return choose_engine(world, experiment, plane, batch, name, alike=alike, before=before)
+    job, mode, sizes = experiment.job.values, experiment.task.gradients, map(len, experiment.splits.values())
+    names = dict(zip(experiment.splits, sizes, strict=True))
+    digest = identity.digest(job, f"theta {mode}", batch)
+    team = experiment.team.size if experiment.team else 1
+    with Kept(
+        world,
+        journals,
+        digest,
+        "theta",
+        shard=identity.shard,
+        team=team,
+        fresh=options.overwrite or not (is_large or name),
+    ) as kept:
+        there = kept.whole(names)
+        if there and name and not (is_large or before):
+            centre = summarise(there, experiment.task.metrics)
+            before = Known(name, batch, mode, centre, there)
+        if kept.examples:
+            log(world, f"theta*: what {kept.examples:,} of its examples give is there.")
+        engine = choose_engine(world, experiment, plane, batch, name, alike=alike, before=before, kept=kept)
+        for number, found in enumerate(engine.examples.values()):
+            together(world, kept.put, THETA, number, found)
+    return engine
 
 
 def _curvature(context: SweepContext) -> Curvature | None:

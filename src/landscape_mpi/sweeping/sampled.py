@@ -44,15 +44,16 @@ from landscape_mpi.surface import (
 from landscape_mpi.surface.plan import Round
 from landscape_mpi.surface.schema import CENTRE, SAMPLING_ERROR, SAMPLING_FLOOR, SAMPLING_OF
 from landscape_mpi.sweeping.context import SweepContext, stopped
+from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.pieces import PieceComputer, share_pieces
 from landscape_mpi.sweeping.pilots import evaluate_pilots
 from landscape_mpi.sweeping.sampled_state import Coordinator, SampledState, SplitState
 
 
-def can_save(context: SweepContext) -> bool:
+def can_save(experiment: Experiment) -> bool:
     """Whether the job samples examples and some split is large enough for that."""
-    sampling = context.job.sampling
-    sizes = [len(split) for split in context.experiment.splits.values()]
+    sampling = experiment.job.values.sampling
+    sizes = [len(split) for split in experiment.splits.values()]
     return sampling is not None and not all(all_examples_because(sampling.error, n, sampling.of) for n in sizes)
 
 
@@ -72,7 +73,7 @@ def check_journals(context: SweepContext) -> None:
     Raises:
         UserError: on every rank.
     """
-    if can_save(context):
+    if can_save(context.experiment):
         on_root(context.world, _is_begun, context)
 
 
@@ -80,10 +81,10 @@ def discard_journals(context: SweepContext) -> None:
     """Remove the journals of an earlier sweep; a shard removes its own alone, because others may use theirs."""
     shard = context.identity.shard
     try:
-        ours = can_save(context) and _is_begun(context)
+        ours = can_save(context.experiment) and _is_begun(context)
     except UserError:
         ours = False
-    if shard is None or can_save(context):
+    if shard is None or can_save(context.experiment):
         discard(context.journals, shard if ours else None)
 
 
@@ -153,7 +154,8 @@ def _firsts(
             firsts.append(None)
             continue
         floor = sampling.narrowest * abs(exact_mean(losses))
-        firsts.append(first_that_holds(losses, _classes(split), mine, levels, sampling.error, floor, sampling.seed))
+        given = losses, _classes(split), mine, levels, sampling.error, floor, sampling.seed
+        firsts.append(first_that_holds(*given, pause=context.experiment.stop.check))
         if firsts[-1] != levels[0]:
             text = f"few examples carry the rise: bars hold from {firsts[-1]} of them a point on, not from {levels[0]}"
             note(context.world, f"{name}: {text}.")

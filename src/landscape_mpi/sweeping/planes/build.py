@@ -22,6 +22,7 @@ from landscape_mpi.job import Plane as Section
 from landscape_mpi.log import note
 from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.plane import Plane
+from landscape_mpi.surface import Shard
 from landscape_mpi.surface.identity import Identity, centre_text
 from landscape_mpi.sweeping.load import Experiment, agreed
 from landscape_mpi.sweeping.once import share_plane
@@ -53,7 +54,14 @@ def output_path(job: JobFile[SweepJob], repeat: int) -> Path:
 
 
 def build_plane(
-    world: World, experiment: Experiment, repeat: int, known: Path | None, *, search: bool = True
+    world: World,
+    experiment: Experiment,
+    repeat: int,
+    known: Path | None,
+    *,
+    search: bool = True,
+    shard: Shard | None = None,
+    journals: Path | None = None,
 ) -> tuple[Experiment, Plane, Identity]:
     """Return the experiment with the job's grid chosen, the plane of a repeat and what identifies its surface.
 
@@ -64,9 +72,11 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors and steepest ascents are searched for, bends trained, and how far axes go that are
-            `auto`; else random directions, which cost nothing, the straight line and the range from -1 to 1 stand in
-            for what no surface holds yet.
+        search: Whether eigenvectors and steepest ascents are searched for, and bends trained; else random directions,
+            which cost nothing, and the straight line stand in for what no surface holds yet.
+        shard: Which share of the points the surface is for; None for all.
+        journals: The folder in which is kept what is evaluated to find how far axes go that are `auto`. None: the range
+            from -1 to 1 stands in.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
@@ -103,8 +113,8 @@ def build_plane(
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         note(world, f"the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
-    identity = Identity(seed, fingerprints, trajectory=trajectory, facts=built.facts, centre=centre)
-    experiment, facts = choose_grid(world, experiment, plane, identity, known, search=search)
+    identity = Identity(seed, fingerprints, shard, trajectory=trajectory, facts=built.facts, centre=centre)
+    experiment, facts = choose_grid(world, experiment, plane, identity, known, journals=journals)
     return experiment, plane, replace(identity, facts={**identity.facts, **facts})
 
 

@@ -15,19 +15,25 @@ from landscape_mpi.evaluate import EagerEvaluator, Point
 from landscape_mpi.job import AXES, Grid, SweepJob
 from landscape_mpi.log import log, note
 from landscape_mpi.metrics.base import LOSS
-from landscape_mpi.metrics.examples import exact_mean, mean_and_error
-from landscape_mpi.mpi.world import World, on_ranks, on_root, together
+from landscape_mpi.metrics.examples import PerExample, exact_mean, mean_and_error
+from landscape_mpi.mpi.world import World, on_root, together
 from landscape_mpi.plane import Plane
 from landscape_mpi.sampling.order import example_order, uniforms
+from landscape_mpi.surface import THETA, discard_early
 from landscape_mpi.surface.identity import Identity, check_same, first_difference, job_of, with_its_grid
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.shards import SLUG, recorded_shard
-from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, in_place, needs_afresh, share
+from landscape_mpi.sweeping.check_network import Comparison, evaluator_of, in_place, needs_afresh
 from landscape_mpi.sweeping.choose_engine import choose_batch
+from landscape_mpi.sweeping.kept import Kept
 from landscape_mpi.sweeping.load import Experiment
 
 MOST = 2000
 """Examples on which the loss is looked at, those that a seed puts first; all of them at the ends that are found."""
+LARGE, MOST_OF_LARGE = 1 << 25, 32
+"""Numbers that theta* has from which on so many are looked at: examples of such a network take a second of a core. The
+range is to fit a figure: along an axis the loss grows about as its square, so where 32 examples are off by 10 % in the
+rise its end is off by 5 %, which is half of what two digits leave open. Bars are those of the sweep's own examples."""
 FEWEST = ((8, 32), (64, 1))
 """Of these, how many may decide whether the loss has risen somewhere, and how far the first step goes: to look about,
 and then to find the end."""
@@ -44,7 +50,13 @@ ANY = 1.0
 
 
 def choose_grid(
-    world: World, experiment: Experiment, plane: Plane, identity: Identity, known: Path | None, *, search: bool = True
+    world: World,
+    experiment: Experiment,
+    plane: Plane,
+    identity: Identity,
+    known: Path | None,
+    *,
+    journals: Path | None = None,
 ) -> tuple[Experiment, Mapping[str, float]]:
     """Return the experiment with a grid whose ranges are all known, and what is to be recorded of them; collective.
 
@@ -54,7 +66,8 @@ def choose_grid(
         plane: The plane.
         identity: Of its surface.
         known: The file of the surface, which may be there, or other shards beside it: then it says how far axes go.
-        search: Whether they are looked for; else they go from -1 to 1, where no file says how far.
+        journals: The folder in which what is evaluated for that is kept. None: ranges are not looked for, and go from
+            -1 to 1 where no file says how far.
 
     Raises:
         UserError: the file is of another experiment, or the loss at theta* is not finite or has no double.
@@ -70,10 +83,10 @@ def choose_grid(
         words = ", ".join(f"{name} {axis.first:g} to {axis.last:g}" for name, axis in axes)
         log(world, f"grid: {words}, as in {path}.")
         return replace(experiment, job=job.with_grid(grid)), facts
-    if not search:
+    if journals is None:
         return replace(experiment, job=job.with_grid(grid.reaching(*(ANY for _ in AXES)))), {}
     alone = replace(experiment, task=replace(experiment.task, metrics=(LOSS,)))  # others may cost many times as much
-    ends, facts = _search(world, alone, plane, grid)
+    ends, facts = _search(world, alone, plane, grid, identity, journals, fresh=known is None)
     return replace(experiment, job=job.with_grid(grid.reaching(*ends))), facts
 
 
@@ -110,19 +123,17 @@ class Rise:
     """How much higher the loss is at points of a plane than at theta*; all ranks call each method and get the same.
 
     Attributes:
-        world: The ranks.
         evaluator: Of the plane, on this rank.
         split: Whose examples are evaluated.
         order: Their numbers, int64 [n], in the order in which they are taken.
-        team: How many ranks evaluate together.
-        known: The losses that were computed so far, by point, in that order.
+        kept: What was evaluated so far, also by earlier runs.
+        known: The losses that are known so far, by point, in that order.
     """
 
-    world: World
     evaluator: EagerEvaluator
     split: str
     order: NDArray[np.int64]
-    team: int
+    kept: Kept
     known: dict[Point, NDArray[np.float64]] = field(default_factory=dict)
 
     def losses(self, point: Point, count: int) -> NDArray[np.float64]:
@@ -130,12 +141,16 @@ class Rise:
 
         Ranks share whole batches, so that no bit depends on how many there are.
         """
+        count = min(count, len(self.order))
         there = self.known.get(point, np.empty(0))
-        if (missing := self.order[len(there) : count]).size:
-            mine = missing[share(len(missing), self.evaluator.batch, self.world, self.team)]
-            part = on_ranks(self.world, len(mine) > 0, self.evaluator.per_example, point, self.split, mine)
-            parts = [one.losses for one in self.world.allgather(part)[:: self.team] if one is not None]
-            there = self.known[point] = np.concatenate([there, *parts])
+        if len(there) < count:
+
+            def evaluate(places: slice) -> PerExample:
+                return self.evaluator.per_example(point, self.split, self.order[places])
+
+            missing = slice(len(there), count)
+            found = self.kept.fill(code(point), 0, missing, self.evaluator.batch, evaluate)
+            there = self.known[point] = np.concatenate([there, found.losses])
         return there[:count]
 
     def mean(self, point: Point) -> float:
@@ -159,13 +174,21 @@ class Rise:
 
 
 def _search(
-    world: World, experiment: Experiment, plane: Plane, grid: Grid
+    world: World,
+    experiment: Experiment,
+    plane: Plane,
+    grid: Grid,
+    identity: Identity,
+    journals: Path,
+    *,
+    fresh: bool,
 ) -> tuple[tuple[float, ...], dict[str, float]]:
     """Return the ends of the axes, any of those whose range is known, and what is to be recorded; collective."""
     job = experiment.job.values
     split = job.data.splits[0]
     size = len(experiment.splits[split])
-    order = example_order(np.ones(size), uniforms(0, size))[:MOST]
+    numbers = sum(tensor.numel() for tensor in experiment.theta.parameters.values())
+    order = example_order(np.ones(size), uniforms(0, size))[: MOST_OF_LARGE if numbers >= LARGE else MOST]
     asked = [axis for axis, ends in enumerate(grid.ranges) if ends == "auto"]
     names = " and ".join(AXES[axis] for axis in asked)
     log(world, f"grid: looking for the range of {names}, by the {split} loss of {len(order):,} examples ...")
@@ -177,9 +200,24 @@ def _search(
         comparison = together(world, Comparison.of, experiment, plane, batch, beside)
         afresh = needs_afresh(world, experiment, plane, batch, comparison) is not None
         evaluator = together(world, evaluator_of, experiment, plane, batch, afresh=afresh)
-    team = experiment.team.size if experiment.team else 1
-    found = Rise(world, evaluator, split, order, team)
-    centre = found.mean(plane.centre)
+    team, digest = experiment.team.size if experiment.team else 1, identity.digest(job, "range", batch)
+    with Kept(world, journals, digest, "range", shard=identity.shard, team=team, fresh=fresh) as kept:
+        if kept.examples:
+            log(world, f"grid: {kept.examples:,} evaluations of an example for that are there.")
+        try:
+            return _found(world, Rise(evaluator, split, order, kept), job, size, grid)
+        except UserError:
+            on_root(world, discard_early, journals, "range", identity.shard)
+            raise
+
+
+def _found(
+    world: World, found: Rise, job: SweepJob, size: int, grid: Grid
+) -> tuple[tuple[float, ...], dict[str, float]]:
+    """Return what `_search` does, and say it; `size`: examples of the split."""
+    asked = [axis for axis, ends in enumerate(grid.ranges) if ends == "auto"]
+    split, order, start = found.split, found.order, 0
+    centre = found.mean(found.evaluator.centre)
     rise = 1.0 if job.loss in NATS else centre
     if not (np.isfinite(centre) and rise > 0):
         raise UserError(
@@ -191,7 +229,8 @@ def _search(
     facts = {f"{PREFIX}centre": centre, f"{PREFIX}rise": rise, f"{PREFIX}examples": float(len(order))}
     ends = [ANY] * len(grid.ranges)
     for axis in asked:
-        place = _end(found, axis, rise)
+        place = _end(found, axis, rise, start)
+        start = place or 0  # another direction of the same length may end nearby
         ends[axis] = number(place or 0) if place is not None else ANY
         low, high = map(found.mean, _points(found, axis, ends[axis]))
         facts |= {f"{PREFIX}{AXES[axis]}_{side}": loss for side, loss in (("low", low), ("high", high))}
@@ -202,14 +241,18 @@ def _search(
     return tuple(ends), facts
 
 
-def _end(found: Rise, axis: int, rise: float) -> int | None:
-    """Return the place of the smallest number at which the loss has risen on one side; None where there is none."""
+def _end(found: Rise, axis: int, rise: float, start: int) -> int | None:
+    """Return the place of the smallest number at which the loss has risen on one side; None where there is none.
+
+    It is looked for from `start` on.
+    """
 
     def reached(place: int, count: int) -> bool:
         points = _points(found, axis, number(place))
         return any(found.reaches(point, rise, count) for point in points)
 
-    place, every = None, len(found.order)
+    place: int | None = start
+    every = len(found.order)
     for fewest, step in FEWEST:
         place = smallest(partial(reached, count=min(fewest, every)), place or 0, step)
     if place is not None:
@@ -235,6 +278,20 @@ def number(place: int) -> float:
     """
     power, digits = divmod(place, 90)
     return float(f"{digits + 10}e{power - 1}")
+
+
+def code(point: Point) -> int:
+    """Return the number by which journals know a point on an axis; that of theta* for theta* itself.
+
+    >>> code((0.0, 0.0)) == THETA, code((0.12, 0.0)) == code((0.0, 0.12)), code((1e-6, 0.0)), code((0.0, -1e-6))
+    (True, False, 1, 2)
+    """
+    axis = next((axis for axis, value in enumerate(point) if value), None)
+    if axis is None:
+        return THETA
+    digits, power = f"{abs(point[axis]):.1e}".split("e")
+    place = 90 * int(power) + round(10 * float(digits)) - 10
+    return 2 * (len(point) * (place - LOWEST) + axis) + (point[axis] > 0)
 
 
 def smallest(risen: Callable[[int], bool], start: int, step: int = 1) -> int | None:
