@@ -87,6 +87,7 @@ def render(size: Size, name: str, title: str, job: Job) -> str:
 def jobs(size: Size) -> dict[str, tuple[str, Job]]:
     """Return title and job by name."""
     found = {**figure1(size), **vgg_training(size), **figure2(size), **figure3(size), **figure7(size)}
+    found |= cover(size) if size is LAPTOP else {}
     found |= {**figure8(size), **figure9(size), **optimizers(size), **rescaled(size)}
     if size is PAPER:
         return found | figures_4_to_6(PAPER, 16, {k: {} for k in (2, 4, 8)})
@@ -105,6 +106,17 @@ def figure1(size: Size) -> dict[str, tuple[str, Job]]:
         )
         for name, title in AUTHORS.items()
     }
+
+
+def cover(size: Size) -> dict[str, tuple[str, Job]]:
+    """The planes of Figure 1 at 101 x 101 points with error bars of 5 %, for a lit landscape."""
+    found = {}
+    for name, title in AUTHORS.items():
+        data, model = images(None, AUTHORS_PIXELS), authors(name)
+        job = sweep(size, f"cover_{name}", model, data, random_plane(), square(101))
+        job["sampling"] = {"error": 0.05, "seed": 0, "audit": 32}
+        found[f"cover_{name}"] = (f"The cover, 101 x 101 points of Figure 1: {title.split(' (')[0]}.", job)
+    return found
 
 
 AUTHORS = {
