@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.page import content
 from landscape_mpi.surface.barrier import barrier, barriers
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.status import describe
@@ -58,6 +60,8 @@ def test_info_says_it_of_an_interpolation_alone(tmp_path):
         "train_loss: 0.25 at alpha 0.5 (standard error at most 0.02, of the three losses'), above the line from 1 to 1"
     )
     assert said in describe(path)
+    page = content([read_surface(path)], Options())
+    assert f"barrier of {said}, at 5 points" in page["surfaces"][0]["facts"]
     other = JOB.replace("kind: interpolate, to: other.pt", "kind: random")
     assert "  barrier" not in describe(write(tmp_path / "r.h5", ALPHA, None, metrics, job=other))
 

@@ -199,7 +199,17 @@ def _sharpness(surface: Surface) -> Iterator[str]:
 
 
 def _barriers(surface: Surface) -> Iterator[str]:
-    """Yield how far each loss rises between two networks, where the surface is of an interpolation or a curve."""
+    """Yield lines of the barriers, an empty one before each kind."""
+    before = ""
+    for label, text in barrier_texts(surface):
+        if label != before:
+            yield ""
+        before = label
+        yield _line(label, text)
+
+
+def barrier_texts(surface: Surface) -> Iterator[tuple[str, str]]:
+    """Yield which barrier it is and how far each loss rises, where a surface is of an interpolation or a curve."""
     try:
         plane = None if surface.job is None else job_of(surface).values.plane
     except UserError:  # of a job that this version does not read
@@ -210,16 +220,13 @@ def _barriers(surface: Surface) -> Iterator[str]:
         lines = [("straight barrier", 0.0)] if surface.beta is not None else []
         lines += [("curve's barrier", 1.0)] if bent else []
     for label, beta in lines:
-        found = barriers(surface, beta)
-        if found:
-            yield ""
-        for name, one in found.items():
+        for name, one in barriers(surface, beta).items():
             if math.isnan(one.height):
-                yield _line(label, f"{name}: needs finite losses at every point from alpha 0 to 1")
+                yield label, f"{name}: needs finite losses at every point from alpha 0 to 1"
                 continue
             ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
             error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
-            yield _line(label, f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}")
+            yield label, f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}"
 
 
 def _number(found: Sharpness, attribute: str) -> str:

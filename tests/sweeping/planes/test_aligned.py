@@ -11,6 +11,7 @@ from landscape_mpi.align import Match, match, structure_of
 from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.networks.state import statistics_of
+from landscape_mpi.surface.merge import merge
 from landscape_mpi.surface.status import describe
 from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.planes import aligned
@@ -82,6 +83,23 @@ def test_it_is_gone_on_with_and_is_another_experiment_than_the_straight_line(pai
     assert results(tmp_path / "surface.h5") == before
     with pytest.raises(UserError, match=r"plane\.align: the file has auto and the job says None"):
         run(tmp_path, plane={"align": None})
+
+
+def test_shards_of_an_aligned_line_with_its_spectrum_merge_into_the_same_bits(pair, tmp_path):
+    torch.manual_seed(1)
+    torch.save(tiny.network(batchnorm=True).state_dict(), "to.pt")
+    asked = {"metrics": ["loss", "spectrum"], "hessian": {"probes": 3, "steps": 4}, "grid": {"alpha": [0, 1, 3]}}
+    _, attributes = run(tmp_path, **asked)
+    assert attributes["align_moved"] > 0
+    for index in range(2):
+        options = Options(device="cpu", shard=f"{index}/2")
+        assert sweep(tmp_path / "surface.h5.yaml", options, Solo()) == Exit.COMPLETE
+    merged = merge(tmp_path / "merged.h5", [tmp_path / f"surface.shard-{index}-of-2.h5" for index in range(2)])
+    assert merged.surface.complete
+    assert results(tmp_path / "merged.h5") == results(tmp_path / "surface.h5")
+    with h5py.File("merged.h5") as ours, h5py.File("surface.h5") as whole:
+        for place in whole["xdirection"]:
+            np.testing.assert_array_equal(ours["xdirection"][place][()], whole["xdirection"][place][()])
 
 
 class Sorts(nn.Module):

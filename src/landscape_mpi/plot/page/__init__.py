@@ -29,7 +29,7 @@ from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface, has_bars
 from landscape_mpi.surface.schema import SCHEMA
-from landscape_mpi.surface.status import PROVENANCE, provenance, state
+from landscape_mpi.surface.status import PROVENANCE, barrier_texts, provenance, state
 
 MOST_SURFACES = 8
 """Browsers draw no more than 8 to 16 views in three dimensions at once."""
@@ -128,6 +128,7 @@ def _surface(surface: Surface) -> dict[str, Any]:
         layers = [_runs(replace(fields[0], surface=plane)) for plane in planes]
         runs = layers[middle]
     origin, filled = fields[0].origin, None
+    stops = [*stops, *(f"{label} of {text}" for label, text in barrier_texts(surface))]
     with suppress(UserError):  # of too few points to span an area
         filled = None if surface.filled else {f.quantity.metric: packed(_filled(f)) for f in fields}
     ranked = sorted(fields, key=lambda field: _rank(field.quantity.metric))
