@@ -5,8 +5,8 @@
 The files are kept beside this script; it is what says how they hang together.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Size:
         figure1: The same for Figure 1, and the images of its points.
         figure7: The same for Figure 7, and the tolerance of its eigenvalues.
         repeats: Random directions of a band.
+        family: What the names of the VGG-9 networks begin with.
+        figures: Where they are shown.
+        splits: Of their training.
+        rule: What differs from the paper's training besides the above.
     """
 
     folder: str
@@ -54,12 +58,35 @@ class Size:
     figure1: tuple[int, int | None]
     figure7: tuple[int, int | None, float]
     repeats: int
+    family: str = "vgg9_"
+    figures: str = "Figures 2, 3, 8 and 9"
+    splits: tuple[str, ...] = ("train", "test")
+    rule: Mapping[str, Any] = field(default_factory=dict)
 
 
 PAPER = Size("paper", 64, None, None, None, 300, 128, 8192, 5.0e-4, 401, 51, (251, None), (51, None, 0.01), 10)
-LAPTOP = Size("laptop", 8, 10_000, 2000, 500, 60, 32, 1024, 2.0e-3, 41, 21, (25, 500), (7, 40, 0.05), 5)
+LAPTOP = replace(
+    Size("laptop", 8, 10_000, 2000, 500, 60, 32, 1024, 2.0e-3, 41, 21, (25, 500), (7, 40, 0.05), 5),
+    figures="Figures 3, 8 and 9",
+)
 LAPTOP_DEEP = replace(LAPTOP, limit=5000, looked_at=500, epochs=15, side=15)
 """The deep networks of Figures 4 to 6, whose epochs take a minute."""
+
+
+LAPTOP_LINE = replace(
+    LAPTOP,
+    limit=4000,
+    looked_at=500,
+    epochs=20,
+    large=512,
+    decay=5.0e-3,
+    family="vgg9_line_",
+    figures="Figure 2",
+    splits=("train",),
+    rule={"lr": 0.05, "augment": False},
+)
+"""Figure 2, where the small batch's steps x learning rate x decay have to be many times the large batch's, which
+has to learn in few steps: half the learning rate, more decay, no augmentation."""
 
 
 def main() -> None:
@@ -86,11 +113,12 @@ def render(size: Size, name: str, title: str, job: Job) -> str:
 
 def jobs(size: Size) -> dict[str, tuple[str, Job]]:
     """Return title and job by name."""
-    found = {**figure1(size), **vgg_training(size), **figure2(size), **figure3(size), **figure7(size)}
+    found = {**figure1(size), **vgg_training(size, vgg_nets(size)), **figure3(size), **figure7(size)}
     found |= cover(size) if size is LAPTOP else {}
     found |= {**figure8(size), **figure9(size), **optimizers(size), **rescaled(size)}
     if size is PAPER:
-        return found | figures_4_to_6(PAPER, 16, {k: {} for k in (2, 4, 8)})
+        return found | figure2(PAPER) | figures_4_to_6(PAPER, 16, {k: {} for k in (2, 4, 8)})
+    found |= {**vgg_training(LAPTOP_LINE, list(vgg_nets(LAPTOP_LINE))[:4]), **figure2(LAPTOP_LINE)}
     return found | figures_4_to_6(LAPTOP_DEEP, 4, {k: {"width": 2} for k in (1, 4)})
 
 
@@ -152,18 +180,19 @@ def vgg_nets(size: Size) -> Mapping[str, tuple[str, Job]]:
     }
 
 
-def vgg_training(size: Size) -> dict[str, tuple[str, Job]]:
-    """The VGG-9 of Figures 2, 3, 8 and 9."""
+def vgg_training(size: Size, nets: Iterable[str]) -> dict[str, tuple[str, Job]]:
+    """The named ones of `vgg_nets`."""
     return {
-        f"train_vgg9_{name}": (
-            f"VGG-9 of Figures 2, 3, 8 and 9: {words}.",
+        f"train_{size.family}{name}": (
+            f"VGG-9 of {size.figures}: {words}.",
             {
                 "model": vgg(size),
-                "data": images(size.limit, splits=("train", "test")),
-                "train": training(size, f"vgg9_{name}", how),
+                "data": images(size.limit, splits=size.splits),
+                "train": training(size, f"{size.family}{name}", {**size.rule, **how}),
             },
         )
         for name, (words, how) in vgg_nets(size).items()
+        if name in nets
     }
 
 
@@ -302,9 +331,10 @@ def trained(size: Size, net: str) -> Job:
     return {**vgg(size), "checkpoint": checkpoint(size, net)}
 
 
-def checkpoint(size: Size, net: str, family: str = "vgg9_") -> str:
-    """Where the last checkpoint of a training is."""
-    return f"{TOP}/nets/{size.folder}/{family}{net}/epoch-{size.epochs:04d}.safetensors"
+def checkpoint(size: Size, net: str, family: str | None = None) -> str:
+    """Where the last checkpoint of a training is; without `family` that of a VGG-9."""
+    begins = size.family if family is None else family
+    return f"{TOP}/nets/{size.folder}/{begins}{net}/epoch-{size.epochs:04d}.safetensors"
 
 
 def trajectory(size: Size, net: str) -> str:
