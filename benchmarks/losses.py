@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     world, job = Solo(), load_job(options.job, SweepJob)
     experiment = load_experiment(job, JobSource(job), "auto", world)
-    experiment, plane, _ = build_plane(world, experiment, 0, None)
+    with TemporaryDirectory() as journals:  # the range of an axis that is `auto` is looked for
+        experiment, plane, _ = build_plane(world, experiment, 0, None, journals=Path(journals))
+    job = experiment.job
     engine = choose_engine(world, experiment, plane, choose_batch(world, experiment), None)
     (name, split), *_ = experiment.splits.items()
     axes, shape, started = job.values.chosen_grid.coordinates(), job.values.chosen_grid.shape, time.perf_counter()

@@ -14,8 +14,8 @@ from landscape_mpi.sweeping.planes.build import BUILDERS, build_plane, output_pa
 from support.jobs import tiny_job
 
 
-def loaded(folder, plane):
-    job = load_job(tiny_job(folder, plane=plane), SweepJob)
+def loaded(folder, plane, **changes):
+    job = load_job(tiny_job(folder, plane=plane, **changes), SweepJob)
     return job, load_experiment(job, JobSource(job), "cpu", Solo())
 
 
@@ -44,3 +44,11 @@ def test_eigenvectors_are_not_searched_for_where_random_directions_may_stand_in(
     assert BUILDERS[HessianPlane] is hessian.build
     _, _, identity = build_plane(Solo(), experiment, 0, None)
     assert identity.facts["hessian_max_eig"] > identity.facts["hessian_min_eig"]
+
+
+def test_no_range_stands_in_for_one_that_is_to_be_looked_for(tmp_path):
+    _, experiment = loaded(tmp_path, {"kind": "random"}, grid={"alpha": "auto", "points": 3})
+    with pytest.raises(ValueError, match="expected one for what the search evaluates"):
+        build_plane(Solo(), experiment, 0, None)
+    there, _, _ = build_plane(Solo(), experiment, 0, None, search=False)
+    assert there.job.values.chosen_grid.coordinates()[0].tolist() == [-1, 0, 1]

@@ -72,14 +72,16 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors and steepest ascents are searched for, and bends trained; else random directions,
-            which cost nothing, and the straight line stand in for what no surface holds yet.
+        search: Whether eigenvectors, steepest ascents and ranges are searched for, and bends trained; else random
+            directions, which cost nothing, the straight line, and ranges from -1 to 1 stand in for what no surface
+            holds yet.
         shard: Which share of the points the surface is for; None for all.
-        journals: The folder in which is kept what is evaluated to find how far axes go that are `auto`. None: the range
-            from -1 to 1 stands in.
+        journals: The folder in which is kept what is evaluated to find how far axes go that are `auto`; None where
+            there is no such axis.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.
+        ValueError: a range is to be searched for, and there is no folder.
     """
     job, theta = experiment.job, experiment.theta
     run = on_ranks(world, world.rank == 0, find_run, job, theta, experiment.stop)
@@ -114,7 +116,7 @@ def build_plane(
         note(world, f"the buffers {', '.join(others[:3])}{more} move along with the parameters.")
     centre = centre_text(experiment.centre)
     identity = Identity(seed, fingerprints, shard, trajectory=trajectory, facts=built.facts, centre=centre)
-    experiment, facts = choose_grid(world, experiment, plane, identity, known, journals=journals)
+    experiment, facts = choose_grid(world, experiment, plane, identity, known, search=search, journals=journals)
     return experiment, plane, replace(identity, facts={**identity.facts, **facts})
 
 

@@ -56,7 +56,8 @@ def choose_grid(
     identity: Identity,
     known: Path | None,
     *,
-    journals: Path | None = None,
+    search: bool,
+    journals: Path | None,
 ) -> tuple[Experiment, Mapping[str, float]]:
     """Return the experiment with a grid whose ranges are all known, and what is to be recorded of them; collective.
 
@@ -66,11 +67,12 @@ def choose_grid(
         plane: The plane.
         identity: Of its surface.
         known: The file of the surface, which may be there, or other shards beside it: then it says how far axes go.
-        journals: The folder in which what is evaluated for that is kept. None: ranges are not looked for, and go from
-            -1 to 1 where no file says how far.
+        search: Whether ranges are looked for; else they go from -1 to 1 where no file says how far.
+        journals: The folder in which what is evaluated for that is kept; None where nothing is looked for.
 
     Raises:
         UserError: the file is of another experiment, or the loss at theta* is not finite or has no double.
+        ValueError: ranges are to be looked for, and there is no folder.
     """
     job = experiment.job
     grid = job.values.planned_grid
@@ -83,8 +85,10 @@ def choose_grid(
         words = ", ".join(f"{name} {axis.first:g} to {axis.last:g}" for name, axis in axes)
         log(world, f"grid: {words}, as in {path}.")
         return replace(experiment, job=job.with_grid(grid)), facts
-    if journals is None:
+    if not search:
         return replace(experiment, job=job.with_grid(grid.reaching(*(ANY for _ in AXES)))), {}
+    if journals is None:
+        raise ValueError("found a range that is auto and no folder; expected one for what the search evaluates.")
     alone = replace(experiment, task=replace(experiment.task, metrics=(LOSS,)))  # others may cost many times as much
     ends, facts = _search(world, alone, plane, grid, identity, journals, fresh=known is None)
     return replace(experiment, job=job.with_grid(grid.reaching(*ends))), facts
