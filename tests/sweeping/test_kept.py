@@ -5,8 +5,9 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import torch
 
-from landscape_mpi.errors import Exit
+from landscape_mpi.errors import CentreMismatchError, Exit, UserError
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.mpi.shutdown import Interrupted, Stop
 from landscape_mpi.mpi.world import Solo
@@ -17,6 +18,7 @@ from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.kept import Kept
 from landscape_mpi.sweeping.planes import reach
 from landscape_mpi.sweeping.run import sweep
+from support import tiny
 from support.jobs import results, tiny_job
 
 SAMPLED = {
@@ -118,3 +120,22 @@ def test_a_network_of_many_numbers_is_looked_at_on_fewer_examples(tmp_path, capl
     assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
     assert "by the train loss of 32 examples" in caplog.text
     assert not journal_folder(tmp_path / "surface.h5").exists()
+
+
+REFUSED = {
+    "after the range": ({"loss": "tiny:once", "metrics": ["loss", "hessian"], "sampling": None}, UserError),
+    "before theta*": ({"model__build": "tiny:Dropping", "grid": {"alpha": [-1, 1, 25]}}, CentreMismatchError),
+}
+
+
+@pytest.mark.parametrize("when", REFUSED)
+def test_what_is_refused_leaves_nothing_behind(tmp_path, caplog, when):
+    caplog.set_level("INFO", "landscape_mpi")
+    changes, error = REFUSED[when]
+    if error is CentreMismatchError:
+        torch.save(tiny.Dropping().state_dict(), tmp_path / "net.pt")
+    job = tiny_job(tmp_path, **{**SAMPLED, **changes})
+    with pytest.raises(error):
+        sweep(job, Options(device="cpu"), Solo())
+    assert ("grid: alpha -" in caplog.text) == (when == "after the range")
+    assert {path.name for path in tmp_path.glob("surface*")} <= {"surface.h5.lock"}

@@ -34,7 +34,7 @@ class Kept:
         team: int = 1,
         fresh: bool = False,
     ) -> None:
-        """Read what is there, and open this rank's journal.
+        """Read what is there; this rank's journal is begun with the first of what it keeps.
 
         Args:
             world: The ranks.
@@ -54,11 +54,9 @@ class Kept:
             on_root(world, discard_early, folder, kind, shard)
         for one in world.bcast(on_ranks(world, world.rank == 0, _read, folder, identity, kind)) or ():
             self._known.setdefault((one.point, one.split), {})[one.start] = one.found
-        self._held = ExitStack()
-        journal = on_ranks(
-            world, world.rank % team == 0, partial(Journal, kind=kind), folder, world.rank, identity, shard
-        )
-        self._journal = self._held.enter_context(journal) if journal else None
+        self._held, self._keeps = ExitStack(), world.rank % team == 0
+        self._journal: Journal | None = None
+        self._begin = partial(Journal, folder, world.rank, identity, shard, kind=kind)
 
     @property
     def examples(self) -> int:
@@ -81,8 +79,8 @@ class Kept:
         def work() -> None:
             for cut in missing[first::groups]:
                 found.append((cut.start, evaluate(cut)))
-                if self._journal:
-                    self._journal.add(Evaluated(point, split, *found[-1]))
+                if self._keeps:
+                    self._add(Evaluated(point, split, *found[-1]))
 
         together(self._world, work)
         for part in self._world.allgather(found)[:: self._team]:
@@ -96,9 +94,14 @@ class Kept:
     def put(self, point: int, split: int, found: PerExample) -> None:
         """Keep what a point gives on all examples of a split, where it is not known."""
         known = self._known.setdefault((point, split), {})
-        if self._journal and self._world.rank == 0 and sum(map(len, known.values())) < len(found):
-            self._journal.add(Evaluated(point, split, 0, found))
+        if self._world.rank == 0 and sum(map(len, known.values())) < len(found):
+            self._add(Evaluated(point, split, 0, found))
         known[0] = found
+
+    def _add(self, evaluated: Evaluated) -> None:
+        if self._journal is None:
+            self._journal = self._held.enter_context(self._begin())
+        self._journal.add(evaluated)
 
     def whole(self, sizes: Mapping[str, int], point: int = THETA) -> dict[str, PerExample] | None:
         """Return what a point gives on all examples of every split, by its name; None where not all of it is known."""

@@ -133,7 +133,14 @@ def _sweep_plane(
             or not all(found.status[index] == DONE for index in mine)
             or (found.sampled and not found.sealed)
         ):
-            context = _prepare(world, options, experiment, plane, identity, path, journals, found, before)
+            try:
+                context = _prepare(world, options, experiment, plane, identity, path, journals, found, before)
+            except (UserError, CentreMismatchError) as refused:
+                if found is None:  # nothing stays of what is refused
+                    on_root(world, discard_early, journals, "range", identity.shard)
+                if isinstance(refused, CentreMismatchError):  # else theta* may have taken hours, and is right
+                    on_root(world, discard_early, journals, "theta", identity.shard)
+                raise
             can_save = sampled.can_save(context.experiment)
             code = sampled.fill(context) if can_save else full.fill(context)
             if code == Exit.COMPLETE and not can_save:
