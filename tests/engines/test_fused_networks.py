@@ -9,7 +9,7 @@ from torch.nn import functional
 from landscape_mpi.engines import CannotFuseError, build_engine
 from landscape_mpi.evaluate import EagerEvaluator
 from landscape_mpi.networks import build_network
-from support.engines import deviation, image_task, parameters, plane_of, settle
+from support.engines import curve_of, deviation, image_task, parameters, plane_of, settle
 
 ENGINES = ["fused", pytest.param("compiled", marks=pytest.mark.kernel)]
 POINTS = [(0.0, 0.0), (0.4, -0.3), (-1.0, 1.0)]
@@ -46,6 +46,19 @@ def test_the_zoo_is_fused_whole(engine, shortcut, tmp_path):
     network = settled(build_network("resnet20", {"shortcut": shortcut}, tmp_path))
     description, worst = deviation(network, engine, POINTS)
     assert description.startswith(f"{21 if shortcut == 'projection' else 19} fused convolutions")
+    assert worst < SINGLE
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["bezier", "polygon"])
+def test_along_a_curve_it_has_the_losses_of_the_live_network(engine, kind):
+    def forward(net, x):
+        return functional.relu(net.norm(net.two(functional.relu(net.one(x)))))
+
+    network = settled(Net(forward, one=conv(), two=conv(8), norm=nn.BatchNorm2d(8)), 16)
+    points = [(t,) for t in (0.0, 0.3, 0.5, 0.9, 1.0)]
+    description, worst = deviation(network, engine, points, image_task(size=16), plane=curve_of(network, kind))
+    assert description.startswith("2 fused convolutions")
     assert worst < SINGLE
 
 

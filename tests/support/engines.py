@@ -8,7 +8,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.engines import build_engine
 from landscape_mpi.evaluate import EagerEvaluator, Task
 from landscape_mpi.evaluate.losses import cross_entropy
-from landscape_mpi.plane import Plane, RandomDirections
+from landscape_mpi.plane import Course, Plane, RandomDirections
 
 
 def parameters(network):
@@ -42,10 +42,18 @@ def image_task(images=6, size=32, classes=10, dtype=torch.float32):
     return Task({"train": Split("train", inputs, torch.arange(images) % classes)}, None, cross_entropy, dtype)
 
 
-def deviation(network, engine, points, task=None, ignore="biasbn", batch=4):
+def curve_of(network, kind):
+    """A bent curve from the network to a neighbour of it, of one axis."""
+    theta = parameters(network)
+    to, bend = (RandomDirections(seed, "filter", "biasbn").draw(theta, 0) for seed in (1, 2))
+    end = {name: theta[name] + direction for name, direction in to.items()}
+    return Plane(theta, (to, bend), course=Course(kind), axes=1, end=end)
+
+
+def deviation(network, engine, points, task=None, ignore="biasbn", batch=4, plane=None):
     """The engine's description, and its largest deviation of an image's loss from float64's, relative to the loss."""
     task = task or image_task()
-    plane = plane_of(network, ignore)
+    plane = plane or plane_of(network, ignore)
     ours = build_engine(engine, network, plane, task, batch)
     double = Task(task.splits, task.normalisation, task.loss, torch.float64)
     reference = EagerEvaluator(network.double(), plane, double, batch)
