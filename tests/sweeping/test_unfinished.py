@@ -6,6 +6,7 @@ from landscape_mpi.errors import Exit, UserError
 from landscape_mpi.mpi.scheduler import PieceError
 from landscape_mpi.mpi.world import Solo
 from landscape_mpi.surface.journal import RecordFile
+from landscape_mpi.surface.status import describe
 from landscape_mpi.sweeping import unfinished
 from landscape_mpi.sweeping.curvature import Curvature
 from landscape_mpi.sweeping.run import Options, sweep
@@ -64,7 +65,10 @@ def test_a_point_goes_on_within_its_search_and_has_the_same_bits(tmp_path, produ
     assert go(tmp_path / "whole", metrics) == Exit.COMPLETE
     whole = len(products)
     assert stopped_at(tmp_path, products, number, metrics)
+    begun = "1 point, whose products with the Hessian are kept in surface.h5.products for the next run"
+    assert begun in describe(tmp_path / "surface.h5")
     assert go(tmp_path, metrics) == Exit.COMPLETE
+    assert "products" not in describe(tmp_path / "surface.h5")
     assert len(products) == whole - kept
     assert results(tmp_path / "surface.h5") == results(tmp_path / "whole/surface.h5")
     assert not (tmp_path / "surface.h5.products").exists()

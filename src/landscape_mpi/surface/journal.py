@@ -246,6 +246,11 @@ def journal_folder(surface: Path) -> Path:
     return old if old.is_dir() else surface.with_name(surface.name + ".examples")
 
 
+def products_folder(surface: Path) -> Path:
+    """Return the folder of the products of a surface's unfinished points: `surface.h5.products`."""
+    return surface.with_name(f"{surface.name}.products")
+
+
 class Journal(RecordFile):
     """A rank's journal, open for appending."""
 

@@ -28,7 +28,7 @@ from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.metrics.spectrum import SPECTRUM
 from landscape_mpi.surface.barrier import barriers
 from landscape_mpi.surface.identity import job_of
-from landscape_mpi.surface.journal import journal_folder
+from landscape_mpi.surface.journal import journal_folder, products_folder
 from landscape_mpi.surface.platforms import parse_platform, recorded_platform, recorded_versions
 from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, rise_words, share_used, widest
 from landscape_mpi.surface.schema import DONE, LONGEST
@@ -120,6 +120,10 @@ def _grid(surface: Surface) -> Iterator[str]:
         yield _line("damaged", without_numbers(surface.unsound))
     for command in remedies(surface):
         yield _line("to go on", command)
+    kept = products_folder(surface.path)
+    if not surface.complete and (points := {file.name.split(".")[0] for file in kept.glob("point-*.products")}):
+        unfinished = "1 point" if len(points) == 1 else f"{len(points)} points"
+        yield _line("begun", f"{unfinished}, whose products with the Hessian are kept in {kept.name} for the next run")
 
 
 def _found(attributes: Mapping[str, object], axis: str) -> str:
@@ -181,7 +185,9 @@ def _results(surface: Surface) -> Iterator[str]:
 
 
 def _sharpness(surface: Surface) -> Iterator[str]:
-    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md."""
+    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md; nothing of what is bent."""
+    if _is_bent(_plane_of(surface), surface):
+        return
     losses = [name for name in surface.metrics if is_mean(name, LOSS) and len(surface.axes) < 3]
     done = surface.status == DONE
     found = [sharpness(surface.metrics[name], surface.alpha, surface.beta, done) for name in losses]
@@ -210,15 +216,11 @@ def _barriers(surface: Surface) -> Iterator[str]:
 
 def barrier_texts(surface: Surface) -> Iterator[tuple[str, str]]:
     """Yield which barrier it is and how far each loss rises, where a surface is of an interpolation or a curve."""
-    try:
-        plane = None if surface.job is None else job_of(surface).values.plane
-    except UserError:  # of a job that this version does not read
-        return
+    plane = _plane_of(surface)
     lines = [("barrier", 0.0)] if isinstance(plane, InterpolatedPlane) else []
     if isinstance(plane, CurvePlane):
-        bent = surface.beta is None or plane.coordinates == "curve"
         lines = [("straight barrier", 0.0)] if surface.beta is not None else []
-        lines += [("curve's barrier", 1.0)] if bent else []
+        lines += [("curve's barrier", 1.0)] if _is_bent(plane, surface) else []
     for label, beta in lines:
         for name, one in barriers(surface, beta).items():
             if math.isnan(one.height):
@@ -227,6 +229,19 @@ def barrier_texts(surface: Surface) -> Iterator[tuple[str, str]]:
             ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
             error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
             yield label, f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}"
+
+
+def _plane_of(surface: Surface) -> object:
+    """Return the plane that the job asked for; None where nobody knows it."""
+    try:
+        return None if surface.job is None else job_of(surface).values.plane
+    except UserError:  # of a job that this version does not read
+        return None
+
+
+def _is_bent(plane: object, surface: Surface) -> bool:
+    """Return whether alpha goes along a curve, where a distance from (0, 0) is none in parameter space."""
+    return isinstance(plane, CurvePlane) and (surface.beta is None or plane.coordinates == "curve")
 
 
 def _number(found: Sharpness, attribute: str) -> str:

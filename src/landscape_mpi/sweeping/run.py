@@ -33,6 +33,7 @@ from landscape_mpi.surface import (
     journal_folder,
     lock_surface,
     parse_shard,
+    products_folder,
     seal,
 )
 from landscape_mpi.surface.identity import Identity
@@ -268,7 +269,7 @@ def _unfinished(context: SweepContext) -> Unfinished | None:
         return None
     device = context.experiment.device.type
     mark = context.identity.digest(context.job, f"{context.engine.name} on {device}", context.batch)
-    unfinished = Unfinished(Unfinished.beside(context.path), mark)
+    unfinished = Unfinished(products_folder(context.path), mark)
     if context.found is None:
         on_root(context.world, unfinished.forget)
     return unfinished

@@ -43,11 +43,6 @@ class Unfinished:
     folder: Path
     identity: bytes
 
-    @staticmethod
-    def beside(surface: Path) -> Path:
-        """Return the folder of a surface."""
-        return surface.with_name(f"{surface.name}.products")
-
     def of(self, number: int, point: Point) -> "PointWork":
         """Return what is kept of a point, by its number in the grid, row by row."""
         mark = hashlib.sha256(self.identity + np.asarray(point, "<f8").tobytes()).digest()

@@ -122,6 +122,27 @@ def test_a_sweep_along_it_has_the_straight_line_beside_it(ends, tmp_path):
             losses[name] = file["test_loss"][()]
     np.testing.assert_allclose(losses["both"], [losses["straight"], losses["curve"]], rtol=1e-6)
     assert losses["both"][1, 1:-1].sum() < losses["both"][0, 1:-1].sum()
+    for name, has in (("both", False), ("curve", False), ("straight", True)):
+        assert ("radius" in describe(tmp_path / f"{name}.h5")) is has
+
+
+def test_to_a_shuffled_copy_it_is_the_aligned_curve(ends, tmp_path):
+    """The order of the units changes nothing where `align` puts it right, and the whole curve where nothing does."""
+    other, order = torch.load("to.pt", weights_only=True), torch.tensor([3, 7, 1, 0, 6, 2, 5, 4])
+    hidden = {name: other[name][order] for name in ("0.weight", "0.bias")}
+    torch.save({**other, **hidden, "2.weight": other["2.weight"][:, order]}, "shuffled.pt")
+    losses = {}
+    for to in ("to.pt", "shuffled.pt"):
+        for align in ("auto", None):
+            run(tmp_path, "surface.h5", Options(device="cpu", overwrite=True), grid=BOTH, plane={
+                "coordinates": "curve", "to": to, "align": align,
+            })  # fmt: skip
+            with h5py.File("surface.h5") as file:
+                losses[to, align] = file["test_loss"][()]
+                moved = file.attrs.get("align_moved")
+            assert (moved is None) is (align is None)
+    np.testing.assert_allclose(losses["shuffled.pt", "auto"], losses["to.pt", "auto"], rtol=1e-5)
+    assert np.abs(losses["shuffled.pt", None] - losses["to.pt", None]).max() > 1e-2
 
 
 def test_what_is_kept_of_a_training_goes_on_with_the_same_bits(ends, tmp_path, monkeypatch):
