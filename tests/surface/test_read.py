@@ -1,5 +1,6 @@
 """What is read from a surface file, and what is refused: pointers at other files of the machine, enormous claims."""
 
+import re
 import subprocess
 import sys
 
@@ -56,6 +57,23 @@ def test_bookkeeping_is_no_metric(tmp_path):
 def test_a_line_of_four_points_does_not_take_the_audit_for_a_metric(tmp_path):
     surface = read_surface(write(tmp_path / "s.h5", ALPHA[:4], None, {"train_loss": ALPHA[:4]}))
     assert set(surface.metrics) == {"train_loss"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ([32, 3, 1.5, 1], r"worst \|error\| / bar 1\.50$"),
+        ([32, 3, 1.5, 1, 0.7], r"largest \|error\| 0\.70 of the target$"),
+        ([32, 1, 1.5, 1, 0.7, 1], r"of the target; no bar of the loss had to be widened$"),
+        ([32, 3, 1.5, 1, 0.7, 1.31], r"of the target; the bars of the loss were then made up to 1\.31 times as wide, "),
+    ],
+)
+def test_an_audit_is_told_as_far_as_its_file_holds_it(tmp_path, numbers, words):
+    path = write(tmp_path / "s.h5", ALPHA, None, {"train_loss": ALPHA})
+    with h5py.File(path, "r+") as file:
+        file.pop("audit", None)
+        file["audit"] = np.array(numbers, np.float64)
+    assert re.search(words, read_surface(path).audit.words)
 
 
 @pytest.mark.slow

@@ -87,8 +87,10 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     assert "round 1: " in said
     assert re.search(r"complete, every bar within its target, (29|30)\.", said), said
     assert "audit: passed: of 12 points on all examples" in said
-    points, misses, worst, passed = array(folder / "surface.h5", "audit")
+    points, misses, worst, passed, farthest, widened = array(folder / "surface.h5", "audit")
     assert (points, passed) == (12, 1)
+    assert 0 < farthest < 2
+    assert 1 <= widened < 2
     assert misses <= 2
     assert 0 < worst < 2
     assert array(folder / "surface.h5", "rounds") >= 1

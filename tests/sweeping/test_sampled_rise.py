@@ -66,7 +66,7 @@ def test_it_says_what_bars_are_relative_to_and_records_it(undisturbed):
     assert "largest |error| 0." in said
     with h5py.File(surface, "r") as file:
         recorded = dict(file.attrs)
-        assert file["audit"].shape == (5,)
+        assert file["audit"].shape == (6,)
         assert recorded["train_loss_centre"] == pytest.approx(file["train_loss"][2, 4], rel=1e-9)
     assert (recorded["sampling_of"], recorded["sampling_floor"], recorded["sampling_error"]) == ("rise", 1e-3, 0.05)
     told = launch("info", surface).stdout
@@ -155,10 +155,12 @@ def test_a_failed_audit_has_exit_code_3_again_and_again(tmp_path):
     assert run.returncode == 3, run.stderr
     assert "audit: FAILED, the bars cannot be trusted: of 16 points on all examples" in run.stderr
     assert "largest |error| " in run.stderr
-    points, misses, worst, passed, farthest = array(tmp_path / "surface.h5", "audit")
+    points, misses, worst, passed, farthest, widened = array(tmp_path / "surface.h5", "audit")
     assert (points, passed, array(tmp_path / "surface.h5", "complete")) == (16, 0, 1)
     assert misses > 3 or farthest > 2
-    assert worst > 1
+    assert worst >= widened > 1
     again = launch("sweep", job)
     assert (again.returncode, "audit: FAILED" in again.stderr) == (3, True), again.stderr
-    assert "FAILED, the bars cannot be trusted" in launch("info", tmp_path / "surface.h5").stdout
+    told = launch("info", tmp_path / "surface.h5").stdout
+    assert "FAILED, the bars cannot be trusted" in told
+    assert f"made up to {widened:.2f} times as wide" in told

@@ -21,7 +21,7 @@ from landscape_mpi.job import AXES, Axis, Grid, JobFile, SweepJob, difference, e
 from landscape_mpi.metrics import own
 from landscape_mpi.metrics.registry import asked, axes_of, dtype_of, in_schema, result_names
 from landscape_mpi.surface.read import Kind, Surface
-from landscape_mpi.surface.schema import LETTERS, LONGEST, audit_size, check_schema
+from landscape_mpi.surface.schema import AUDIT_SIZES, LETTERS, LONGEST, check_schema
 from landscape_mpi.surface.shards import Shard, recorded_shard
 from landscape_mpi.surface.training import Trajectory
 
@@ -218,6 +218,7 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
     schema = check_schema(surface.path, surface.attributes.get("schema"))
     metrics = asked(job_of(surface).values.metrics, own.recorded(surface.attributes))
     results = result_names(job.data.splits, metrics, sampled=job.sampling is not None)
+    audits = [(np.dtype("f8"), (size,)) for size in AUDIT_SIZES]
     of_points = {"status": "u1", "seconds": "f8", "rank": "i4", "error": f"S{LONGEST}"}
     expected: dict[str, Kind] = {
         **{
@@ -229,7 +230,7 @@ def check_whole(surface: Surface, job: SweepJob) -> None:
         },
         **{name: (np.dtype(kind), surface.shape) for name, kind in of_points.items()},
         **{name: (np.dtype(kind), ()) for name, kind in (("complete", "u1"), ("finished", "f8"), ("rounds", "i8"))},
-        "audit": (np.dtype("f8"), (audit_size(surface.attributes),)),
+        "audit": next((kind for kind in audits if kind == surface.kinds.get("audit")), audits[-1]),
     }
     for name, kind in expected.items():
         found = surface.kinds.get(name)

@@ -22,6 +22,7 @@ from landscape_mpi.surface.foreign.landscaper import ARCHIVE, read_landscaper
 from landscape_mpi.surface.foreign.losscape import is_losscape, read_losscape
 from landscape_mpi.surface.platforms import read_platforms
 from landscape_mpi.surface.schema import (
+    AUDIT_SIZES,
     CENTRE,
     DONE,
     FAILED,
@@ -323,10 +324,11 @@ def _without_numbers(
 
 
 def _audit(dataset: h5py.Dataset) -> AuditResult | None:
-    points, misses, worst, passed, *farthest = _scalars(dataset, 5 if dataset.size == 5 else 4).tolist()
+    size = dataset.size if dataset.size in AUDIT_SIZES else AUDIT_SIZES[-1]
+    points, misses, worst, passed, *others = _scalars(dataset, size).tolist()
     if not (math.isfinite(points) and math.isfinite(misses)):
         return None
-    return AuditResult(int(points), int(misses), float(worst), passed == 1, *map(float, farthest))
+    return AuditResult(int(points), int(misses), float(worst), passed == 1, *map(float, others))
 
 
 def _scalars(dataset: h5py.Dataset, count: int) -> NDArray[Any]:

@@ -108,7 +108,8 @@ class AuditResult:
     """The result of an audit: points on all examples, to test their error bars; `/audit` holds it in this order.
 
     `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`. `farthest`: the largest
-    |error| in targets, which files of sweeps with bars of the loss do not hold.
+    |error| in targets. `widened`: by which factor the bars of the loss were made wider, the largest of all splits; 1
+    where they were left as they are. NaN stands for what an older file does not hold.
     """
 
     points: int
@@ -116,6 +117,7 @@ class AuditResult:
     worst: float
     passed: bool
     farthest: float = math.nan
+    widened: float = math.nan
 
     @property
     def words(self) -> str:
@@ -127,12 +129,21 @@ class AuditResult:
             f"{verdict}: of {self.points} points on all examples {self.misses} missed their bars (5 % should), "
             f"worst |error| / bar {self.worst:.2f}"
             f"{'' if math.isnan(self.farthest) else f', largest |error| {self.farthest:.2f} of the target'}"
+            f"{self._widening}"
         )
 
+    @property
+    def _widening(self) -> str:
+        if math.isnan(self.widened):
+            return ""
+        if self.widened == 1:
+            return "; no bar of the loss had to be widened"
+        wider = f"up to {self.widened:.2f} times as wide"
+        return f"; the bars of the loss were then made {wider}, as far as 95 % of these points need to be within theirs"
 
-def audit_size(attributes: Mapping[str, object]) -> int:
-    """Return how many numbers of an audit a file holds; with bars of the rise the largest error is among them."""
-    return 5 if attributes.get(SAMPLING_OF) == "rise" else 4
+
+AUDIT_SIZES = (4, 5, 6)
+"""How many numbers of an audit a file may hold: a new one all, an older one the first four, or five."""
 
 
 def check_schema(path: Path, found: object) -> int:
@@ -233,7 +244,7 @@ def _fill(file: h5py.File, new: NewSurface) -> None:
     file.create_dataset("finished", data=np.float64(np.nan))
     file.create_dataset("rounds", data=np.int64(0))
     # a dimension scale of its own, so that netCDF readers find every axis named
-    file.create_dataset("audit", data=np.full(audit_size(new.attributes), np.nan)).make_scale("audit")
+    file.create_dataset("audit", data=np.full(AUDIT_SIZES[-1], np.nan)).make_scale("audit")
     job = new.job.encode()
     file.create_dataset("job", data=job, dtype=h5py.string_dtype("utf-8", max(len(job), 1)))
     directions = {f"{letter}direction": direction for letter, direction in zip(LETTERS, new.directions, strict=False)}

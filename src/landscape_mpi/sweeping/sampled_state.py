@@ -308,11 +308,10 @@ class Coordinator:
         if self._failures:
             return some_failed(self._context, list(self._failures.values()))
         state, path, verdict = self._state, self._context.path, self._state.verdict
-        audit = (
-            None
-            if verdict is None
-            else AuditResult(verdict.points, verdict.misses, verdict.worst, verdict.passed, verdict.farthest)
-        )
+        audit = None
+        if verdict is not None:
+            found = (verdict.points, verdict.misses, verdict.worst, verdict.passed, verdict.farthest, verdict.widened)
+            audit = AuditResult(*found)
         self._writer.finish(state.rounds, audit)
         if shard := self._context.identity.shard:
             lines = [
@@ -325,9 +324,6 @@ class Coordinator:
             lines = [f"{path}: complete, {bars}, {factor(state.used)}, in {state.rounds} rounds."]
             if verdict is not None and audit is not None:
                 lines.append(f"{path}: audit: {audit.words}; with it {factor(state.used + state.audited)}.")
-                if verdict.widened > 1:
-                    wider = f"bars of the loss are {verdict.widened:.2f} times as wide as their variances alone say"
-                    lines.append(f"{path}: audit: {wider}, as audited points showed.")
             lines.append(f"Draw it: landscape-plot {path}")
         for line in lines:
             log(self._context.world, line)
