@@ -1,5 +1,7 @@
 """Figures of spectra: the density at a point, along a line, and what the options make of them."""
 
+from base64 import b64decode
+
 import numpy as np
 import pytest
 from made_surfaces import JOB, write
@@ -9,6 +11,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main as plot
 from landscape_mpi.plot.figure import compose
 from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.page import content
 from landscape_mpi.surface import read_surface
 
 NODES = np.array([[-1.0, 0.0, 9.0], [-0.8, 0.1, 9.0]])
@@ -127,3 +130,24 @@ def test_points_and_lines_are_not_mixed_and_other_surfaces_have_none(line, tmp_p
     write(tmp_path / "other.h5", np.zeros(1), None, {"train_loss": np.ones(1)})
     with pytest.raises(UserError, match=r"other\.h5: has no spectrum"):
         compose([read_surface(tmp_path / "other.h5")], Options(kind="density"))
+
+
+@pytest.mark.parametrize("beta", [None, [0.0]], ids=["line", "plane"])
+def test_a_page_of_one_point_has_the_density_there(tmp_path, beta):
+    surface = made(tmp_path / "s.h5", [0.0], beta)
+    (held,) = content([surface], Options())["surfaces"]
+    columns = {name: np.frombuffer(b64decode(text)) for name, text in held["density"]["columns"].items()}
+    expected = open_surface(surface.path).density()
+    for name in ("eigenvalues", "density", "stderr"):
+        np.testing.assert_array_equal(columns[name], getattr(expected, name))
+    assert held["density"]["scale"]["log"]
+    assert {"at θ*", "trace 7 ± 0.25", "Gaussian bandwidth 0.05"} <= set(held["density"]["facts"])
+    linear = content([surface], Options(log=False, high=3.0))["surfaces"][0]["density"]["scale"]
+    assert linear == {"low": 0.0, "high": 3.0, "log": False}
+
+
+def test_pages_of_points_and_lines_do_not_mix_and_lines_have_no_density(tmp_path, line):
+    point = made(tmp_path / "s.h5", [0.0])
+    assert content([line], Options())["surfaces"][0]["density"] is None
+    with pytest.raises(UserError, match=r"1 points have no extent; expected .* one point with its spectrum"):
+        content([line, point], Options())

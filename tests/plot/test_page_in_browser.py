@@ -410,3 +410,24 @@ def test_a_slider_goes_through_the_planes_of_a_volume(visit, tmp_path):
         assert np.allclose(line["x"], steps + 0.6 * (2 * steps - gamma[place]))
     assert "not computed yet" in drawn(page, ".contours")[0]["hovertext"][0][0]
     assert seen.complaints == []
+
+
+def test_a_point_shows_the_density_of_its_eigenvalues(visit, tmp_path):
+    metrics = {
+        "train_loss": np.ones(1),
+        "trace": np.full(1, 7.0),
+        "trace_stderr": np.full(1, 0.25),
+        "spectrum_nodes": np.array([[[-1.0, 0.0, 9.0], [-0.8, 0.1, 9.0]]]),
+        "spectrum_weights": np.array([[[0.1, 0.85, 0.05], [0.1, 0.87, 0.03]]]),
+    }
+    path = write(tmp_path / "point.h5", np.zeros(1), None, metrics, job=JOB + "metrics: [loss, spectrum]\n")
+    seen = visit([read_surface(path)], **DESKTOP)
+    names = [trace["name"] for trace in drawn(seen.page, ".density")]
+    assert names == ["lower", "standard error", "density"]
+    assert not seen.page.locator("#controls").is_visible()
+    facts = seen.page.locator(".facts").inner_text()
+    assert "trace 7 ± 0.25" in facts
+    assert "Gaussian bandwidth 0.05" in facts
+    seen.page.locator(".density").click()
+    assert "alpha = 0" in told(seen.page)
+    assert seen.complaints == []

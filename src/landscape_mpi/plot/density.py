@@ -74,11 +74,17 @@ def draw_at(axes: Axes, surface: Surface, found: Density, scale: Normalize) -> l
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xlabel(EIGENVALUE_LABEL)
     axes.set_ylabel(DENSITY_LABEL)
+    return facts_at(surface, found)
+
+
+def facts_at(surface: Surface, found: Density) -> list[str]:
+    """Return what a caption says of the density at a point: where it is, trace, data, probes and bandwidth."""
     place = ", ".join(f"{name} = {at:g}" for name, at in zip(AXES, found.point, strict=False))
     trace, error = (float(surface.metrics[result.name][nearest(surface)]) for result in SPECTRUM.results[:2])
     spread = f" ± {number(float(f'{error:.2g}'))}" if np.isfinite(error) else ""
     facts = ["at θ*" if not any(found.point) else f"at {place}", f"trace {number(trace)}{spread}"]
-    return [*facts, *_facts(surface, found.bandwidth), *(["standard error shaded"] if np.isfinite(lower).any() else [])]
+    shaded = ["standard error shaded"] if np.isfinite(found.stderr).any() else []
+    return [*facts, *_facts(surface, found.bandwidth), *shaded]
 
 
 def draw_along(axes: Axes, surface: Surface, found: Mapping[int, Density], scale: Normalize) -> list[str]:

@@ -16,19 +16,20 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_hex
+from matplotlib.colors import LogNorm, to_hex
 from numpy.typing import ArrayLike, NDArray
 
 from landscape_mpi import __version__
 from landscape_mpi.errors import Flag, UserError, printable
 from landscape_mpi.metrics.registry import METRICS, RELATIVE, in_schema, parse
-from landscape_mpi.plot import labels
+from landscape_mpi.plot import density, labels
 from landscape_mpi.plot.field import Field, field_of, is_shown, linear
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.path import marked
 from landscape_mpi.plot.scale import scale_of
 from landscape_mpi.surface.read import Surface, has_bars
 from landscape_mpi.surface.schema import SCHEMA
+from landscape_mpi.surface.spectrum import has_spectrum
 from landscape_mpi.surface.status import PROVENANCE, barrier_texts, provenance, state
 
 MOST_SURFACES = 8
@@ -55,10 +56,16 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
                 f"{'s and '.join(sorted((surfaces[0].kind, surface.kind)))}s do not mix on a page",
                 expected="one or the other",
             )
-        if min(surface.shape) < 2:
+    of_points = all(surface.points == 1 and surface.kind != "volume" and has_spectrum(surface) for surface in surfaces)
+    for surface in surfaces:
+        if min(surface.shape) < 2 and not of_points:
             found = " x ".join(map(str, reversed(surface.shape)))
-            raise UserError(surface.path, f"{found} points have no extent", expected="2 or more along each axis")
+            more = "2 or more along each axis, or of every surface one point with its spectrum"
+            raise UserError(surface.path, f"{found} points have no extent", expected=more)
     first = [field_of(surface, options.metric) for surface in surfaces]
+    spectra = _spectra(surfaces, options) if of_points else [None] * len(surfaces)
+    if of_points:
+        options = replace(options, log=None, low=None, high=None)  # are of the densities
     scale_of(first, options)
     every = [_drawable(surface) for surface in surfaces]
     pairs = zip(surfaces, every, strict=True)
@@ -90,10 +97,34 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
             for quantity in (field_of(surfaces[0], name).quantity for name in metrics)
         ],
         "surfaces": [
-            {"number": number, "title": title, **_surface(surface)}
-            for number, (surface, title) in enumerate(zip(surfaces, titles, strict=True))
+            {"number": number, "title": title, "density": spectrum, **_surface(surface)}
+            for number, (surface, title, spectrum) in enumerate(zip(surfaces, titles, spectra, strict=True))
         ],
     }
+
+
+def _spectra(surfaces: Sequence[Surface], options: Options) -> list[dict[str, Any] | None]:
+    """Return the density of the eigenvalues at the one point of each surface, its scale, and its facts.
+
+    Raises:
+        UserError: a point is not done, or its spectrum is not finite.
+    """
+    found = density.densities_at(surfaces, density.bandwidth_of(surfaces, options))
+    scale = density.scale_of(found, surfaces, options)
+    low, high = float(scale.vmin or 0), float(scale.vmax or 0)
+    spectra: list[dict[str, Any] | None] = []
+    for surface, one in zip(surfaces, found, strict=True):
+        columns = {"eigenvalues": one.eigenvalues, "density": one.density, "stderr": one.stderr}
+        spectra.append(
+            {
+                "columns": {name: packed(values) for name, values in columns.items()},
+                "scale": {"low": low, "high": high, "log": isinstance(scale, LogNorm)},
+                "facts": [_readable(fact) for fact in density.facts_at(surface, one)],
+                "label": density.EIGENVALUE_LABEL,
+                "valueLabel": density.DENSITY_LABEL,
+            }
+        )
+    return spectra
 
 
 def _drawable(surface: Surface) -> list[str]:
@@ -244,7 +275,7 @@ def _readable(text: str) -> str:
 
 
 PAGE_ENDINGS = (".html", ".htm")
-_SCRIPTS = ("surfaces.js", "scale.js", "figures.js", "curves.js", "page.js", "watch.js", "build.js")
+_SCRIPTS = ("surfaces.js", "scale.js", "figures.js", "curves.js", "density.js", "page.js", "watch.js", "build.js")
 _POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"

@@ -1,16 +1,16 @@
 // Puts cards, plots and origins on the page once, wires them to the state, and begins.
 
-const SHOWS = { relief: "Surface in three dimensions", contours: "Contours", line: "Curves" };
+const SHOWS = { relief: "Surface in three dimensions", contours: "Contours", line: "Curves", density: "Density of the Hessian's eigenvalues" };
 
 function cardOf(surface) {
   const card = find("card").content.cloneNode(true);
   const heading = card.querySelector("h2");
   heading.textContent = surface.title;
   heading.hidden = surface.title === PAGE.title; // said once is enough
-  card.querySelector(".facts").textContent = surface.facts.join(" · ");
+  card.querySelector(".facts").textContent = [...surface.facts, ...(isPoint ? surface.density.facts : [])].filter((fact, at, all) => all.indexOf(fact) === at).join(" · ");
   card.querySelector(".runs").append(...surface.runs.filter((run) => run.name).map((run) => legendEntry(run.name, run.colour)));
   const pair = card.querySelector(".pair");
-  const kinds = isLine ? { line } : { relief, contours };
+  const kinds = isPoint ? { density } : isLine ? { line } : { relief, contours };
   for (const [kind, drawn] of Object.entries(kinds)) pair.append(plot(kind, surface, drawn));
   return card;
 }
@@ -57,6 +57,10 @@ function build() {
   document.title = PAGE.title;
   document.body.classList.toggle("of-lines", isLine);
   for (const part of document.querySelectorAll(".of-planes")) part.hidden = isLine;
+  if (isPoint) {
+    find("controls").hidden = true; // there is nothing to choose
+    find("figures").setAttribute("aria-label", "Figures");
+  }
   find("title").textContent = PAGE.title;
   find("program").textContent = PAGE.program;
   find("figures").append(...SURFACES.map(cardOf));
@@ -81,7 +85,7 @@ function fillControls() {
 function wire() {
   for (const { div, kind, axis } of figures) {
     if (kind === "relief") wireRelief(div);
-    else div.on("plotly_click", (event) => clicked(event.points[0], kind, axis));
+    else if (kind !== "density") div.on("plotly_click", (event) => clicked(event.points[0], kind, axis));
   }
 }
 

@@ -6,7 +6,8 @@ const TURN = -58, TILT = SURFACES.some((surface) => surface.runs.length) ? 60 : 
 const STEPS = { ArrowLeft: ["alpha", -1], ArrowRight: ["alpha", 1], ArrowDown: ["beta", -1], ArrowUp: ["beta", 1] };
 
 const find = (id) => document.getElementById(id);
-const isLine = SURFACES[0].isLine, GAMMA = SURFACES[0].gamma && [...SURFACES[0].gamma].sort((one, other) => one - other);
+const isPoint = Boolean(SURFACES[0].density), isLine = isPoint || SURFACES[0].isLine; // a point is drawn as lines are
+const GAMMA = SURFACES[0].gamma && [...SURFACES[0].gamma].sort((one, other) => one - other);
 const controls = ["metric", "split", "scale", "low", "high", "turn", "tilt", "alpha", "beta", "gamma", "fill"];
 const control = Object.fromEntries(controls.map((id) => [id, find(id)]));
 const figures = []; // {div, draw}, one a plot

@@ -29,6 +29,7 @@ function unpacked(surface) {
     values: mapped(surface.values, floats),
     filled: mapped(surface.filled, floats),
     runs: unpackedRuns(surface.runs),
+    density: surface.density && { ...surface.density, columns: mapped(surface.density.columns, floats) },
     layers: surface.layers && surface.layers.map(unpackedRuns),
   };
   return { ...whole, layer: 0, all: whole.values, whole };
