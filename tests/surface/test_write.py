@@ -46,7 +46,7 @@ def test_everything_of_the_schema_is_there_before_the_first_result(path):
         assert not file["status"][()].any()
         assert (file["rank"][()] == -1).all()
         assert file["error"].dtype == "S200"
-        assert (file["complete"][()], file["audit"].shape) == (0, (4,))
+        assert (file["complete"][()], file["audit"].shape) == (0, (6,))
         assert {"rounds", "finished", "seconds"} <= set(file)
         assert file["job"].asstr()[()] == NEW.job
         assert [file[f"xdirection/{i}"].attrs["name"] for i in range(2)] == ["a.weight", "b"]
