@@ -1,13 +1,16 @@
 """Barriers: known answers, and what cannot be known."""
 
+import json
 import math
 
+import h5py
 import numpy as np
 import pytest
 
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.page import content
 from landscape_mpi.surface.barrier import barrier, barriers
+from landscape_mpi.surface.export import export
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.status import describe
 from plot.made_surfaces import write
@@ -73,3 +76,26 @@ def test_of_a_plane_it_is_that_along_beta_0(tmp_path):
     assert found["train_loss"].height == pytest.approx(0.25)
     shifted = write(tmp_path / "t.h5", ALPHA, beta + 0.5, {"train_loss": losses})
     assert barriers(read_surface(shifted)) == {}
+
+
+def test_exports_have_the_barriers_as_attributes(tmp_path):
+    """A rise of 2 on the straight line and of 0.5 along the curve; of the accuracy there is none."""
+    rise = 4 * ALPHA * (1 - ALPHA)
+    losses = np.stack([1 + 2 * rise, 1 + 0.5 * rise])
+    metrics = {"test_loss": losses, "test_loss_stderr": 0 * losses + 0.01, "test_acc": losses}
+    job = JOB.replace("interpolate, to: other.pt", "curve, to: other.pt, coordinates: curve")
+    job = job.replace("9]}", "9], beta: [0, 1, 2]}")
+    plane = write(tmp_path / "s.h5", ALPHA, np.array([0.0, 1.0]), metrics, job=job)
+    expected = {}
+    for way, height in (("straight", 2.0), ("curve", 0.5)):
+        ended = {"": height, "_alpha": 0.5, "_stderr": 0.02}
+        expected |= {f"{way}_barrier_test_loss{end}": pytest.approx(value) for end, value in ended.items()}
+    for name in ("out.npz", "out.nc", "out.zarr"):
+        export(plane, tmp_path / name)
+    with np.load(tmp_path / "out.npz") as arrays:
+        found = {"npz": json.loads(arrays["attributes"].item())}
+    with h5py.File(tmp_path / "out.nc") as file:
+        found["nc"] = dict(file.attrs)
+    found["zarr"] = json.loads((tmp_path / "out.zarr/zarr.json").read_text())["attributes"]
+    for attributes in found.values():
+        assert {name: value for name, value in attributes.items() if "barrier" in name} == expected

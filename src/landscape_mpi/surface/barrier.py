@@ -5,13 +5,17 @@ S. Srinivasa, "Git Re-Basin" (ICLR 2023, arXiv:2209.04836), definition 2.2, whos
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import UserError
+from landscape_mpi.job import CurvePlane, InterpolatedPlane
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import STDERR, is_mean
+from landscape_mpi.surface.identity import job_of
 from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.sharpness import zero
 
@@ -87,3 +91,41 @@ def barriers(surface: Surface, beta: float = 0.0) -> dict[str, Barrier]:
     every = (name for name in lines if is_mean(name, LOSS))
     found = {name: barrier(lines[name], lines.get(name + STDERR), surface.alpha) for name in every}
     return {name: one for name, one in found.items() if one is not None}
+
+
+def plane_of(surface: Surface) -> object:
+    """Return the plane that the job of a surface asks for; None where nobody knows it."""
+    try:
+        return None if surface.job is None else job_of(surface).values.plane
+    except UserError:  # of a job that this version does not read
+        return None
+
+
+def is_bent(plane: object, surface: Surface) -> bool:
+    """Return whether alpha goes along a curve, where a distance from (0, 0) is none in parameter space."""
+    return isinstance(plane, CurvePlane) and (surface.beta is None or plane.coordinates == "curve")
+
+
+def barrier_lines(surface: Surface) -> Iterator[tuple[str, float]]:
+    """Yield the ways between two networks that a surface has, in the words of `info`, and the beta of each."""
+    plane = plane_of(surface)
+    if isinstance(plane, InterpolatedPlane):
+        yield "barrier", 0.0
+    if isinstance(plane, CurvePlane) and surface.beta is not None:
+        yield "straight barrier", 0.0
+    if is_bent(plane, surface):
+        yield "curve's barrier", 1.0
+
+
+def barrier_attributes(surface: Surface) -> dict[str, float]:
+    """Return the barriers of a surface as attributes of an export, such as `curve_barrier_test_loss_stderr`.
+
+    Each has its height and where it is along alpha, and where it is known the upper bound of its standard error.
+    """
+    found: dict[str, float] = {}
+    for label, beta in barrier_lines(surface):
+        way = label.replace("'s", "").replace(" ", "_")
+        for name, one in barriers(surface, beta).items():
+            numbers = {"": one.height, "_alpha": one.alpha, STDERR: one.error}
+            found |= {f"{way}_{name}{suffix}": value for suffix, value in numbers.items() if math.isfinite(value)}
+    return found

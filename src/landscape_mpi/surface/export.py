@@ -8,6 +8,7 @@ import csv
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from landscape_mpi.files.hdf5 import OwnFile
 from landscape_mpi.files.paths import check_target
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.registry import axes_of
+from landscape_mpi.surface.barrier import barrier_attributes
 from landscape_mpi.surface.read import Surface, read_surface
 from landscape_mpi.surface.schema import LETTERS
 from landscape_mpi.surface.zarr_store import LONG_NAMES, META, STATUS_WORDS, write_zarr
@@ -45,6 +47,7 @@ def export(source: Path, target: Path) -> None:
         raise UserError(target, "is there, and is no folder of Zarr", expected="a new name, or a folder to replace")
     check_target(target / META if folder and target.exists() else target)
     surface = read_surface(source)
+    surface = replace(surface, attributes={**surface.attributes, **barrier_attributes(surface)})
     if target.exists() and target.samefile(source):
         raise UserError(target, "is the file to read as well", expected="the name of another file")
     with in_words(target, ADVICE), (atomic_folder if folder else atomic_write)(target) as aside:

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from landscape_mpi.errors import UserError, printable
 from landscape_mpi.files import untrusted
 from landscape_mpi.files.isolated import isolated
-from landscape_mpi.job import AXES, FROM_PYTHON, CurvePlane, InterpolatedPlane, SweepJob, TrainJob, load_job
+from landscape_mpi.job import AXES, FROM_PYTHON, SweepJob, TrainJob, load_job
 from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.metrics.registry import is_mean
 from landscape_mpi.metrics.spectrum import SPECTRUM
-from landscape_mpi.surface.barrier import barriers
-from landscape_mpi.surface.identity import job_of
+from landscape_mpi.surface.barrier import barrier_lines, barriers, is_bent, plane_of
 from landscape_mpi.surface.journal import journal_folder, products_folder
 from landscape_mpi.surface.platforms import parse_platform, recorded_platform, recorded_versions
 from landscape_mpi.surface.read import Surface, has_bars, in_points, read_surface, rise_words, share_used, widest
@@ -186,7 +185,7 @@ def _results(surface: Surface) -> Iterator[str]:
 
 def _sharpness(surface: Surface) -> Iterator[str]:
     """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md; nothing of what is bent."""
-    if _is_bent(_plane_of(surface), surface):
+    if is_bent(plane_of(surface), surface):
         return
     losses = [name for name in surface.metrics if is_mean(name, LOSS) and len(surface.axes) < 3]
     done = surface.status == DONE
@@ -216,12 +215,7 @@ def _barriers(surface: Surface) -> Iterator[str]:
 
 def barrier_texts(surface: Surface) -> Iterator[tuple[str, str]]:
     """Yield which barrier it is and how far each loss rises, where a surface is of an interpolation or a curve."""
-    plane = _plane_of(surface)
-    lines = [("barrier", 0.0)] if isinstance(plane, InterpolatedPlane) else []
-    if isinstance(plane, CurvePlane):
-        lines = [("straight barrier", 0.0)] if surface.beta is not None else []
-        lines += [("curve's barrier", 1.0)] if _is_bent(plane, surface) else []
-    for label, beta in lines:
+    for label, beta in barrier_lines(surface):
         for name, one in barriers(surface, beta).items():
             if math.isnan(one.height):
                 yield label, f"{name}: needs finite losses at every point from alpha 0 to 1"
@@ -229,19 +223,6 @@ def barrier_texts(surface: Surface) -> Iterator[tuple[str, str]]:
             ends = f"above the line from {one.start:.6g} to {one.end:.6g}, at {one.points} points"
             error = "" if math.isnan(one.error) else f" (standard error at most {one.error:.2g}, of the three losses')"
             yield label, f"{name}: {one.height:.4g} at alpha {one.alpha:.3g}{error}, {ends}"
-
-
-def _plane_of(surface: Surface) -> object:
-    """Return the plane that the job asked for; None where nobody knows it."""
-    try:
-        return None if surface.job is None else job_of(surface).values.plane
-    except UserError:  # of a job that this version does not read
-        return None
-
-
-def _is_bent(plane: object, surface: Surface) -> bool:
-    """Return whether alpha goes along a curve, where a distance from (0, 0) is none in parameter space."""
-    return isinstance(plane, CurvePlane) and (surface.beta is None or plane.coordinates == "curve")
 
 
 def _number(found: Sharpness, attribute: str) -> str:
