@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.job import AXES
 from landscape_mpi.metrics.spectrum import SPECTRUM
-from landscape_mpi.plot.labels import alpha_label
+from landscape_mpi.plot.labels import along_words, alpha_label
 from landscape_mpi.plot.options import Options
 from landscape_mpi.plot.origin import origin_of
 from landscape_mpi.plot.scale import number
@@ -104,9 +104,10 @@ def draw_along(axes: Axes, surface: Surface, found: Mapping[int, Density], scale
         gid="density",
     )
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_xlabel(alpha_label(origin_of(surface)))
+    origin = origin_of(surface)
+    axes.set_xlabel(alpha_label(origin))
     axes.set_ylabel(EIGENVALUE_LABEL)
-    return _facts(surface, first.bandwidth)
+    return [*filter(None, [along_words(origin)]), *_facts(surface, first.bandwidth)]
 
 
 def densities_at(surfaces: Sequence[Surface], bandwidth: float) -> list[Density]:

@@ -15,14 +15,14 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.plot import between, density, labels, line, path, plane, render, style
 from landscape_mpi.plot.field import Field, field_of, is_shown
 from landscape_mpi.plot.options import KINDS, Options
-from landscape_mpi.plot.scale import Numbers, Scale, above_least, scale_of
+from landscape_mpi.plot.scale import Numbers, Scale, above_least, number, scale_of
 from landscape_mpi.surface.read import Surface
 
 LINE = "line"
@@ -211,8 +211,10 @@ def _densities(surfaces: Sequence[Surface], options: Options) -> Figure:
         lines = density.densities_along(surfaces, width)
         scale = density.scale_of([one for line in lines for one in line.values()], surfaces, options)
         facts = [density.draw_along(*each, scale) for each in zip(axes, surfaces, lines, strict=True)]
-        label = density.DENSITY_LABEL
-        figure.colorbar(ScalarMappable(scale, style.colours()), ax=list(axes), label=label, aspect=25, pad=0.02)
+        bar = figure.colorbar(ScalarMappable(scale, style.colours()), ax=list(axes), aspect=25, pad=0.02)
+        bar.set_label(density.DENSITY_LABEL)
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(number))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
     else:
         points = density.densities_at(surfaces, width)
         scale = density.scale_of(points, surfaces, options)

@@ -106,7 +106,7 @@ def facts(fields: Sequence[Field]) -> list[str]:
     first = fields[0]
     path = first.surface.trajectory
     runs = [_path(first, run) for run in path.runs] if path else []
-    return _facts([_directions(first.origin), *runs], _progress([first.surface]), fields)
+    return _facts([along_words(first.origin), *runs], _progress([first.surface]), fields)
 
 
 def line_facts(metrics: Sequence[Sequence[Field]], worst: Sequence[Sequence[Field]] = ()) -> list[str]:
@@ -124,7 +124,7 @@ def line_facts(metrics: Sequence[Sequence[Field]], worst: Sequence[Sequence[Fiel
     apart = ", ".join(map(str, seeds))
     named = f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else apart
     together = replace(first[0].origin, seed=None)
-    directions = f"median and range of {len(first)} {_directions(together)}, seeds {named}"
+    directions = f"median and range of {len(first)} {along_words(together)}, seeds {named}"
     return _facts([directions], _progress([field.surface for field in first]), [_pooled(fields) for fields in metrics])
 
 
@@ -174,7 +174,8 @@ def cut_facts(scale: Scale) -> list[str]:
     return [f"cut off {' and '.join(cut)}"] if cut else []
 
 
-def _directions(origin: Origin) -> str | None:
+def along_words(origin: Origin) -> str | None:
+    """Return along which directions, or from where to where, a surface goes; None where nobody knows."""
     if origin.kind is None:
         return None
     words = [_KINDS.get(origin.kind, origin.kind)]
