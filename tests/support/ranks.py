@@ -21,4 +21,5 @@ def process_of(run, rank):
     for pid in run.members():
         if rank_of(pid) == rank:
             parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return next(pid for pid, parent in parents.items() if parent in parents)
+    # it has children of its own, such as that which reads files of others
+    return next(pid for pid, parent in parents.items() if parent in parents and parents[parent] not in parents)

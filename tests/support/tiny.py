@@ -188,3 +188,17 @@ class Deadly(nn.Sequential):
 def deadly():
     """A network that kills its process at one point."""
     return Deadly(*network())
+
+
+def held(outputs, targets):
+    """Cross entropy that waits, once journals of pilots hold TINY_HELD (BYTES:FOLDER), for a file `go` beside them.
+
+    Whoever stops the sweep then has all the time that it takes.
+    """
+    size, _, folder = os.environ.get("TINY_HELD", "").partition(":")
+    deadline = time.monotonic() + 100
+    while size and not Path(folder).with_name("go").exists() and time.monotonic() < deadline:
+        if sum(file.stat().st_size for file in Path(folder).glob("pilots.rank-*.journal")) < float(size):
+            break
+        time.sleep(0.02)
+    return nn.functional.cross_entropy(outputs, targets, reduction="none")

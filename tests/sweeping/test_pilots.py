@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from landscape_mpi.sweeping.context import Options
 from landscape_mpi.sweeping.pilots import Pilots, pieces_of
 from landscape_mpi.sweeping.run import sweep
 from support.jobs import results, tiny_job
+from support.launch import finish, start
+from support.ranks import process_of
+from support.waiting import wait_for
 
 LINE = {
     "data__options": {"images": 1600},
@@ -69,6 +74,32 @@ def test_a_time_limit_among_them_keeps_what_is_done(tmp_path, caplog, undisturbe
     caplog.clear()
     assert swept(job) == Exit.COMPLETE
     assert f"2 {FIRST}, to see which of them rise; 11 of 26 slices of them are there." in caplog.text
+    assert len(kept(folder)) == len(set(kept(folder))) == 26
+    assert results(tmp_path / "surface.h5") == undisturbed
+
+
+@pytest.mark.mpi
+def test_a_signal_among_them_keeps_what_the_ranks_have_done(tmp_path, caplog, undisturbed):
+    caplog.set_level(logging.INFO, "landscape_mpi")
+    job, folder = line_job(tmp_path, loss="tiny:held"), journal_folder(tmp_path / "surface.h5")
+    process = start("sweep", job, ranks=2, env={"TINY_HELD": f"3000:{folder}"})
+
+    def told():
+        return sum(path.stat().st_size for path in journals(folder, kind="pilots")) >= 3000
+
+    wait_for(lambda: told() or process.poll() is not None)
+    if told():
+        for pid in [process_of(process, rank) for rank in (0, 1)]:
+            os.kill(pid, signal.SIGTERM)
+    (tmp_path / "go").touch()  # the ranks have waited until here, and each has its signal now
+    ended = finish(process, 120)
+    assert ended.returncode == 75, ended.stderr
+    assert "stopped by SIGTERM; what is done is kept" in ended.stderr
+    before = len(kept(folder))
+    assert 0 < before < 26, ended.stderr
+    assert not (folder / PLAN_NAME).exists(), ended.stderr
+    assert swept(job) == Exit.COMPLETE
+    assert f"{before} of 26 slices of them are there" in caplog.text
     assert len(kept(folder)) == len(set(kept(folder))) == 26
     assert results(tmp_path / "surface.h5") == undisturbed
 
