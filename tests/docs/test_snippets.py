@@ -28,6 +28,7 @@ WITH_SNIPPETS = [page for page in PAGES if snippets(page)]
 NOT_RUN = {
     ("api.md", "from torch.utils.tensorboard import SummaryWriter"): "the tests have no tensorboard",
     ("api.md", "import wandb"): "the tests have no wandb",
+    ("barriers.md", "python prepare.py"): "takes minutes; the same network is trained on language.md",
     ("index.md", "landscape-mpi demo"): "tests/test_demo.py runs it",
     ("page.md", "landscape-mpi watch surfaces/resnet56.h5"): "it runs until Ctrl-C; tests/plot/test_watch.py does that",
     (
