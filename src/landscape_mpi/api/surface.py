@@ -17,7 +17,7 @@ from landscape_mpi.job import AXES
 from landscape_mpi.metrics.registry import STDERR, axes_of
 from landscape_mpi.plot.options import Options, parse_levels
 from landscape_mpi.surface import read_surface
-from landscape_mpi.surface.barrier import Barrier, barriers
+from landscape_mpi.surface.barrier import Barrier, barriers, is_bent, plane_of
 from landscape_mpi.surface.read import Surface as Found
 from landscape_mpi.surface.schema import DONE
 from landscape_mpi.surface.sharpness import Sharpness, sharpness
@@ -116,10 +116,12 @@ class Surface:
         """Return the sharpness of the loss of a split, as in `info` (docs/sharpness.md).
 
         Raises:
-            UserError: there is none of that split, or this is a volume.
+            UserError: there is none of that split, or this is a volume or goes along a curve.
         """
         if len(self.found.axes) > 2:
             raise UserError("sharpness", "this is a volume", remedy="take a plane of it: surface.at(gamma)")
+        if is_bent(plane_of(self.found), self.found):
+            raise UserError("sharpness", "alpha goes along a curve", expected="a plane or a straight line")
         return sharpness(self.loss(split), self.alpha, self.beta, self.found.status == DONE)
 
     def barrier(self, split: str | None = None, beta: float = 0.0) -> Barrier:

@@ -80,6 +80,8 @@ def test_a_ring_has_a_barrier_across_and_hardly_one_along(kind):
     surface = landscape_mpi.sweep(Place(1.0, 0.0), ring, data, plane=plane, grid=grid, quiet=True)
     assert surface.barrier("train").height == pytest.approx(0.95, abs=0.01)
     assert surface.barrier("train", beta=1.0).height < {"bezier": 0.05, "polygon": 0.4}[kind]
+    with pytest.raises(UserError, match="sharpness: alpha goes along a curve"):
+        surface.sharpness()
     with pytest.raises(UserError, match="no points lie at alpha 0 and alpha 1"):
         surface.barrier("train", beta=0.5)
 
