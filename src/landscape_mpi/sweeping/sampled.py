@@ -172,12 +172,12 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
     sampling, shape = context.job.sampling, context.job.chosen_grid.shape
     if sampling is None:
         raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
-    if context.found is not None and context.found.done and not folder.is_dir():
-        log(context.world, f"{folder} is missing, and with it what each example gave: it is evaluated again.")
     given = enumerate(context.engine.examples.values())  # at theta*, in the order of the data
     origins = [Evaluated(THETA, number, 0, found) for number, found in given]
     plan = read_plan(folder, identity)
     if plan is None:
+        if context.found is not None and context.found.done:  # this run may have made the folder anew, for theta*
+            log(context.world, f"{folder} is missing, and with it what each example gave: it is evaluated again.")
         firsts, own = _firsts(context, sampling, origins, pilots), own_point(context.job.chosen_grid)
         plan = begin_plan(folder, identity, origins, pilots, firsts, own)
     _check_plan(context, plan, sampling)
