@@ -36,8 +36,17 @@ def test_a_parabola_above_a_slope():
 
 
 def test_a_loss_below_the_line_has_no_barrier():
-    found = barrier(ALPHA**2, np.ones(9), ALPHA)
-    assert (found.height, found.error) == (0.0, 0.0)
+    """Its error is that of the highest point between the ends, here 0.25: 0.4 + 0.75 * 1 + 0.25 * 1."""
+    errors = np.ones(9)
+    errors[3] = 0.4
+    found = barrier(ALPHA**2, errors, ALPHA)
+    assert (found.height, found.error) == (0.0, pytest.approx(1.4))
+
+
+def test_of_two_points_nobody_knows_the_error():
+    found = barrier(np.array([1.0, 2.0]), np.ones(2), np.array([0.0, 1.0]))
+    assert (found.height, found.points) == (0.0, 2)
+    assert math.isnan(found.error)
 
 
 def test_an_infinite_loss_is_an_infinite_barrier():

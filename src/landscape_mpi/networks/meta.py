@@ -33,7 +33,7 @@ def build_empty(build: Callable[[], Any]) -> Any:
     random state, and the parameters are emptied afterwards. Parameters that no state dict holds, and those that are no
     plain arrays, stay real: no checkpoint could fill them. Tied parameters stay one object.
 
-    >>> network = build_empty(lambda: nn.Sequential(nn.Linear(10**5, 10**5), nn.BatchNorm1d(10**5)))
+    >>> network = build_empty(lambda: nn.Sequential(nn.Linear(1000, 1000), nn.BatchNorm1d(1000)))
     >>> network[0].weight.device, network[1].running_var.device
     (device(type='meta'), device(type='cpu'))
     """

@@ -31,7 +31,8 @@ class Barrier:
         alpha: where that is.
         error: at most the standard error of the height: the sum of the standard errors of the three losses, weighted
             as the losses are. It is reached where their errors are one and the same or opposite, as nobody knows what
-            examples that several points share do to their difference.
+            examples that several points share do to their difference. Of a height of 0, which an end has by
+            definition, it is that of the highest point between the ends; NaN where there is none.
         start: the loss at alpha = 0.
         end: the loss at alpha = 1.
         points: how many points there are from 0 to 1: between them nothing was measured.
@@ -56,8 +57,8 @@ def barrier(losses: Values, errors: Values | None, alpha: Values) -> Barrier | N
     Returns:
         None where no point lies at alpha = 0 or at alpha = 1.
 
-    >>> barrier(np.array([1.0, 4.0, 2.0]), np.array([0.1, 0.3, 0.1]), np.array([0.0, 0.5, 1.0]))
-    Barrier(height=2.5, alpha=0.5, error=0.4, start=1.0, end=2.0, points=3)
+    >>> barrier(np.array([1.0, 4.0, 2.0]), np.array([0.5, 0.25, 0.5]), np.array([0.0, 0.5, 1.0]))
+    Barrier(height=2.5, alpha=0.5, error=0.75, start=1.0, end=2.0, points=3)
     """
     first, last = zero(alpha), zero(alpha - 1.0)
     if first is None or last is None:
@@ -66,17 +67,17 @@ def barrier(losses: Values, errors: Values | None, alpha: Values) -> Barrier | N
     between = np.flatnonzero((alpha >= alpha[first]) & (alpha <= alpha[last]))
     along, there = alpha[between], losses[between]
     rise = there - ((1.0 - along) * start + along * end)
-    rise[(between == first) | (between == last)] = 0.0 if math.isfinite(start + end) else math.nan
+    is_end = (between == first) | (between == last)
+    rise[is_end] = 0.0 if math.isfinite(start + end) else math.nan
     if not math.isfinite(start + end) or np.isnan(rise).any():
         return Barrier(math.nan, math.nan, math.nan, start, end, len(between))
     top = int(rise.argmax())
-    at = float(along[top])
     error = math.nan
-    if errors is not None:
-        error = float(errors[between[top]] + (1.0 - at) * errors[first] + at * errors[last])
-    if between[top] in (first, last):
-        error = 0.0  # of what is 0 by definition
-    return Barrier(float(rise[top]), at, error, start, end, len(between))
+    if errors is not None and not is_end.all():
+        highest = int(np.where(is_end, -math.inf, rise).argmax())
+        at = float(along[highest])
+        error = float(errors[between[highest]] + (1.0 - at) * errors[first] + at * errors[last])
+    return Barrier(float(rise[top]), float(along[top]), error, start, end, len(between))
 
 
 def barriers(surface: Surface, beta: float = 0.0) -> dict[str, Barrier]:

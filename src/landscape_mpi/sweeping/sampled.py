@@ -43,7 +43,7 @@ from landscape_mpi.surface import (
 )
 from landscape_mpi.surface.plan import Round
 from landscape_mpi.surface.schema import CENTRE, SAMPLING_ERROR, SAMPLING_FLOOR, SAMPLING_OF
-from landscape_mpi.sweeping.context import SweepContext, stopped
+from landscape_mpi.sweeping.context import SweepContext, number_of, stopped
 from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.pieces import PieceComputer, share_pieces
 from landscape_mpi.sweeping.pilots import evaluate_pilots
@@ -169,7 +169,7 @@ def _classes(split: Split) -> NDArray[np.int64] | None:
 def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[Evaluated]) -> Coordinator:
     """Return rank 0's coordinator, with all that an earlier run left; its files are closed with `held`."""
     folder, identity, shard = context.journals, journal_identity(context), context.identity.shard
-    sampling, shape = context.job.sampling, context.job.chosen_grid.shape
+    sampling = context.job.sampling
     if sampling is None:
         raise RuntimeError("no sampling in the job; expected to be called for sampled sweeps alone.")
     given = enumerate(context.engine.examples.values())  # at theta*, in the order of the data
@@ -183,7 +183,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
     _check_plan(context, plan, sampling)
     if plan.repeated:
         note(context.world, f"{folder}: {plan.repeated} rounds of its plan stand there twice and count once.")
-    points, splits = math.prod(shape), []
+    points, splits = math.prod(context.job.chosen_grid.shape), []
     for number, (name, split) in enumerate(context.experiment.splits.items()):
         origin = plan.origins[number]
         known = {one.point: one.found for one in plan.pilots if one.split == number}
@@ -203,7 +203,7 @@ def _open_coordinator(context: SweepContext, held: ExitStack, pilots: Sequence[E
         splits.append(SplitState(name, rounds, sampling, context.experiment.task.metrics))
     slices = hashlib.sha256(identity + b"".join(origin.found.losses.tobytes() for origin in plan.origins)).digest()
     stored = list(read_journals(folder, slices, shard))
-    order = [int(np.ravel_multi_index(index, shape)) for index in context.points]
+    order = [number_of(context, index) for index in context.points]
     state = SampledState(splits, context.batch, order, stored)
     plan_log = None if shard else held.enter_context(PlanLog(folder, identity))
     writer = WholeWriter(context.path)
