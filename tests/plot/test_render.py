@@ -161,12 +161,19 @@ def test_vtk_draws_without_a_screen_what_matplotlib_draws(make, monkeypatch):
         assert np.median(np.abs(picture[both][:, :3].astype(int) - other[both][:, :3])) < 8
 
 
-@pytest.mark.slow
-def test_a_process_that_dies_of_missing_opengl_is_told(make, monkeypatch):
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("import os; os.write(2, b'no display\\n\\n'); os.abort()", "ended with SIGABRT and said 'no display'"),
+        ("import os; os._exit(3)", "ended with exit code 3$"),
+        ("import vtk_of_nobody", "ended with exit code 1 and said .*No module named 'vtk_of_nobody'"),
+    ],
+)
+def test_what_a_process_that_cannot_draw_said_is_told(make, monkeypatch, program, told):
     pytest.importorskip("vtkmodules.vtkRenderingOpenGL2", reason="vtk is not installed")
     made = mesh(make({"train_loss": bowl(ALPHA, BETA)}, alpha=ALPHA, beta=BETA))
-    monkeypatch.setattr(opengl, "PROGRAM", "import os; os.abort()")
-    with pytest.raises(opengl.NotDrawnError, match=r"neither a screen nor EGL or OSMesa .*SIGABRT"):
+    monkeypatch.setattr(opengl, "PROGRAM", program)
+    with pytest.raises(opengl.NotDrawnError, match=rf"VTK, which needs a screen, EGL or OSMesa, {told}"):
         opengl.drawn([made], [], (100, 100))
 
 
@@ -217,6 +224,7 @@ def test_views_that_are_none(text):
         (["--size", "wide"], "--size: is for lit pictures; expected --kind render as well"),
         (["--kind", "surface", "--view", "1,20"], "--view: is for lit pictures; expected --kind render as well"),
         (["--kind", "render", "--trajectory", "p.h5"], "--trajectory: --kind render draws no path"),
+        (["--kind", "render", "--trajectory", "p.h5", "--movie", "m.gif"], "--trajectory: --kind render draws no path"),
     ],
 )
 def test_what_does_not_go_together(tmp_path, capsys, flags, sentence):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape_mpi.errors import printable
 from landscape_mpi.plot.camera import ANGLE, Camera
 
 Pixels = NDArray[np.uint8]
@@ -69,15 +70,16 @@ def drawn(meshes: Sequence[Mesh], shots: Sequence[Shot], size: tuple[int, int]) 
     done = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
         input=pickle.dumps((meshes, shots, size)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         env=environment,
         check=False,
     )
     if done.returncode or not done.stdout:
         code = done.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise NotDrawnError(f"VTK found neither a screen nor EGL or OSMesa to draw with (its process ended with {how})")
+        said = printable(done.stderr.decode(errors="replace")).split("\n")
+        last = next((f" and said {line.strip()!r}" for line in reversed(said) if line.strip()), "")
+        raise NotDrawnError(f"VTK, which needs a screen, EGL or OSMesa, ended with {how}{last}")
     return pickle.loads(done.stdout)  # type: ignore[no-any-return]  # noqa: S301 - from a process of our own
 
 

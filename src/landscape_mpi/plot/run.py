@@ -98,6 +98,9 @@ def inline(figure: Figure) -> Figure:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.trajectory and arguments.kind == RENDER:
+        drawn = Flag("kind", (RENDER,)), " draws no path"
+        raise UserError(Flag("trajectory"), drawn, expected=Flag("kind", ("surface",)))
     return Options(
         kind=arguments.kind,
         metric=arguments.metric,
@@ -125,9 +128,6 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
         figure = compose_histories(read_histories(arguments.surface), options)
         default = _beside(arguments.surface, options.kind or DEFAULT)
     else:
-        if arguments.trajectory and options.kind == RENDER:
-            drawn = Flag("kind", (RENDER,)), " draws no path"
-            raise UserError(Flag("trajectory"), drawn, expected=Flag("kind", ("surface",)))
         surfaces = _planes(arguments, read_given(arguments.surface, arguments.trajectory))
         options = as_usual(options, surfaces)
         figure = compose(surfaces, options)
