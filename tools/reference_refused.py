@@ -37,6 +37,7 @@ MISTAKES = (
     "grid: {alpha: [-1, 1, 5000], beta: [-1, 1, 5000]}",
     "grid: null",
     "grid: {alpha: all}",
+    "grid: {points: 9}",
     "grid: {alpha: [-1, 1, 25], points: 9}",
     "plane: {kind: interpolate, to: other.pt}\ngrid: {alpha: auto}",
     "output: {file: surface.npz}",

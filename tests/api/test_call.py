@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape_mpi.api.call import in_arguments, job_of
+from landscape_mpi.api.call import grid_of, in_arguments, job_of
 from landscape_mpi.errors import Either, Flag, Key, UserError
 from landscape_mpi.job import SweepJob, read_job
 
@@ -51,6 +51,19 @@ def test_the_text_of_the_job_says_what_the_arguments_say(low, width, points, see
     )
     assert (again.grid.beta.first, again.grid.beta.last, again.grid.beta.points) == (low, low + width, points)
     assert again.plane.seed == seed
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "given"),
+    [
+        ("pca", 9, {"points": 9}),
+        ("pca", None, None),
+        ("random", 9, {"alpha": [-1.0, 1.0, 9], "beta": [-1.0, 1.0, 9]}),
+        ("pca", (9, 5), {"alpha": [-1.0, 1.0, 9], "beta": [-1.0, 1.0, 5]}),
+    ],
+)
+def test_a_number_of_points_for_a_path_leaves_its_ranges_open(kind, asked, given):
+    assert grid_of(asked, kind, 2) == given
 
 
 def test_a_file_that_is_not_kept_is_not_named_in_the_text():

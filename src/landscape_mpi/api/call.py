@@ -36,7 +36,10 @@ OTHERS = {"plane.to": "other", "plane.via": "third"}
 POINTS = 25
 """Points along each axis, where a call gives no grid."""
 RANGES = {"interpolate": (-0.5, 1.5), "curve": (0.0, 1.0)}
-"""First and last coordinate by kind of plane, where a call gives only numbers of points; -1 to 1 for other kinds."""
+"""First and last coordinate by kind of plane, where a call gives only numbers of points; -1 to 1 for other kinds.
+
+One number of points for a plane of kind pca is that of the grid that holds the path.
+"""
 ARGUMENTS = {
     "evaluate.batch": "batch_size",
     "data.build": "data",
@@ -171,6 +174,8 @@ def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
     wanted = POINTS if grid is None else grid
     each = isinstance(wanted, list | tuple) and 1 <= len(wanted) <= len(AXES)
     counts: Sequence[Any] = wanted if each else [wanted] * axes  # type: ignore[assignment]
+    if kind == "pca" and isinstance(wanted, int | np.integer):
+        return {"points": int(wanted)}
     if not all(isinstance(points, int | np.integer) for points in counts):
         raise UserError(
             "grid",

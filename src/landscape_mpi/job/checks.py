@@ -55,10 +55,8 @@ def mistakes(job: SweepJob | TrainJob) -> Iterator[UserError]:
     """Yield each mistake that the types let through."""
     yield from _data(job.data, job.loss)
     yield from _metrics(job)
-    if job.grid is None and isinstance(job, SweepJob) and not isinstance(job.plane, PcaPlane):
-        yield UserError(
-            "grid", "the key is missing", remedy="it is required, as only the path of `plane.kind: pca` can choose one"
-        )
+    if job.planned_grid is None:
+        yield from _without_ranges(job)
     if (grid := job.planned_grid) is not None:
         yield from _grid(grid)
         if isinstance(job.plane, InterpolatedPlane | CurvePlane):
@@ -174,6 +172,18 @@ def _data(data: Data, loss: str) -> Iterator[UserError]:
         yield from _text(data, loss)
     if data.build == "cifar10" and data.root is None:
         yield UserError("data.root", "the key is missing", remedy="cifar10 needs the folder that holds its batches")
+
+
+def _without_ranges(job: SweepJob | TrainJob) -> Iterator[UserError]:
+    """Yield the mistake of a job whose grid has no alpha, where no path can choose it."""
+    of_path = isinstance(job.plane, PcaPlane)
+    if isinstance(job.grid, Grid) and not (of_path and job.grid == Grid(points=job.grid.points)):
+        remedy = "it is required, but where the path of `plane.kind: pca` chooses the grid and `points` stands alone"
+        yield UserError("grid.alpha", "the key is missing", remedy=remedy)
+    elif job.grid is None and isinstance(job, SweepJob) and not of_path:
+        yield UserError(
+            "grid", "the key is missing", remedy="it is required, as only the path of `plane.kind: pca` can choose one"
+        )
 
 
 def _grid(grid: Grid) -> Iterator[UserError]:

@@ -208,13 +208,14 @@ class Grid(Values, frozen=True, kw_only=True):
     """The points of the plane; without beta it is a line, with gamma a volume.
 
     Attributes:
-        alpha: the points along delta; `auto`: as far as the loss rises by 1 nat, on both sides of theta* (below)
+        alpha: the points along delta; `auto`: as far as the loss rises by 1 nat, on both sides of theta* (below); left
+            out beside `points`, the grid of `pca` holds the path
         beta: the points along eta; left out, the job is a line
         gamma: the points along a third direction, of a plane of kind random, pca or file
-        points: along each axis that is `auto`; none stands for 25
+        points: along each axis that is `auto`, none stands for 25; or of a grid that holds the path, none stands for 51
     """
 
-    alpha: Axis | Auto
+    alpha: Axis | Auto | None = None
     beta: Axis | Auto | None = None
     gamma: Axis | Auto | None = None
     points: Annotated[int, Meta(ge=2)] | None = None
@@ -263,5 +264,10 @@ class Grid(Values, frozen=True, kw_only=True):
 
 
 def planned(grid: Grid | Auto | None) -> Grid | None:
-    """Return the section `grid` of a job as keys: `grid: auto` is a plane both of whose axes are."""
-    return Grid(alpha="auto", beta="auto") if grid == "auto" else grid
+    """Return the section `grid` of a job as keys: `grid: auto` is a plane both of whose axes are.
+
+    None where the trajectory is to choose it.
+    """
+    if grid == "auto":
+        return Grid(alpha="auto", beta="auto")
+    return None if grid is None or grid.alpha is None else grid

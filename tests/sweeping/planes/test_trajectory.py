@@ -136,6 +136,21 @@ def test_the_grid_that_is_left_out_holds_the_path_with_room(alone):
 
 
 @pytest.mark.slow
+def test_its_number_of_points_may_be_set(alone):
+    """The same ranges with other points; a sweep that goes on finds them again."""
+    job = alone / "coarse.yaml"
+    job.write_text((alone / "job.yaml").read_text().replace("surface.h5", "coarse.h5") + "grid: {points: 3}\n")
+    for _ in range(2):
+        run = launch("sweep", job)
+        assert run.returncode == 0, run.stderr
+    with h5py.File(alone / "coarse.h5") as coarse, h5py.File(alone / "surface.h5") as file:
+        for name in ("xcoordinates", "ycoordinates"):
+            assert len(coarse[name]) == 3
+            np.testing.assert_array_equal(coarse[name][()], file[name][()][[0, 25, 50]])
+    assert "all 9 points are there" in run.stderr
+
+
+@pytest.mark.slow
 def test_check_and_info_show_what_was_chosen(alone):
     said = check(alone / "job.yaml", "cpu")
     assert f"{POINTS} checkpoints, epochs 0 to {POINTS - 1}" in said

@@ -10,6 +10,7 @@ from msgspec import structs
 from landscape_mpi.job import (
     CurvePlane,
     FilePlane,
+    Grid,
     HessianPlane,
     InterpolatedPlane,
     JobFile,
@@ -108,8 +109,9 @@ def build_plane(
     trajectory = on_root(world, place, run, plane, built.explained)
     if trajectory is not None:
         fingerprints["trajectory_sha256"] = world.bcast(run.sha256 if run else "")
-        if job.values.grid is None:
-            experiment = replace(experiment, job=job.with_grid(holding(trajectory)))
+        if job.values.planned_grid is None:
+            points = job.values.grid.points if isinstance(job.values.grid, Grid) else None
+            experiment = replace(experiment, job=job.with_grid(holding(trajectory, points)))
     along = plane.statistics.theta if plane.statistics else {}
     if others := [name for name in along if name not in theta.statistics]:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""

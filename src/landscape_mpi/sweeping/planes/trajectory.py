@@ -188,16 +188,16 @@ def place(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> Trajec
     )
 
 
-def holding(path: Trajectory) -> Grid:
-    """Return the grid that holds a path and the origin, with room around them."""
+def holding(path: Trajectory, points: int | None) -> Grid:
+    """Return the grid that holds a path and the origin, with room around them, of so many points (51) along each axis."""
     alpha, beta = path.coordinates if len(path.coordinates) == 2 else (path.alpha, path.alpha)
-    return Grid(alpha=_axis(alpha.tolist()), beta=_axis(beta.tolist()))
+    return Grid(alpha=_axis(alpha.tolist(), points or POINTS), beta=_axis(beta.tolist(), points or POINTS))
 
 
-def _axis(values: Sequence[float]) -> Axis:
+def _axis(values: Sequence[float], points: int) -> Axis:
     """Return round ends beyond the path, the same however its last digits were rounded."""
     first, last = min(0.0, *values), max(0.0, *values)
     room = MARGIN * (last - first)
     unit = 10.0 ** (math.floor(math.log10(last - first)) - 1)
     low, high = math.floor((first - room) / unit) * unit, math.ceil((last + room) / unit) * unit
-    return Axis(float(f"{low:.12g}"), float(f"{high:.12g}"), POINTS)
+    return Axis(float(f"{low:.12g}"), float(f"{high:.12g}"), points)
