@@ -34,6 +34,7 @@ from torch import nn
 from watch_memory import Memory, parent_of, watched
 
 from landscape_mpi.evaluate.live import Resident
+from landscape_mpi.networks.huggingface import without_broken_torchvision
 from landscape_mpi.plane import Plane, RandomDirections
 
 PAGE = HERE.parent / "docs" / "large.md"
@@ -290,12 +291,14 @@ def smollm2(sweeps: Sweeps) -> list[Row]:
 def by_transformers(folder: Path, smollm2: Path) -> float:
     """Return the loss that transformers' own logits give for the first 2 windows of 256 tokens, in float64."""
     from tokenizers import Tokenizer
-    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(1)
     text = (folder / "help.txt").read_text(encoding="utf-8")
     ids = torch.tensor(Tokenizer.from_file(str(smollm2 / "tokenizer.json")).encode(text).ids[:512]).view(2, 256)
-    network = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
+    with without_broken_torchvision():
+        from transformers import AutoModelForCausalLM
+
+        network = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
     with torch.no_grad():
         logits = network(ids).logits.double()
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
@@ -322,11 +325,11 @@ def seven(sweeps: Sweeps) -> list[Row]:
 
 def make_llama(folder: Path) -> int:
     """Write a folder as transformers does, with random weights, a shard a layer; return the number of parameters."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(LLAMA))
-    with torch.device("meta"):
+    with without_broken_torchvision(), torch.device("meta"):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
         network = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in LLAMA.items() if k != "architectures"}))  # type: ignore[arg-type]
     # the same random numbers again and again, from another one on each time: to draw all of them takes minutes
     numbers = torch.empty(POOL, dtype=torch.bfloat16).normal_(0, 0.02, generator=torch.Generator().manual_seed(0))

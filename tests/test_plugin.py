@@ -130,6 +130,17 @@ def test_a_module_a_network_and_options_of_theirs(tmp_path, monkeypatch):
     )
 
 
+def test_a_torchvision_for_another_build_of_torch_is_named(tmp_path):
+    (tmp_path / "misfit.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    with pytest.raises(UserError) as caught:
+        load_plugin("model.build", "misfit:net", tmp_path)
+    assert str(caught.value) == (
+        "model.build: importing the module of 'misfit:net' failed with RuntimeError: operator torchvision::nms does not "
+        f"exist (misfit.py, line 1): torchvision is for another build of torch than {torch.__version__}, which is "
+        "installed; install both from the same index, with CUDA or without."
+    )
+
+
 def test_a_call_raises_it_with_its_cause():
     data = torch.randn(20, 5), torch.zeros(20, dtype=torch.int64)
     error = caught(lambda: landscape_mpi.sweep(nn.Linear(4, 3), "cross_entropy", data, grid=3, quiet=True))

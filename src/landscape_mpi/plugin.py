@@ -8,6 +8,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,16 @@ def load_plugin(key: str, name: str, folder: Path) -> Callable[..., Any]:
     if place not in sys.path:
         sys.path.append(place)
     expected = f"a module in {folder} or on PYTHONPATH"
-    with own_code(key, f"importing the module of {name!r}", expected=expected):
-        module = importlib.import_module(module_name)
+    importing = f"importing the module of {name!r}"
+    with own_code(key, importing, expected=expected):
+        try:
+            module = importlib.import_module(module_name)
+        except RuntimeError as error:
+            if "operator torchvision::" not in str(error):
+                raise
+            installed = f"torchvision is for another build of torch than {version('torch')}, which is installed"
+            remedy = "install both from the same index, with CUDA or without"
+            raise UserError(key, (f"{importing} failed with {reason(error)}: ", installed), remedy=remedy) from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise UserError(key, f"found no callable `{attribute}` in {module.__file__}, which {name!r} names")

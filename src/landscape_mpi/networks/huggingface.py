@@ -55,7 +55,7 @@ def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bo
     file = (checkpoint if paths.found(checkpoint) == paths.FOLDER else checkpoint.parent) / "config.json"
     found = read_config(file)
     theirs = own_code("model.build", f"transformers with {file}", lambda: with_options(options))
-    with theirs, _without_broken_torchvision(), _alone():
+    with theirs, without_broken_torchvision(), _alone():
         kind = _class_of(found, file)
         config = _configured(kind, found, options, file)
         build: Callable[[], nn.Module] = partial(kind, config)
@@ -118,7 +118,7 @@ def _class_of(found: Mapping[str, Any], file: Path) -> Any:
 
 
 @contextmanager
-def _without_broken_torchvision() -> Iterator[None]:
+def without_broken_torchvision() -> Iterator[None]:
     """Hide a torchvision that does not load, such as one for another build of torch, while the block runs.
 
     transformers imports it for language models too where it is installed, and they need nothing of it.
