@@ -135,8 +135,8 @@ def test_a_torchvision_for_another_build_of_torch_is_named(tmp_path):
     with pytest.raises(UserError) as caught:
         load_plugin("model.build", "misfit:net", tmp_path)
     assert str(caught.value) == (
-        "model.build: importing the module of 'misfit:net' failed with RuntimeError: operator torchvision::nms does not "
-        f"exist (misfit.py, line 1): torchvision is for another build of torch than {torch.__version__}, which is "
+        "model.build: importing the module of 'misfit:net' failed with RuntimeError: operator torchvision::nms does "
+        f"not exist (misfit.py, line 1): torchvision is for another build of torch than {torch.__version__}, which is "
         "installed; install both from the same index, with CUDA or without."
     )
 
