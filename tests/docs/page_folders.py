@@ -19,6 +19,7 @@ TRAIN = {"output": "training", "epochs": 4, "batch": 20, "lr": 0.05, "drops": []
 GRID = {"alpha": [-1, 1, 5], "beta": [-1, 1, 5]}
 SMALL_GRID = 5
 SMALL_EPOCHS = 5
+SMALL_TEXT = 60
 
 
 def make_ready(folder):
@@ -40,7 +41,7 @@ def make_ready(folder):
 
 def small(job):
     """Return a job with few points and epochs and, where it asks for CIFAR-10, with tiny data and a tiny network."""
-    job = _with_few_repeats(copy.deepcopy(job))
+    job = _with_few_repeats_and_windows(copy.deepcopy(job))
     if "model" not in job:
         return job  # a part of one
     here = job.get("data", {}).get("build") != "cifar10"
@@ -63,10 +64,12 @@ def small(job):
     return job
 
 
-def _with_few_repeats(job):
+def _with_few_repeats_and_windows(job):
     if job.get("plane", {}).get("repeats", 1) > 1:
         job["plane"]["repeats"] = 2
         job.get("grid", {}).get("alpha", [0, 0, 0])[2] = 3
+    if job.get("data", {}).get("build") == "text":
+        job["data"]["limit"] = SMALL_TEXT
     return job
 
 

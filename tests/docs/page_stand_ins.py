@@ -3,9 +3,11 @@
 Run by the wrappers in bin/, in the folder of a page, which holds small files of every kind in `ready/`.
 """
 
+import contextlib
+import io
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,8 +18,11 @@ READY = Path("ready")
 
 def script(name: str, *arguments: str) -> None:
     """Check that a script of the repository has the flags that it is called with."""
-    run = subprocess.run([sys.executable, name, "--help"], capture_output=True, text=True, check=True)
-    unknown = [flag for flag in arguments if flag.startswith("--") and not re.search(rf"{flag}\b", run.stdout)]
+    sys.argv, sys.path[:0] = [name, "--help"], [str(Path(name).parent)]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        runpy.run_path(name, run_name="__main__")
+    unknown = [flag for flag in arguments if flag.startswith("--") and not re.search(rf"{flag}\b", said.getvalue())]
     if unknown:
         sys.exit(f"{name} has no {', '.join(unknown)}")
 

@@ -30,10 +30,11 @@ PLOT = (sys.executable, "-m", "landscape_mpi.plot")
 PYTEST = (sys.executable, "-m", "pytest")
 FORKED = {COMMAND, PLOT, PYTEST}
 """What is run in forks."""
-ROOT_AND_FEW_CORES = {
+ROOT_AND_FEW_CORES = {  # ranks that wait give way, also where they are as many as the cores
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
     "PRTE_ALLOW_RUN_AS_ROOT": "1",
     "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",

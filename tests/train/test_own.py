@@ -33,7 +33,11 @@ def test_the_example_learns_and_its_minimum_is_at_the_centre(tmp_path):
 
 
 BESIDE = Path(__file__).resolve().parents[1] / "support" / "beside_cpu_torch"
-OTHERS = {"torchvision_resnet18": ("layer4.*", 2), "timm_vit": ("blocks.*.attn.*", None), "language": ("blocks.*", 2)}
+OTHERS = {
+    "torchvision_resnet18": ("layer4.*", None),
+    "timm_vit": ("blocks.*.attn.*", None),
+    "language": ("blocks.*", 2),
+}
 """What moves, and on how many ranks the sweep runs; each imports the library anew."""
 
 

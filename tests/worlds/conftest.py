@@ -18,6 +18,8 @@ from landscape_mpi.mpi.launcher import launcher_of
 from support.jobs import tiny_job
 
 REPORTS = "WORLD_REPORTS"
+GRID = {"alpha": [-1, 1, 4], "beta": [-0.5, 1, 3]}
+"""Of most jobs: each rank has several points."""
 collect_ignore_glob = [] if launcher_of(os.environ) else ["test_*.py"]
 
 
@@ -43,7 +45,7 @@ def job(world, folder):
 
     def write(name="job.yaml", **changes):
         if world.rank == 0:
-            tiny_job(folder, name, **changes)
+            tiny_job(folder, name, **{"grid": GRID} | changes)
         world.barrier()
         return folder / name
 

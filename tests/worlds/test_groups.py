@@ -19,7 +19,7 @@ from landscape_mpi.sweeping.large import team_of
 from landscape_mpi.sweeping.memory import Room, are_streamed
 from landscape_mpi.sweeping.run import Options, sweep
 from support import tiny
-from support.jobs import results
+from support.jobs import TINY, results
 
 CPU = torch.device("cpu")
 POINTS = [(0.3, -0.2), (0.0, 0.0), (-0.5, 0.1)]
@@ -247,10 +247,10 @@ def by_one(world, folder, job, **changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"evaluate": {"batch": 7}},
+        {"evaluate": {"batch": 17}},
         {"model__options": {"batchnorm": True}, "evaluate": {"batchnorm": "recompute"}, "plane__normalize": "none"},
         {"evaluate": {"dtype": "bfloat16", "batch": 11}},
-        {"evaluate": {"dtype": "bfloat16x2", "batch": 7}},
+        {"evaluate": {"dtype": "bfloat16x2", "batch": 17}},
         SAMPLED,
     ],
 )
@@ -279,8 +279,9 @@ class Soon(Stop):
 
 
 def test_a_sweep_that_is_stopped_on_one_rank_goes_on_with_another_group(world, folder, job):
-    alone = by_one(world, folder, job, evaluate={"batch": 7})
-    path = job(output__file="group.h5", evaluate={"batch": 7})
+    changes = {"evaluate": {"batch": 7}, "grid": TINY["grid"]}
+    alone = by_one(world, folder, job, **changes)
+    path = job(output__file="group.h5", **changes)
     try:
         code = sweep(path, Options(device="cpu", group=world.size), world, Soon(world, 40))
     except Interrupted:
