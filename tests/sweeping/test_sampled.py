@@ -11,6 +11,7 @@ import pytest
 
 from landscape_mpi.surface.journal import JOURNAL, read_journals
 from landscape_mpi.surface.journal import journals as journal_files
+from landscape_mpi.surface.read import read_surface, share_used
 from support.jobs import done, results, tiny_job
 from support.launch import finish, kill_session, launch, start
 from support.waiting import wait_for
@@ -85,7 +86,9 @@ def test_it_says_what_it_saved_and_what_the_audit_found(undisturbed):
     folder, said = undisturbed
     assert "45 points to bars of 0.02, on 1 rank" in said
     assert "round 1: " in said
-    assert re.search(r"complete, every bar within its target, (29|30)\.", said), said
+    assert re.search(r"complete, every bar within its target, (32|33)\.", said), said
+    share = share_used(read_surface(folder / "surface.h5"))
+    assert f"with it {share:.2%} of a full sweep's examples" in said
     assert "audit: passed: of 12 points on all examples" in said
     points, misses, worst, passed, farthest, widened = array(folder / "surface.h5", "audit")
     assert (points, passed) == (12, 1)

@@ -105,7 +105,6 @@ class Rounds:
             self._found[point] = found[frame.order]
         if own is not None:
             self._found[own] = self._origin
-        self._free = 0 if own is None else frame.examples
         self.centre = exact_mean(origin.losses)
         self.least = 0.0
         if floor is not None and not self.why_all:
@@ -139,9 +138,8 @@ class Rounds:
 
     @property
     def used(self) -> float:
-        """Share of a full sweep's evaluations that have come back."""
-        evaluated = sum(map(len, self._found)) - self._free
-        return evaluated / (len(self._found) * self.ladder.frame.examples)
+        """Share of a full sweep's evaluations that have come back, those at theta* included where it is a point."""
+        return sum(map(len, self._found)) / (len(self._found) * self.ladder.frame.examples)
 
     @property
     def others(self) -> frozenset[str]:
