@@ -98,6 +98,12 @@ def test_norms_have_a_curve_a_file_named_after_its_folder(pair):
     ]
 
 
+def test_captions_are_the_names_in_legends(pair):
+    for kind in ("training", "norm", "weights"):
+        axes, *_ = figure(pair, kind, captions=("batch 32", "_batch 1024")).axes
+        assert legend(axes)[:2] == ["batch 32", " _batch 1024"]
+
+
 def test_a_drop_stands_after_the_last_epoch_at_the_old_rate(make):
     (axes,) = figure([make("a", 9, drops=[4, 7])], "norm").axes
     assert [epoch for epoch, _ in drops(axes)] == [4, 7]
@@ -256,7 +262,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(pair, surface, tmp_path, ca
         ([empty, "--kind", "norm"], "none.h5: expected a surface file, found no such file."),
         ([history, "--metric", "train_loss"], "--metric: figures of training histories have none"),
         ([history, "--levels", "1,2"], "--levels: figures of training histories have none"),
-        ([history, "--caption", "a"], "--caption: figures of training histories have none"),
+        ([*pair, "--caption", "a"], "--caption: found 1 for 2 files; expected one a file, in their order"),
         ([history, "--vmin", "5", "--vmax", "3"], "--vmin and --vmax: found 5.0 to 3.0"),
         ([history, "--log", "--vmin", "0"], "--vmin: found 0; a log scale needs values above 0"),
         ([history, "--title", "$\\broken{$"], "--title: found"),

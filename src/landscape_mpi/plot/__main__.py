@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--caption",
         action="append",
         metavar="TEXT",
-        help="replaces the title of a panel, frame or surface; once for each, in the order of the surfaces",
+        help="replaces the title of a panel, frame or surface, or the name of a history; once for each, in their order",
     )
     parser.add_argument(
         "--trajectory",

@@ -1,7 +1,7 @@
 """Draws training histories: losses and errors over epochs, norms of the weights, and their histograms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,9 +98,12 @@ def read_histories(paths: Sequence[Path]) -> list[History]:
         names = ["/".join(each[-depth:]) for each in parts]
         if len(set(names)) == len(names):
             break
-    # matplotlib leaves labels with an underscore out of a legend
-    shown = [f" {name}" if name.startswith("_") else name for name in map(plain, names)]
-    return [_history(path, label) for path, label in zip(paths, shown, strict=True)]
+    return [_history(path, plain(name)) for path, name in zip(paths, names, strict=True)]
+
+
+def _in_legends(name: str) -> str:
+    """Return a name with a space before its underscore: matplotlib leaves out of a legend what begins with one."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _history(path: Path, label: str) -> History:
@@ -125,9 +128,11 @@ def compose_histories(histories: Sequence[History], options: Options) -> Figure:
     Raises:
         UserError: the options do not suit them.
     """
-    for flag, found in (("metric", options.metric), ("levels", options.levels), ("caption", options.captions)):
+    for flag, found in (("metric", options.metric), ("levels", options.levels)):
         if found:
             raise UserError(Flag(flag), "figures of training histories have none", remedy="leave it out")
+    names = labels.captioned([one.label for one in histories], options.captions, "file")
+    histories = [replace(one, label=_in_legends(name)) for one, name in zip(histories, names, strict=True)]
     count, draw = PICTURES[options.kind or DEFAULT]
     with mpl.rc_context(style.RC):
         figure, axes = panels(count, style.LINE_PANEL, 0, None)
