@@ -3,11 +3,13 @@
     python benchmarks/live.py [--networks vit smollm2 convnext resnet18] [--folder FOLDER] [--batches N] [--json FILE]
 
 One thread. A point is theta + alpha delta + beta eta of random directions that are drawn anew, and its examples: N
-batches (1 without the option) of 512 tokens, or of 16 images of 224 x 224. `plain` calls the network itself, whose
-weights stay where they are. `resident` sets all weights in place at each point, `streamed` builds those of a layer just
-before it runs, along one direction (a line) or two (a plane); `engine` is what a sweep takes where it fuses layers.
-Ratios are taken within a round, and the median over the rounds is shown. The floor is what the operations that
-FlopCounterMode counts would take at the rate of a large matrix product, measured in the same rounds.
+batches (1 without the option) of 512 tokens, or of 16 images of 224 x 224. `script` is plain inference as one writes it
+by hand: an ordinary process of its own that calls the network and torch's cross entropy. `plain` is what a sweep does
+with the batches of a network whose weights stay where they are: losses in float64, memory that is kept. `resident` sets
+all weights in place at each point, `streamed` builds those of a layer just before it runs, along one direction (a line)
+or two (a plane); `engine` is what a sweep takes where it fuses layers. Ratios are taken within a round, and the median
+over the rounds is shown. The floor is what the operations that FlopCounterMode counts would take at the rate of a large
+matrix product, measured in the same rounds.
 
 SmolLM2's folder (config.json and model.safetensors of HuggingFaceTB/SmolLM2-135M) is given by --folder; without it, and
 where transformers is missing, it is left out.
@@ -16,18 +18,22 @@ where transformers is missing, it is left out.
 import argparse
 import gc
 import json
+import multiprocessing
 import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape_mpi.assemble import keep_memory
@@ -35,6 +41,7 @@ from landscape_mpi.data import Split
 from landscape_mpi.engines import CannotFuseError, build_engine, candidates
 from landscape_mpi.evaluate import EagerEvaluator, Point, Task, build_loss
 from landscape_mpi.evaluate.live import Resident, Streaming
+from landscape_mpi.evaluate.losses import following, logits_of
 from landscape_mpi.networks.checkpoint import open_checkpoint
 from landscape_mpi.networks.huggingface import build_huggingface
 from landscape_mpi.networks.meta import materialise
@@ -44,12 +51,15 @@ from landscape_mpi.plane import Parameters, Plane, RandomDirections
 BESIDE = Path(__file__).parent.parent / "tests" / "support" / "beside_cpu_torch" / "sitecustomize.py"
 """Lets torchvision be imported beside a CPU build of torch."""
 SMOLLM2, FOLDER = "smollm2", Path("smollm2")
+SCRIPT = "script"
 IMAGES, TOKENS = 16, 512
 PRODUCT = 2048
 """Rows and columns of the matrices whose product is the floor's."""
 CPU = torch.device("cpu")
 Way = Callable[[Point], Any]
 """Evaluates all examples at a point."""
+Times = tuple[float, float]
+"""Seconds of CPU time, and of the clock."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,18 @@ class Subject:
         with counter, torch.inference_mode():
             self.task.forward(self.filled, self.split.inputs)
         return int(counter.get_total_flops())
+
+    def by_hand(self) -> float:
+        """Return the mean loss of all examples at theta* as a script of one's own takes it, batch by batch."""
+        losses = []
+        batches = (torch.split(rows, self.batch) for rows in (self.split.inputs, self.split.targets))
+        with torch.inference_mode():
+            for inputs, targets in zip(*batches, strict=True):
+                logits = logits_of(self.filled(inputs))
+                if self.loss == "next_token":
+                    logits, targets = logits[:, :-1].flatten(0, 1), following(targets).flatten()
+                losses.append(functional.cross_entropy(logits, targets, reduction="none"))
+        return float(torch.cat(losses).mean())
 
     def ways(self) -> dict[str, Way]:
         """Return the ways to evaluate a point."""
@@ -161,7 +183,7 @@ def of_smollm2(folder: Path, batches: int) -> Subject:
     state = open_checkpoint(network, folder, "model.checkpoint", None, mapped=True).state
     theta = {name: state[name] for name, _ in network.named_parameters()}
     tokens = torch.randint(0, 40_000, (batches, TOKENS), generator=torch.Generator().manual_seed(0))
-    return Subject(network, theta, Split("test", tokens, tokens.roll(-1, 1)), 1, "next_token")
+    return Subject(network, theta, Split("test", tokens, tokens), 1, "next_token")
 
 
 SUBJECTS: Mapping[str, Callable[[Path, int], Subject]] = {
@@ -172,22 +194,55 @@ SUBJECTS: Mapping[str, Callable[[Path, int], Subject]] = {
 }
 
 
-def measure_network(subject: Subject, rounds: int) -> dict[str, Any]:
+@contextmanager
+def script(name: str, folder: Path, batches: int) -> Iterator[Callable[[], Times]]:
+    """Start an ordinary process with a subject of its own; the function has it evaluate all examples by hand once."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, its = spawn.Pipe()
+    process = spawn.Process(target=_answer, args=(its, name, folder, batches), daemon=True)
+    process.start()
+    its.close()
+
+    def times() -> Times:
+        ours.send(None)
+        cpu, wall = ours.recv()
+        return cpu, wall
+
+    yield times
+    ours.close()  # which ends it
+    process.join()
+
+
+def _answer(connection: Connection, name: str, folder: Path, batches: int) -> None:
+    torch.set_num_threads(1)
+    subject = SUBJECTS[name](folder, batches)
+    while True:
+        try:
+            connection.recv()
+        except EOFError:
+            return
+        connection.send(timed(subject.by_hand))
+
+
+def timed(evaluate: Callable[[], object]) -> Times:
+    """Return the times that a call takes."""
+    began = time.process_time(), time.perf_counter()
+    evaluate()
+    return time.process_time() - began[0], time.perf_counter() - began[1]
+
+
+def measure_network(subject: Subject, rounds: int, by_hand: Callable[[], Times]) -> dict[str, Any]:
     """Return the rows of all ways, and the floor of the machine's matrix product in the same rounds."""
     ways = subject.ways()
     a, b = (torch.randn(PRODUCT, PRODUCT, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("product", *ways)}
+    times: dict[str, list[Times]] = {name: [] for name in ("product", SCRIPT, *ways)}
     for number in range(rounds + 1):  # the first one warms up
         point = (0.02 * number, 0.01)
-        for name in times:
-            began = time.process_time(), time.perf_counter()
-            if name == "product":
-                torch.mm(a, b)
-            else:
-                ways[name](point)
-            ended = time.process_time(), time.perf_counter()
-            if number:
-                times[name].append((ended[0] - began[0], ended[1] - began[1]))
+        found = {"product": timed(lambda: torch.mm(a, b)), SCRIPT: by_hand()}
+        found |= {name: timed(partial(way, point)) for name, way in ways.items()}
+        if number:
+            for name, one in found.items():
+                times[name].append(one)
     flops = subject.flops
     floors = [flops / (2 * PRODUCT**3) * cpu for cpu, _ in times.pop("product")]
     return {
@@ -200,7 +255,7 @@ def measure_network(subject: Subject, rounds: int) -> dict[str, Any]:
     }
 
 
-def _row(name: str, times: Mapping[str, Sequence[tuple[float, float]]], floors: Sequence[float]) -> dict[str, Any]:
+def _row(name: str, times: Mapping[str, Sequence[Times]], floors: Sequence[float]) -> dict[str, Any]:
     cpu, wall = zip(*times[name], strict=True)
     plain = times["plain"]
     return {
@@ -208,6 +263,7 @@ def _row(name: str, times: Mapping[str, Sequence[tuple[float, float]]], floors: 
         "cpu_ms": median(cpu) * 1e3,
         "cpu_ms_range": (min(cpu) * 1e3, max(cpu) * 1e3),
         "wall_ms": median(wall) * 1e3,
+        "of_script": median(one / other for one, (other, _) in zip(cpu, times[SCRIPT], strict=True)),
         "of_plain": median(one / other for one, (other, _) in zip(cpu, plain, strict=True)),
         "wall_of_plain": median(one / other for one, (_, other) in zip(wall, plain, strict=True)),
         "of_floor": median(one / other for one, other in zip(cpu, floors, strict=True)),
@@ -220,12 +276,12 @@ def table(name: str, found: dict[str, Any]) -> Iterator[str]:
         f"{name}: {found['parameters'] / 1e6:.1f} M parameters, a point is {found['inputs']}, {found['gflop']:.1f} "
         f"GFLOP; matrix product {found['product_gflops']:.0f} GFLOP/s; 1 thread, {found['rounds']} rounds"
     )
-    yield "                  CPU ms         range  wall ms  CPU of plain  wall of plain  CPU of floor"
+    yield "                  CPU ms         range  wall ms  CPU of script  CPU of plain  wall of plain  CPU of floor"
     for row in found["rows"]:
         low, high = row["cpu_ms_range"]
         yield (
             f"{row['way']:16}{row['cpu_ms']:8.0f}{f'{low:.0f}-{high:.0f}':>14}{row['wall_ms']:9.0f}"
-            f"{row['of_plain']:14.3f}{row['wall_of_plain']:15.3f}{row['of_floor']:14.2f}"
+            f"{row['of_script']:15.3f}{row['of_plain']:14.3f}{row['wall_of_plain']:15.3f}{row['of_floor']:14.2f}"
         )
 
 
@@ -245,7 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == SMOLLM2 and not (options.folder / "config.json").exists():
             sys.stdout.write(f"{name}: left out, because there is no {options.folder / 'config.json'}.\n\n")
             continue
-        report[name] = measure_network(SUBJECTS[name](options.folder, options.batches), options.rounds)
+        with script(name, options.folder, options.batches) as by_hand:
+            report[name] = measure_network(SUBJECTS[name](options.folder, options.batches), options.rounds, by_hand)
         sys.stdout.write("\n".join(table(name, report[name])) + "\n\n")
         sys.stdout.flush()
         gc.collect()
