@@ -25,13 +25,15 @@ setup: ## .venv with MPI, parallel HDF5 and everything else; MPI=pip needs neith
 demo: setup ## train small networks, sweep them on 4 ranks, draw the figures; no download
 	@$(run) bash tools/demo.sh
 
+# What Python compiles is kept: eight seconds of a core for the tests, a quarter of a second for each command that starts.
+pytest := env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(run) python -m pytest
+
 # Four processes of pytest on two cores: tests of SLURM, of limits and of locks mostly wait.
 test: setup lint ## everything: linters, then all tests; ARGS='-k name' picks some
-	OMP_NUM_THREADS=1 $(run) python -m pytest -n 4 $(ARGS)
+	$(pytest) -n 4 $(ARGS)
 
-# What pytest compiles of the tests is kept for the next time: eight seconds of a core.
 test-fast: setup ## the tests that take less than 0.15 seconds of a core each and start no mpirun, in a minute
-	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(run) python -m pytest -n 2 -m "not slow and not mpi" $(ARGS)
+	$(pytest) -n 2 -m "not slow and not mpi" $(ARGS)
 
 lint: setup ## style, types, import contracts, shell scripts
 	$(run) ruff check $(python_files)

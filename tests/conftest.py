@@ -83,8 +83,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What the tests' modules hold is looked at by no collection of garbage again: a third of a second each."""
+    """What the tests' modules hold is looked at by no collection of garbage again, and others are rarer than usual."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     gc.enable()
 
 

@@ -48,7 +48,7 @@ def test_networks_of_other_libraries_and_a_loss_over_tokens(tmp_path, name):
     shutil.copytree(JOBS, tmp_path / "jobs" / "own")
     job = tmp_path / "jobs" / "own" / f"{name}.yaml"
     values = yaml.safe_load(job.read_text())
-    values["data"]["limit"], values["grid"] = 64, {"alpha": [-1, 1, 3], "beta": [-1, 1, 3]}
+    values["data"]["limit"], values["grid"] = 16, {"alpha": [-1, 1, 3], "beta": [-1, 1, 3]}
     values["output"]["directions"] = True
     job.write_text(yaml.safe_dump(values))
     path = os.pathsep.join([str(BESIDE), os.environ.get("PYTHONPATH", "")])
