@@ -37,7 +37,7 @@ FEW = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One way to evaluate: milliseconds an example, how many times faster than others, deviation from float64."""
+    """One way to evaluate: milliseconds per example, how many times faster than others, deviation from float64."""
 
     way: str
     cpu_ms: float
@@ -116,11 +116,11 @@ def measure_network(recipe: Recipe, rounds: int) -> dict[str, Any]:
 
 
 Times = dict[str, list[tuple[float, float]]]
-"""CPU and wall milliseconds an example of each round, by way."""
+"""CPU and wall milliseconds per example of each round, by way."""
 
 
 def interleaved(workers: Sequence[Worker], rounds: int, images: int) -> Times:
-    """Time every way once a round; the first round warms up and does not count."""
+    """Time every way once per round; the first round warms up and does not count."""
     times: Times = {name: [] for worker in workers for name in worker.names}
     for number in range(rounds + 1):
         for worker in workers:
@@ -211,7 +211,7 @@ def _first(split: Split, images: int) -> Split:
 def table(name: str, found: dict[str, Any]) -> Iterator[str]:
     """Yield the figures of a network as lines of text."""
     yield (
-        f"{name}: {found['mflop']:.1f} MFLOP an example; ceiling of direct convolution {found['ceiling_gflops']:.0f} "
+        f"{name}: {found['mflop']:.1f} MFLOP per example; ceiling of direct convolution {found['ceiling_gflops']:.0f} "
         f"GFLOP/s, its floor {found['floor_ms']:.3f} ms; {found['images']} examples, 1 thread, {found['rounds']} rounds"
     )
     yield "                CPU ms           range  wall ms  baseline  preloaded   floor   deviation"

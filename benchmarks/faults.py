@@ -70,7 +70,7 @@ def _count(trials: Iterable[dict[str, Any]], name: str, of: type = int) -> int:
 
 
 def _disk(figures: Sequence[dict[str, float]]) -> Iterator[str]:
-    yield "handing over to the disk, at most every 30 s a rank:"
+    yield "handing over to the disk, at most every 30 s per rank:"
     for row in figures:
         yield (
             f"{row['writes']:6.0f} points since the last time: {1e3 * row['median']:6.2f} ms (median), "

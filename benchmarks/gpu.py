@@ -56,7 +56,7 @@ def tiny() -> Scale:
 
 
 def measure_network(name: str, scale: Scale, peaks: dict[str, float]) -> dict[str, Any]:
-    """Return the rows of all ways in all precisions, and examples a second by batch."""
+    """Return the rows of all ways in all precisions, and examples per second by batch."""
     subject = Subject.of(name, scale)
     exact = [subject.exact()(point).losses.mean() for point in POINTS]
     rows = []
@@ -95,7 +95,7 @@ def _graph(lanes: int) -> str:
 
 
 def _speed(way: Way, scale: Scale) -> float:
-    """Return examples a second at a point."""
+    """Return examples per second at a point."""
     return scale.images / seconds(scale.device, scale.rounds, lambda: way(POINTS[1]))
 
 
@@ -169,14 +169,14 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     matmul = ", ".join(f"{name} {peak:.3g}" for name, peak in peaks.items() if name != "copy")
     yield f"{report['device']}, torch {report['torch']}: copy {peaks['copy']:.4g} GB/s, matmul TFLOP/s: {matmul}"
     for name, found in report["networks"].items():
-        yield f"\n{name}, {found['mflop']:.1f} MFLOP an example"
+        yield f"\n{name}, {found['mflop']:.1f} MFLOP per example"
         yield f"{'':29}examples/s  TFLOP/s  of matmul  deviation  same bits"
         yield from map(_line, found["rows"])
         speeds = ", ".join(f"{batch}: {speed:,.0f}" for batch, speed in found["images_a_second_by_batch"].items())
         yield f"examples/s by batch, float32, {_graph(LANES)}: {speeds}"
     large = report["transformer"]
-    yield f"\ntransformer, {large['parameters'] / 1e6:.4g} M parameters, {large['tokens']:,} tokens a point, float32"
-    yield f"{'':29}ms a point  of plain  same bits"
+    yield f"\ntransformer, {large['parameters'] / 1e6:.4g} M parameters, {large['tokens']:,} tokens per point, float32"
+    yield f"{'':29}ms per point  of plain  same bits"
     for row in large["rows"]:
         yield f"{row['way']:29}{row['seconds'] * 1e3:10.1f}{row['of_plain']:10.3f}  {'yes' if row['bits'] else 'NO'}"
     yield "\nreal sweeps of ResNet-20, nine points"

@@ -149,7 +149,7 @@ def _taken(memory: Memory) -> Row:
 
 
 def _found(surface: Path) -> Row:
-    """Return seconds a point, the file's size, a hash of its results, and the loss at theta*."""
+    """Return seconds per point, the file's size, a hash of its results, and the loss at theta*."""
     with h5py.File(surface, "r", locking=False) as file:
         loss, status, seconds = file["train_loss"][()], file["status"][()], file["seconds"][()]
         if not (status == 1).all():
@@ -170,7 +170,7 @@ def _words(row: Row) -> str:
     fixed = {"pss", "anonymous", "seconds", "point", "file", "sha256", "centre", "drawn", "told", "kinds", "killed"}
     said = ", ".join(f"{name} {value}" for name, value in row.items() if name not in fixed)
     return (
-        f"{said}: {row['pss'] / 1e9:.2f} GB, {row['anonymous'] / 1e9:.2f} GB anonymous, {row['point']:.2f} s a point, "
+        f"{said}: {row['pss'] / 1e9:.2f} GB, {row['anonymous'] / 1e9:.2f} anonymous, {row['point']:.2f} s per point, "
         f"file of {row['file'] / 1e3:.0f} KB, f(0, 0) {row['centre']:.9g}, results {row['sha256'][:8]}"
     )
 
@@ -416,7 +416,7 @@ def merged(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
 def written(page: str, found: Mapping[str, Sequence[Row]]) -> str:
     """Return the page with its measured part replaced. Raises as `report.with_measured`."""
     about = machine()
-    head = f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date']}, one thread a rank:"
+    head = f"{about['cpu']}, {about['cores']} cores, torch {about['torch']}, {about['date']}, one thread per rank:"
     return with_measured(page, f"{head}\n\n" + "\n".join(tables(found)))
 
 

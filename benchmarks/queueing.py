@@ -75,7 +75,7 @@ def most_ranks(seconds: float, least: Iterable[float], costs: Costs, each: int) 
         seconds: what every point takes.
         least: efficiencies, 0 to 1; they are taken to fall as ranks are added.
         costs: what is lost.
-        each: points a rank; where they are few, the first and the last dominate.
+        each: points per rank; where they are few, the first and the last dominate.
     """
     found = cache(lambda ranks: efficiency(ranks, [seconds] * (ranks * each), costs))
     counts = [bisect_left(SIZES, 1, key=lambda ranks: found(ranks) < enough) for enough in least]

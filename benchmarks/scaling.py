@@ -181,10 +181,10 @@ def _claims(figures: dict[str, Any]) -> Iterator[str]:
 
 def _predictions(figures: dict[str, Any]) -> Iterator[str]:
     wanted = " and ".join(f"{least:.0%}" for least in LEAST)
-    yield f"most ranks, a core each, of {wanted} efficiency, with {EACH} points a rank:"
+    yield f"most ranks, a core each, of {wanted} efficiency, with {EACH} points per rank:"
     for writer, found in figures["most_ranks"].items():
         for seconds, counts in found.items():
-            yield f"{float(seconds):6g} s a point, {writer} writes: {' and '.join(f'{count:,}' for count in counts)}"
+            yield f"{float(seconds):6g} s per point, {writer} writes: {' and '.join(f'{count:,}' for count in counts)}"
 
 
 def main() -> int:

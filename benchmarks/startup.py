@@ -68,7 +68,7 @@ def command(ranks: int, *program: str | Path) -> list[str | Path]:
 
 
 def real(ranks: int, folder: Path) -> dict[str, float]:
-    """Run the sweep as users do; return the seconds to its first point, and the CPU seconds a rank of the whole run."""
+    """Run the sweep as users do; return seconds to its first point, and the CPU seconds per rank of the whole run."""
     (folder / "surface.h5").unlink(missing_ok=True)
     line = command(ranks, "-m", "landscape_mpi", "sweep", folder / "job.yaml", "--quiet")
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
@@ -155,7 +155,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['cores']} cores, load {found['load']:.1f} before; one thread a rank"
+    yield f"{found['cores']} cores, load {found['load']:.1f} before; one thread per rank"
     alone = found["import_torch"]
     yield f"`import torch` alone: {alone['wall']:.2f} s, {alone['cpu']:.2f} s of CPU"
 

@@ -31,7 +31,7 @@ def test_check_says_what_a_job_costs_and_writes_nothing(tmp_path):
         "on one rank like this one",
     ):
         assert part in run.stdout
-    assert re.search(r"memory +about \d+ MB a rank", run.stdout)
+    assert re.search(r"memory +about \d+ MB per rank", run.stdout)
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def commands(folder: Path, launch: Sequence[str]) -> Iterator[list[str]]:
 
 
 def launch() -> list[str]:
-    """Return `mpirun -n N`, a rank a core, where it starts ranks that see each other here; else nothing."""
+    """Return `mpirun -n N`, a rank per core, where it starts ranks that see each other here; else nothing."""
     size = min(MOST_RANKS, len(os.sched_getaffinity(0)))
     command = ["mpirun", "-n", str(size)]
     if size == 1 or shutil.which(command[0]) is None:

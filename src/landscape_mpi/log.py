@@ -82,7 +82,7 @@ def show_progress(line: Line | str, rank: int = 0, *, last: bool = True) -> None
 
 
 class ProgressLine:
-    """A line that is logged repeatedly: ten times a second on a terminal, once a minute elsewhere."""
+    """A line that is logged repeatedly: ten times per second on a terminal, once per minute elsewhere."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the clock, in seconds."""
@@ -284,7 +284,7 @@ class Pace:
 
 
 def time_left(count: int, rate: float) -> str:
-    """Return how long `count` takes at a rate a second, `?` where there is none yet."""
+    """Return how long `count` takes at a rate per second, `?` where there is none yet."""
     return clock_time(count / rate) if rate else "?"
 
 

@@ -47,7 +47,7 @@ def test_a_saturated_coordinator_sets_the_rate_and_rank_0_adds_its_own(ranks):
 
 
 def test_a_coordinator_that_is_fast_enough_hides_behind_the_points():
-    # 9 ranks ask once a second each: 0.1 s an answer is just in time, but for the first round
+    # 9 ranks ask once per second each: 0.1 s an answer is just in time, but for the first round
     assert wall_time(10, [1.0] * 500, Costs(service=0.1)) == pytest.approx(50 + 0.9)
 
 

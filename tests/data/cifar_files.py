@@ -42,7 +42,7 @@ def _number(value):
 
 
 def binary_records(rows, labels):
-    """What the binary layout has: a label and 3072 bytes an image."""
+    """What the binary layout has: a label and 3072 bytes per image."""
     return b"".join(bytes([label]) + row.tobytes() for row, label in zip(rows, labels, strict=True))
 
 

@@ -29,7 +29,7 @@ def member(name, content=b"", **header):
 
 
 def folder_of_batches(names=NAMES):
-    """The official members, with two images a batch."""
+    """The official members, with two images per batch."""
     yield member(FOLDER, type=tarfile.DIRTYPE, mode=0o755)
     yield member(f"{FOLDER}/batches.meta", b"meta")
     for seed, name in enumerate(names):

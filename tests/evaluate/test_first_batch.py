@@ -147,7 +147,7 @@ def some_loss(outputs, targets):
 @pytest.mark.parametrize(
     ("network", "most", "examples"),
     [
-        (Wide(), 64, 16),  # 4 MB an example, 64 MB in all
+        (Wide(), 64, 16),  # 4 MB per example, 64 MB in all
         (Wide(), 16, 16),
         (Wide(), 10, 10),
         (Wide(lambda outputs: {"a": outputs, "others": (outputs, [outputs], None)}), 64, 4),

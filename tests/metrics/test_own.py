@@ -242,7 +242,7 @@ REFUSED = {
     ),
     "complex numbers": (lambda outputs, _: outputs[:, 0] * 1j, r"the shape \[40\], torch.complex64, for 40 examples"),
     "nothing": (lambda *_: None, "given:mine returned a NoneType for 40 examples"),
-    "no names": (lambda *_: {}, "given:mine returned an empty mapping; expected one number an example"),
+    "no names": (lambda *_: {}, "given:mine returned an empty mapping; expected one number per example"),
     "a name that is taken": (
         lambda outputs, _: {"loss": outputs[:, 0]},
         "given:mine calls a result 'loss'; expected let",

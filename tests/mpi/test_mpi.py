@@ -75,7 +75,7 @@ if {where == "nowhere"}:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize(
-    ("where", "most", "words"), [("file", 1.6, "they use a file in"), ("nowhere", 4, "a copy a rank")]
+    ("where", "most", "words"), [("file", 1.6, "they use a file in"), ("nowhere", 4, "a copy per rank")]
 )
 def test_shared_memory_without_room_is_told_and_done_without(where, most, words):
     """Containers have 64 MB of it as a rule; MPI dies of a window that is larger."""

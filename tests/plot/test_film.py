@@ -1,4 +1,4 @@
-"""Films: a frame a surface, on one scale in one layout; one surface turns around."""
+"""Films: a frame per surface, on one scale in one layout; one surface turns around."""
 
 import json
 import sys

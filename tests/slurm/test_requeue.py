@@ -93,7 +93,7 @@ def test_a_preempted_job_goes_on_once_its_node_is_free(slurm, folder, submit, pl
 
 
 def test_a_time_limit_is_no_end(slurm, folder, submit, plain):
-    # SLURM looks at its limits twice a minute, and warns half a minute early rather than late
+    # SLURM looks at its limits twice per minute, and warns half a minute early rather than late
     options = ["--time=1", "--signal=B:USR1@15", "--ntasks=1"]
     job = submit("sweep", "job.yaml", options=options, env={"TINY_SLEEP": "1"})
     wait_for(lambda: done(folder / "surface.h5") or restarts(slurm.jobs(job)[0]), every=EVERY)

@@ -26,7 +26,7 @@ def undisturbed(tmp_path_factory):
 
 
 def begun(job, surface, seconds, **options):
-    """Start a sweep of so many seconds a point and wait for its first ones."""
+    """Start a sweep of so many seconds per point and wait for its first ones."""
     process = start("sweep", job, env={"TINY_SLEEP": str(seconds)}, **options)
     wait_for(lambda: done(surface) >= 2 or process.poll() is not None)
     assert process.poll() is None

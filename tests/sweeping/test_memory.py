@@ -72,7 +72,7 @@ def test_what_all_ranks_of_a_node_take():
             24e9,
             False,
             (
-                "evaluate.weights: weights that are resident take 31 GB a rank, 31 GB for 1 rank, and this node has "
+                "evaluate.weights: weights that are resident take 31 GB per rank, 31 GB for 1 rank, and this node has "
                 "24 GB free; expected room for them: evaluate.weights: streamed."
             ),
         ),
@@ -81,9 +81,9 @@ def test_what_all_ranks_of_a_node_take():
             100e9,
             False,
             (
-                "evaluate.weights: weights that are resident take 31 GB a rank, 124 GB for 4 ranks, and this node has "
-                "100 GB free; expected room for them: evaluate.weights: streamed or --group 2 or at most 3 ranks a "
-                "node."
+                "evaluate.weights: weights that are resident take 31 GB per rank, 124 GB for 4 ranks, and this node "
+                "has 100 GB free; expected room for them: evaluate.weights: streamed or --group 2 or at most 3 ranks "
+                "per node."
             ),
         ),
         (
@@ -91,8 +91,8 @@ def test_what_all_ranks_of_a_node_take():
             1.5e9,
             True,
             (
-                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB a rank, 2 GB for "
-                "2 ranks, and this node has 1.5 GB free; expected room for them: one rank a node."
+                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB per rank, 2 GB "
+                "for 2 ranks, and this node has 1.5 GB free; expected room for them: one rank per node."
             ),
         ),
         (
@@ -100,8 +100,8 @@ def test_what_all_ranks_of_a_node_take():
             0.5e9,
             True,
             (
-                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB a rank, 2 GB for "
-                "2 ranks, and this node has 0.5 GB free; expected room for them: use a node with more memory."
+                "evaluate.weights: weights that are streamed, a layer beside the next one, take 1 GB per rank, 2 GB "
+                "for 2 ranks, and this node has 0.5 GB free; expected room for them: use a node with more memory."
             ),
         ),
     ],
@@ -122,9 +122,9 @@ def test_a_group_holds_its_weights_once():
     assert weights.of_group(1) == 31_000_000_000
     check_room(weights, 4, node(36_000_000_000), group=4)
     text = (
-        r"--group: found 2, and weights that are held by 2 ranks take 16\.9 GB a rank, 67\.6 GB for 4 ranks, and this "
-        r"node has 36 GB free; expected room for them: evaluate\.weights: streamed without --group or --group 4 or at "
-        r"most 2 ranks a node\."
+        r"--group: found 2, and weights that are held by 2 ranks take 16\.9 GB per rank, 67\.6 GB for 4 ranks, and "
+        r"this node has 36 GB free; expected room for them: evaluate\.weights: streamed without --group or --group 4 "
+        r"or at most 2 ranks per node\."
     )
     with pytest.raises(UserError, match=text):
         check_room(weights, 4, node(36_000_000_000), group=2)
@@ -138,7 +138,9 @@ def test_advice_is_what_has_room():
     weights = Weights(31_000_000_000, 500_000_000, 800_000_000, 600_000_000)
     with pytest.raises(UserError, match=r"31 GB for 1 rank, and cuda:0 of here has 24 GB .* streamed or --group 2\."):
         check_room(weights, 1, device, of_node=4)
-    with pytest.raises(UserError, match=r"62 GB for 2 ranks, and cuda:0 of here has 40 GB .* streamed or one rank a "):
+    with pytest.raises(
+        UserError, match=r"62 GB for 2 ranks, and cuda:0 of here has 40 GB .* streamed or one rank per "
+    ):
         check_room(weights, 2, Room("a", "cuda:0 of here", 40_000_000_000, "device"), of_node=8)
 
 
@@ -209,11 +211,11 @@ def test_check_says_how_weights_are_held_and_from_how_many_ranks_on_they_are_str
     with_one = told(job)
     resident = sum(4 * tensor.numel() for tensor in torch.load(tmp_path / "net.pt").values())
     first = 50_000 // resident + 1
-    assert with_one["weights"] == f"resident; streamed from {first} ranks a node on"
+    assert with_one["weights"] == f"resident; streamed from {first} ranks per node on"
     assert told(job, ranks=first - 1)["weights"].startswith("resident")
     assert told(job, ranks=first)["weights"].startswith("streamed, the largest layer twice")
     assert f"{first} ranks take about" in told(job, ranks=first)["this node"]
-    assert "theta* " in with_one["memory"].partition("once a node")[2]
+    assert "theta* " in with_one["memory"].partition("once per node")[2]
     with pytest.raises(UserError, match=r"resident take .* for 1000 ranks, and this node has"):
         told(tiny_job(tmp_path, evaluate__weights="resident", **GRID), ranks=1000)
 
@@ -224,7 +226,7 @@ def test_check_says_what_a_rank_of_a_group_takes(tmp_path, a_node):
     weights = sum(4 * tensor.numel() for tensor in torch.load(tmp_path / "net.pt").values())
     assert weights == 268
     found = told(job, ranks=4, group=2)
-    assert found["weights"] == "held by 2 ranks together: 1 KB a rank"
+    assert found["weights"] == "held by 2 ranks together: 1 KB per rank"
     assert "weights 1 KB" in found["memory"]
     with pytest.raises(UserError, match=r"--group: found 2, and weights that are held by 2 ranks take 6.7e-07 GB"):
         told(job, ranks=6, group=2)

@@ -265,7 +265,7 @@ def test_check_says_where_it_begins_and_what_it_may_cost(tmp_path):
     run = launch("check", sampled_job(tmp_path))
     assert run.returncode == 0, run.stderr
     assert (
-        "bars of 0.02: at first 800 of 4,000 train, 800 of 4,000 test examples a point; 6 points on all" in run.stdout
+        "bars of 0.02: at first 800 of 4,000 train, 800 of 4,000 test examples per point; 6 points on all" in run.stdout
     )
     assert re.search(r"time +0:\d\d at the least, 0:\d\d at the most, on one rank", run.stdout)
     assert not (tmp_path / "surface.h5.examples").exists()

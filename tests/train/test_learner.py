@@ -1,4 +1,4 @@
-"""Learning: the updates of the textbook, every example once an epoch, learning rates and augmentation of the paper."""
+"""Learning: the updates of the textbook, every example once per epoch, learning rates and augmentation of the paper."""
 
 import math
 from itertools import chain

@@ -207,7 +207,7 @@ def test_a_file_that_is_no_history_is_one_sentence(tmp_path):
 
 TRAIN = {"epochs": 4, "batch": 8, "lr": 0.05, "augment": False, "drops": [2]}
 SLOW = {"TINY_SLEEP": "0.2", "TINY_CALLS": "16"}
-"""Five batches an epoch: the first takes a second, and from the second on a batch takes two."""
+"""Five batches per epoch: the first takes a second, and from the second on a batch takes two."""
 
 
 def train_job(folder, name="job", **changes):

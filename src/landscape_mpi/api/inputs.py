@@ -305,7 +305,7 @@ def _on_cpu(state: Mapping[str, Any]) -> Parameters:
 
 
 def _of_root(world: World, mine: Parameters, key: str) -> Parameters:
-    """Return rank 0's tensors: where all ranks have the same a rank's own, else held once a node; collective.
+    """Return rank 0's tensors: where all ranks have the same a rank's own, else held once per node; collective.
 
     Raises:
         UserError: on every rank, where the names or shapes of one are others.

@@ -63,7 +63,7 @@ def _is_pair(found: Any) -> bool:
 
 
 def _arrays(part: Any) -> list[Any]:
-    """Return what has a row an example: the values of a mapping, else the part itself."""
+    """Return what has a row per example: the values of a mapping, else the part itself."""
     return list(part.values()) if isinstance(part, Mapping) else [part]
 
 

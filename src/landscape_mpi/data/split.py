@@ -151,7 +151,7 @@ class Split:
 
     Attributes:
         name: `train` or `test`.
-        inputs: One example a row: uint8 [n, 3, 32, 32] for the built-in images, any dtype for a user's data, or
+        inputs: One example per row: uint8 [n, 3, 32, 32] for the built-in images, any dtype for a user's data, or
             several tensors by name, which reach the network as keyword arguments.
         targets: Class indices, int64 [n], or whatever the user's loss takes, [n, ...], also several by name.
         notes: Sentences that a user should see, such as that a set is partial.

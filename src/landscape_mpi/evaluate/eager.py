@@ -94,7 +94,7 @@ class EagerEvaluator:
             parts.append(f"{what} moved along")
         if self._task.calibration is not None:
             examples = count(self._task.calibration)
-            parts.append(f"running statistics from {examples:,} training examples a point")
+            parts.append(f"running statistics from {examples:,} training examples per point")
         return ", ".join(parts)
 
     @property

@@ -97,7 +97,7 @@ def examples_that_fit(task: Task, most: int) -> int:
 def _output_bytes(task: Task, network: nn.Module) -> float:
     """Return what the outputs of the first example take, or of the first two where a network takes no single one.
 
-    In bytes an example; 0 where neither can be evaluated.
+    In bytes per example; 0 where neither can be evaluated.
     """
     split, copy = next(iter(task.splits)), duplicate(network)
     for few in (1, 2):

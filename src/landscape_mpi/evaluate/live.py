@@ -160,7 +160,7 @@ def room(device: torch.device) -> int | None:
 
     That is half of what is free, as outputs and other ranks need memory too. Where theta is larger it stays in the
     memory of its file, which all ranks of a node share, and each tensor is copied as it is needed. The driver moves
-    such copies through page-locked memory of its own; page-locking theta itself would take a copy of it a rank.
+    such copies through page-locked memory of its own; page-locking theta itself would take a copy of it per rank.
     """
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None
 

@@ -1,4 +1,4 @@
-"""Computes losses, one number an example (cross entropy, squared error, next token), and prepares their targets."""
+"""Computes losses, one number per example (cross entropy, squared error, next token), and prepares their targets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from landscape_mpi.errors import Key, UserError
 from landscape_mpi.plugin import check_options, is_plugin, load_plugin
 
 Loss = Callable[[Any, Any], Tensor]
-"""(outputs, targets) -> one loss an example, [n]; outputs as the network gives them, targets as the data do."""
+"""(outputs, targets) -> one loss per example, [n]; outputs as the network gives them, targets as the data do."""
 FROM_DATA = Key("data.build")
 IGNORED = -100
 """The target of places that do not count, as in torch, unless `loss_options: {ignore_index: ...}` names another."""
@@ -258,7 +258,7 @@ def check_fit(split: Split, loss: Loss, outputs: object, accuracy: bool) -> None
             f"{name} takes one tensor, and the network returned {found(outputs)}",
             expected=(
                 "a loss of your own, `loss: module:callable`, that picks its part of the outputs, such as "
-                "outputs['logits'] or outputs[0], and returns one number an example, or a network that returns that "
+                "outputs['logits'] or outputs[0], and returns one number per example, or a network that returns that "
                 "tensor alone"
             ),
         )
@@ -287,7 +287,7 @@ def _check_classes(split: Split, targets: Tensor, outputs: Tensor, index: int | 
             "loss",
             f"cross_entropy takes logits [n, classes] of at least two classes, and {where}",
             remedy=(
-                "for one logit an example write a loss of your own with "
+                "for one logit per example write a loss of your own with "
                 "binary_cross_entropy_with_logits(outputs.reshape(-1), targets.reshape(-1).float(), reduction='none')"
             ),
         )
@@ -342,7 +342,7 @@ def _check_tokens(split: Split, targets: object, outputs: Tensor, index: int | N
         raise UserError(
             "loss",
             f"next_token takes the tokens themselves as targets, and {where}",
-            expected="whole numbers [n, length] of at least two tokens an example",
+            expected="whole numbers [n, length] of at least two tokens per example",
         )
     if outputs.dim() != 3 or outputs.shape[1] != targets.shape[1]:
         raise UserError(

@@ -107,7 +107,7 @@ class CurvePlane(Values, tag="curve", tag_field="kind", frozen=True, kw_only=Tru
         steps: of the training, on the first split; each takes the gradient at a random place of the curve
         lr: the learning rate of the first half of the steps; it falls to a hundredth of it until nine tenths
         momentum: of the steps
-        batch: examples a step
+        batch: examples per step
         seed: of the places along the curve, and of the order of the examples
         align: as for `interpolate`
         coordinates: what alpha and beta are, with `grid.beta`. `plane`: of the plane through both ends and the bend, in

@@ -78,8 +78,8 @@ class ChannelNormalisation(Values, frozen=True, kw_only=True):
     """Mean and standard deviation of each channel, for inputs scaled to [0, 1].
 
     Attributes:
-        mean: one number a channel
-        std: one number a channel
+        mean: one number per channel
+        std: one number per channel
     """
 
     mean: Annotated[tuple[float, ...], Meta(min_length=1)]
@@ -171,7 +171,7 @@ FLOOR = 1.0e-3
 
 
 class Sampling(Values, frozen=True, kw_only=True):
-    """Some examples a point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
+    """Some examples per point instead of all: the relative 95 % error bar asked for, and how it is seen to hold.
 
     Attributes:
         error: the largest 95 % error bar of a mean loss, relative to what `of` names: 0.02 for 2 %. 0 asks for all

@@ -37,7 +37,7 @@ class Result:
         unit: nats, % or nothing. What is in % has error bars in points, all else has them relative to the mean.
         wild: Whether it may be NaN or infinite at a point that was computed.
         shown: Whether it is drawn along a line, and named in a caption, without being asked for.
-        axes: Of several numbers a point what they are counted along, by the keys of the job's section `hessian` that
+        axes: Of several numbers per point what they are counted along, by the keys of the job's section `hessian` that
             say how many there are; none of a single number.
     """
 

@@ -1,4 +1,4 @@
-"""The user's own metrics: a callable that a job names gives one number an example, or several by name."""
+"""The user's own metrics: a callable that a job names gives one number per example, or several by name."""
 
 import inspect
 import re
@@ -90,12 +90,12 @@ class _Numbers:
                 raise UserError(
                     "metrics",
                     f"{self._key} returned {what} for {examples} examples",
-                    f"a tensor of one real number an example, [{examples}], or a mapping of names to such",
+                    f"a tensor of one real number per example, [{examples}], or a mapping of names to such",
                 )
         names = sorted(named)
         if not names or (self.names and names != self.names):
             found_names = f"the results {', '.join(names)}" if names else "an empty mapping"
-            expected = f"{', '.join(self.names)} as for the first batch" if self.names else "one number an example"
+            expected = f"{', '.join(self.names)} as for the first batch" if self.names else "one number per example"
             raise UserError("metrics", f"{self._key} returned {found_names}", expected)
         return {name: named[name].detach().double() for name in names}
 

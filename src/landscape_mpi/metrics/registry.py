@@ -38,7 +38,7 @@ ERROR = Result("err", "error", "%")
 _OF_SPLITS = {result.name: result for one in METRICS if one.of == "examples" for result in one.results}
 _OF_POINTS = {result.name: result for one in METRICS if one.of == "point" for result in one.results}
 WITHIN = tuple(dict.fromkeys(axis for result in _OF_POINTS.values() for axis in result.axes))
-"""Axes of results that are several numbers a point: the names of their dimension scales too."""
+"""Axes of results that are several numbers per point: the names of their dimension scales too."""
 _LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images|examples)({STDERR}|{BAR})?|{'|'.join(_OF_POINTS)}")
 
 
@@ -125,7 +125,7 @@ def means(split: str, metrics: Iterable[Metric]) -> list[str]:
 
 
 def axes_of(name: str) -> tuple[str, ...]:
-    """Return the axes that a result has beside those of the grid; none where it is one number a point."""
+    """Return the axes that a result has beside those of the grid; none where it is one number per point."""
     return _OF_POINTS[name].axes if name in _OF_POINTS else ()
 
 

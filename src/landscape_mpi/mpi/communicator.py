@@ -154,7 +154,7 @@ class MpiWorld:
         return self.communicator.gather(value)  # type: ignore[no-any-return]
 
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the arrays of local rank 0, held once in this node's memory; once a rank where no place has room."""
+        """Return the arrays of local rank 0, held once in this node's memory; once per rank where no place has room."""
         self._sleep_until_all(self._node)
         forms: list[Form] = self._node.bcast([(array.shape, array.dtype) for array in arrays])
         shared, words = self._hold(forms)
@@ -192,7 +192,7 @@ class MpiWorld:
         everywhere = all(self._node.allgather(found is not None))
         if file and self._node.rank == 0:
             Path(file).unlink(missing_ok=True)
-        place = f"a file in {gettempdir()}" if everywhere else "a copy a rank, because there is no room there either"
+        place = f"a file in {gettempdir()}" if everywhere else "a copy per rank, because there is no room there either"
         short = f"{shared_memory()} on {self.host} has {(free or 0) / 1e6:.3g} MB free"
         words = f"{short}, and the node's {self._node.size} ranks share {need / 1e6:.3g} MB: they use {place}"
         return found if everywhere else None, words if self._node.rank == 0 else ""

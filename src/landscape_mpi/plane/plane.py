@@ -17,7 +17,7 @@ from landscape_mpi.plane.rebuild import Part, Step, rebuild, rebuild_rows
 
 @dataclass(frozen=True)
 class Plane:
-    """All theta + alpha delta + beta eta + ..., one direction an axis; parameters in `named_parameters()` order.
+    """All theta + alpha delta + beta eta + ..., one direction per axis; parameters in `named_parameters()` order.
 
     Attributes:
         theta: the origin, by name.
@@ -26,7 +26,7 @@ class Plane:
             statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints.
             None where none does; norms and angles are of parameters alone.
         course: how points lie in the plane, where their coordinates are along a curve in it.
-        axes: how many coordinates a point has; 0 for one a direction.
+        axes: how many coordinates a point has; 0 for one per direction.
         end: the parameters at alpha = 1, where they are those of a network to the bit: theta + delta is rounded.
     """
 

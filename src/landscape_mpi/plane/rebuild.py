@@ -1,7 +1,7 @@
 """Fills a tensor with the weights at a point of a plane, W = theta + alpha d + beta e, from theta and its directions.
 
 A direction is a stored part, or it is drawn: its numbers are then a function of (seed, axis, name, index) and are made
-as they are needed, so that it takes no memory but a scale a row. Weights are always made anew from theta, never by
+as they are needed, so that it takes no memory but a scale per row. Weights are always made anew from theta, never by
 undoing a step, and at coordinates 0 they are theta to the bit.
 
 Arithmetic for a result in float32, the same bits on every processor: d = fl(z s) for a drawn number z and its scale s,

@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--movie",
         type=Path,
         metavar="FILM",
-        help="film.gif or film.mp4 instead of a figure: a frame a surface, or a gamma of a volume",
+        help="film.gif or film.mp4 instead of a figure: a frame per surface, or a gamma of a volume",
     )
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames per second of the film, default: 4")
     parser.add_argument(

@@ -46,7 +46,7 @@ class Kind:
         colours: what the colour bar shows; None where an axis shows the values.
         projection: of the axes.
         label: writes on what was drawn, once the layout is settled.
-        least: the fewest points an axis of the grid may have.
+        least: the fewest points per axis of the grid may have.
     """
 
     draw: Callable[[Any, Field, Scale], Artist]

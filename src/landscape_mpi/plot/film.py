@@ -177,7 +177,7 @@ def check_format(path: Path) -> None:
 
 
 def save_film(film: Film | render.Frames, path: Path, fps: int) -> None:
-    """Write a film of so many frames a second; a failed write leaves what was there.
+    """Write a film of so many frames per second; a failed write leaves what was there.
 
     Raises:
         UserError: the file cannot be written.

@@ -44,7 +44,7 @@ class History:
     Attributes:
         path: the file it was read from.
         label: its name in legends.
-        columns: float64 [n] by the names of `EpochRecord`, a row a checkpoint; NaN where there is no finite number.
+        columns: float64 [n] by the names of `EpochRecord`, a row per checkpoint; NaN where there is no finite number.
         counts: int64 [len(EDGES) - 1], the histogram of the weights of the last checkpoint; None in older files.
     """
 

@@ -62,7 +62,7 @@ def _explained(origin: Origin, axis: int) -> str:
 
 
 def panel_titles(fields: Sequence[Field], stems: Sequence[str] = ()) -> list[str]:
-    """Return one title a panel: the network, and the file where that alone does not tell panels apart.
+    """Return one title per panel: the network, and the file where that alone does not tell panels apart.
 
     `stems`: what to call the files, if not by their names without ending.
     """

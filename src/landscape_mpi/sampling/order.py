@@ -49,7 +49,7 @@ def make_frame(
         sizes: of each example [N]; None for those by the losses at theta*.
 
     Raises:
-        ValueError: there are no examples, or not one label an example.
+        ValueError: there are no examples, or not one label per example.
     """
     n = len(reference)
     if not n or (labels is not None and len(labels) != n):

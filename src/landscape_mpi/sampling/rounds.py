@@ -181,7 +181,7 @@ class Rounds:
         """Take what a request gave, [stop - start] of all that theta* gave.
 
         Raises:
-            ValueError: it is not awaited, or there is not one value an example.
+            ValueError: it is not awaited, or there is not one value per example.
         """
         expected = request.stop - request.start
         if len(found) != expected or set(found.others) != self.others:

@@ -1,7 +1,7 @@
 """Writes a surface in the formats of other programs: .npz for numpy, .csv, .nc (netCDF-4) and .zarr for xarray.
 
 What is written are the coordinates, the status and every result under the names they have in the surface file, with NaN
-where a point is not done. What is several numbers a point has axes of its own after those of the grid.
+where a point is not done. What is several numbers per point has axes of its own after those of the grid.
 """
 
 import csv
@@ -73,7 +73,7 @@ def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
 
 
 def write_csv(surface: Surface, path: Path) -> None:
-    """Write a row a point, alpha first, with every digit of every number.
+    """Write a row per point, alpha first, with every digit of every number.
 
     Each of several numbers has a column of its own, named by its places: `spectrum_nodes.0.12`. The last column is the
     precision floor, where it is known: the same in every row, as there is no other place for it.

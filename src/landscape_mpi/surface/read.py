@@ -68,7 +68,7 @@ class Surface:
         platforms: how many of the points that are done each platform has computed, by its text.
         unsound: how many points the file says are done that nobody can have computed; they count as not done.
         gamma: where a plane lies that was taken of a volume; None of every other surface.
-        arrays: float64 [..., ny, nx, ...] by name, of results that are several numbers a point; NaN as in `metrics`.
+        arrays: float64 [..., ny, nx, ...] by name, of results that are several numbers per point; NaN as in `metrics`.
     """
 
     path: Path
@@ -137,7 +137,7 @@ class Surface:
 
     @property
     def within(self) -> dict[str, int]:
-        """The sizes of the axes that results of several numbers a point have beside those of the grid, by name."""
+        """The sizes of the axes that results of several numbers per point have beside those of the grid, by name."""
         sizes = ((axes_of(name), values.shape[self.status.ndim :]) for name, values in self.arrays.items())
         return {axis: size for axes, shape in sizes for axis, size in zip(axes, shape, strict=True)}
 
@@ -279,7 +279,7 @@ def read_results(
 
 
 def read_arrays(datasets: Mapping[str, h5py.Dataset], status: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Read results that are several numbers a point, NaN where `status` is not 1.
+    """Read results that are several numbers per point, NaN where `status` is not 1.
 
     Raises:
         UserError: one does not have the axes of the grid and its own, or two have axes of one name and not of one size.

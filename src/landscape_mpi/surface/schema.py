@@ -279,7 +279,7 @@ def write_groups(file: h5py.File, groups: Mapping[str, Iterable[Rows]]) -> str:
 def _write_points(file: h5py.File, new: NewSurface) -> None:
     """Write the coordinates as dimension scales, and on them every result as it is before a point is done.
 
-    What is several numbers a point has axes of its own after those of the grid, whose scales count from 0.
+    What is several numbers per point has axes of its own after those of the grid, whose scales count from 0.
     """
     axes: list[h5py.Dataset] = []
     for letter, coordinates in zip(LETTERS, new.axes, strict=False):

@@ -235,7 +235,7 @@ def _number(found: Sharpness, attribute: str) -> str:
 
 
 def _work(surface: Surface) -> Iterator[str]:
-    """Yield the seconds a point, the points by rank and by platform, and the notes of points."""
+    """Yield the seconds per point, the points by rank and by platform, and the notes of points."""
     if not {"seconds", "rank"} <= set(surface.kinds):
         return
     seconds, ranks, notes = isolated([surface.path], _read_work, surface.path)
@@ -245,7 +245,7 @@ def _work(surface: Surface) -> Iterator[str]:
         shares = [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
         more = f", ... ({len(shares)} ranks)" if len(shares) > 16 else ""
         yield ""
-        yield _line("seconds a point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
+        yield _line("seconds per point", f"{np.median(timed):.3g} (median), {np.max(timed):.3g} (longest)")
         yield _line("points by rank", ", ".join(shares[:16]) + more)
     for text, count in surface.platforms.items():
         yield _line("points by platform", f"{count}: {text}")

@@ -1,7 +1,7 @@
 """Reads and writes what is kept of a training run: its history, and its path on a plane.
 
-The history is a file of its own, a row a checkpoint; the path is `/trajectory` of a surface file, with the same columns
-where they are known.
+The history is a file of its own, a row per checkpoint; the path is `/trajectory` of a surface file, with the same
+columns where they are known.
 """
 
 import math
@@ -69,7 +69,7 @@ COLUMNS = tuple(one for one in fields(EpochRecord) if one.name != HISTOGRAM)
 
 
 def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
-    """Write one dataset a field, a row a record, and `weight_edges`; the file is replaced whole.
+    """Write one dataset per field, a row per record, and `weight_edges`; the file is replaced whole.
 
     `epoch` is int64 [n], `weight_histogram` int64 [n, len(EDGES) - 1], the others float64 [n].
 
@@ -240,7 +240,7 @@ def joined(runs: Sequence[Trajectory], names: Sequence[str]) -> Trajectory:
 
 
 def write_trajectory(file: h5py.File, trajectory: Trajectory) -> None:
-    """Write the group `/trajectory`, one dataset a column."""
+    """Write the group `/trajectory`, one dataset per column."""
     group = file.create_group(GROUP)
     for name, values in zip(AXES, trajectory.coordinates, strict=False):
         group.create_dataset(name, data=values)

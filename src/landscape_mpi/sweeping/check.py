@@ -148,7 +148,7 @@ def _describe(
         yield "trajectory", f"{trajectory.epoch.size} checkpoints, {epochs}{shares}"
         yield "grid", _ranges(grid)
     yield "points", f"{math.prod(grid.shape):,} ({' x '.join(map(str, grid.shape))})"
-    yield "examples a point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
+    yield "examples per point", ", ".join(f"{len(split):,} {name}" for name, split in experiment.splits.items())
     statistics = {
         "keep": "running statistics of the checkpoint" if experiment.theta.statistics else "no running statistics",
         "move": "running statistics move along with the parameters",
@@ -192,7 +192,7 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory
         gradient = gradient_of(experiment, job.plane)
         here = replace(memory.room, words=f"this {memory.room.unit}")
         gradient.check(weights_of(experiment).resident, memory.sharing, here)
-        takes = f"{_bytes(gradient.each)} a rank for a gradient and {_bytes(gradient.once)} on rank 0 for its sum"
+        takes = f"{_bytes(gradient.each)} per rank for a gradient and {_bytes(gradient.once)} on rank 0 for its sum"
         yield "plane takes", f"about {search_time}, before the first point; all ranks share it; {takes}"
     if to_find and isinstance(job.plane, CurvePlane):
         takes = clock_time(PASSES * job.plane.steps * min(job.plane.batch, evaluator.count(split)) * seconds)
@@ -201,7 +201,7 @@ def _estimate(experiment: Experiment, plane: Plane, to_find: str, memory: Memory
     each = seconds * (sum(examples.values()) + again) + curvature_seconds
     total = clock_time(each * points * planes)
     if job.sampling is None:
-        yield "time", f"about {each:.3g} s a point, {total} on one rank like this one"
+        yield "time", f"about {each:.3g} s per point, {total} on one rank like this one"
     else:
         shortest = clock_time(seconds * (least + again * points) * planes)
         yield "time", f"{shortest} at the least, {total} at the most, on one rank like this one"
@@ -221,12 +221,12 @@ def _memory(
         weights, streamed = weights_of(experiment), is_streamed(experiment, memory.sharing, free, group)
         if isinstance(network, Streaming):  # what a batch was seen to take has the layers in it
             more = {**more, "activations": max(more["activations"] - weights.streamed, 0)}
-        how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} a rank" if streamed else "resident"
+        how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} per rank" if streamed else "resident"
         if group > 1:
-            how = f"held by {group} ranks together: {_bytes(weights.of_group(group))} a rank"
+            how = f"held by {group} ranks together: {_bytes(weights.of_group(group))} per rank"
         later = ""
         if how == "resident" and free is not None and experiment.job.values.evaluate.weights == "auto":
-            later = f"; streamed from {int(SHARE * free // weights.resident) + 1} ranks a {memory.room.unit} on"
+            later = f"; streamed from {int(SHARE * free // weights.resident) + 1} ranks per {memory.room.unit} on"
         yield "weights", f"{how}{later}"
     on_device = memory.room.unit == "device" and free is not None
     needs = needs_of(
@@ -243,9 +243,9 @@ def _memory(
         for found in (needs.rank, needs.node, needs.device)
     )
     each, of_node = sum(needs.rank.values()) / 1e6, sum(needs.node.values()) / 1e6
-    yield "memory", f"about {each:,.0f} MB a rank ({parts}), {of_node:,.0f} MB once a node ({once})"
+    yield "memory", f"about {each:,.0f} MB per rank ({parts}), {of_node:,.0f} MB once per node ({once})"
     if needs.device:
-        yield "on its device", f"about {sum(needs.device.values()) / 1e6:,.0f} MB a rank ({there})"
+        yield "on its device", f"about {sum(needs.device.values()) / 1e6:,.0f} MB per rank ({there})"
     if memory.node.free is not None:
         total, has = needs.total(memory.ranks), memory.node.free
         yield "this node", f"{_ranks_take(memory.ranks)} about {_bytes(total)} of {_bytes(has)} that are free"
@@ -281,7 +281,7 @@ def _first_level(job: SweepJob, examples: Mapping[str, int]) -> tuple[str, int]:
     least = sum(points * firsts[name] + audited * (count - firsts[name]) for name, count in examples.items())
     before = f"{pilots} points on all before; " if pilots else ""
     what = f"bars of {sampling.error:.3g}{' of the rise above f(0, 0)' if sampling.of == 'rise' else ''}"
-    return f"{what}: {before}at first {begins} examples a point; {sampling.audit} points on all", least
+    return f"{what}: {before}at first {begins} examples per point; {sampling.audit} points on all", least
 
 
 def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:

@@ -55,7 +55,7 @@ grid:
   alpha: auto                       # as far as the loss rises by 1 nat, on both sides; add `beta: auto` for a plane
 
 evaluate: {{dtype: {dtype}}}          # {precision}
-# sampling: {{error: 0.02}}           # some windows a point, for 95 % error bars of 2 % (docs/sampling.md)
+# sampling: {{error: 0.02}}           # some windows per point, for 95 % error bars of 2 % (docs/sampling.md)
 output: {{file: {output}}}
 """
 

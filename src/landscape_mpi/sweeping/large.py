@@ -132,7 +132,7 @@ def _set_buffers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _agreed_sha256(path: Path, world: World) -> str:
-    """Return the fingerprint of a checkpoint, of which one rank a node reads all; collective.
+    """Return the fingerprint of a checkpoint, of which one rank per node reads all; collective.
 
     Raises:
         UserError: there is another file on another node.

@@ -54,7 +54,7 @@ Open = Callable[[str], Split]
 
 
 class Source(Protocol):
-    """What a sweep is made of; each method is called on every rank, or on one rank a node."""
+    """What a sweep is made of; each method is called on every rank, or on one rank per node."""
 
     def network(self) -> tuple[nn.Module, str]:
         """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
@@ -333,7 +333,7 @@ def agreed(world: World, what: str, fingerprint: str | None) -> str:
 
 
 def load_data(job: SweepJob, open_split: Open, loss: Loss, world: World) -> dict[str, Split]:
-    """Load the splits once a node, as the loss takes them, and share them among its ranks; collective.
+    """Load the splits once per node, as the loss takes them, and share them among its ranks; collective.
 
     Raises:
         UserError: the data are absent, damaged or without the classes that accuracy needs.

@@ -1,4 +1,4 @@
-"""Says what memory a sweep takes, a rank and once a node; refuses weights for which a node or a device has no room."""
+"""Says what memory a sweep takes, per rank and per node; refuses weights for which a node or a device has no room."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -154,12 +154,12 @@ def check_room(
     if size := next((size for size in sizes if ranks * weights.of_group(size) <= free), 0):
         remedies.append(Flag("group", (str(size),)))
     if fit := free // each // group * group:
-        remedies.append(f"at most {fit} ranks a {room.unit}" if fit > 1 else f"one rank a {room.unit}")
+        remedies.append(f"at most {fit} ranks per {room.unit}" if fit > 1 else f"one rank per {room.unit}")
     words = [part for remedy in remedies for part in (" or ", remedy)][1:]
     raise UserError(
         "evaluate.weights" if group == 1 else Flag("group"),
         (f"found {group}, and " if group > 1 else "")
-        + f"weights that are {how if group == 1 else f'held by {group} ranks'} take {each / 1e9:.3g} GB a rank, "
+        + f"weights that are {how if group == 1 else f'held by {group} ranks'} take {each / 1e9:.3g} GB per rank, "
         f"{ranks * each / 1e9:.3g} GB for {ranks} rank{'s' if ranks > 1 else ''}, and {room.words} has "
         f"{free / 1e9:.3g} GB free",
         expected="room for them",
@@ -195,11 +195,12 @@ class Gradient:
         total, free = ranks * (weights + self.each) + once, room.free
         if free is None or total <= free:
             return
-        parts = f"a gradient of {self.each / 1e9:.3g} GB a rank"
+        parts = f"a gradient of {self.each / 1e9:.3g} GB per rank"
         parts += f" beside weights of {weights / 1e9:.3g} GB" if weights else ""
         parts += f", and {once / 1e9:.3g} GB for its sum in float64" if once else ""
         fit = max(free - once, 0) // (weights + self.each)
-        fewer = (f"at most {fit} ranks a {room.unit} or " if fit > 1 else f"one rank a {room.unit} or ") if fit else ""
+        fitting = f"at most {fit} ranks" if fit > 1 else "one rank"
+        fewer = f"{fitting} per {room.unit} or " if fit else ""
         raise UserError(
             "plane.kind",
             f"found worst, which takes {parts}: {total / 1e9:.3g} GB for {ranks} rank{'s' if ranks > 1 else ''}, and "
@@ -247,7 +248,7 @@ class Needs:
 
     Attributes:
         rank: of each rank.
-        node: once a node, however many ranks it has.
+        node: once per node, however many ranks it has.
         device: of each rank, on its CUDA device.
     """
 

@@ -1,4 +1,4 @@
-"""Holds tensors once a node: in memory that its ranks share, or as views of a file that each of them maps."""
+"""Holds tensors once per node: in memory that its ranks share, or as views of a file that each of them maps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

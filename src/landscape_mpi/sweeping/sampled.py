@@ -1,4 +1,4 @@
-"""Fills a surface from some examples a point: round by round, each piece on some rank, until every error bar holds."""
+"""Fills a surface from some examples per point: round by round, each piece on some rank, until every bar holds."""
 
 import hashlib
 import math

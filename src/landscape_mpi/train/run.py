@@ -73,7 +73,7 @@ def train_job(
     Args:
         job: What to train.
         device: `cpu` or `cuda:K`.
-        report: Gets a line an epoch.
+        report: Gets a line per epoch.
         stop: Checked before every batch.
         overwrite: Whether an earlier run in the folder is removed first.
 
@@ -173,7 +173,7 @@ def train(
         learner: The network, initialised, with what it learns from.
         folder: The folder to write to.
         start: Where the run in it stands.
-        report: Gets one line an epoch.
+        report: Gets one line per epoch.
         begin: Makes the folder that of a new run; not called where one goes on.
 
     Returns:

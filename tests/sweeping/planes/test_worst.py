@@ -174,16 +174,16 @@ def test_a_gradient_without_room_is_refused_with_the_arithmetic():
     with pytest.raises(UserError) as refused:
         gradient.check(8 * 10**6, 3, room)
     assert str(refused.value) == (
-        "plane.kind: found worst, which takes a gradient of 0.008 GB a rank beside weights of 0.008 GB, and 0.016 GB "
+        "plane.kind: found worst, which takes a gradient of 0.008 GB per rank beside weights of 0.008 GB, and 0.016 GB "
         "for its sum in float64: 0.064 GB for 3 ranks, and this node has 0.05 GB free; expected room for them: at most "
-        "2 ranks a node or let fewer parameters move, by plane.only."
+        "2 ranks per node or let fewer parameters move, by plane.only."
     )
     gradient.check(0, 6, replace(room, unit="device"))
 
 
 def test_check_says_what_the_gradient_takes_and_both_refuse_it_without_room(tmp_path, monkeypatch):
     job = tiny_job(tmp_path, plane={"kind": "worst"}, **LINE)
-    assert "KB a rank for a gradient and " in check(job, "cpu")
+    assert "KB per rank for a gradient and " in check(job, "cpu")
     small = Room("n", "this node", 100)
     monkeypatch.setattr(worst, "room_of", lambda *_: small)
     with pytest.raises(UserError, match="which takes a gradient of"):

@@ -142,7 +142,7 @@ def _rank(name: str) -> tuple[int, bool]:
 
 
 def _surface(surface: Surface) -> dict[str, Any]:
-    """Return coordinates, status (a byte a point), results, training runs and texts of a surface.
+    """Return coordinates, status (a byte per point), results, training runs and texts of a surface.
 
     `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
     every point is done, or where too few are. `floors` has between which values of

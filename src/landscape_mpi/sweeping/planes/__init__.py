@@ -30,7 +30,7 @@ class Request:
 
     @property
     def here(self) -> bool:
-        """Whether this rank makes directions that are held: of a large network one rank a node does."""
+        """Whether this rank makes directions that are held: of a large network one rank per node does."""
         return self.world.local_rank == 0 or not self.experiment.theta.is_large
 
 

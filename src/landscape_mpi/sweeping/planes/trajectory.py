@@ -189,7 +189,7 @@ def place(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> Trajec
 
 
 def holding(path: Trajectory, points: int | None) -> Grid:
-    """Return the grid that holds a path and the origin, with room around them, of so many points (51) an axis."""
+    """Return the grid that holds a path and the origin, with room around them, of so many points (51) per axis."""
     alpha, beta = path.coordinates if len(path.coordinates) == 2 else (path.alpha, path.alpha)
     return Grid(alpha=_axis(alpha.tolist(), points or POINTS), beta=_axis(beta.tolist(), points or POINTS))
 
