@@ -42,6 +42,7 @@ class Size:
         figures: Where they are shown.
         splits: Of their training.
         rule: What differs from the paper's training besides the above.
+        plain: What differs further in the training of ResNets without shortcuts.
     """
 
     folder: str
@@ -62,6 +63,7 @@ class Size:
     figures: str = "Figures 2, 3, 8 and 9"
     splits: tuple[str, ...] = ("train", "test")
     rule: Mapping[str, Any] = field(default_factory=dict)
+    plain: Mapping[str, Any] = field(default_factory=dict)
 
 
 PAPER = Size("paper", 64, None, None, None, 300, 128, 8192, 5.0e-4, 401, 51, (251, None), (51, None, 0.01), 10)
@@ -69,9 +71,15 @@ LAPTOP = replace(
     Size("laptop", 8, 10_000, 2000, 500, 60, 32, 1024, 2.0e-3, 41, 21, (25, 500), (7, 40, 0.05), 5),
     figures="Figures 3, 8 and 9",
 )
-LAPTOP_DEEP = replace(LAPTOP, limit=5000, looked_at=500, epochs=15, side=15)
-"""The deep networks of Figures 4 to 6, whose epochs take a minute."""
-
+LAPTOP_DEEP = replace(
+    LAPTOP,
+    limit=2000,
+    looked_at=500,
+    decay=5.0e-4,
+    rule={"lr": 0.05, "augment": False},
+    plain={"lr": 0.02},
+)
+"""The deep networks of Figures 4 to 6: few images many times over, so that plain ones of 44 layers learn as well."""
 
 LAPTOP_LINE = replace(
     LAPTOP,
@@ -117,9 +125,12 @@ def jobs(size: Size) -> dict[str, tuple[str, Job]]:
     found |= cover(size) if size is LAPTOP else {}
     found |= {**figure8(size), **figure9(size), **optimizers(size), **rescaled(size)}
     if size is PAPER:
-        return found | figure2(PAPER) | figures_4_to_6(PAPER, 16, {k: {} for k in (2, 4, 8)})
+        depths = (20, 56, 110)
+        wide: dict[str, Job] = {f"wrn56_{k}": {"build": f"wrn56_{k}"} for k in (2, 4, 8)}
+        return found | figure2(PAPER) | figures_4_to_6(PAPER, 16, depths, depths, 56, wide)
     found |= {**vgg_training(LAPTOP_LINE, list(vgg_nets(LAPTOP_LINE))[:4]), **figure2(LAPTOP_LINE)}
-    return found | figures_4_to_6(LAPTOP_DEEP, 4, {k: {"width": 2} for k in (1, 4)})
+    wide = {f"wide32_{k}": {"build": "resnet32", "options": {"width": 4 * k}} for k in (1, 4)}
+    return found | figures_4_to_6(LAPTOP_DEEP, 8, (20, 56, 110), (20, 32, 44), 32, wide)
 
 
 def figure1(size: Size) -> dict[str, tuple[str, Job]]:
@@ -275,21 +286,33 @@ def rescaled(size: Size) -> dict[str, tuple[str, Job]]:
     return found
 
 
-def figures_4_to_6(size: Size, channels: int, wide: Mapping[int, Job]) -> dict[str, tuple[str, Job]]:
+def figures_4_to_6(
+    size: Size, channels: int, depths: Iterable[int], plain: Iterable[int], depth: int, wide: Mapping[str, Job]
+) -> dict[str, tuple[str, Job]]:
     """Depth, shortcuts, width, DenseNet: training and planes.
 
     Args:
         size: Of training and planes.
-        channels: Of the first stage of the ResNets of Figure 5; thin ones make DenseNet grow by as many.
-        wide: Options of the Wide ResNet-56 of Figure 6, by k.
+        channels: Of the first stage of the ResNets of Figure 5; thin ones make DenseNet grow by half as many.
+        depths: Layers of the ResNets of Figure 5.
+        plain: The same without shortcuts.
+        depth: Of the Wide ResNets of Figure 6.
+        wide: Those, by name, which ends with k; each also without shortcuts.
     """
     thin = {} if channels == 16 else {"width": channels}
-    dense = {} if channels == 16 else {"options": {"growth": channels}}
+    dense = {} if channels == 16 else {"options": {"growth": channels // 2}}
     nets: dict[str, tuple[str, Job]] = {"densenet121": ("Figure 4: DenseNet-121", {"build": "densenet121", **dense})}
-    for depth in (20, 56, 110):
-        nets |= with_and_without(f"resnet{depth}", f"Figure 5: ResNet-{depth}", "", thin)
-    for k, options in wide.items():
-        nets |= with_and_without(f"wrn56_{k}", "Figure 6: Wide ResNet-56", f", k = {k}", options)
+    for layers in depths:
+        name = f"resnet{layers}"
+        nets[name] = f"Figure 5: ResNet-{layers}", {"build": name} | ({"options": thin} if thin else {})
+    for layers in plain:
+        model = {"build": f"resnet{layers}", "options": {"shortcut": "none", **thin}}
+        nets[f"resnet{layers}_noshort"] = f"Figure 5: ResNet-{layers}-NS", model
+    for name, model in wide.items():
+        k = name.rpartition("_")[2]
+        without = {**model, "options": {"shortcut": "none", **model.get("options", {})}}
+        nets[name] = f"Figure 6: Wide ResNet-{depth}, k = {k}", model
+        nets[f"{name}_noshort"] = f"Figure 6: Wide ResNet-{depth}-NS, k = {k}", without
     return {name: job for net, (title, model) in nets.items() for name, job in pair(size, net, title, model)}
 
 
@@ -297,19 +320,11 @@ RATES: Mapping[str, Job] = {"resnet110_noshort": {"lr": 0.01}}
 """Learning rates other than 0.1, by network: the authors' file of ResNet-110-NS is named `lr=0.01`."""
 
 
-def with_and_without(build: str, title: str, more: str, options: Job) -> dict[str, tuple[str, Job]]:
-    """Return a ResNet and the same without shortcuts."""
-    bare = {"shortcut": "none", **options}
-    return {
-        build: (f"{title}{more}", {"build": build} | ({"options": options} if options else {})),
-        f"{build}_noshort": (f"{title}-NS{more}", {"build": build, "options": bare}),
-    }
-
-
 def pair(size: Size, net: str, title: str, model: Job) -> Iterator[tuple[str, tuple[str, Job]]]:
     """Yield the training of a network and the plane around it."""
     data = images(size.limit, splits=("train", "test"))
-    how = {"batch": size.small, "weight_decay": size.decay, **RATES.get(net, {})}
+    plain = size.plain if net.endswith("_noshort") else {}
+    how = {"batch": size.small, "weight_decay": size.decay, **size.rule, **plain, **RATES.get(net, {})}
     yield f"train_{net}", (f"{title}: training.", {"model": model, "data": data, "train": training(size, net, how)})
     last = {**model, "checkpoint": checkpoint(size, net, "")}
     yield (
