@@ -122,7 +122,7 @@ def check(path: Path, device: str, ranks: int = 1, group: int | None = None, set
         here = replace(memory.room, words=f"this {memory.room.unit}")
         check_room(weights_of(there), memory.sharing, here, streamed=streamed, group=memory.group, of_node=ranks)
     lines += _estimate(there, plane, to_find, memory)
-    text = "".join(f"  {label:16} {found}\n" for label, found in lines)
+    text = "".join(f"  {label:18} {found}\n" for label, found in lines)
     return from_here(f"{path}: the job is sound.\n{text}")
 
 
