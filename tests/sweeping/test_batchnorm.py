@@ -214,4 +214,4 @@ def test_check_says_what_becomes_of_batch_norm(tmp_path):
         ("recompute", "running statistics estimated at every point, from 40 training examples"),
     ]:
         told = check(tiny_job(tmp_path, **LINE, evaluate={"batchnorm": policy}), "cpu")
-        assert f"batch norm       {words}\n" in told
+        assert f"batch norm         {words}\n" in told

@@ -270,10 +270,10 @@ def test_check_looks_for_no_range_and_shows_what_a_file_has(tmp_path, monkeypatc
     monkeypatch.setattr(reach, "_search", lambda *_: pytest.fail("it was looked for"))
     job = tiny_job(tmp_path, **{**LINE, "grid": "auto"})
     text = check(job, "cpu")
-    assert "grid             auto: as far as the loss rises by 1 nat" in text
-    assert "points           625 (25 x 25)" in text
+    assert "grid               auto: as far as the loss rises by 1 nat" in text
+    assert "points             625 (25 x 25)" in text
     monkeypatch.undo()
     path = swept(tmp_path, "auto")
     shutil.move(tmp_path / "auto.yaml", job)
     end = losses(path)[0][2]
-    assert f"grid             alpha {-end:g} to {end:g} in 3 points" in check(job, "cpu")
+    assert f"grid               alpha {-end:g} to {end:g} in 3 points" in check(job, "cpu")
