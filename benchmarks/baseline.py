@@ -53,7 +53,7 @@ class Directions:
 def set_weights(network: nn.Module, plane: Directions, alpha: float, beta: float) -> None:
     """Set every parameter to theta + alpha delta + beta eta, one by one."""
     for name, parameter in network.named_parameters():
-        change = plane.directions[0][name] * alpha + plane.directions[1][name] * beta
+        change = plane.delta[name] * alpha + plane.eta[name] * beta
         parameter.data = plane.theta[name] + change.type_as(plane.theta[name])
 
 
