@@ -19,6 +19,10 @@ def test_an_array_of_shards_is_computed_and_merged(slurm, folder, plain, checkou
     (folder / "submit.py").write_text(script.replace('cluster="local"', 'cluster="slurm"'))
     tiny_job(folder, output__file="s.h5")
     path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.env['PATH']}"
-    run = launch(program=(sys.executable, "submit.py"), cwd=folder, env=slurm.env | {"PATH": path}, timeout=300)
+    try:
+        run = launch(program=(sys.executable, "submit.py"), cwd=folder, env=slurm.env | {"PATH": path}, timeout=200)
+    except TimeoutError as error:  # submitit waits for ever for a job that leaves no result
+        texts = [f"--- {log.name}\n{log.read_text()}" for log in sorted(folder.glob("logs/*.[eo]*"))]
+        raise TimeoutError("\n".join([str(error), slurm.report(), *texts])) from None
     assert run.returncode == 0, run.stdout + run.stderr
     assert results(folder / "s.h5") == plain

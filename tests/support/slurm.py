@@ -138,9 +138,19 @@ class Slurm:
             if {job["JobState"] for job in found} <= wanted:
                 return found
             if time.monotonic() > deadline:
-                message = f"job {number} is not {wanted}: {found}\n{self._logs()}"
+                message = f"job {number} is not {wanted}: {found}\n{self.report()}"
                 raise TimeoutError(message)
             time.sleep(EVERY)
+
+    def report(self) -> str:
+        """Return what explains a job that does not end: the states of all jobs and nodes, and the logs."""
+        texts = []
+        for what in ("job", "node"):
+            with suppress(RuntimeError):
+                texts.append(self.command("scontrol", "--oneliner", "show", what))
+        logs = [*self.folder.glob("*.log"), *self.folder.glob("*.out"), *self.folder.glob("munge/log")]
+        texts += [f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in sorted(logs)]
+        return "\n".join(texts)
 
     def start_requeued(self, number: str) -> None:
         """Wait until a job that has run is pending again and let it start at once instead of after two minutes.
@@ -204,13 +214,9 @@ class Slurm:
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:
-                message = f"SLURM does not start\n{self._logs()}"
+                message = f"SLURM does not start\n{self.report()}"
                 raise TimeoutError(message)
             time.sleep(0.05)
-
-    def _logs(self) -> str:
-        logs = [*self.folder.glob("*.log"), *self.folder.glob("*.out"), *self.folder.glob("munge/log")]
-        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in sorted(logs))
 
 
 def free_ports(count: int) -> list[int]:
