@@ -6,12 +6,14 @@ import sys
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from landscape_mpi.errors import UserError
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.film import TURN, compose_film, save_film
 from landscape_mpi.plot.options import Options
+from landscape_mpi.plot.render import Frames
 from landscape_mpi.surface.read import read_surface
 from landscape_mpi.surface.training import EpochRecord, write_history
 from plot.made_surfaces import JOB, bowl, coarse, write
@@ -96,6 +98,23 @@ def test_all_frames_are_on_one_colour_scale(tmp_path):
     # nothing but the plane and its title changes: not the colour bar, not the caption
     changed = np.any(np.abs(shown[0].astype(int) - shown[2]) > 30, axis=(0, 2))
     assert not changed[int(0.85 * changed.size) :].any()
+
+
+def test_a_narrow_minimum_keeps_its_colour(tmp_path):
+    """Of a lit landscape of reds and yellows, in light and shadow."""
+    light, hue = np.meshgrid(np.linspace(0.3, 1, 300), np.linspace(0, 1, 400), indexing="ij")
+    hills = np.stack([light * 250, light * (60 + 180 * hue), light * (60 + 120 * hue)], axis=-1)
+    pictures = [np.dstack([hills, np.full_like(light, 255)]).astype(np.uint8) for _ in range(2)]
+    for picture, column in zip(pictures, (30, 300), strict=True):
+        picture[:20] = 255
+        picture[70:76, column : column + 6, :3] = (32, 48, 95)
+    figure = Figure(figsize=(4.001 / 2, 3.001 / 2), dpi=200)
+    panel = figure.add_axes((0, 0, 1, 1))
+    panel.set_axis_off()
+    save_film(Frames(figure, panel.imshow(pictures[0], aspect="auto"), pictures, ["", ""]), tmp_path / "f.gif", 4)
+    for frame, picture in zip(frames(tmp_path / "f.gif"), pictures, strict=True):
+        assert np.abs(frame.astype(int) - picture[..., :3]).max() <= 20
+        assert (frame[:18] == 255).all()
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Makes films, a frame for each surface or one surface turning around, on one scale, and writes them to files."""
 
+import io
+import math
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.animation import FFMpegWriter, PillowWriter
+import numpy as np
+from matplotlib.animation import AbstractMovieWriter, FFMpegWriter
 from matplotlib.figure import Figure
+from PIL import Image
 
 from landscape_mpi.errors import Flag, UserError
 from landscape_mpi.files.atomic import atomic_write
@@ -36,10 +40,60 @@ from landscape_mpi.surface.read import Surface
 
 TURN = 36
 """The frames of a film in which one surface turns around."""
-FORMATS: Mapping[str, type[FFMpegWriter | PillowWriter]] = {".gif": PillowWriter, ".mp4": FFMpegWriter}
 DEFAULT_FPS = 4
 _DPI = 200
 _TURNING = "surface"
+_WHITE = 255
+"""The number of the colour of a GIF that is white."""
+_LOOKED_AT = 1 << 20
+"""About how many pixels of all frames the colours of a GIF are chosen by."""
+
+
+class GifWriter(AbstractMovieWriter):
+    """Writes a GIF, in white and the 255 colours that come near to all colours of all frames.
+
+    A palette by how many pixels have a colour, as Pillow takes one for each frame, gives a small area, such as a narrow
+    minimum, the colour of something else, and every frame another one.
+    """
+
+    def setup(self, fig: Figure, outfile: str | Path, dpi: float | None = None) -> None:
+        """Begin a file that shows a figure."""
+        super().setup(fig, outfile, dpi)
+        self._frames: list[Image.Image] = []
+
+    def grab_frame(self, **savefig_kwargs: Any) -> None:
+        """Keep what the figure shows."""
+        buffer = io.BytesIO()
+        self.fig.savefig(buffer, format="rgba", dpi=self.dpi, **savefig_kwargs)
+        frame = Image.frombuffer("RGBA", self.frame_size, buffer.getvalue(), "raw", "RGBA", 0, 1)
+        self._frames.append(frame.convert("RGB"))
+
+    def finish(self) -> None:
+        """Write the file."""
+        palette = _palette(self._frames)
+        first, *others = (_quantised(frame, palette) for frame in self._frames)
+        first.save(self.outfile, format="GIF", save_all=True, append_images=others, duration=1000 // self.fps, loop=0)
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """Return an image in the colours that come near to those of frames of one size."""
+    step = max(1, math.isqrt(len(frames) * frames[0].width * frames[0].height // _LOOKED_AT))
+    some = np.concatenate([np.asarray(frame)[::step, ::step] for frame in frames])
+    palette = Image.fromarray(some).quantize(_WHITE, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
+    colours = (palette.getpalette() or [])[: 3 * _WHITE]
+    palette.putpalette([*colours, *[0] * (3 * _WHITE - len(colours)), 255, 255, 255])
+    return palette
+
+
+def _quantised(frame: Image.Image, palette: Image.Image) -> Image.Image:
+    """Return a frame in the colours of a palette, its white ones white: Pillow takes one that is near."""
+    found = frame.quantize(palette=palette, dither=Image.Dither.NONE)
+    white = np.asarray(frame).min(axis=2) == 255
+    found.paste(_WHITE, mask=Image.fromarray(255 * white.astype(np.uint8)))
+    return found
+
+
+FORMATS: Mapping[str, type[FFMpegWriter | GifWriter]] = {".gif": GifWriter, ".mp4": FFMpegWriter}
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +224,8 @@ def check_format(path: Path) -> None:
     Raises:
         UserError: it is an MP4 and there is no ffmpeg.
     """
-    if not FORMATS[path.suffix.lower()].isAvailable():
+    writer = FORMATS[path.suffix.lower()]
+    if issubclass(writer, FFMpegWriter) and not writer.isAvailable():
         raise UserError(
             Flag("movie"), f"{path}: an .mp4 needs the program ffmpeg, found none", remedy="install it or choose a .gif"
         )

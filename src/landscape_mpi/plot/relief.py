@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 HEIGHT = 0.5
 """How high the scale is, in lengths of the longer axis."""
 VERTICES = 480
-"""About how many vertices along an axis are too near to each other to see."""
+"""About how many vertices along an axis are too near to each other to see, in a picture of 1600 pixels."""
 BESIDE, ELEVATION = -98.0, 42.0
 """Where the sun stands, in degrees: to the left of the camera, and above the horizon."""
 SUN_RADIUS = 7.0
@@ -41,7 +41,13 @@ _INK, _PEN = 0.4, 1.2
 """How dark the lines of levels are, and how wide, in vertices."""
 
 
-def mesh_of(field: Field, scale: Scale, levels: tuple[float, ...] = (), azimuth: float = AZIMUTH) -> Mesh:
+def mesh_of(
+    field: Field,
+    scale: Scale,
+    levels: tuple[float, ...] = (),
+    azimuth: float = AZIMUTH,
+    vertices: int = VERTICES,
+) -> Mesh:
     """Return a plane as a lit mesh in a box around (0, 0, 0): alpha along x, beta along y, the metric upwards.
 
     Between the points of the grid heights are those of cubic splines, which pass through every point. On a log scale
@@ -52,12 +58,13 @@ def mesh_of(field: Field, scale: Scale, levels: tuple[float, ...] = (), azimuth:
         scale: the ends of the heights and of the colours.
         levels: where lines of equal values are drawn on it.
         azimuth: where the camera stands, in degrees, to the left of which the sun is.
+        vertices: the least along an axis.
     """
     sun = azimuth + BESIDE
     ways = [1 if axis[0] < axis[-1] else -1 for axis in (field.beta, field.alpha)]
     known = _unbounded(linear(field), scale)[:: ways[0], :: ways[1]]
     up, across = ((axis - axis.min()) / np.ptp(axis) for axis in (field.beta[:: ways[0]], field.alpha[:: ways[1]]))
-    columns, rows = _fine(across), _fine(up)
+    columns, rows = _fine(across, vertices), _fine(up, vertices)
     heights = _splines(up, rows) @ _without_gaps(known) @ _splines(across, columns).T
     x, y = _sides(field, columns, rows)
     low, high = scale.height(np.array([scale.low, scale.high]))
@@ -92,9 +99,9 @@ def _sides(field: Field, columns: Values, rows: Values) -> tuple[Values, Values]
     return (columns - 0.5) * across, (rows - 0.5) * up
 
 
-def _fine(axis: Values) -> Values:
-    """Return places evenly from 0 to 1, among them those of an evenly spaced axis."""
-    return np.linspace(0, 1, (axis.size - 1) * max(1, -(-VERTICES // (axis.size - 1))) + 1)
+def _fine(axis: Values, vertices: int) -> Values:
+    """Return more than so many places evenly from 0 to 1, among them those of an evenly spaced axis."""
+    return np.linspace(0, 1, (axis.size - 1) * max(1, -(-vertices // (axis.size - 1))) + 1)
 
 
 def _splines(axis: Values, places: Values) -> Values:

@@ -23,7 +23,7 @@ from landscape_mpi.plot.camera import AZIMUTH, ELEVATION, Camera, cameras
 from landscape_mpi.plot.field import Field, field_of
 from landscape_mpi.plot.opengl import Mesh, NotDrawnError, Pixels, drawn
 from landscape_mpi.plot.options import Options
-from landscape_mpi.plot.relief import mesh_of
+from landscape_mpi.plot.relief import VERTICES, mesh_of
 from landscape_mpi.plot.scale import Scale, above_least, scale_of
 from landscape_mpi.surface.read import Surface
 
@@ -116,8 +116,9 @@ def compose_film(fields: Sequence[Field], titles: Sequence[str], options: Option
     """
     scale = scale_of(fields, options)
     azimuth, elevation = options.view or (AZIMUTH, ELEVATION)
-    meshes = [mesh_of(field, scale, options.levels or (), azimuth) for field in fields]
     width, height = options.size or FRAME
+    vertices = min(VERTICES, VERTICES * max(width, height) // max(ALONE))
+    meshes = [mesh_of(field, scale, options.levels or (), azimuth, vertices) for field in fields]
     size = width, height - _HEAD * any(titles)
     if len(fields) > 1:
         (camera,) = cameras(_corners(meshes), [azimuth], size, elevation)
