@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from landscape_mpi.api import open_surface
+from landscape_mpi.errors import UserError
 from landscape_mpi.plot import run
 from landscape_mpi.plot.__main__ import main
 from landscape_mpi.plot.figure import compose
@@ -175,3 +177,16 @@ def test_mistakes_are_one_sentence_and_write_nothing(volume, plane, tmp_path, ca
         assert sentence.format(tmp_path) in err
         assert (out, err.count("\n")) == ("", 1)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("draft")
+def test_in_python_a_plane_is_drawn_into_a_file_and_not_saved(volume, drawn, tmp_path):
+    plane = open_surface(volume).at(gamma=0.3)
+    plane.plot("heat", output=tmp_path / "plane.png")
+    (figure,) = drawn.values()
+    np.testing.assert_array_equal(cells(figure)[0], LOSS[2].ravel())
+    with pytest.raises(UserError, match=r"save: this is a plane of a volume.*; save the volume itself"):
+        plane.save(tmp_path / "plane.h5")
+    assert not (tmp_path / "plane.h5").exists()
+    open_surface(volume).save(tmp_path / "copy.h5")
+    assert (tmp_path / "copy.h5").read_bytes() == volume.read_bytes()

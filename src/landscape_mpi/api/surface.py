@@ -43,7 +43,7 @@ class Surface:
         found: what the file holds.
         path: the file; None where none is kept.
         content: the bytes of a file that is not kept.
-        writes: whether `save` writes: not on ranks other than 0.
+        writes: whether `save` and `plot` write files: not on ranks other than 0.
     """
 
     found: Found
@@ -98,7 +98,7 @@ class Surface:
         Raises:
             UserError: this is no volume, or `gamma` is outside it.
         """
-        return replace(self, found=self.found.at(gamma), path=None, writes=False)
+        return replace(self, found=self.found.at(gamma), path=None)
 
     def loss(self, split: str | None = None) -> Values:
         """Return the mean loss of a split, in nats where it is cross entropy; by default of the training set.
@@ -223,8 +223,12 @@ class Surface:
         """Write the surface file, with job and directions, and return the surface of that path; under MPI on rank 0.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: it cannot be written, or this is a plane of a volume, which is no file.
         """
+        if self.found.gamma is not None:
+            raise UserError(
+                "save", "this is a plane of a volume, which has no file of its own", remedy="save the volume itself"
+            )
         target = Path(path)
         if self.writes:
             with in_words(target, ADVICE), atomic_write(target) as aside:
