@@ -5,7 +5,7 @@ from typing import Any
 
 __version__ = "0.2.0.dev0"
 
-# What notebooks call is found where it is asked for: plotting imports this package and must not bring torch along.
+# These names are imported only when they are asked for: plotting imports this package and must not load torch.
 # Types are in __init__.pyi, where no import of this module's own leads to all others.
 _HOMES = {
     "LiveFigure": ("landscape_mpi.plot.live", "LiveFigure"),

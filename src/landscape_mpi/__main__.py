@@ -12,16 +12,16 @@ from landscape_mpi.mpi.launcher import launcher_of
 
 
 def main() -> int:
-    """Run the command line; a user's mistake is one sentence, a traceback is a bug of ours.
+    """Run the command line; a user's mistake is shown as one sentence, and a bug of ours as a traceback.
 
-    A command that runs code of the user's does so in a child of this process, which sees how that ends.
+    A command that needs the user's code runs in a child of this process, and this process sees how the child ends.
     """
     shield()
     with console(of_command=True):
         verbose = not {"-v", "--verbose"}.isdisjoint(sys.argv[1:])
         options, parent, text = None, None, ""
         try:
-            from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is one as well
+            from landscape_mpi.cli import execute, parse  # here, so that an interruption of the import is handled too
 
             options = parse(sys.argv[1:])
             parent = _forked() if options.own_code else None
@@ -33,7 +33,7 @@ def main() -> int:
         except KeyboardInterrupt:
             text, code = "interrupted; run the same command again to go on.", Exit.RUN_AGAIN
         except BaseException:
-            if options is None:  # --help, or arguments that are none
+            if options is None:  # --help, or arguments that cannot be parsed
                 raise
             text, code = traceback.format_exc(), Exit.INTERNAL
         if text:

@@ -57,17 +57,17 @@ def normalisation(data: Data) -> Normalisation | None:
 
 
 def use_device(name: str, tf32: bool = False) -> torch.device:
-    """Return the device, set up for the whole process: on a CPU one thread, because a rank is a core.
+    """Return the device, set up for the whole process: a CPU uses one thread, because each core has a rank.
 
-    More threads would fight over the cores and change no number. A CUDA device computes the same bits each time, and
-    in TF32 only where that is asked for.
+    More threads would compete for the cores and change no number. A CUDA device computes the same bits each time, and
+    uses TF32 only where that is asked for.
 
     Raises:
         UserError: TF32 is asked for on a CPU.
     """
     device = torch.device(name)
     if device.type == "cuda":
-        # cuBLAS keeps to one order of adding only with work space of a fixed size, and reads this when it starts
+        # cuBLAS adds in a fixed order only with a work space of fixed size, and reads this variable when it starts
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
@@ -84,7 +84,7 @@ def use_device(name: str, tf32: bool = False) -> torch.device:
 def allow_tf32(allowed: bool) -> None:
     """Let CUDA devices take products of float32 in TF32 or forbid it; PyTorch allows it in convolutions by default."""
     with warnings.catch_warnings():
-        # some versions warn of these names for others, which older ones lack; newer ones take both again
+        # some versions of torch warn of these names and want others, which older versions lack; newer ones take both
         warnings.simplefilter("ignore")
         torch.backends.cudnn.allow_tf32 = allowed
         torch.backends.cuda.matmul.allow_tf32 = allowed
@@ -106,8 +106,8 @@ def without_tf32(allowed: bool) -> Iterator[None]:
 def keep_no_memory() -> None:
     """Tell the C library (glibc) to give blocks of 1 MB and more back as they are freed: the opposite of `keep_memory`.
 
-    Parts of a network that are put together in turn leave gaps that others do not fit into: as much memory as the
-    network takes, in the end.
+    Parts of a network that are put together in turn leave gaps that other parts do not fit into. In the end these gaps
+    take as much memory as the network.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -116,7 +116,7 @@ def keep_no_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Tell the C library (glibc) to give freed memory back to the system, of which `keep_memory` lets it keep much.
+    """Tell the C library (glibc) to give freed memory back to the system; `keep_memory` lets it keep much of it.
 
     Large tensors of a size that has been freed do not always fit into the gap: they have to be aligned.
     """
@@ -128,7 +128,7 @@ def give_back_memory() -> None:
 def keep_memory() -> None:
     """Tell the C library (glibc) to keep freed memory for the next batch.
 
-    It gives large blocks back to the system by default, and every batch then pays for fresh pages: a fifth of the
+    It gives large blocks back to the system by default. Every batch then needs fresh pages, which take a fifth of the
     time of a ResNet-56. This cannot be undone, and is for processes that do nothing else.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -45,8 +45,8 @@ def execute(options: argparse.Namespace, parent: Parent | None = None) -> int:
 def heavy_imports() -> Iterator[None]:
     """Import torch with garbage collection off, and leave its objects out of every later collection.
 
-    None of them ever becomes garbage, and searching them is a quarter of the time that the start and the end of a
-    rank take.
+    None of them ever becomes garbage, and searching them takes a quarter of the time that a rank needs to start and
+    to end.
     """
     gc.disable()
     try:
@@ -96,7 +96,7 @@ def check(options: argparse.Namespace, _: Parent | None) -> int:
 
 
 def init(options: argparse.Namespace) -> int:
-    """Write a commented job, never over a file that is there."""
+    """Write a commented job, and never replace a file that exists."""
     from landscape_mpi.job import TEMPLATE
 
     text: str = TEMPLATE
@@ -204,4 +204,4 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "fetch": fetch,
 }
-"""What runs each command; those that run the user's code take the process above this one as well."""
+"""The function that runs each command; a function that runs the user's code takes the parent process as well."""

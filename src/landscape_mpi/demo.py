@@ -1,4 +1,4 @@
-"""Shows the whole way on a network of its own: trains it, sweeps the loss around it, draws it, with no download.
+"""Shows all steps on a network of its own: trains it, sweeps the loss around it and draws it, with no download.
 
 Each step is the command that users type, in a process of its own, so that the demo is also an example to follow.
 """
@@ -54,7 +54,7 @@ Open {page} in a browser and turn the landscape. What to do next:
 
 
 def demo(folder: Path) -> int:
-    """Train, sweep and draw in a folder, which is made; what is there already is not done again.
+    """Train, sweep and draw in a folder, which is made; a finished training and sweep are not repeated.
 
     Args:
         folder: gets `job.yaml`, unless it has one, the training, the surface, the figures and the page.

@@ -2,7 +2,7 @@
 
 Nothing fails where the standard streams are full or closed.
 
-Lines go to the logger `landscape_mpi`, those of progress to its child `landscape_mpi.progress`. Nothing is set up at
+Lines go to the logger `landscape_mpi`; lines of progress go to its child `landscape_mpi.progress`. Nothing is set up at
 import: a command, and a sweep called from Python, write them to standard error while they run.
 """
 
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger("landscape_mpi")
 PROGRESS = logging.getLogger("landscape_mpi.progress")
 NUMBERS = {1: "stdout", 2: "stderr"}
 NOTEBOOK_LINE = 100
-"""Characters of a line of progress in a notebook, which does not erase the end of the one before."""
+"""Characters of a line of progress in a notebook, which does not erase the end of the previous line."""
 PASSED_OVER = "passed over"
 """The kind of a note that a faster engine cannot take the network."""
 EVERY = 60.0
@@ -77,7 +77,7 @@ def say(line: Line | str, level: int = logging.INFO, rank: int = 0, kind: str = 
 
 
 def show_progress(line: Line | str, rank: int = 0, *, last: bool = True) -> None:
-    """Log how far the work of this rank is; `last`: whether the next one is not to be written over it."""
+    """Log how far the work of this rank is; `last`: whether the next line must not overwrite this one."""
     _emit(PROGRESS, logging.INFO, line, rank=rank, last=last)
 
 
@@ -90,7 +90,7 @@ class ProgressLine:
         self.terminal = any(isinstance(handler, Console) and handler.terminal for handler in LOGGER.handlers)
 
     def show(self, text: Callable[[float], str], last: bool = False) -> None:
-        """Log what `text` says at this time of the clock where it is time to, or where it is the last of its kind."""
+        """Log what `text` returns for the current time, if a line is due or this is the last one."""
         now = self._clock()
         if last or now >= self._next:
             self._next = now + (0.1 if self.terminal else EVERY)
@@ -98,9 +98,9 @@ class ProgressLine:
 
 
 def _emit(logger: logging.Logger, level: int, line: Line | str, **extra: object) -> None:
-    """Hand a record to the handlers; what a command says stays, whatever the user's own code does to logging."""
+    """Pass a record to the handlers; lines of a command are kept, whatever the user's own code does to logging."""
     if any(isinstance(handler, Console) and handler.of_command for handler in LOGGER.handlers):
-        logger.disabled = False  # as logging.config does to loggers that are there before it
+        logger.disabled = False  # logging.config disables loggers that exist before it
         enabled = level >= logger.getEffectiveLevel()
     else:
         enabled = logger.isEnabledFor(level)
@@ -115,7 +115,7 @@ class Console(logging.Handler):
         """Check whether standard error is a terminal; `of_command`: whether the process is ours."""
         super().__init__()
         self.of_command = of_command
-        # a notebook's stream is no terminal, and overwrites a line after \r as one does
+        # a notebook's stream is no terminal, but overwrites a line after \r as a terminal does
         self.notebook = type(sys.stderr).__module__.startswith("ipykernel.")
         self.terminal = self.notebook or (sys.stderr is not None and sys.stderr.isatty())
 
@@ -142,7 +142,7 @@ def console(level: int | None = None, *, progress: bool = True, of_command: bool
     handler = None if LOGGER.handlers else Console(of_command)
     if handler:
         LOGGER.addHandler(handler)
-        LOGGER.propagate = False  # handlers of the root would say it twice
+        LOGGER.propagate = False  # otherwise handlers of the root logger would write each line twice
     if level or LOGGER.level == logging.NOTSET:
         LOGGER.setLevel(level or logging.INFO)
     if not progress:
@@ -168,7 +168,7 @@ class _Shielded(io.FileIO):
         try:
             while rest and self.refused is None:
                 written = super().write(rest)
-                if written is None:  # somebody has told it not to block
+                if written is None:  # other code has made it non-blocking
                     select.select([], [self], [])
                 rest = rest[written or 0 :]
         except OSError as error:
@@ -185,7 +185,7 @@ def shield() -> None:
     _opened(0)
     for number, name in NUMBERS.items():
         stream: TextIO | None = getattr(sys, name)
-        if stream is not getattr(sys, f"__{name}__"):  # somebody has put their own there
+        if stream is not getattr(sys, f"__{name}__"):  # other code has replaced it
             continue
         closed = _opened(number)
         raw = _Shielded(number, "w", closefd=False)
@@ -215,7 +215,7 @@ def report(text: str) -> None:
 
 
 def write(stream: TextIO | None, text: str) -> None:
-    """Write to a stream, and ignore where that is not possible: the stream may belong to another program."""
+    """Write to a stream, and ignore a failure: the stream may belong to another program."""
     with suppress(OSError, ValueError, AttributeError):  # full, closed, none
         stream.write(text)  # type: ignore[union-attr]
         stream.flush()  # type: ignore[union-attr]
@@ -255,7 +255,7 @@ class Progress:
         self._line = ProgressLine(clock)
 
     def step(self) -> None:
-        """Count one more point and show it where it is time to."""
+        """Count one more point, and show the progress if a line is due."""
         self.done += 1
         self._line.show(self.text, last=self.done == self._total)
 
@@ -279,12 +279,12 @@ class Pace:
         self._done += examples
 
     def left(self, examples: int) -> str:
-        """Return how long so many more take at the pace so far, `?` before there is one."""
+        """Return how long so many more examples take at the pace so far, `?` before there is a pace."""
         return time_left(examples, self._done / max(self._clock() - self._start, 1e-9))
 
 
 def time_left(count: int, rate: float) -> str:
-    """Return how long `count` takes at a rate per second, `?` where there is none yet."""
+    """Return how long `count` takes at a rate per second, `?` where there is no rate yet."""
     return clock_time(count / rate) if rate else "?"
 
 
@@ -296,6 +296,6 @@ def clock_time(seconds: float) -> str:
 
 
 def ranks(count: int, group: int | None = None) -> str:
-    """Return the number of ranks in words, and that of those in a group."""
+    """Return the number of ranks in words, and the number of ranks in a group."""
     groups = f" in groups of {group}" if group is not None and group > 1 else ""
     return f"{count} rank{'s' if count > 1 else ''}{groups}"

@@ -15,7 +15,7 @@ from typing import Any
 from landscape_mpi.errors import Text, UserError
 
 LONGEST = 300
-"""Characters of an exception's text that are told."""
+"""Characters of an exception's text that are shown."""
 _NOT_THEIRS = (str(Path(__file__).parent), sysconfig.get_paths()["stdlib"], "<frozen")
 
 
@@ -64,7 +64,7 @@ def own_code(
         called: what is called for it.
         given: returns what it was called with, in words that follow those of the exception.
         expected: what was expected, if anything.
-        but: what is raised as it is.
+        but: exceptions that are passed on as they are.
 
     Raises:
         UserError: the code raised.
@@ -76,7 +76,7 @@ def own_code(
     except but:
         raise
     except BaseException as error:
-        # our own reasons to stop pass through their code, and so does a Ctrl-C that no handler of ours takes
+        # our own reasons to stop pass through the user's code, and so does a Ctrl-C that no handler of ours takes
         unhandled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if isinstance(error, KeyboardInterrupt) and unhandled:
             raise
@@ -96,7 +96,7 @@ def check_options(
     """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # what is written in C need not have one
+    except (TypeError, ValueError):  # callables written in C need not have one
         return
     try:
         signature.bind(*given, **options)
@@ -105,7 +105,7 @@ def check_options(
 
 
 def with_options(options: Mapping[str, Any]) -> str:
-    """Return the words for the keyword arguments that a callable was given; none for none."""
+    """Return the words for the keyword arguments that a callable was given; an empty text for none."""
     return f" with the options {dict(options)}" if options else ""
 
 

@@ -1,8 +1,8 @@
 """Solves the linear assignment problem: which of n units to put in which of n places, for the largest sum.
 
-By shortest augmenting paths, O(n^3): R. Jonker and A. Volgenant, Computing 38 (1987), 325-340, as in D. F. Crouse, IEEE
-Transactions on Aerospace and Electronic Systems 52 (2016), 1679-1696. Own code rather than scipy's: a dependency for 40
-lines, and ties must be broken alike wherever a sweep goes on.
+It uses shortest augmenting paths, O(n^3): R. Jonker and A. Volgenant, Computing 38 (1987), 325-340, as in D. F.
+Crouse, IEEE Transactions on Aerospace and Electronic Systems 52 (2016), 1679-1696. The code is our own and not scipy's:
+scipy would be a dependency for 40 lines, and ties must be broken alike wherever a sweep goes on.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ def assign(gains: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
         gains: float64 [n, n], finite: what row i gets of column j.
 
     Returns:
-        The column of each row, [n], and numbers u of the rows and v of the columns with u_i + v_j >= gains_ij,
-        and equal where column j is that of row i: no permutation has a larger sum than that of u and v.
+        The column of each row, [n], and numbers u of the rows and v of the columns. They have u_i + v_j >= gains_ij,
+        with equality where column j is the column of row i: no permutation has a larger sum than that of u and v.
 
     >>> assign(np.array([[1.0, 5.0], [2.0, 3.0]]))[0].tolist()
     [1, 0]
@@ -28,7 +28,7 @@ def assign(gains: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
     n = len(costs)
     u, v = np.zeros(n), costs.min(axis=0, initial=np.inf) if n else np.zeros(0)
     row_of, column_of = np.full(n, -1), np.full(n, -1)
-    for column in range(n - 1, -1, -1):  # each column to its cheapest row, where that is free
+    for column in range(n - 1, -1, -1):  # give each column its cheapest row, where that row is free
         row = int(costs[:, column].argmin())
         if column_of[row] < 0:
             column_of[row], row_of[column] = column, row
@@ -49,7 +49,7 @@ def assign(gains: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
         u[start] += length
         u[rows[1:]] += length - distance[column_of[rows[1:]]]
         v[done] -= length - distance[done]
-        while True:  # along the path back to the row that it began at
+        while True:  # follow the path back to the row at which it began
             row = int(before[column])
             row_of[column] = row
             column_of[row], column = column, column_of[row]

@@ -1,8 +1,8 @@
 """Describes an axis of a tensor by the groups of units along it, and finds groups that have to be permuted alike.
 
-An axis is a product of parts, row-major as in `Tensor.view`: of groups, whose units may be permuted; of fixed places,
-such as pixels, tokens and classes; and of chains, parts of an axis that lie one after the other as after `torch.cat`.
-What is not understood can always be made fixed: the identity is a permutation too.
+An axis is a product of parts, row-major as in `Tensor.view`. A part is a group, whose units may be permuted; fixed
+places, such as pixels, tokens and classes; or a chain: parts of an axis that lie one after the other, as after
+`torch.cat`. A part that is not understood can always be made fixed: the identity is a permutation too.
 """
 
 import math
@@ -43,7 +43,7 @@ class Chain:
 
 Atom: TypeAlias = Group | Fixed | Chain
 Axis: TypeAlias = tuple[Atom, ...]
-"""A product; of an axis of one place it is empty."""
+"""A product of atoms; it is empty for an axis of one place."""
 Block: TypeAlias = tuple[NDArray[np.intp], tuple[Group | Fixed, ...]]
 """Places along an axis, in the shape of a product of groups and fixed places."""
 
@@ -73,7 +73,7 @@ def groups(axis: Axis) -> Iterator[Group]:
 
 
 def blocks(axis: Axis) -> list[Block]:
-    """Return the places along an axis by products without chains: each place is in one block.
+    """Return the places along an axis as blocks, products without chains: each place is in one block.
 
     >>> [(places.tolist(), atoms) for places, atoms in blocks((Chain(((Group(0, 2),), (Fixed(1),))),))]
     [([0, 1], (Group(number=0, size=2),)), ([2], (Fixed(size=1),))]
@@ -98,7 +98,7 @@ def blocks(axis: Axis) -> list[Block]:
 
 
 class Equations:
-    """Groups that turned out to be one, or to consist of others, as the forward pass relates axes."""
+    """Groups that turned out to be one group, or to consist of other groups, as the forward pass relates axes."""
 
     def __init__(self) -> None:
         self._values: dict[Group, Axis] = {}
@@ -112,7 +112,7 @@ class Equations:
         return (Group(self._count, count),)
 
     def resolve(self, axis: Axis) -> Axis:
-        """Return an axis by groups of which nothing more is known."""
+        """Return an axis in terms of groups about which nothing more is known."""
         found: list[Atom] = []
         for atom in axis:
             if isinstance(atom, Group) and atom in self._values:
@@ -131,7 +131,7 @@ class Equations:
         return tuple(merged)
 
     def chain(self, parts: Sequence[Axis]) -> Axis:
-        """Return the axis along which others lie one after the other."""
+        """Return the axis along which the parts lie one after the other."""
         flat: list[Axis] = []
         for part in map(self.resolve, parts):
             only = part[0] if len(part) == 1 else None
@@ -152,7 +152,7 @@ class Equations:
         return fixed(size(axis))
 
     def unify(self, one: Axis, other: Axis) -> Axis:
-        """Let two axes of one size be permuted alike, and return either."""
+        """Let two axes of the same size be permuted alike, and return either of them."""
         whole, a, b = one, self.resolve(one), self.resolve(other)
         while a and b and a != b:
             x, y = a[0], b[0]
@@ -170,7 +170,7 @@ class Equations:
         return self.resolve(whole)
 
     def split(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-        """Return the axes that `Tensor.view` makes of one; all stays where they cut through what belongs together."""
+        """Return the axes that `Tensor.view` makes of an axis; all units stay where the cuts do not fit its parts."""
         left, found = list(self.resolve(axis)), []
         for wanted in sizes:
             mine: list[Atom] = []
@@ -190,7 +190,7 @@ class Equations:
         return [self.resolve(one) for one in found]
 
     def cut(self, axis: Axis, lengths: Sequence[int]) -> list[Axis]:
-        """Return the axes of consecutive pieces of one; all stays where they cut through what belongs together."""
+        """Return the axes of consecutive pieces of an axis; all units stay where the cuts do not fit its parts."""
         axis = self.resolve(axis)
         rest = axis[1:]
         inner = size(rest)
@@ -220,7 +220,7 @@ class Equations:
         return found
 
     def _cut_product(self, atom: Atom, outer: int) -> tuple[Atom, Atom] | None:
-        """Return an atom as a product of two, the outer one of some size; None where that cannot be said."""
+        """Return an atom as a product of two, the outer one of size `outer`; None where that is impossible."""
         if isinstance(atom, Chain) or not outer or atom.size % outer:
             return None
         inner = atom.size // outer

@@ -17,19 +17,19 @@ from landscape_mpi.align.structure import Piece, Structure
 
 MOST_SWEEPS = 100
 GAIN = 1e-12
-"""The least gain of a step, as a share of the largest that there can be: rounding gains less."""
+"""The least gain of a step, as a share of the largest possible gain: rounding gains less."""
 Permutations = dict[Group, Tensor]
 
 
 @dataclass(frozen=True)
 class Match:
-    """Permutations of a network's units, and what they are good for.
+    """Permutations of a network's units, and the distances before and after them.
 
     Attributes:
         structure: of the network.
         permutations: int64 [n] for each group: which unit of the network is put at each place.
-        before: distance between the weights of the two networks, over all that has units to permute.
-        after: the same of the permuted network.
+        before: distance between the weights of the two networks, over all parts that have units to permute.
+        after: the same distance for the permuted network.
     """
 
     structure: Structure
@@ -43,7 +43,7 @@ class Match:
         return sum(int((p != torch.arange(len(p))).sum()) for p in self.permutations.values())
 
     def apply(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors of the network with permuted units; those without units as they are."""
+        """Return tensors of the network with permuted units; tensors without units stay as they are."""
         return {name: self._permuted(name, tensor) for name, tensor in state.items()}
 
     def _permuted(self, name: str, tensor: Tensor) -> Tensor:
@@ -59,10 +59,10 @@ def match(structure: Structure, theta: Mapping[str, Tensor], other: Mapping[str,
     """Return the permutations that bring the weights of `other` near to those of `theta`: a local optimum.
 
     Args:
-        structure: Of both.
-        theta: Weights that count, on the CPU.
-        other: The same of the network to be permuted.
-        seed: Of the order in which each sweep takes the groups.
+        structure: The structure of both networks.
+        theta: The weights to match, on the CPU.
+        other: The same weights of the network to be permuted.
+        seed: The seed of the order in which each sweep takes the groups.
     """
     parts = [
         _Part(piece, piece.of(theta[name]).double(), piece.of(other[name]).double())
@@ -84,7 +84,7 @@ def match(structure: Structure, theta: Mapping[str, Tensor], other: Mapping[str,
             group = groups[place]
             before = _products(having[group], known)
             found = torch.from_numpy(assign(_gains(group, having[group], known).numpy())[0])
-            # a group along two axes of one tensor makes the problem quadratic: its linear part may lead down
+            # a group along two axes of one tensor makes the problem quadratic: its linear part may make the sum smaller
             if _products(having[group], {**known, group: found}) > before + least:
                 known[group], improved = found, True
         if not improved:
@@ -103,7 +103,7 @@ class _Part:
 
 
 def permuted(tensor: Tensor, piece: Piece, permutations: Permutations, but: int = -1) -> Tensor:
-    """Return a part of a tensor with permuted units, but for those along one of its dimensions."""
+    """Return a part of a tensor with permuted units, except those along the dimension `but`."""
     for place, atom in enumerate(piece.atoms):
         if isinstance(atom, Group) and place != but:
             tensor = tensor.index_select(place, permutations[atom])
@@ -116,7 +116,7 @@ def _products(parts: list[_Part], known: Permutations) -> float:
 
 
 def _gains(group: Group, parts: list[_Part], known: Permutations) -> Tensor:
-    """Return the products [n, n] that come of each unit of the network at each place, all else as it is."""
+    """Return the products [n, n] that each unit of the network gives at each place while all else stays as it is."""
     total = torch.zeros(group.size, group.size, dtype=torch.float64)
     for part in parts:
         for place, atom in enumerate(part.piece.atoms):

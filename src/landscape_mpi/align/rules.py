@@ -12,7 +12,7 @@ from torch import Tensor
 from landscape_mpi.align.axes import Axis, Equations, fixed, size
 
 Axes = tuple[Axis, ...]
-"""Of a tensor, one for each dimension."""
+"""The axes of a tensor, one for each dimension."""
 
 
 class Values(Protocol):
@@ -43,7 +43,7 @@ def pointwise(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], ou
 
 
 def same(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any) -> list[Axes]:
-    """Return the axes of what is only copied or scaled along an axis."""
+    """Return the axes of a tensor that is only copied or scaled along an axis."""
     return [values.of(args[0])]
 
 
@@ -77,7 +77,7 @@ def group_norm(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: An
 
 
 def convolution(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Relate channels to the kernels' axes; of grouped convolutions whole groups are permuted."""
+    """Relate channels to the kernels' axes; in grouped convolutions whole groups are permuted."""
     known, (inputs, weight, bias) = values.equations, args[:3]
     transposed, parts = bool(args[6]), int(args[8])
     batch, channels, *_places = values.of(inputs)
@@ -96,7 +96,7 @@ def convolution(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: 
         known.freeze(inner)
         known.freeze(kernel[1])
         if transposed:
-            known.unify(channels, kernel[0] if not transposed else values.of(weight)[0])
+            known.unify(channels, kernel[1])
             made = (*outer, *fixed(out.shape[1] // parts))
         else:
             first, second = known.split(kernel[0], (parts, size(kernel[0]) // parts))
@@ -123,7 +123,7 @@ def matrix_product(values: Values, args: Sequence[Any], _: Mapping[str, Any], __
 
 
 def embedding(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any) -> list[Axes]:
-    """Let the rows stay, one a token."""
+    """Let the rows stay: there is one row for each token."""
     rows, columns = values.of(args[0])
     values.equations.freeze(rows)
     return [(*values.of(args[1]), columns)]
@@ -169,7 +169,7 @@ def expand(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tenso
     """Repeat what lies along axes of one place."""
     axes = values.of(args[0])
     new = out.dim() - len(axes)
-    # all places along what is expanded hold the same
+    # all places along an expanded axis hold the same
     inner = (
         axis if size(axis) == n else values.equations.fresh(n) for axis, n in zip(axes, out.shape[new:], strict=True)
     )
@@ -198,7 +198,7 @@ def reduced(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], out:
 
 
 def slice_of(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Cut a range out of an axis; what has steps stays."""
+    """Cut a range out of an axis; an axis that is cut with steps stays."""
     axes = list(values.of(args[0]))
     place = int(args[1]) if len(args) > 1 else 0
     length = args[0].shape[place]
@@ -216,14 +216,14 @@ def slice_of(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], out
 
 
 def selected(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any) -> list[Axes]:
-    """Let the axis stay of which one place is taken."""
+    """Freeze the axis from which one place is taken."""
     axes = list(values.of(args[0]))
     values.equations.freeze(axes.pop(args[1]))
     return [tuple(axes)]
 
 
 def unbind(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Sequence[Tensor]) -> list[Axes]:
-    """Let the axis stay whose places are taken apart."""
+    """Freeze the axis whose places become separate tensors."""
     return selected(values, (args[0], args[1] if len(args) > 1 else 0), _, out) * len(out)
 
 
@@ -268,7 +268,7 @@ def stack(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tensor
 
 
 def padded(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Put places of a constant around an axis."""
+    """Put places that hold a constant around an axis."""
     axes, widths, known = list(values.of(args[0])), args[1], values.equations
     for number in range(len(widths) // 2):
         before, after = widths[2 * number : 2 * number + 2]
@@ -276,13 +276,13 @@ def padded(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tenso
         if before < 0 or after < 0:
             known.freeze(axes[place])
             axes[place] = fixed(out.shape[place])
-        elif before or after:  # what is padded holds the same everywhere
+        elif before or after:  # the padding holds the same everywhere
             axes[place] = known.chain([known.fresh(before), axes[place], known.fresh(after)])
     return [tuple(axes)]
 
 
 def of_channels(spatial: int) -> Rule:
-    """Return the rule of what treats every channel by itself, along the last dimensions."""
+    """Return the rule of operations that treat every channel by itself, along the last dimensions."""
 
     def rule(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Any) -> list[Axes]:
         results = out if isinstance(out, tuple | list) else (out,)
@@ -296,7 +296,7 @@ def of_channels(spatial: int) -> Rule:
 
 
 def in_order(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any) -> list[Axes]:
-    """Let the axes stay along which the order of places counts."""
+    """Freeze the axes along which the order of places matters."""
     axes = values.of(args[0])
     places = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else args[1:2]
     for place in places:
@@ -305,12 +305,12 @@ def in_order(values: Values, args: Sequence[Any], _: Mapping[str, Any], __: Any)
 
 
 def triangle(values: Values, args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Let both axes stay of which places on one side of the diagonal are kept."""
+    """Freeze the last two axes: the places on one side of their diagonal are kept."""
     return in_order(values, (args[0], (-2, -1)), kwargs, out)
 
 
 def indexed(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Relate x[:, i]: the axis that is indexed stays; of several, all do."""
+    """Relate x[:, i]: the indexed axis stays; if several axes are indexed, all axes stay."""
     axes, chosen = values.of(args[0]), [place for place, one in enumerate(args[1]) if one is not None]
     if len(chosen) != 1:
         for axis in axes:
@@ -322,7 +322,7 @@ def indexed(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: Tens
 
 
 def constant(values: Values, _: Sequence[Any], __: Mapping[str, Any], out: Tensor) -> list[Axes]:
-    """Begin a group along every axis of what is the same everywhere."""
+    """Begin a group along every axis of a tensor that is the same everywhere."""
     return [tuple(map(values.equations.fresh, out.shape))]
 
 
@@ -331,9 +331,9 @@ CONSTANTS = frozenset(
     for name in ("zeros", "ones", "full", "empty")
     for prefix, suffix in (("", ""), ("new_", ""), ("", "_like"))
 )
-"""What holds the same number everywhere, or nothing yet, whatever is permuted."""
+"""Operations whose result holds the same number everywhere, or nothing yet, whatever is permuted."""
 BEGINNINGS = CONSTANTS | {"expand", "repeat"}
-"""What returns axes along which every place holds the same, of tensors too all of whose places stay."""
+"""Operations that return axes along which every place holds the same, even for tensors all of whose places stay."""
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("alias", "detach", "_to_copy", "lift_fresh", "contiguous"), same),
     **dict.fromkeys(("_softmax", "_safe_softmax", "_log_softmax", "softmax", "log_softmax"), same),
@@ -377,7 +377,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("copy_", "fill_", "zero_", "hardswish_", "hardsigmoid_"), pointwise),
     **dict.fromkeys(CONSTANTS, constant),
 }
-"""By the name of an operation in ATen; those that torch marks as pointwise have that rule."""
+"""Rules by the name of an operation in ATen; operations that torch marks as pointwise have the rule `pointwise`."""
 
 
 def rule_of(operation: Any) -> Rule | None:

@@ -1,8 +1,8 @@
 """Finds which axes of a network's tensors share a permutation of units, by watching one forward pass.
 
-Every operation of torch that the forward pass calls is seen, whatever modules it comes from, and relates the axes of
-what it returns to those of what it takes (`rules.py`). Parameters and running statistics begin with a group of its own
-along each axis; inputs, outputs and everything else stay as they are.
+Every operation of torch that the forward pass calls is seen, whatever modules it comes from. It relates the axes of
+its results to those of its arguments (`rules.py`). Parameters and running statistics begin with a separate group along
+each axis; inputs, outputs and everything else stay as they are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ HARMLESS = (type(None), bool, int, float, complex, str, torch.dtype, torch.devic
 
 
 class UnknownStructureError(Exception):
-    """The forward pass does something of which it is not known how it goes with a permutation; the text says what."""
+    """It is not known how a permutation affects something in the forward pass; the text says what."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Structure:
     """Which axes of which tensors are permuted alike.
 
     Attributes:
-        axes: of every tensor, by name, one for each dimension.
+        axes: the axes of every tensor, by name, one for each dimension.
     """
 
     axes: Mapping[str, Axes]
@@ -55,7 +55,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a tensor: where in it, and the groups and fixed places that its numbers are along, row-major."""
+    """A part of a tensor: its place there, and the groups and fixed places along which its numbers lie, row-major."""
 
     name: str
     index: tuple[Tensor, ...]
@@ -75,7 +75,7 @@ def structure_of(
         network: On the CPU, in eval mode.
         forward: Calls it on inputs and returns its outputs.
         inputs: A batch of examples.
-        names: Of the parameters and buffers that may be permuted.
+        names: The names of the parameters and buffers that may be permuted.
 
     Raises:
         UnknownStructureError: the forward pass does something that is not understood.
@@ -83,7 +83,7 @@ def structure_of(
     tensors = {name: tensor for name, tensor in _tensors(network) if name in names}
     watch = _Watch(tensors)
     before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # operations, not one kernel for a whole layer
+    torch.backends.mha.set_fastpath_enabled(False)  # so that it calls operations, not one kernel for a whole layer
     try:
         with watch.named(network), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), watch:
             outputs = forward(network, inputs)
@@ -133,7 +133,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             self._names[tensor] = name
 
     def of(self, tensor: Tensor) -> Axes:
-        """Return the axes of a tensor; what has not been seen stays."""
+        """Return the axes of a tensor; all places of a tensor that has not been seen stay."""
         found = self._axes.get(tensor)  # type: ignore[no-untyped-call]
         if found is None:
             return tuple(map(fixed, tensor.shape))
@@ -145,7 +145,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
 
     @contextmanager
     def named(self, network: nn.Module) -> Iterator[None]:
-        """Know which module is under way."""
+        """Keep track of the module that is under way."""
 
         def begin(module: _Module) -> Callable[..., None]:
             return lambda *_: self._under_way.append(module)

@@ -38,7 +38,7 @@ POINTS = 25
 RANGES = {"interpolate": (-0.5, 1.5), "curve": (0.0, 1.0)}
 """First and last coordinate by kind of plane, where a call gives only numbers of points; -1 to 1 for other kinds.
 
-One number of points for a plane of kind pca is that of the grid that holds the path.
+For a plane of kind pca, a single number of points is that of the grid that holds the path.
 """
 ARGUMENTS = {
     "evaluate.batch": "batch_size",
@@ -134,7 +134,7 @@ def plain(value: object, key: str) -> Any:
     """Return a value as job files know it: mappings, lists, text, numbers.
 
     Raises:
-        UserError: they know no such thing; `key` says where it stands.
+        UserError: job files know no such value; `key` says where it stands.
     """
     if isinstance(value, Mapping):
         return {str(name): plain(part, f"{key}.{name}") for name, part in value.items()}
@@ -147,20 +147,20 @@ def plain(value: object, key: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return value[:]  # without what a class of its own, such as an enumeration, adds
+        return value[:]  # without what a subclass, such as an enumeration, adds
     if isinstance(value, int | float):
         return int(value) if isinstance(value, int) else float(value)
     raise UserError(key, f"found a {type(value).__name__}", expected="text, a number, or a list or mapping of them")
 
 
 def grid_of(grid: object, kind: str, axes: int) -> Plain | None:
-    """Return the section `grid` of a call's argument.
+    """Return the section `grid` for the argument `grid` of a call.
 
     Args:
         grid: a mapping as in a job, "auto", a number of points, or one for each of alpha, beta, ...; None for the
             usual one.
-        kind: of the plane.
-        axes: how many there are where `grid` does not say.
+        kind: the kind of the plane.
+        axes: the number of axes, where `grid` does not say it.
 
     Raises:
         UserError: it is none of these.

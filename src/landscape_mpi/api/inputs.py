@@ -40,13 +40,13 @@ class Given:
 
     Attributes:
         model: the caller's network, which stays as it is.
-        data: by the names of the splits, as `data.build` of a job may return them.
+        data: the data by the names of the splits, as `data.build` of a job may return them.
         losses: the loss.
         ends: state dicts that `plane.to` and `plane.via` stand for, by key.
-        networks: the networks that they are of, by key, where such were given.
-        directions: delta, eta, ..., one an axis; parameters that they do not name stay.
+        networks: the networks that these state dicts belong to, by key, where networks were given.
+        directions: delta, eta, ..., one for each axis; parameters that they do not name stay.
         functions: callables among the metrics, by their names in the job.
-        weights: what counts instead of the tensors of the network's state dict: rank 0's; None for its own.
+        weights: rank 0's tensors, which count instead of those of the network's state dict; None for its own.
     """
 
     model: nn.Module
@@ -63,7 +63,7 @@ class Given:
         """Return the same with rank 0's weights, ends and directions on every rank; collective.
 
         Raises:
-            UserError: on every rank, where one has another network or other directions.
+            UserError: on every rank, where a rank has another network or other directions.
         """
         if world.size == 1:
             return self
@@ -171,7 +171,7 @@ def network_of(model: object) -> nn.Module:
     """Return a network.
 
     Raises:
-        UserError: it is none, or a tensor of it is no plain array.
+        UserError: `model` is no network, or one of its tensors is no plain array.
     """
     if not isinstance(model, nn.Module):
         raise UserError("model", f"found a {type(model).__name__}", expected="a torch.nn.Module")
@@ -182,7 +182,7 @@ def splits_of(data: object) -> dict[str, Any]:
     """Return a call's data by the names of the splits; a pair or a Dataset alone is the train split.
 
     Raises:
-        UserError: there is no split, or one of another name.
+        UserError: there is no split, or a split has another name.
     """
     splits = dict(data) if isinstance(data, Mapping) else {"train": data}
     if not splits or not set(splits) <= set(SPLITS):
@@ -198,10 +198,10 @@ def splits_of(data: object) -> dict[str, Any]:
 
 
 def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
-    """Return a loss of ours by its name, or the one that was given, with keyword arguments.
+    """Return a built-in loss by its name, or the loss that was given, with keyword arguments.
 
     Raises:
-        UserError: it is no name of ours, cannot be called, or takes no such options.
+        UserError: it is no name of a built-in loss, cannot be called, or takes no such options.
     """
     if isinstance(loss, str) and loss in OURS:
         return with_loss_options(loss, OURS[loss], options)
@@ -215,10 +215,10 @@ def loss_of(loss: object, options: Mapping[str, Any]) -> Loss:
 
 
 def functions_of(metrics: object) -> dict[str, Callable[..., Any]]:
-    """Return the callables among a call's metrics by what they are called in the job: `module:name`.
+    """Return the callables among a call's metrics by their names in the job: `module:name`.
 
     Raises:
-        UserError: two of them are called the same.
+        UserError: two of them have the same name.
     """
     if metrics is not None and (isinstance(metrics, str | Mapping) or not isinstance(metrics, Iterable)):
         raise UserError("metrics", f"found {metrics!r}", expected="a list of names and callables")
@@ -233,7 +233,7 @@ def functions_of(metrics: object) -> dict[str, Callable[..., Any]]:
 
 
 def metric_name(metric: object) -> str:
-    """Return what to call a metric in a job: a name as it is, a callable `module:name` without what it is nested in."""
+    """Return the name of a metric in a job: a name stays, a callable is `module:name` without what it is nested in."""
     if isinstance(metric, str) or not callable(metric):
         return metric  # type: ignore[return-value]  # the job refuses what is no name
     module, _, name = name_of(metric).partition(":")
@@ -267,7 +267,7 @@ def ends_of(plane: Mapping[str, Any]) -> States:
     found = {}
     for key in ("to", "via"):
         end = plane.get(key)
-        if isinstance(end, nn.Module):  # as it is trained: some save merged weights in eval mode
+        if isinstance(end, nn.Module):  # in train mode: some networks save merged weights in eval mode
             end = (end if end.training or not has_own_modes(end) else duplicate(end).train()).state_dict()
         if isinstance(end, Mapping):
             found[f"plane.{key}"] = _on_cpu(dict(_flat(end)))
@@ -300,15 +300,15 @@ def _tensors(state: Mapping[str, Any]) -> Parameters:
 
 
 def _on_cpu(state: Mapping[str, Any]) -> Parameters:
-    """Return the tensors among some values on the CPU, the caller's own where they lie there: nothing changes them."""
+    """Return the tensors among some values on the CPU; those that lie there are not copied, as nothing changes them."""
     return {name: tensor.detach().cpu() for name, tensor in _tensors(state).items()}
 
 
 def _of_root(world: World, mine: Parameters, key: str) -> Parameters:
-    """Return rank 0's tensors: where all ranks have the same a rank's own, else held once per node; collective.
+    """Return rank 0's tensors: a rank's own where all ranks have the same, else held once per node; collective.
 
     Raises:
-        UserError: on every rank, where the names or shapes of one are others.
+        UserError: on every rank, where the names or shapes on one rank differ from those on rank 0.
     """
     forms = {name: tuple(tensor.shape) for name, tensor in mine.items()}
     wanted = world.bcast(forms)
@@ -327,7 +327,7 @@ def _of_root(world: World, mine: Parameters, key: str) -> Parameters:
 
 
 def _fitted(axis: str, direction: Parameters, theta: Theta) -> Parameters:
-    """Return a direction for every parameter, float32: those that it does not name stay."""
+    """Return a direction for every parameter, float32; parameters that it does not name stay."""
     for name in direction:
         if name not in theta.parameters:
             raise UserError("plane", f"{axis} names `{name}`, which is no parameter of the network")

@@ -64,33 +64,33 @@ def sweep(
         model: the network, whose weights are theta*; a copy of it is evaluated in eval mode.
         loss: `cross_entropy`, `mse`, `next_token`, or a callable (outputs, targets) -> one loss per example, [n].
         data: (inputs, targets), each a tensor [n, ...] or a mapping of names to such tensors; a map-style Dataset of
-            such pairs; or a mapping of "train" and "test" to these. One alone is the train split.
+            such pairs; or a mapping of "train" and "test" to these. A pair or a Dataset alone is the train split.
         plane: as the section `plane` of a job, by default {"kind": "random"}; `to` and `via` may be networks or state
             dicts. Or directions as mappings of parameters' names to tensors: (delta, eta), (delta,), or three.
-        grid: {"alpha": [first, last, number of points], "beta": ...}, without beta a line; or numbers of points; or
+        grid: {"alpha": [first, last, number of points], "beta": ...}, without beta for a line; or numbers of points; or
             "auto": as far as the loss rises by 1 nat, or doubles where it is not in nats.
-        output: the surface file, which is kept, and gone on with where it is there; None keeps no file.
+        output: the surface file, which is kept; the sweep goes on with it where it exists; None keeps no file.
         metrics: "loss", "accuracy", "hessian", "spectrum", and callables (outputs, targets) -> one number per example,
             [n], or a mapping of names to such; by default the loss, and accuracy too where cross entropy has classes.
         batch_size: examples at a time, or "auto".
         device: "auto", "cpu", "cuda" or "cuda:K"; the network may lie anywhere.
         engine: as `evaluate.engine` of a job.
-        dtype: as `evaluate.dtype`; by default float64 where the network is, else float32.
-        loss_options: keyword arguments of the loss; of "cross_entropy" and "next_token" {"ignore_index": -100}, the
+        dtype: as `evaluate.dtype`; by default float64 where the network is float64, else float32.
+        loss_options: keyword arguments of the loss; "cross_entropy" and "next_token" take {"ignore_index": -100}, the
             target of places that do not count.
         batchnorm: "keep", "move" or "recompute", as `evaluate.batchnorm`.
         weights: "auto", "resident" or "streamed", as `evaluate.weights`.
         hessian: as the section `hessian`.
         sampling: as the section `sampling`.
         on_point: called on rank 0 with a `PointDone` for each point that is done.
-        overwrite: start afresh where `output` holds another sweep.
-        quiet: say nothing but errors on standard error.
+        overwrite: start again from the beginning where `output` holds another sweep.
+        quiet: print only errors on standard error.
 
     Raises:
         UserError: an argument does not fit; nothing has been written.
         CentreMismatchError: f(0, 0) is not the loss of the network, which may draw random numbers in eval mode.
         KeyboardInterrupt: stopped by SIGINT; what is done is kept in `output`.
-        SystemExit: with code 75, stopped by another signal or before the end of a SLURM job; kept likewise.
+        SystemExit: with code 75, stopped by another signal or before the end of a SLURM job; what is done is kept too.
     """
     evaluate = {"batch": batch_size, "engine": engine, "dtype": dtype, "batchnorm": batchnorm, "weights": weights}
     kept = None if output is None else str(output)
@@ -128,7 +128,7 @@ def _place(world: World, call: Call) -> Iterator[Path]:
     """Yield the path of the surface file: the output, else one in a temporary folder that rank 0 makes and removes.
 
     Raises:
-        UserError: every node needs the folder, for what each example gave.
+        UserError: the ranks of a sampled sweep are on several nodes, which all need the folder.
     """
     if call.output is not None:
         yield absolute(call.output, Path())
@@ -184,7 +184,7 @@ def _stopped(world: World, reason: str, output: str | None) -> NoReturn:
 def undisturbed() -> Iterator[None]:
     """Put back torch's number of threads, its flags, its device and its random state once the block has ended.
 
-    Within it gradients can be taken, whatever surrounds it.
+    Gradients can be taken within the block, whatever surrounds it.
     """
     threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
     flags, workspace = (cudnn.benchmark, cudnn.deterministic), os.environ.get(WORKSPACE)
@@ -208,9 +208,9 @@ def _cuda() -> Iterator[None]:
         return
     parts: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions warn of these names for others, which older ones lack
+        warnings.simplefilter("ignore")  # some versions warn of these names and advise others, which older ones lack
         allowed = [part.allow_tf32 for part in parts]
-    # asked of a process that has not used CUDA yet, the current device would cost it a context
+    # asking for the current device would create a context in a process that has not used CUDA yet
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
     try:
         yield

@@ -89,7 +89,7 @@ class Surface:
 
     @property
     def gamma(self) -> Values | None:
-        """Coordinates along the third direction of a volume, float64 [n_gamma]; None of a plane or a line."""
+        """Coordinates along the third direction of a volume, float64 [n_gamma]; None for a plane or a line."""
         return self.found.axes[2] if len(self.found.axes) > 2 else None
 
     def at(self, gamma: float) -> "Surface":
@@ -116,7 +116,7 @@ class Surface:
         """Return the sharpness of the loss of a split, as in `info` (docs/sharpness.md).
 
         Raises:
-            UserError: there is none of that split, or this is a volume or goes along a curve.
+            UserError: there is no loss of that split, or the surface is a volume or goes along a curve.
         """
         if len(self.found.axes) > 2:
             raise UserError("sharpness", "this is a volume", remedy="take a plane of it: surface.at(gamma)")
@@ -127,8 +127,8 @@ class Surface:
     def barrier(self, split: str | None = None, beta: float = 0.0) -> Barrier:
         """Return how far the loss of a split rises above the line between alpha 0 and 1, as in `info`.
 
-        Of a plane it is that along one beta, in a sweep in the coordinates of a curve 0 for the straight line and 1 for
-        the curve (docs/barriers.md).
+        For a plane it is the rise along one beta. In a sweep in the coordinates of a curve, beta is 0 for the straight
+        line and 1 for the curve (docs/barriers.md).
 
         Raises:
             UserError: there is no loss of that split, or there are no points at alpha 0 and alpha 1.
@@ -146,7 +146,7 @@ class Surface:
         """Return the density of the Hessian's eigenvalues at a point, of a sweep with the metric `spectrum`.
 
         Args:
-            point: alpha, beta, ...: the nearest point of the grid is taken; those that are left out are 0.
+            point: alpha, beta, ...: the nearest point of the grid is taken; coordinates that are left out are 0.
             bandwidth: the standard deviation of the Gaussian that each node is drawn as, in the unit of eigenvalues;
                 None for a 200th of the range of the nodes.
 
@@ -173,25 +173,25 @@ class Surface:
     ) -> "Figure":
         """Draw this surface, and others beside it on one scale, as landscape-plot does; a notebook shows the figure.
 
-        Of a volume it draws the plane at the gamma nearest to 0; `surface.at(gamma).plot()` draws another.
+        For a volume it draws the plane at the gamma nearest to 0; `surface.at(gamma).plot()` draws another.
 
         Args:
             others: more panels; text at the first place is the kind.
-            kind: contour, filled, heat, surface or line; density of a sweep with the metric `spectrum`.
+            kind: contour, filled, heat, surface or line; or density, for a sweep with the metric `spectrum`.
             metric: by default the training loss; on a line every loss and accuracy.
             log: logarithmic (True) or linear (False) colours and heights.
-            levels: of contours, as "FIRST:LAST:STEP" or as numbers.
+            levels: the levels of contours, as "FIRST:LAST:STEP" or as numbers.
             vmin: the lower end of the colour scale.
             vmax: the upper end.
             title: replaces the title.
             caption: replaces the titles of the panels, one each.
-            bandwidth: of a density, as for `density`.
+            bandwidth: the bandwidth of a density, as for `density`.
             output: a .png, .pdf or .svg to write as well.
 
         Raises:
             UserError: the surfaces cannot be drawn like that, or the file cannot be written.
         """
-        from landscape_mpi.plot.run import draw_inline  # matplotlib, for those who draw alone
+        from landscape_mpi.plot.run import draw_inline  # it imports matplotlib, which only figures need
 
         kind, panels = _panels(others, kind)
         captions = (caption,) if isinstance(caption, str) else tuple(caption)
@@ -262,9 +262,9 @@ def _panels(others: Sequence[object], kind: str | None) -> tuple[str | None, lis
 
 
 def open_surface(path: str | Path) -> Surface:
-    """Return the surface that a file holds, finished or not, ours or of another tool that landscape-plot reads.
+    """Return the surface that a file holds, finished or not, from this or another tool that landscape-plot reads.
 
     Raises:
-        UserError: it is none.
+        UserError: the file holds none.
     """
     return Surface(read_surface(Path(path)), Path(path))

@@ -22,10 +22,10 @@ SummedLoss = Callable[[slice], Tensor]
 
 @contextmanager
 def differentiable_twice() -> Iterator[None]:
-    """Take gradients within the block, by operations whose second derivatives torch computes right.
+    """Take gradients within the block, by operations whose second derivatives torch computes correctly.
 
-    The other implementations of attention have no second derivative, and that of torch's weight norm is wrong, by a
-    third of a product with the Hessian of a layer of 4 x 8 (torch 2.13).
+    The other implementations of attention have no second derivative. The second derivative of torch's weight norm is
+    wrong: for a layer of 4 x 8, by a third of a product with the Hessian (torch 2.13).
     """
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Formulas():
         yield
@@ -65,7 +65,7 @@ class Hessian:
     def times(self, vector: Tensor, batches: Iterable[slice]) -> Tensor:
         """Return H v, float64 [n], of the SUM over all examples of some batches, added in their order in float64.
 
-        Each batch by two passes backwards (Pearlmutter, Neural Computation 6, 1994), in the parameters' own dtype.
+        Each batch takes two backward passes (Pearlmutter, Neural Computation 6, 1994), in the parameters' own dtype.
 
         Args:
             vector: v, float64 [n], on the parameters' device.
@@ -84,10 +84,10 @@ class Hessian:
     def check(self, batch: slice) -> None:
         """Check on a batch that the gradient has a derivative.
 
-        Torch silently leaves out of second derivatives what an operation marks as differentiable once.
+        Torch silently leaves an operation that is marked as differentiable once out of second derivatives.
 
         Raises:
-            RuntimeError: an operation of the network or the loss is so marked.
+            RuntimeError: an operation of the network or the loss is marked like that.
         """
         with differentiable_twice():
             gradient = _gradient([self.loss(batch)], self.parameters, None, keep=True)
@@ -124,9 +124,9 @@ def _nodes(tensors: Iterable[Tensor]) -> Iterator[Node]:
 Loss = Callable[[], Tensor]
 """The loss at the parameters as they are, a scalar that depends on them."""
 FINE, COARSE = 1e-14, 1e-6
-"""Relative rounding error of a loss in float64 throughout, and where something computes in float32."""
+"""Relative rounding error of a loss in float64 throughout, and of a loss that is partly computed in float32."""
 STEPS = {FINE: (1e-8, 1e-9, 1e-10, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3), COARSE: (1e-2, 1e-3, 1e-4)}
-"""Steps of the differences, relative to the parameters; one that agrees is enough: kinks of ReLU spoil large steps.
+"""Steps of the differences, relative to the parameters; one good step is enough: kinks of ReLU spoil large steps.
 
 Networks of 56 layers cross kinks in steps of 1e-7 already; in steps of 1e-8 the differences agree to 1e-8 (measured).
 """
@@ -197,7 +197,7 @@ def _agrees(
     typical: float,
     rounding: tuple[float, float],
 ) -> bool:
-    """Whether a derivative along the directions is the central difference of `at`, for some step."""
+    """Return whether a derivative along the directions is the central difference of `at`, for some step."""
     noise, size = rounding
     for step in STEPS[noise]:
         ends = []
@@ -212,7 +212,7 @@ def _agrees(
 
 
 def _value(loss: Loss) -> Tensor:
-    """Return the loss alone; with gradients enabled, as a network may take some itself."""
+    """Return the loss alone, with gradients enabled, because a network may take gradients itself."""
     with differentiable_twice():
         return loss().detach()
 
@@ -251,7 +251,7 @@ def _dot(parts: list[Tensor], directions: list[Tensor]) -> Tensor:
 
 
 def _typical(gradient: list[Tensor], directions: list[Tensor]) -> float:
-    """Return the size of the slope along random directions, which the slope itself may miss by chance."""
+    """Return the typical size of the slope along random directions; the slope itself may be far smaller by chance."""
     pairs = zip(gradient, directions, strict=True)
     return float(torch.stack([(part * direction).square().sum() for part, direction in pairs]).sum().sqrt())
 

@@ -1,8 +1,8 @@
 """Finds the largest and the smallest eigenvalue of a symmetric matrix from its products with vectors, by Lanczos.
 
-Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000). ARPACK
-asks for a residual relative to each eigenvalue itself, and hardly converges where the smallest is near 0; a map of
-|lambda_min / lambda_max| needs an error that is small relative to the larger of the two.
+The method is Lanczos with full reorthogonalisation and thick restarts (Wu and Simon, SIAM J. Matrix Anal. Appl. 22,
+2000). ARPACK asks for a residual relative to each eigenvalue itself, and hardly converges where the smallest is near 0.
+A map of |lambda_min / lambda_max| needs an error that is small relative to the larger of the two.
 """
 
 from collections import deque
@@ -59,7 +59,7 @@ def start_vector(size: int, device: torch.device) -> Tensor:
 
 
 def apart(vector: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the part of a vector, float64 [n], that is orthogonal to a basis [k, n], and its parts along that [k]."""
+    """Return the part of a vector, float64 [n], orthogonal to a basis [k, n], and its parts along the basis, [k]."""
     rest, seen = vector, vector.new_zeros(len(basis))
     for _ in range(2):  # twice is enough (Parlett)
         part = basis @ rest
@@ -76,8 +76,8 @@ class Search:
 
         Args:
             start: where to begin, float64 [n], not in an invariant subspace: a random vector is not.
-            tolerance: at the end ||H v - lambda v|| <= tolerance * max |lambda| for both. Neither has then moved by
-                more than that over the last 10 products either: so that the ends found are ends.
+            tolerance: at the end ||H v - lambda v|| <= tolerance * max |lambda| for both eigenvalues. Neither has moved
+                by more than that over the last 10 products, so that both are ends of the spectrum.
             most: the largest number of products.
         """
         self.found: Extremes | None = None
@@ -118,7 +118,7 @@ def extremes(product: Product, start: Tensor, tolerance: float, most: int = MOST
 
 
 def basis_size(size: int) -> int:
-    """Return how many vectors of a size a search keeps: 60, and fewer of millions of entries, down to 20."""
+    """Return how many vectors of some size a search keeps: 60, or fewer for millions of entries, at least 20."""
     return max(SHORTEST, min(LONGEST, ROOM // (8 * size)))
 
 
@@ -143,7 +143,7 @@ class _Krylov:
         self._matrix[row, : row + 1] = self._matrix[: row + 1, row] = seen.cpu().numpy()
         self._left = float(torch.linalg.vector_norm(rest))
         self.vector = rest / self._left if self._left else rest
-        # by torch, which keeps to the threads that a rank has
+        # torch is used here because it uses only the threads that a rank has
         values, mix = torch.linalg.eigh(torch.from_numpy(self._matrix[: row + 1, : row + 1]))
         self._values, self._mix = values.numpy(), mix.numpy()
 

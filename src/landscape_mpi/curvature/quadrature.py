@@ -1,11 +1,11 @@
 """Computes spectral measures of a symmetric matrix from products alone: stochastic Lanczos quadrature, and the trace.
 
 For a vector v of length 1, f -> v' f(H) v is an integral over the eigenvalues of H, each weighted by the square of v's
-part along its eigenvector. k steps of Lanczos from v give its Gauss quadrature: the eigenvalues of the tridiagonal
-matrix are the nodes, the squared first entries of its eigenvectors the weights, and polynomials of degree 2 k - 1 are
-exact (Golub and Meurant, Matrices, Moments and Quadrature with Applications, 2010). The mean over random v is the
-spectrum (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017). Every vector is made orthogonal to all before it,
-without which eigenvalues that have been found come back as ghosts.
+part along its eigenvector. k steps of Lanczos from v give its Gauss quadrature. The eigenvalues of the tridiagonal
+matrix are the nodes, and the squared first entries of its eigenvectors are the weights. Polynomials of degree 2 k - 1
+are exact (Golub and Meurant, Matrices, Moments and Quadrature with Applications, 2010). The mean over random v is the
+spectrum (Ubaru, Chen and Saad, SIAM J. Matrix Anal. Appl. 38, 2017). Every vector is made orthogonal to all vectors
+before it; otherwise eigenvalues that have been found would appear again, as ghosts.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Probe = Callable[[int], Tensor]
 """Number of a probe -> v float64 [n], random with E[v v'] = I, and always the same."""
 FEWEST = 3
-"""Probes from which on one of them gives the subspace whose trace is known, and others the rest of the trace."""
+"""From this number of probes on, one gives the subspace whose trace is known, and the others the rest of the trace."""
 
 
 class Krylov(NamedTuple):
@@ -41,7 +41,7 @@ class Krylov(NamedTuple):
     product: Tensor
 
     def quadrature(self, steps: int) -> tuple[Floats, Floats]:
-        """Return nodes, ascending, and weights, float64 [steps]; beyond k nodes are NaN and weights 0."""
+        """Return nodes, ascending, and weights, float64 [steps]; beyond k, nodes are NaN and weights are 0."""
         values, vectors = torch.linalg.eigh(self.matrix)
         nodes, weights = np.full(steps, np.nan), np.zeros(steps)
         nodes[: len(values)], weights[: len(values)] = values.numpy(), vectors[0].square().numpy()
@@ -75,9 +75,9 @@ class Spectrum(NamedTuple):
 
     Attributes:
         nodes: float64 [probes, steps], ascending; NaN after the last.
-        weights: the same shape, a sum of 1 each row; 0 after the last node.
+        weights: the same shape, with a sum of 1 in each row; 0 after the last node.
         trace: the sum of all eigenvalues.
-        error: its standard error; NaN of a single sample.
+        error: the standard error of the trace; NaN for a single sample.
     """
 
     nodes: Floats
@@ -112,24 +112,24 @@ def spectrum(
 ) -> Spectrum:
     """Return the quadratures of some probes, and the trace by the same products.
 
-    The trace is the mean of v' H v (Hutchinson, Commun. Stat. Simul. Comput. 19, 1990). From three probes on, that of
-    the subspace Q of the first one is taken exactly, and of the others the part outside of it, g' H g with
-    g = v - Q' Q v, for which H v is known already. As in Hutch++ (Meyer, Musco, Musco and Woodruff, SOSA 2021) that
-    takes the few large eigenvalues out of the variance; Krylov subspaces do it without products of their own (Chen and
+    The trace is the mean of v' H v (Hutchinson, Commun. Stat. Simul. Comput. 19, 1990). From three probes on, the trace
+    over the subspace Q of the first probe is taken exactly. The other probes give the part outside of it, g' H g with
+    g = v - Q' Q v, for which H v is known already. As in Hutch++ (Meyer, Musco, Musco and Woodruff, SOSA 2021), this
+    takes the few large eigenvalues out of the variance. Krylov subspaces do it without products of their own (Chen and
     Hallman, SIAM J. Matrix Anal. Appl. 44, 2023).
 
     Args:
         product: H times a vector.
         probe: the random vectors.
-        probes: how many.
-        steps: products of each.
-        samples: where what the probes have given is put, by their numbers; those that are there are not asked again.
+        probes: the number of probes.
+        steps: the number of products for each probe.
+        samples: the results of the probes are put here, by their numbers; probes that have one are not asked again.
             The first probe is always asked, for its basis.
-        during: (number of a probe, product) -> the product that is asked while a probe is.
+        during: (number of a probe, product) -> the product that is used while that probe is asked.
     """
     samples = {} if samples is None else samples
     first: Krylov | None = None
-    for number in reversed(range(probes)):  # the first one last, whose basis the samples of all others are taken by
+    for number in reversed(range(probes)):  # the first comes last: the samples of all others are taken by its basis
         if number and number in samples:
             continue
         vector = probe(number)

@@ -181,7 +181,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
         md5: Its md5 as 32 hexadecimal digits.
 
     Raises:
-        UserError: If the archive cannot be had, is not the expected one, or cannot be written.
+        UserError: If the archive cannot be downloaded, is not the expected one, or cannot be written.
     """
     check_folder(root, Flag("root"))
     folder = root / FOLDER
@@ -204,7 +204,7 @@ def fetch_cifar10(root: Path, report: Report, url: str = OFFICIAL_URL, md5: str 
 
 
 def _publish(made: Path, folder: Path) -> None:
-    """Give a folder its name, unless another process was sooner."""
+    """Give a folder its name, unless another process was faster."""
     try:
         made.rename(folder)
     except OSError:
@@ -223,7 +223,7 @@ def _check_present(folder: Path) -> None:
 
 @contextmanager
 def _scratch_folder(root: Path) -> Iterator[Path]:
-    """Yield a folder inside `root` that is removed afterwards; on failure so are the parents made for it."""
+    """Yield a folder inside `root` that is removed afterwards; on failure the parents made for it are removed too."""
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)

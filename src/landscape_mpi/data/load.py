@@ -25,12 +25,12 @@ def load_user_split(
     options: Mapping[str, Any],
     choice: Choice,
 ) -> Split:
-    """Call `function(root, split, **options)` and return its first examples.
+    """Call `function(root, split, **options)` and return the chosen examples.
 
     Args:
         build: What the job calls the function, for messages.
         function: Returns (inputs, targets), each a tensor, a numpy array or a mapping of names to them, or a
-            map-style data set of such pairs, of which those chosen are stacked.
+            map-style data set of such pairs; the chosen pairs are stacked.
         root: Passed on.
         split: Passed on.
         options: Passed on as keyword arguments.
@@ -159,16 +159,16 @@ def load_split(
     callable_: Callable[..., Any] | None = None,
     order: int | None = None,
 ) -> Split:
-    """Return the first `limit` examples of one split.
+    """Return the first `limit` examples of one split, in the order that `order` gives.
 
     Args:
         build: `cifar10`, `shapes10`, `text`, or the name of the user's callable as the job has it.
         root: Where the files lie; needed by `cifar10` and `text`, passed on to a callable.
         split: `train` or `test`.
-        options: Of `shapes10`, `text` or the callable; `cifar10` has none.
+        options: The options of `shapes10`, `text` or the callable; `cifar10` has none.
         limit: The largest number of examples; None for all of them.
         callable_: What `build` names where it is not one of the built-in sets.
-        order: The seed of a random order in which they are taken; None for the data's own.
+        order: The seed of a random order in which the examples are taken; None for the order of the data.
 
     Raises:
         UserError: If the data are absent, damaged, or not what they should be.

@@ -1,8 +1,8 @@
 """Draws the data set `shapes10`: synthetic images of ten shapes, as large as those of CIFAR-10.
 
-Everything after the random bits is sums, products, quotients and comparisons, which IEEE 754 rounds exactly:
-the same bytes on every machine. Images are drawn in blocks, each by a generator of its own, so the first n of
-them do not depend on n.
+Everything after the random bits is sums, products, quotients and comparisons, which IEEE 754 rounds exactly, so the
+bytes are the same on every machine. Images are drawn in blocks, each by its own generator, so the first n images do
+not depend on n.
 """
 
 from collections.abc import Callable, Mapping
@@ -119,8 +119,8 @@ def _draw_shapes(random: np.random.Generator, labels: Bytes) -> Mask:
 def _draw_colours(random: np.random.Generator) -> tuple[Floats, Floats]:
     """Return the colours of ground and shape, each [n, 3, 1, 1].
 
-    They differ by anything from 0 to 2, summed over the channels: the faintest shapes drown in the noise, which
-    keeps every network below 100 %. Most shapes are brighter than their ground, or training would take hours.
+    They differ by 0 to 2, summed over the channels. The faintest shapes cannot be told from the noise, which keeps
+    every network below 100 %. Most shapes are brighter than their ground; otherwise training would take hours.
     """
     ground = _uniform(random, (BLOCK, 3, 1, 1), 0.1, 0.5)
     step = _uniform(random, (BLOCK, 3, 1, 1), -0.3, 1)

@@ -19,16 +19,16 @@ Rows = Tensor | Mapping[str, Tensor]
 Examples = slice | NDArray[np.int64]
 """Examples of a split: consecutive ones, or their numbers [n] in any order."""
 FEWEST_ROWS = 16
-"""Fewer rows take other paths through the libraries of matrix products, which round differently."""
+"""With fewer rows, the libraries of matrix products compute in other ways, which round differently."""
 
 
 def tensors(rows: Rows) -> Mapping[str, Tensor]:
-    """Return the tensors by name; a single one has none."""
+    """Return the tensors by name; a single tensor has the empty name."""
     return {"": rows} if isinstance(rows, Tensor) else rows
 
 
 def each(rows: Rows, change: Callable[[Tensor], Tensor]) -> Rows:
-    """Return rows of the same form, every tensor changed."""
+    """Return rows of the same form, with every tensor changed."""
     return change(rows) if isinstance(rows, Tensor) else {name: change(tensor) for name, tensor in rows.items()}
 
 
@@ -66,9 +66,9 @@ def nbytes(rows: Rows) -> int:
 def batches(examples: int, batch: int) -> Iterator[slice]:
     """Cut `examples` into batches; a last one of fewer than 16 (or than `batch`) joins the one before it.
 
-    A batch of one differs most, by another way to convolve, and few rows by another way to multiply matrices. On some
-    CPUs any number of rows may change a last bit, which is why the batch is fixed with the surface file. What is cut
-    at a multiple of the batch first, and then into batches, makes the same batches.
+    A batch of one differs most, because it is convolved in another way. A few rows differ because matrices are
+    multiplied in another way. On some CPUs any number of rows may change a last bit, which is why the batch is fixed
+    with the surface file. What is cut at a multiple of the batch first, and then into batches, makes the same batches.
     """
     fewest = min(batch, FEWEST_ROWS)
     start = 0
@@ -99,18 +99,18 @@ STREAM = 1 << 32
 
 @dataclass(frozen=True)
 class Choice:
-    """The first `limit` examples, None for all, in the random order of a seed, None for the order of the data."""
+    """The first `limit` examples (None: all) in the random order of the seed `order` (None: the order of the data)."""
 
     limit: int | None = None
     order: int | None = None
 
     @property
     def first(self) -> int | None:
-        """How many examples have to be read where the first ones will do; None for all."""
+        """How many examples have to be read where only the first ones are needed; None for all."""
         return self.limit if self.order is None else None
 
     def of(self, count: int) -> slice | NDArray[np.int64]:
-        """Return the examples of `count`; a random order is a function of the seed and of their number alone."""
+        """Return which of `count` examples are taken; a random order depends on the seed and on `count` alone."""
         wanted = min(count, self.limit or count)
         if self.order is None:
             return slice(0, wanted)
@@ -121,7 +121,7 @@ class Choice:
 
         Args:
             split: its name.
-            targets: of the examples that were taken.
+            targets: the targets of the examples that were taken.
             count: how many examples there are to take from.
             classes: how many classes all of them have; None where that is not known.
         """
@@ -237,7 +237,7 @@ class Normalisation:
     def apply(self, inputs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return (x - mean) / std for each channel (dimension 1), with x = inputs / 255 where they are uint8.
 
-        The order of the operations is that of torchvision's `ToTensor` and `Normalize`: the same bits.
+        The order of the operations is that of torchvision's `ToTensor` and `Normalize`, so the bits are the same.
 
         Args:
             inputs: [n, channels, ...], uint8 or floating point; left as they are.
@@ -260,7 +260,7 @@ class Normalisation:
 
 @cache
 def _constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the values as a tensor; made once, because each copy to a device waits for all that it still has to do."""
+    """Return the values as a tensor; made once, because each copy to a device waits for all its unfinished work."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
@@ -269,4 +269,4 @@ DEFAULT_NORMALISATION: dict[str, Normalisation] = {
     "cifar10": Normalisation((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616)),
     "shapes10": Normalisation((0.37, 0.37, 0.37), (0.24, 0.24, 0.24)),
 }
-"""What `data.normalize` is where a job leaves it out; a user's callable has none."""
+"""The value of `data.normalize` where a job leaves it out; a user's callable has none."""

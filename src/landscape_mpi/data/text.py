@@ -1,4 +1,4 @@
-"""Reads text files as windows of tokens, by the tokenizer that lies beside a language model; data and nothing else.
+"""Reads text files as windows of tokens, by the tokenizer that lies beside a language model; it reads data only.
 
 The tokens are a function of the text and of `tokenizer.json` alone: one thread takes piece after piece of the text.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 BETWEEN = "\n\n"
-"""Stands between two files: a blank line."""
+"""A blank line, which stands between two files."""
 LARGEST_TEXT, LARGEST_TOKENIZER = 100_000_000, 200_000_000
 """Bytes of all files of a split, and of a tokenizer.json; those of Gemma and Llama have 10 to 35 MB."""
 PIECE, CONTEXT = 100_000, 2_000
-"""Characters that are tokenised at one time, some 150 bytes of memory each, and of the text on both sides of them."""
+"""Characters that are tokenised at one time, some 150 bytes of memory each, and characters of text on both sides."""
 Tokens = NDArray[np.int64]
 
 
@@ -85,7 +85,7 @@ def read_text(root: Path, split: str, options: TextOptions, limit: int | None = 
         limit: The largest number of windows; None for all of them.
 
     Raises:
-        UserError: There is no such file, no whole window, or something damaged, too large or not UTF-8.
+        UserError: There is no such file or no whole window, or something is damaged, too large or not UTF-8.
     """
     tokenizer = _tokenizer(Path(options.tokenizer))
     text = _text(_files(root, split), split)
@@ -114,7 +114,7 @@ def read_text(root: Path, split: str, options: TextOptions, limit: int | None = 
 
 
 def _files(root: Path, split: str) -> list[Path]:
-    """Return the files that a root names, 9 before 10 in their names.
+    """Return the files that a root names, in an order in which 9 comes before 10.
 
     Raises:
         UserError: There is none.
@@ -151,7 +151,7 @@ def _text(paths: Sequence[Path], split: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # which drops the mark of byte order that some editors write
+        return path.read_bytes().decode("utf-8-sig")  # it drops the byte order mark that some editors write
     except OSError as error:
         raise UserError("data.root", f"{path} cannot be read ({error.strerror})", expected="a text file") from None
     except UnicodeDecodeError as error:
@@ -183,7 +183,7 @@ def _tokenizer(place: Path) -> "Tokenizer":
         made.no_truncation()
         made.no_padding()
         if getattr(made.model, "dropout", None) is not None:
-            made.model.dropout = None  # merges left out at random, for training
+            made.model.dropout = None  # it leaves out merges at random, for training
     except BaseException as error:
         raise _told(error, f"{path} is no tokenizer", expected) from None
     return made
@@ -204,8 +204,8 @@ def _special_tokens(tokenizer: "Tokenizer", text: str) -> tuple[list[int], list[
 def _tokens(tokenizer: "Tokenizer", text: str, wanted: int | None) -> Tokens:
     """Return the tokens of a text, int64, or somewhat more than the first `wanted` of them.
 
-    The text is taken in pieces, each with what stands on both sides of it, of which the tokens are dropped: those that
-    are left are the tokens of the whole text wherever no token depends on characters further away.
+    The text is taken in pieces, each with the text on both sides of it. The tokens of the text on both sides are
+    dropped. The other tokens are those of the whole text wherever no token depends on characters further away.
 
     Raises:
         UserError: The tokenizer does not know a piece of the text.
@@ -239,10 +239,10 @@ def _encode(tokenizer: "Tokenizer", text: str, *, special: bool = False) -> tupl
 
 
 def _told(error: BaseException, what: str, expected: str) -> UserError:
-    """Return what a failure of the tokenizers library is to a user.
+    """Return the error that a user sees for a failure of the tokenizers library.
 
     Raises:
-        BaseException: It is another one, such as a signal's; the library's own panics are no Exceptions.
+        BaseException: It is another error, such as that of a signal; the library's own panics are no Exceptions.
     """
     if isinstance(error, MemoryError) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
         raise error

@@ -26,11 +26,11 @@ def refuse_hostile_pickle(data: bytes | IO[bytes], length: int | None = None) ->
 
     Args:
         data: The pickle, or a stream that stands at its beginning.
-        length: Of the stream.
+        length: The length of the stream.
 
     Raises:
-        HostileError: a memo index beyond the pickle, up to which a reader would allocate memory, or tuples too deep
-            within each other.
+        HostileError: a memo index is beyond the pickle, and a reader would allocate memory up to it; or tuples are too
+            deep within each other.
         Exception: it is no pickle.
     """
     length = len(data) if isinstance(data, bytes) else length or 0
@@ -78,7 +78,7 @@ class _Depths:
         self._stack.extend(0 for _ in opcode.stack_after)
 
     def _pop(self, count: int | None) -> list[int]:
-        """Take so many objects off the stack; None: all down to the last mark."""
+        """Take `count` objects off the stack; None: all objects down to the last mark."""
         if count is None and not self._marks:
             raise ValueError("an instruction without its mark")
         place = self._marks.pop() if count is None else len(self._stack) - (count or 0)
@@ -176,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _stand_ins() -> dict[tuple[str, str], Callable[..., object]]:
-    """Return what a stream gets for the allowed names; made anew each time, as it could set attributes."""
+    """Return what a stream gets for the allowed names; made again each time, as a stream could set attributes."""
 
     def reconstruct(*_: object) -> StoredArray:
         return StoredArray()

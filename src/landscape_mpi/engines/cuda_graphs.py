@@ -1,10 +1,11 @@
 """Records a forward pass as CUDA graphs, one on each of several streams, and replays them.
 
-A small network leaves a large GPU idle: between two kernels, because each launch costs the host microseconds, and at
-the end of each kernel, while its last blocks run. A recorded graph is one launch. Several lanes (streams), each with a
-recording and memory of its own, let the blocks of one batch fill what another leaves free. The batches in flight are
-those of one point: they fill the device as those of several points would, on one set of weights instead of one a point,
-and a point is done when its last batch is, whichever order they end in. No number depends on any of it.
+A small network leaves a large GPU idle between two kernels, because each launch costs the host microseconds. It also
+leaves the GPU idle at the end of each kernel, while its last blocks run. A recorded graph is one launch. There are
+several lanes (streams), each with a recording and memory of its own, so that the blocks of one batch can use what
+another batch leaves free. All batches in flight belong to one point. They fill the device as batches of several points
+would, but need one set of weights instead of one set per point. A point is done when its last batch is done, in
+whichever order the batches end. No result depends on the lanes or the recordings.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +18,13 @@ from torch import Tensor
 from landscape_mpi.evaluate import Network
 
 LANES = 2
-"""Batches in flight: one runs while the host prepares the next. More is for `benchmarks/gpu.py` to recommend."""
+"""Batches in flight: one runs while the host prepares the next."""
 WARM_UPS = 2
-"""Runs before a recording: libraries choose their algorithms and allocate in them, which cannot be recorded."""
+"""Runs before a recording, in which libraries choose algorithms and allocate memory: neither can be recorded."""
 
 
 class Lane(Protocol):
-    """A queue of work beside its caller's, such as a CUDA stream: done in order, and not waited for."""
+    """A queue of work beside its caller's, such as a CUDA stream: it runs in order, and the caller does not wait."""
 
     def follow(self) -> None:
         """Let the lane's next work come after all that the caller's queue holds."""
@@ -48,8 +49,8 @@ class Replay:
     def __init__(self, forward: Network, lanes: Sequence[Lane], sample: Tensor) -> None:
         """Record the forward pass on each lane for batches like the sample [n, ...]; in inference mode.
 
-        A lane whose recording fails is left alone, and those after it; without any recording the forward pass runs as
-        it is on the first lane.
+        A lane whose recording fails is not used, and neither are the lanes after it. Without any recording the forward
+        pass runs as it is on the first lane.
         """
         self._forward = forward
         self._recordings: list[_Recording] = []
@@ -57,14 +58,14 @@ class Replay:
         try:
             for lane in lanes:
                 self._recordings.append(_Recording(lane, forward, sample))
-        except RuntimeError as error:  # as torch calls a synchronisation, a lack of memory and an operation unknown
+        except RuntimeError as error:  # torch raises it for a synchronisation, lack of memory or an unknown operation
             self._failure = str(error).partition("\n")[0]
         self._lanes = lanes[: max(1, len(self._recordings))]
         self._turn = 0
 
     @contextmanager
     def lane(self, batch: int, /) -> Iterator[None]:
-        """Hand the work of a batch to its lane; the first on each lane comes after what the caller did before."""
+        """Hand the work of a batch to its lane; the first batch on each lane comes after the caller's earlier work."""
         self._turn = batch % len(self._lanes)
         lane = self._lanes[self._turn]
         if batch < len(self._lanes):
@@ -143,13 +144,13 @@ class CudaLane:
             RuntimeError: it waits for the device somewhere, or the memory does not suffice.
         """
         self.follow()
-        with self.used():  # leaves the caller's stream the current one even where a capture ends in an error
+        with self.used():  # makes the caller's stream current again afterwards, even where a capture ends in an error
             for _ in range(WARM_UPS):
                 run()
             with _waiting_forbidden():
                 run()
             graph = torch.cuda.CUDAGraph()
-            # other threads of this process may go on: rank 0 serves points in one
+            # other threads of this process may go on: rank 0 serves points in one of them
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 outputs = run()
         return graph.replay, outputs

@@ -34,10 +34,11 @@ SAMPLES = (2, 16)
 def candidates(requested: str, task: Task, plane: Plane) -> tuple[str, ...]:
     """Return the engines to try in turn; the last is always the network's own forward pass.
 
-    `auto` is the fastest one for the device; float64 is for reference and stays with the network's own, and so does
-    bfloat16 on a CPU, whose fused layers compute in float32. So do running statistics that change from point to point,
-    because fused layers hold them in their weights, networks that take gradients, inputs of several tensors, and
-    products of two words, which are those of torch's own layers. So do metrics that call the network themselves.
+    `auto` is the fastest engine for the device. float64 is for reference and stays with the network's own forward pass.
+    bfloat16 on a CPU stays with it too, because fused layers compute in float32 there. The same holds for running
+    statistics that change from point to point, because fused layers hold them in their weights. It also holds for
+    networks that take gradients, inputs of several tensors, products of two words (which torch's own layers compute),
+    and metrics that call the network themselves.
     """
     called = task.words or any(metric.needs == "network" for metric in task.metrics)
     if called or task.calibration is not None or plane.statistics is not None or task.gradients != "inference":
@@ -80,7 +81,7 @@ class ReplayedEvaluator(EagerEvaluator):
     def __init__(self, live: Resident, plane: Plane, task: Task, batch: int, lanes: Sequence[Lane]) -> None:
         """Take a network whose weights stay where they are in memory; otherwise as `EagerEvaluator`.
 
-        Inputs of several tensors are not replayed, nor are networks that take gradients.
+        Inputs of several tensors and networks that take gradients are not replayed.
         """
         super().__init__(live, plane, task, batch)
         self._asked = batch
@@ -92,7 +93,7 @@ class ReplayedEvaluator(EagerEvaluator):
 
     def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:
         if batch < self._asked:
-            self._replay = None  # recorded for batches that do not fit, and its memory is wanted
+            self._replay = None  # it was recorded for batches that do not fit, and its memory is needed
         lanes: Lanes = self._replay or ONE_LANE
         return self._task.evaluate(self._replay or self._live, split, examples, batch, lanes)
 
@@ -103,7 +104,7 @@ class ReplayedEvaluator(EagerEvaluator):
 
 
 class FusedEvaluator:
-    """Evaluates points of one plane with fused layers; replayed on lanes where it is given any."""
+    """Evaluates points of one plane with fused layers, and replays them on lanes where it is given any."""
 
     def __init__(
         self,
@@ -140,8 +141,9 @@ class FusedEvaluator:
     def per_example(self, point: Point, split: str, examples: Examples) -> PerExample:
         """Return the losses, and what other metrics say, of some of a split's examples at a point of the plane.
 
-        Examples whose loss is not finite are evaluated by the plain network, and what that gives counts: folded weights
-        and Winograd's sums pass the largest float32 elsewhere, and then it is NaN in one and inf in the other.
+        Examples whose loss is not finite are evaluated again by the plain network, and its result counts. Folded
+        weights and Winograd's sums exceed the largest float32 at other places than the plain network does: one may
+        give NaN where the other gives inf.
         """
         with torch.inference_mode():
             self._fused.plane.move(*self._plane.reached(point))
@@ -209,7 +211,7 @@ class FusedEvaluator:
 
     def _evaluate(self, split: str, examples: Examples, batch: int) -> PerExample:
         if batch < self._asked:
-            self._replay = None  # recorded for batches that do not fit, and its memory is wanted
+            self._replay = None  # it was recorded for batches that do not fit, and its memory is needed
         network: Network = self._replay or self._forward
         lanes: Lanes = self._replay or ONE_LANE
         return self._task.evaluate(network, split, examples, batch, lanes)

@@ -15,12 +15,12 @@ Exponents = tuple[int, ...]
 
 CONSTANT: Exponents = ()
 ALIGNMENT = 16
-"""Elements; 64 bytes of float32: where a tensor starts must not change the bits of a product."""
+"""In elements, which are 64 bytes of float32: the place where a tensor starts must not change the bits of a product."""
 
 
 @dataclass(frozen=True)
 class Polynomial:
-    """sum of alpha^i beta^j ... C_ij... over tensors that broadcast with each other; absent ones are zero.
+    """sum of alpha^i beta^j ... C_ij... over tensors that broadcast with each other; absent tensors are zero.
 
     They are made, added and multiplied in float64.
     """

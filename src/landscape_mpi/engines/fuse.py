@@ -23,7 +23,7 @@ READERS = frozenset({"as_strided", "as_strided_", "stride", "is_contiguous", "st
 LARGEST_ERROR = 1e-2
 """Relative to the largest value: outputs that differ by more are not explained by rounding."""
 EXAMPLES = 16
-"""That a layer is tried on: libraries were seen to go wrong from three or from five on."""
+"""Examples that a layer is tried on: some libraries gave wrong results from three or from five examples on."""
 
 Lookup = Callable[[Tensor], Polynomial]
 """A parameter or buffer of the network -> its value over the plane, as a polynomial."""
@@ -31,7 +31,7 @@ Lookup = Callable[[Tensor], Polynomial]
 
 @dataclass(frozen=True)
 class FusedNetwork:
-    """A network whose weights are views of a flat plane, and so those of the plane's present point.
+    """A network whose weights are views of a flat plane, so that they are always those of its present point.
 
     Attributes:
         forward: The network's forward pass; its weights are views into `plane`.
@@ -47,8 +47,8 @@ class FusedNetwork:
 def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples: Sequence[Tensor]) -> FusedNetwork:
     """Return the network with its chains replaced, each by a layer of the first kind that fits it and computes it.
 
-    A network that reads how its tensors lie in memory, writes through views, or fails where its tensors lie as fused
-    layers make them, gets layers whose outputs lie as a plain convolution's.
+    Some networks read how their tensors lie in memory, write through views, or fail where their tensors lie as fused
+    layers make them. Such a network gets layers whose outputs lie as a plain convolution's.
 
     Args:
         network: In eval mode, at theta, on its device and in its dtype; left as it is.
@@ -57,7 +57,7 @@ def fuse(network: nn.Module, plane: Plane, kinds: Sequence[type[Layer]], samples
         samples: Some inputs as the network gets them: what it is traced with, and others to compare with the network.
 
     Raises:
-        CannotFuseError: the network cannot be traced, has no convolution to fuse, or computes something else fused.
+        CannotFuseError: the network cannot be traced, has no convolution to fuse, or computes something else if fused.
     """
     reason = ""
     for as_plain in (False, True):
@@ -110,7 +110,7 @@ def _fuse(
 
 
 def _view_as_reshape(traced: Trace) -> None:
-    """Let views copy where fused layers make their tensors lie another way; nothing is written through one."""
+    """Let views copy where fused layers lay out their tensors in another way; nothing is written through a view."""
     for node in traced.module.graph.nodes:
         if node.op == "call_method" and node.target == "view" and not isinstance(node.args[1], torch.dtype):
             node.target = "reshape"
@@ -118,7 +118,7 @@ def _view_as_reshape(traced: Trace) -> None:
 
 def _forward_of(traced: Trace) -> Callable[[Tensor], object]:
     """Return the forward pass of a graph; it leaves its inputs as they are, as another network may take them next."""
-    forward = traced.module.forward  # not the module, which writes of every exception that goes through it to stderr
+    forward = traced.module.forward  # not the module, which reports every exception that passes through it on stderr
     inputs = next(node for node in traced.module.graph.nodes if node.op == "placeholder")
     if any(inputs in into for into in traced.written.values()):
         return lambda inputs: forward(inputs.clone())
@@ -135,7 +135,7 @@ def _replace(traced: GraphModule, chain: "Chain", name: str) -> None:
         traced.graph.erase_node(node)
 
 
-# Layers: which chain is computed how
+# Layers: how each chain is computed
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _plan(traced: Trace, kinds: Sequence[type[Layer]], lookup: Lookup) -> Iterat
             key = kind, shape, size
             if kind.fits(shape) and sound.setdefault(key, key in sound or is_sound(kind, shape, size)):
                 weight, bias = fold(convolution, norm, lookup)
-                # out of float64 layer by layer: Winograd's transform alone makes four numbers of one
+                # converted from float64 layer by layer: Winograd's transform alone makes four numbers of one
                 weight, bias = kind.transform(weight).to(shape.dtype), bias.to(shape.dtype)
                 yield _Planned(f"fused_{number}", chain, kind, shape, weight, bias)
                 break
@@ -202,7 +202,8 @@ def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, lookup: Lookup) ->
     """Return weight [out, in / groups, h, w] and bias [out] of the convolution with the norm that follows it.
 
     w' = w g / sqrt(v + e) and b' = (b - m) g / sqrt(v + e) + h, for the norm's mean m, variance v, weight g and
-    bias h. They are linear in alpha and beta where the norm stays (`ignore: biasbn`), quadratic where g moves too.
+    bias h. They are linear in alpha and beta where the norm does not move (`ignore: biasbn`), quadratic where g moves
+    too.
     """
     weight = lookup(convolution.weight)
     bias = Polynomial.constant(convolution.weight.new_zeros(convolution.out_channels))
@@ -220,7 +221,7 @@ def fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, lookup: Lookup) ->
     return weight * scale.map(lambda s: s[:, None, None, None]), folded
 
 
-# Whether fused layers and networks compute what plain ones do, beyond rounding
+# Checks that fused layers and networks compute what plain layers and networks do, up to rounding
 
 
 def _differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Sequence[Tensor]) -> str:
@@ -232,7 +233,7 @@ def _differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Seq
                 ours = fused(sample.clone())
             except OtherBranchError as error:
                 return f"its forward pass depends on the number of examples or on their values: {error}"
-            except Exception as error:  # whatever an operation has against tensors that lie channels last
+            except Exception as error:  # an operation may refuse tensors that lie channels last
                 return f"fused it fails ({type(error).__name__}: {error})"
         if isinstance(plain, Tensor) and not _close(ours, plain):
             return "fused it computes something else"
@@ -240,7 +241,7 @@ def _differs(fused: Callable[[Tensor], object], network: nn.Module, samples: Seq
 
 
 def _close(ours: object, plain: Tensor) -> bool:
-    """Whether two outputs are close where both are finite; examples that are not are evaluated plainly anyway."""
+    """Whether two outputs are close where both are finite; the plain network evaluates other examples anyway."""
     if not isinstance(ours, Tensor) or ours.shape != plain.shape:
         return False
     tame = plain.isfinite() & ours.isfinite()
@@ -249,7 +250,7 @@ def _close(ours: object, plain: Tensor) -> bool:
 
 
 def is_sound(kind: type[Layer], shape: Shape, size: tuple[int, ...]) -> bool:
-    """Whether a layer of a kind computes such a convolution: libraries have wrong ones for some shapes."""
+    """Whether a layer of a kind computes such a convolution correctly: libraries are wrong for some shapes."""
     generator = torch.Generator().manual_seed(0)
     sizes = (EXAMPLES, *size[1:]), (shape.channels, shape.channels_in // shape.groups, *shape.kernel), (shape.channels,)
     x, weight, bias = (torch.randn(one, generator=generator, dtype=shape.dtype).to(shape.device) for one in sizes)
@@ -329,8 +330,8 @@ def find_chains(traced: Trace) -> Iterator[Chain]:
 def _is_undisturbed(chain: Chain, written: Mapping[Node, frozenset[Node]], order: Mapping[Node, int]) -> bool:
     """Whether the last node has the same value where the whole chain is computed in its place.
 
-    No node of the chain writes into others' memory, and none between its ends writes into what the fused layer reads:
-    the convolution's input, and after the addition what was added.
+    No node of the chain writes into the memory of other nodes. No other node between its ends writes into what the
+    fused layer reads: the convolution's input and, after the addition, the tensor that was added.
     """
     inside = set(chain.nodes)
     for node, into in written.items():
@@ -356,7 +357,7 @@ def _module(modules: dict[str, nn.Module], node: Node) -> nn.Module | None:
 
 
 def _plain(module: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Whether a module computes just what its kind does: no forward pass of its own, no hooks, which would be lost."""
+    """Whether a module computes just what its kind does: a forward pass of its own, or hooks, would be lost."""
     if not isinstance(module, kind) or module._forward_hooks or module._forward_pre_hooks:
         return False
     names = ("__call__", "forward", "_conv_forward")
@@ -384,7 +385,7 @@ def _is_held(module: nn.Module, name: str, touched: frozenset[int]) -> bool:
 
 
 def padding_of(convolution: nn.Conv2d) -> tuple[int, int] | None:
-    """Return the rows and columns of zeros on each side; None where they are others, or not the same on both sides."""
+    """Return the rows and columns of zeros on each side; None where the padding is not of zeros or the sides differ."""
     if convolution.padding_mode != "zeros":
         return None
     if not isinstance(convolution.padding, str):

@@ -21,7 +21,7 @@ Sizes = tuple[int, int]
 EXTENSION = "landscape_mpi.engines._winograd"
 
 P, Q = 3 / 4, 3 / 2
-"""The points 0, +-P, +-Q and infinity of the interpolation: exact in binary, and half the error of 0, +-1, +-2."""
+"""The points 0, +-P, +-Q and infinity of the interpolation: exact in binary, with half the error of 0, +-1, +-2."""
 
 GP, GQ = 1 / (2 * P**2 * (P**2 - Q**2)), 1 / (2 * Q**2 * (Q**2 - P**2))
 G = (
@@ -55,7 +55,7 @@ class Shape:
 
     @staticmethod
     def of(convolution: nn.Conv2d, relu: bool, padding: Sizes | None = None) -> "Shape":
-        """Return the shape of a convolution; `padding` where its own is given by name."""
+        """Return the shape of a convolution; `padding` is needed where the convolution's own is given by name."""
         return Shape(
             convolution.in_channels,
             convolution.out_channels,
@@ -138,10 +138,10 @@ class PlainLayer(DirectLayer):
 
 
 class ContiguousLayer(DirectLayer):
-    """Any convolution, of tensors that lie contiguous.
+    """Any convolution, of tensors that are contiguous in memory.
 
-    For one input channel oneDNN (of PyTorch 2.13) computes some strided convolutions of three or five examples and more
-    wrongly where the strides of the weights or the input are those of channels last.
+    oneDNN (of PyTorch 2.13) computes some strided convolutions of one input channel wrongly, from three or five
+    examples on. It does so where the strides of the weights or the input are those of channels last.
     """
 
     label: ClassVar[str] = "contiguous"
@@ -158,7 +158,7 @@ class ContiguousLayer(DirectLayer):
 
 
 def has_onednn() -> bool:
-    """Whether this PyTorch has the fused convolution; it is no public interface, so it may go."""
+    """Whether this PyTorch has the fused convolution; it is not a public interface, so it may be removed."""
     return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
@@ -173,7 +173,7 @@ class PlainConvolution(nn.Module):
         """Map [n, in, h, w] to [n, out, h', w']."""
         s = self._shape
         if self._contiguous:
-            # `contiguous` leaves strides of one channel
+            # `contiguous` does not change the strides of a tensor of one channel
             x = torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x)
         y = functional.conv2d(x, self._weight, self._bias, s.stride, s.padding, s.dilation, s.groups)
         if residual is not None:
@@ -182,7 +182,7 @@ class PlainConvolution(nn.Module):
 
 
 class OneDnnConvolution(nn.Module):
-    """Convolution + bias + residual in one call of oneDNN; its own ReLU would make 0 of NaN, torch's keeps it."""
+    """Convolution + bias + residual in one call of oneDNN; its own ReLU would turn NaN into 0, torch's keeps NaN."""
 
     def __init__(self, shape: Shape, weight: Tensor, bias: Tensor) -> None:
         super().__init__()

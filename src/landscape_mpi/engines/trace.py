@@ -54,8 +54,8 @@ class Trace:
 def trace(network: nn.Module, sample: Tensor) -> Trace:
     """Return the graph of a network's forward pass on one tensor, its other arguments at their defaults.
 
-    Where the forward pass asks for the length, the truth or the number of something computed, the answer is the
-    sample's, and the graph raises `OtherBranchError` where it differs. The network may be changed: hand over a copy.
+    The forward pass may ask for the length, the truth or the number of something computed. The answer is then that of
+    the sample, and the graph raises `OtherBranchError` where it differs. The network may be changed: hand over a copy.
 
     Raises:
         CannotFuseError: the forward pass cannot be traced, or does what a graph would not repeat.
@@ -65,15 +65,15 @@ def trace(network: nn.Module, sample: Tensor) -> Trace:
     tracer = _Tracer(sample)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            for parameter in floating:  # so that what is computed of parameters beside the graph has a gradient
+            for parameter in floating:  # so that what is computed from parameters outside of the graph has a gradient
                 parameter.requires_grad_(True)
             module = GraphModule(root := _Root(network), tracer.trace(root))
-    except Exception as error:  # whatever the user's forward pass does with a proxy
+    except Exception as error:  # the user's forward pass may do anything with a proxy
         raise CannotFuseError(f"its forward pass cannot be traced ({type(error).__name__}: {error})") from error
     for parameter in floating:
         parameter.requires_grad_(False)
     for node in module.graph.nodes:
-        # what a graph would not repeat at another point, and writes that cannot be seen
+        # refuse what a graph would not repeat at another point, and writes that cannot be seen
         value = tracer.values.get(node)
         if node.op == "get_attr" and isinstance(value, Tensor) and value.grad_fn is not None:
             raise CannotFuseError("its forward pass computes with parameters where tracing does not see it")
@@ -93,7 +93,7 @@ def _tensors(network: nn.Module) -> Iterator[Tensor]:
 
 
 class _Root(nn.Module):
-    """The network with one argument; its own names stay free of everything that is put beside it."""
+    """The network with one argument; nothing that is put beside the network can take one of its names."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _Root(nn.Module):
 
 
 class _Tracer(Tracer):
-    """Runs every node as soon as it is there, and answers what the forward pass asks with the sample's values."""
+    """Runs every node as soon as it is made, and answers the forward pass's questions with the sample's values."""
 
     def __init__(self, sample: Tensor) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _Tracer(Tracer):
         return _Value(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a module is called as one: torch's own, and subclasses that compute as torch's own."""
+        """Whether a module is called as one node: torch's own modules, and subclasses that compute as these do."""
         inherited = type(m).forward.__module__.startswith("torch.nn.modules") and not isinstance(m, nn.Sequential)
         as_torch = inherited and type(m).__call__ is nn.Module.__call__ and "forward" not in vars(m)
         return as_torch or super().is_leaf_module(m, module_qualified_name)
@@ -137,7 +137,7 @@ class _Tracer(Tracer):
         return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Return a proxy of a module's attribute, or itself where a node is being run."""
+        """Return a proxy of a module's attribute, or the attribute itself where a node is being run."""
         return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: Proxy) -> bool:

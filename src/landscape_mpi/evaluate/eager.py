@@ -33,8 +33,8 @@ class EagerEvaluator:
         """Take a network that is on its device and in its dtype.
 
         Args:
-            network: a module in eval mode, with `afresh` in train mode, which is copied, so that the caller's stays at
-                theta*; or one that is moved itself.
+            network: a module, which is copied, so that the caller's stays at theta*; or a live network, which is moved
+                itself. A module is in eval mode, or in train mode with `afresh`.
             plane: of its parameters.
             task: what is evaluated.
             batch: examples at a time.
@@ -99,13 +99,13 @@ class EagerEvaluator:
 
     @property
     def note(self) -> str:
-        """Say where variances would have been negative."""
+        """Say how many running variances are held at 0, because they would have been negative."""
         return f"{self._held} running variances held at 0" if self._held else ""
 
     def _move(self, point: Point) -> None:
         if point == self._at:
             return
-        self._at = None  # until all of it is there: what follows can be interrupted
+        self._at = None  # until the move is complete: what follows can be interrupted
         if self._origin is not None:
             network, self._held = fresh(self._origin, self._plane, self._task, point)
             self._live = Resident(network)
@@ -118,14 +118,15 @@ class EagerEvaluator:
 def fresh(origin: nn.Module, plane: Plane, task: Task, point: Point) -> tuple[nn.Module, int]:
     """Return a copy of a network at a point, in eval mode, and how many running variances are held at 0 there.
 
-    It is made the way users make one: the point's weights loaded, then eval mode. What a network computes from its
-    weights when it enters eval mode, as merged low-rank updates and fused branches are, or at its first forward pass,
-    is that of the point then. Weights that are set in place leave such things as they were.
+    It is made the way users make one: the point's weights are loaded, then the network enters eval mode. Some networks
+    compute something from their weights when they enter eval mode, such as merged low-rank updates and fused branches,
+    or at their first forward pass. In a fresh copy this is computed from the point's weights. Weights that are set in
+    place leave such things as they were.
 
     Args:
         origin: The network in train mode, as it was made, on the task's device.
         plane: Of its parameters.
-        task: Estimates running statistics anew, where it does.
+        task: It may estimate running statistics anew.
         point: Where on the plane.
     """
     network = duplicate(origin)
@@ -135,14 +136,15 @@ def fresh(origin: nn.Module, plane: Plane, task: Task, point: Point) -> tuple[nn
     if task.calibration is not None:
         task.calibrate(network)
         network.train()
-        network.eval()  # once more: what it computed there may hold the statistics before
+        network.eval()  # once more: what it computed on entering eval mode may hold the earlier statistics
     return network, held
 
 
 class TeamEvaluator(EagerEvaluator):
     """The network's own forward pass by several ranks; every call is made on all of them and returns the same.
 
-    Batches are cut as one rank alone cuts them, and taken in turn, so that no bit depends on how many ranks there are.
+    Batches are cut as one rank alone cuts them, and the ranks take them in turn. So no bit depends on how many ranks
+    there are.
     """
 
     def __init__(self, network: "Sharded", plane: Plane, task: Task, batch: int, team: World) -> None:

@@ -27,7 +27,7 @@ FEWEST = 2
 Network = Callable[..., Any]
 """Inputs [n, ...] -> outputs [n, ...]: a module, or what stands for one; inputs by name are keyword arguments."""
 Point = tuple[float, ...]
-"""A point of the plane: its coordinates alpha, beta, ..., one a direction."""
+"""A point of the plane: its coordinates alpha, beta, ..., one for each direction."""
 
 
 def place(point: Point) -> str:
@@ -40,7 +40,7 @@ def place(point: Point) -> str:
 
 
 class MemberError(Exception):
-    """A rank of those that evaluate a point together raised; `who` is that rank, and the text has the traceback."""
+    """One of the ranks that evaluate a point together raised; `who` is that rank, and the text has the traceback."""
 
     def __init__(self, who: str, text: str) -> None:
         super().__init__(text)
@@ -107,11 +107,11 @@ MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 CALIBRATION_EXAMPLES, CALIBRATION_BATCH = 1000, 100
 """Training examples from which statistics are estimated anew, and how many go through the network at once.
 
-An average over batches depends on how they are cut, so that this is no choice of a job or of a machine.
+An average over batches depends on how they are cut, so neither a job nor a machine can choose these numbers.
 """
 ONE_LANE = OneLane()
 PASSED_ON = (torch.OutOfMemoryError,)
-"""What the user's own code may raise for want of memory, for which there is a remedy: fewer examples at a time."""
+"""What the user's own code may raise for lack of memory, for which there is a remedy: fewer examples at a time."""
 UINT8 = (
     "; nothing scales these uint8 inputs: ",
     Either(
@@ -136,9 +136,9 @@ class Task:
     `words`: whether the forward pass multiplies matrices as sums of bfloat16 words.
     `pause` is called before every batch and may raise, to drop what is left. `calibration` are inputs [n, ...] as in
     a split, from which the running statistics of batch norm are estimated anew at every point; None leaves them alone.
-    `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory;
-    `gradients` one of `MODES`; `output_bytes` what the network returns for an example takes, 0 where that is not known;
-    `metrics` what is asked of the examples, the loss among it.
+    `names` is what a job calls the user's own code, for messages; `layout` is how weights lie in memory; `gradients`
+    is one of `MODES`; `output_bytes` is the memory of the outputs for one example, 0 where that is not known;
+    `metrics` are what is asked of the examples, the loss among them.
     """
 
     splits: Mapping[str, Split]
@@ -173,7 +173,7 @@ class Task:
                 losses.append(made[0])
                 others.append(made[1])
             lanes.join()
-            # fetched from the device once: each fetch waits until it is done
+            # fetched from the device once: each fetch waits until the device is done
             names = [name for name in others[0] if all(name in one for one in others)]
             fetched = {name: torch.cat([one[name] for one in others]).cpu().numpy() for name in names}
             return PerExample(torch.cat(losses).cpu().numpy(), fetched)
@@ -193,9 +193,9 @@ class Task:
         return self._weighted(self.losses(outputs, targets, split), split, examples)
 
     def forward(self, network: Network, inputs: Rows) -> Any:
-        """Return the outputs of a network; in the task's dtype where autocast takes them down.
+        """Return the outputs of a network; where autocast lowers their dtype, they are put back into the task's.
 
-        For a loss of ours the logits among them, so that the rest of what a transformer returns is gone at once.
+        For a loss of ours these are the logits alone, so that the rest of what a transformer returns is freed at once.
         """
         if self.autocast is None:
             with two_words() if self.words else nullcontext():
@@ -230,7 +230,7 @@ class Task:
         """Return the network, or a copy with the statistics that the task's examples give at its parameters."""
         if self.calibration is None:
             return network
-        # laid out as at every point: what estimates round differently adds up with depth
+        # laid out as at every point: differences in the rounding of estimates add up with depth
         network = fast_copy(network, self.layout)
         self.calibrate(network)
         return network
@@ -305,12 +305,12 @@ class Task:
         return self.outputs(network, self.inputs(split, examples), split), targets
 
     def _weighted(self, losses: Tensor, split: str, examples: Examples) -> Tensor:
-        """Return losses float64 [n] in units of what the examples count."""
+        """Return losses float64 [n], each multiplied by how much its example counts."""
         weight = self.weights[split]
         return losses.double() if weight is None else losses.double() * rows(weight, examples)
 
     def _batch(self, network: Network, split: str, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return losses float64 [n] and what other metrics say [n], on the device, where it may still be on its way."""
+        """Return losses float64 [n] and what other metrics say [n], on the device, which may still compute them."""
         outputs, targets = self.outputs_of(network, split, examples)
         if ours(self.loss) and isinstance(outputs, Tensor):
             outputs = outputs.detach()  # no loss of ours takes gradients
@@ -318,7 +318,7 @@ class Task:
         others = self.others(outputs, targets, network, split, examples)
         if self.of_tokens:  # the mean over all tokens, as of the loss
             others |= {name: self._weighted(others[name], split, examples) for name in others if name == ACC}
-        return losses.detach(), others  # detached, a graph is gone before the next batch
+        return losses.detach(), others  # detached, so that a graph is freed before the next batch
 
     def others(
         self,
@@ -330,9 +330,9 @@ class Task:
     ) -> dict[str, Tensor]:
         """Return what metrics other than the loss say of some examples, [n], by the names of their results.
 
-        What needs classes is left out where targets are none, or where outputs are not [n, classes]; accuracy beside
-        the loss of tokens is the share of an example's tokens, float64. What needs the network gets the module at the
-        present point and inputs of its own.
+        A metric that needs classes is left out where the targets are not classes, or where outputs are not
+        [n, classes]. With the loss of tokens, accuracy is the share of an example's tokens that are right, float64.
+        A metric that needs the network gets the module at the present point and a copy of the inputs.
 
         Raises:
             UserError: a metric raised.
@@ -374,7 +374,7 @@ class Batch:
         self.examples = examples
 
     def attempt(self, evaluate: Callable[[int], T]) -> T:
-        """Return evaluate(examples), by fewer examples where the memory of the device does not suffice.
+        """Return evaluate(examples), with fewer examples where the memory of the device does not suffice.
 
         Raises:
             torch.OutOfMemoryError: not even two examples fit.
@@ -403,12 +403,12 @@ def fast_copy(network: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 
 def lay_out(network: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """Lay the tensors of four dimensions of a network out, and return it; there is no such layout for others."""
+    """Lay out a network's tensors of four dimensions, and return the network; other tensors have no such layout."""
     return network._apply(lambda tensor: tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def is_classes(targets: Rows) -> TypeGuard[Tensor]:
-    """Whether targets are class indices: whole numbers, one an example."""
+    """Whether targets are class indices: whole numbers, one per example."""
     if not isinstance(targets, Tensor):
         return False
     return targets.dim() == 1 and not targets.is_floating_point() and not targets.is_complex()

@@ -26,7 +26,7 @@ WORDS = {
     "enabled": "takes gradients itself: evaluated with gradients enabled, which takes more memory",
 }
 ROOM = 64 << 20
-"""Bytes of a batch's outputs, beyond which fewer examples go at a time: 64 texts of a language model have gigabytes."""
+"""Most bytes of a batch's outputs; above, batches have fewer examples: 64 texts of a language model have gigabytes."""
 EXAMPLES = 16
 """Examples of the first split that two layouts are compared on."""
 ROUNDING = 1e-3
@@ -34,15 +34,15 @@ ROUNDING = 1e-3
 READERS = frozenset({"as_strided", "as_strided_", "stride", "data_ptr", "storage", "untyped_storage"})
 """Operations whose result depends on how a tensor lies in memory."""
 PERHAPS_VIEWS = frozenset({"flatten", "reshape", "reshape_as", "ravel", "contiguous"})
-"""Operations that return a view or a copy, as the tensor lies in memory: a write into one may be lost in the other."""
+"""Operations that return a view or a copy, depending on how a tensor lies in memory: a write into a copy is lost."""
 
 
 def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accuracy: bool = False) -> Task:
     """Return a task with the first of torch's modes in which a network, or a copy, and the loss evaluate a batch.
 
-    Inference mode is cheapest; it counts only where no_grad gives the same, because some of torch's derivatives are 0
-    in it without a word. Networks and losses that take gradients themselves need these enabled. The task also gets to
-    know how much memory outputs take.
+    Inference mode is cheapest. It is chosen only where no_grad gives the same losses, because some of torch's
+    derivatives are 0 in it without an error. Networks and losses that take gradients themselves need gradients
+    enabled. The returned task also holds how much memory outputs take.
 
     Raises:
         UserError: the network or the loss raises in every mode, or the targets do not fit.
@@ -50,13 +50,13 @@ def first_batch(task: Task, network: nn.Module | Live, batch: int = FIRST, accur
     if isinstance(network, nn.Module):
         known = replace(task, output_bytes=_output_bytes(task, network))
         return _in_its_mode(known, network, examples_that_fit(known, min(batch, FIRST)), accuracy)
-    with suppress(UserError):  # an example alone, as each pass of a large network takes long; some networks take none
+    with suppress(UserError):  # one example, as passes of a large network take long; some networks refuse a single one
         return _in_its_mode(task, network, 1, accuracy)
     return _in_its_mode(task, network, 2, accuracy)
 
 
 def _in_its_mode(task: Task, network: nn.Module | Live, batch: int, accuracy: bool) -> Task:
-    """Return a task as `first_batch` does, by a number of examples."""
+    """Return a task as `first_batch` does, from a batch of a given number of examples."""
     split = next(iter(task.splits))
     found: dict[str, Tensor] = {}
     failures: list[UserError] = []
@@ -95,9 +95,9 @@ def examples_that_fit(task: Task, most: int) -> int:
 
 
 def _output_bytes(task: Task, network: nn.Module) -> float:
-    """Return what the outputs of the first example take, or of the first two where a network takes no single one.
+    """Return the memory of the outputs of the first example, or of the first two where a network refuses a single one.
 
-    In bytes per example; 0 where neither can be evaluated.
+    It is in bytes per example, and 0 where neither can be evaluated.
     """
     split, copy = next(iter(task.splits)), duplicate(network)
     for few in (1, 2):
@@ -122,7 +122,7 @@ def mode_note(task: Task) -> str:
 def _losses(task: Task, network: nn.Module | Live, split: str, examples: int, accuracy: bool) -> tuple[Tensor, float]:
     """Return the losses of the first examples of a split, and the bytes that the outputs of one of them take.
 
-    See that every split fits what came out.
+    Check that every split fits the outputs.
     """
     some = slice(0, min(examples, len(task.splits[split])))
     with task.mode():
@@ -134,15 +134,16 @@ def _losses(task: Task, network: nn.Module | Live, split: str, examples: int, ac
 
 
 def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
-    """Return channels last where a network in eval mode gives the same losses so, and never depends on a layout.
+    """Return channels last where a network in eval mode gives the same losses with it, and never depends on a layout.
 
-    So does a network without tensors of four dimensions, of which nothing can be laid out in another way.
+    A network without tensors of four dimensions gets channels last too: none of its tensors can be laid out in another
+    way.
     """
     if not any(tensor.dim() == 4 for tensor in chain(network.parameters(), network.buffers())):
         return torch.channels_last
     split, examples = next(iter(task.splits)), slice(0, EXAMPLES)
     task = replace(task, metrics=())
-    plain = duplicate(network)  # out of the watch's sight: copying looks at where tensors lie
+    plain = duplicate(network)  # copied before the watch begins: copying looks at where tensors lie
     batch = examples_that_fit(task, EXAMPLES)
     with _Watch() as watch:
         expected = task.evaluate(plain, split, examples, batch).losses
@@ -150,7 +151,7 @@ def choose_layout(network: nn.Module, task: Task) -> torch.memory_format:
         return torch.contiguous_format
     try:
         found = task.evaluate(fast_copy(network, torch.channels_last), split, examples, batch).losses
-    except Exception:  # whatever the user's forward pass has against tensors that lie so
+    except Exception:  # the user's forward pass may refuse tensors that lie so
         return torch.contiguous_format
     wild = ~np.isfinite(expected)
     bounds = ROUNDING * np.maximum(1.0, np.abs(expected[~wild]))

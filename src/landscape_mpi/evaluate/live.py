@@ -21,7 +21,7 @@ class Live(Protocol):
         """Return the network's outputs at the present point."""
 
     def placed(self, plane: Plane, device: torch.device) -> Plane:
-        """Return a plane on a device, but for what has no room there beside the weights."""
+        """Return a plane on a device, except for the tensors that have no room there beside the weights."""
         return plane.to(device, room(device))
 
     def move(self, plane: Plane, point: Point) -> int:
@@ -39,14 +39,14 @@ class Live(Protocol):
 class Resident(Live):
     """A network all of whose weights stay in memory; a move sets each of them, one tensor after the other.
 
-    They are computed from theta and the directions each time, never from those of the point before: so after any
-    number of moves the centre is theta to the bit. What a plane leaves at theta is set once.
+    Each move computes them from theta and the directions, never from the weights of the point before. So after any
+    number of moves the centre is theta to the bit. Weights that a plane leaves at theta are set once.
     """
 
     def __init__(self, network: nn.Module) -> None:
         """Take a network in eval mode, on its device and in its dtype; it is changed in place from here on."""
         self.network = network
-        self._away: set[str] | None = None  # of parameters that may not be those of theta; None before the first move
+        self._away: set[str] | None = None  # names of parameters that may differ from theta; None before the first move
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Return the network's outputs at the present point."""
@@ -86,7 +86,7 @@ class Streaming(Live):
         self._plane, self._point = plane, plane.centre
         self._device, self._dtype = device, dtype
         self._memory = _Memory(device)
-        self._strides = {name: p.stride() for name, p in network.named_parameters()}  # by which products round
+        self._strides = {name: p.stride() for name, p in network.named_parameters()}  # they decide how products round
         self._streamed = Streamed(network, self._build, self._build_rows if device.type == "cpu" else None)
         self.network = network
 
@@ -131,12 +131,12 @@ class Streaming(Live):
 class _Memory:
     """Memory for tensors that are dropped soon, used again for others of the same size.
 
-    The C library would keep what is freed, in pieces that fit nothing else: as much as the network takes, in the end.
+    The C library would keep freed memory in pieces that fit no other tensor: in the end as much as the network takes.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._blocks: dict[int, list[tuple[Tensor, int]]] = {}  # by bytes; with the number of holders when it is free
+        self._blocks: dict[int, list[tuple[Tensor, int]]] = {}  # by bytes; each with its number of holders when free
 
     def empty(self, shape: torch.Size, strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor without values, in a block of memory that nobody else holds."""
@@ -151,7 +151,7 @@ class _Memory:
 
 
 def _holders(block: Tensor) -> int:
-    """Return how many tensors hold the memory of one, itself among them."""
+    """Return how many tensors hold the memory of a block, the block itself among them."""
     return int(torch._C._storage_Use_Count(block.untyped_storage()._cdata))
 
 
@@ -166,10 +166,10 @@ def room(device: torch.device) -> int | None:
 
 
 def cuda_name(device: torch.device) -> str:
-    """Return a name of a CUDA device of this node that all ranks know: each may see one of its own as number 0."""
+    """Return a name of a CUDA device of this node that all ranks know: each may see a different device as number 0."""
     return str(getattr(torch.cuda.get_device_properties(device), "uuid", device.index))
 
 
 def apart(network: nn.Module | Live) -> Network:
-    """Return a copy of a network, with which all that its forward pass changes is lost; a live network itself."""
+    """Return a copy of a network, so that changes by its forward pass are lost; return a live network itself."""
     return duplicate(network) if isinstance(network, nn.Module) else network

@@ -27,13 +27,13 @@ BLOCK = 1 << 18
 def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) -> Tensor:
     """Return -log softmax(outputs)[target] in nats, [n], for logits [n, k, ...] and classes [n, ...].
 
-    Of several places an example it is the mean over those whose target is not `ignore_index`; 0 where there is none.
-    Without a gradient to take it is float64: float32 rounds the loss of an example that the network is sure of to
-    multiples of 1.2e-7, which moves a mean of 3e-4 by 6e-5 of it.
+    Where an example has several places, it is the mean over those whose target is not `ignore_index`; 0 where there is
+    none. It is float64 where no gradient is taken. float32 rounds the loss of an example that the network is sure of to
+    multiples of 1.2e-7, which moves a mean of 3e-4 by 6e-5 of that mean.
     """
     if not outputs.requires_grad:
         outputs = outputs.double()
-    if targets.is_floating_point():  # probabilities of the classes, of which every place counts
+    if targets.is_floating_point():  # probabilities of the classes: every place counts
         losses = functional.cross_entropy(outputs, targets.to(outputs.dtype), reduction="none")
         return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
     losses = functional.cross_entropy(outputs, targets, reduction="none", ignore_index=ignore_index)
@@ -47,7 +47,7 @@ def cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED)
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean squared error of each example, [n]; classes stand for their one-hot vectors.
 
-    With one column of outputs whole numbers stand for themselves.
+    With one column of outputs, whole numbers are values and not classes.
     """
     if targets.dim() == 1 and not targets.is_floating_point() and outputs.dim() == 2 and outputs.shape[1] > 1:
         targets = functional.one_hot(targets, outputs.shape[1])
@@ -56,10 +56,10 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def next_token(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) -> Tensor:
-    """Return the mean of -log p of each example's tokens but the first, in nats, [n].
+    """Return the mean of -log p of each example's tokens except the first, in nats, [n].
 
-    The logits at a place are those of the token that follows it, as transformers' causal models give them; the logits
-    at the last place are of no token here. Without a gradient to take it is float64, a block of places at a time.
+    The logits at a place are those of the token that follows it, as transformers' causal models give them. The logits
+    at the last place are not used. Where no gradient is taken it is float64, a block of places at a time.
 
     Args:
         outputs: Logits [n, length, vocabulary].
@@ -81,9 +81,9 @@ def next_token(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) ->
 
 
 def tokens_right(outputs: Tensor, targets: Tensor, ignore_index: int = IGNORED) -> Tensor:
-    """Return the share of each example's tokens but the first that have the largest logit, float64 [n].
+    """Return the share of each example's tokens except the first that have the largest logit, float64 [n].
 
-    NaN logits are wrong. Arguments as of `next_token`; an example in which no token counts has 0.
+    NaN logits count as wrong. The arguments are those of `next_token`; an example in which no token counts has 0.
 
     >>> logits = torch.tensor([[[0.0, 1, 0], [2, 0, 0], [0, 0, 9]]])
     >>> tokens_right(logits, torch.tensor([[2, 1, 2]])), tokens_right(logits, torch.tensor([[2, 1, -100]]))
@@ -123,7 +123,7 @@ def logits_of(outputs: Any) -> Any:
 
 OURS: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "next_token": next_token}
 IGNORING = ("cross_entropy", "next_token")
-"""Those that leave places of one target out."""
+"""Losses that leave out the places with one given target."""
 
 
 def build_loss(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Loss:
@@ -174,13 +174,13 @@ def ignored(loss: Loss) -> int | None:
 
 
 def asked(targets: Tensor, loss: Loss) -> Tensor:
-    """Return those of some targets that a loss asks for: the first token of a text is not predicted."""
+    """Return the targets that a loss asks for: the first token of a text is not predicted."""
     is_text = ours(loss) == "next_token" and targets.dim() == 2 and targets.shape[1] > 1
     return following(targets) if is_text else targets
 
 
 def prepared(split: Split, loss: Loss) -> Split:
-    """Return a split as cross entropy takes it, ours or torch's own; with a note at the most for most other losses.
+    """Return a split as cross entropy, ours or torch's own, takes it; for most other losses at most add a note.
 
     Classes [n, 1] and truth values become classes [n], and examples of which no place counts are left out.
 
@@ -216,7 +216,7 @@ def prepared(split: Split, loss: Loss) -> Split:
 
 
 def _left_to_the_loss(split: Split, targets: Tensor) -> Split:
-    """Return a split with a note where its targets hold the one that torch's own losses ignore."""
+    """Return a split with a note where its targets hold the target that torch's own losses ignore."""
     held = int((targets == IGNORED).reshape(len(targets), -1).any(1).sum())
     if not held:
         return split
@@ -367,7 +367,7 @@ def _check_tokens(split: Split, targets: object, outputs: Tensor, index: int | N
 
 
 def _check_squares(split: Split, targets: Tensor, outputs: Tensor) -> None:
-    """Refuse targets that would be put in the outputs' shape with their entries in other places."""
+    """Refuse targets whose entries would be in other places after a reshape to the outputs' shape."""
     where = f"the {split.name} split has targets {found(targets)} and outputs {found(outputs)}"
     if targets.dim() == 1 and not targets.is_floating_point() and outputs.dim() == 2 and outputs.shape[1] > 1:
         low, high = int(targets.min()), int(targets.max())

@@ -1,9 +1,9 @@
 """Runs a network that several ranks of a node hold together, each a part of every parameter, by torch's fully_shard.
 
-The network is cut into units, as its blocks are. A unit's parameters are put together on every rank just before one of
-them is read, and taken apart again when the forward pass that read them ends, by an exception too. That takes all ranks
-of the group at once, so that each makes the same passes: one that has nothing to run, or fails on its way, takes part
-in the rest of the pass nevertheless.
+The network is cut into units, such as its blocks. A unit's parameters are put together on every rank just before one of
+them is read. They are taken apart again when the forward pass that read them ends, also if it ends by an exception. All
+ranks of the group have to do that at once, so each makes the same passes. A rank that has nothing to run, or fails
+during a pass, still takes part in the rest of the pass.
 
 The hooks that fully_shard adds are removed: torch's transformer layers take a slower path, with other rounding, where a
 module has some.
@@ -52,7 +52,7 @@ class Sharded:
         """Take a network for good.
 
         Args:
-            network: In eval mode; buffers and what parameters are real on the device, all others on the meta device.
+            network: In eval mode; buffers and parameters that have values are on the device, all others on meta.
             group: The ranks that hold it together.
             device: Of this rank.
 
@@ -80,7 +80,7 @@ class Sharded:
         self._plane: Plane | None = None
         self._parts: dict[str, tuple[Tensor, list[Part | None]]] = {}
         units = units_of(network)
-        whole = {p for p in network.parameters() if p.dim() == 0 or not p.is_contiguous()}  # torch shards no such
+        whole = {p for p in network.parameters() if p.dim() == 0 or not p.is_contiguous()}  # torch does not shard these
         if not dist.is_initialized():
             _find_others(self._group, device)
         mesh = DeviceMesh.from_group(cast(dist.ProcessGroup, dist.group.WORLD), device.type, mesh_dim_names=("shard",))
@@ -107,7 +107,7 @@ class Sharded:
             sizes = _sizes_of(cast(Sequence[nn.Module], units), self._group.size)
             pieces = self._group.share([np.zeros(max(sizes), np.uint8) for _ in range(2)])
             for piece in pieces:
-                piece[:1] = self._group.rank  # each rank finds its own number in memory of its own
+                piece[:1] = self._group.rank  # where memory is not shared, each rank finds its own number
             self._group.barrier()
             if len(set(self._group.allgather(tuple(bytes(piece[:1]) for piece in pieces)))) > 1:
                 return
@@ -160,7 +160,7 @@ class Sharded:
         rebuild(real(mine).view(-1), theta, steps, some.start)
 
     def _mine(self, parameter: nn.Parameter) -> slice:
-        """Return which numbers of a parameter this rank holds: of rows, the share that torch gives it."""
+        """Return which numbers of a parameter this rank holds: the share of its rows that torch gives the rank."""
         numbers = real(parameter.detach()) if not isinstance(parameter, DTensor) else parameter
         if not isinstance(parameter, DTensor):
             return slice(0, numbers.numel())
@@ -198,7 +198,7 @@ def _find_others(group: World, device: torch.device) -> None:
         store = dist.FileStore(str(place / "store"), group.size)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=group.rank, world_size=group.size, timeout=LONG)
         if device.type == "cpu":
-            dist.barrier()  # connected, before the file goes
+            dist.barrier()  # all ranks are connected before the file is removed
         group.barrier()
     finally:
         if before is None:
@@ -212,9 +212,9 @@ def _find_others(group: World, device: torch.device) -> None:
 class _Gather:
     """Puts parameters together in memory that the ranks of a group share: each writes its part, and reads all.
 
-    Messages of gloo would be copied to the kernel and back, into fresh memory of every rank. There are two pieces, in
-    turn: once all ranks have met for the next one, nobody reads this one any more. It is what torch calls an AllGather,
-    from version 2.8 on.
+    Messages of gloo would be copied to the kernel and back, into fresh memory of every rank. There are two pieces, used
+    in turn: once all ranks have met for the next piece, no rank reads this one any more. torch calls such an object an
+    AllGather, from version 2.8 on.
     """
 
     def __init__(self, pieces: Sequence[Tensor]) -> None:
@@ -304,7 +304,7 @@ class _Passes:
         return bool(self._running)
 
     def open(self, unit: FSDPModule) -> None:
-        """Put a unit together for the innermost forward pass that is running, where it is not so already."""
+        """Put a unit together for the innermost forward pass that is running, unless it is together already."""
         if unit in self._open:
             return
         if self._order is not None and self._order[len(self._seen) : len(self._seen) + 1] != [unit]:
@@ -312,7 +312,7 @@ class _Passes:
         for mine in (self._seen, self._running[-1]):
             mine.append(unit)
         self._open.add(unit)
-        with torch._C._InferenceMode(False):  # as parameters of a resident network are: normal tensors
+        with torch._C._InferenceMode(False):  # normal tensors, as the parameters of a resident network are
             unit.unshard()
 
     def finish(self) -> None:
@@ -325,7 +325,7 @@ class _Passes:
         self.made += 1
 
     def run(self, unit: FSDPModule, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a unit's forward pass, after which all is taken apart that was put together for it."""
+        """Run a unit's forward pass, then take apart all that was put together for it."""
         outermost = not self._running
         if outermost and torch.is_grad_enabled():
             what = "networks and losses that take some themselves are swept without "

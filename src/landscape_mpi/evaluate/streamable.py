@@ -54,8 +54,8 @@ def has_own_modes(network: nn.Module) -> bool:
 def merging(network: nn.Module) -> str | None:
     """Return the name of a module whose parameters a network computes with as it enters train or eval mode, if any.
 
-    Merged low-rank updates are an example. It enters both once more for that, and is in eval mode then. The first use
-    of a parameter is caught before anything is computed.
+    Merged low-rank updates are an example. The network enters both modes once more to find out, and is in eval mode
+    afterwards. The first use of a parameter is caught before anything is computed.
     """
     if not has_own_modes(network):
         return None
@@ -101,7 +101,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _reason(module: nn.Module) -> str:
-    """Return what of a module needs its weights to be there; empty for nothing."""
+    """Return why a module needs its weights to be there; empty where it does not."""
     own = list(module.parameters(recurse=False))
     if isinstance(module, torch.jit.ScriptModule) and own:
         return "is compiled by torch.jit"

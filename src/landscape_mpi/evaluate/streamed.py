@@ -1,10 +1,11 @@
 """Runs a network whose weights are built as its modules run: each is there from when it is read until its reader ends.
 
 A parameter is read in one of two ways. Mostly a module reads it as an attribute, its own (`self.weight`) or another's
-(`self.out_proj.weight`): the module's dictionary of parameters builds it then. Whoever holds the parameter itself, in a
-list or through `parameters()`, holds an `Absent` one, for which torch calls `__torch_function__`. Either way what is
-built belongs to the module whose forward pass is running, and is dropped when that ends, by an exception too. The
-network's code sees ordinary parameters, takes the paths that it always takes, and computes the same bits.
+(`self.out_proj.weight`): the module's dictionary of parameters builds it then. Code that holds the parameter itself, in
+a list or through `parameters()`, holds an `Absent` parameter, for which torch calls `__torch_function__`. In both ways
+the built tensor belongs to the module whose forward pass is running. It is dropped when that pass ends, also if it ends
+by an exception. The network's code sees ordinary parameters, takes the paths that it always takes, and computes the
+same bits.
 
 No hooks are used: torch's transformer layers take a slower path, with other rounding, where a module has some.
 """
@@ -24,7 +25,8 @@ from landscape_mpi.evaluate.streamable import REMEDY, Extent, check, keeper
 Build = Callable[[str], Tensor]
 """Name of a parameter -> its tensor at the present point, in memory that nobody else writes to.
 
-Fresh memory of torch's is aligned, by which matrix products round; what starts elsewhere may give other last bits.
+Fresh memory of torch's is aligned. The rounding of matrix products depends on that: a tensor that starts elsewhere may
+give other last bits.
 """
 BuildRows = Callable[[str, Tensor], Tensor]
 """Name of a parameter [n, width], and places of some rows, int64 [k] -> these rows, [k, width], as of `Build`."""
@@ -36,7 +38,7 @@ _DESCRIBES = {
 
 
 class Absent(nn.Parameter):
-    """A parameter without memory: whatever torch is to do with it in a forward pass is done with what is built for it.
+    """A parameter without memory: in a forward pass torch computes with the tensor that is built for it instead.
 
     Attributes:
         key: its name, as in `named_parameters()`.
@@ -52,7 +54,7 @@ class Absent(nn.Parameter):
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch's with what is there instead of absent parameters."""
+        """Call a function of torch's with built parameters, or twins, in the place of absent ones."""
         describes = func in _DESCRIBES
 
         def there(value: Any) -> Any:
@@ -67,7 +69,7 @@ class Absent(nn.Parameter):
 
 
 class _Built(NamedTuple):
-    """A parameter that is there, and torch's count of the writes to it as it was built."""
+    """A parameter that is there, and torch's count of the writes to it when it had just been built."""
 
     parameter: nn.Parameter
     version: int
@@ -82,7 +84,7 @@ class _Weights:
         self._running: list[list[str]] = []  # for each forward pass, the outermost first, what was built for it
         self._dropped: list[tuple[str, StorageWeakRef, Extent]] = []
         self._written: str | None = None
-        self._passed: set[str] = set()  # of which something else holds the memory
+        self._passed: set[str] = set()  # names of parameters whose memory something else holds
         self.nbytes = self.peak = 0
 
     @property
@@ -91,12 +93,12 @@ class _Weights:
         return bool(self._running)
 
     def read(self, absent: Absent) -> nn.Parameter:
-        """Return a parameter, which is built where it is not there, for the innermost forward pass."""
+        """Return a parameter; where it is not there, build it for the innermost forward pass."""
         found = self._there.get(absent.key)
         if found is not None:
             return found.parameter
-        # as parameters of a resident network are: normal tensors, whatever mode the pass is in
-        with torch._C._InferenceMode(False):  # torch.inference_mode takes thrice as long
+        # normal tensors, as the parameters of a resident network are, whatever mode the pass is in
+        with torch._C._InferenceMode(False):  # torch.inference_mode takes three times as long
             parameter = nn.Parameter(self._build(absent.key), absent.twin.requires_grad)
         if (parameter.shape, parameter.dtype) != (absent.twin.shape, absent.twin.dtype):
             raise RuntimeError(f"{absent.key} was built as {parameter.dtype} {list(parameter.shape)}")
@@ -109,7 +111,7 @@ class _Weights:
     def embed(
         self, forward: Callable[..., Tensor], absent: Absent, rows: BuildRows, *args: Any, **named: Any
     ) -> Tensor:
-        """Return what an embedding looks up; where it reads some of its rows only these are built."""
+        """Return what an embedding looks up; where it reads only some of its rows, only these are built."""
         places = args[0] if args else named["input"]
         if absent.key in self._there or torch._C._functorch.is_functorch_wrapped_tensor(places):
             return forward(*args, **named)
@@ -123,12 +125,12 @@ class _Weights:
         return functional.embedding(among, parameter)
 
     def stored(self, absent: Absent, value: Any) -> Any:
-        """Return what is to be kept for a value: the absent parameter for what was built for it."""
+        """Return what is to be kept for a value: the absent parameter if the value was built for that parameter."""
         built = self._there.get(absent.key)
         return absent if built is not None and built.parameter is value else value
 
     def run(self, forward: Callable[..., Any], network: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """Run a module's forward pass, after which nothing is there that was built for it."""
+        """Run a module's forward pass, then drop all that was built for it."""
         if not self._running:
             self._dropped, self._written = [], None
         self._running.append([])
@@ -154,8 +156,8 @@ class _Weights:
     def _check(self, network: nn.Module) -> None:
         """Refuse a network that changed its weights, or kept a part of them: they would be those of another point.
 
-        What else may hold memory of a parameter, such as outputs or `build` itself, is nobody's concern, and is looked
-        for once.
+        Other things may hold memory of a parameter, such as outputs or `build` itself. They are allowed, and looked for
+        once.
         """
         if self._written is not None:
             raise UserError(
@@ -202,8 +204,8 @@ class _Parameters(dict[str, nn.Parameter | None]):
 class Streamed:
     """A network that is called as it always was, while its weights are built as its modules run.
 
-    At one time there are the weights that the running modules, from the network down to one layer, have read. Outputs
-    have the same bits as those of the same network with the same weights in it.
+    At any time, the weights that are there are those that the running modules, from the network down to one layer, have
+    read. Outputs have the same bits as those of the same network with the same weights in it.
 
     >>> network, values = nn.Linear(2, 1, bias=False), {"weight": torch.tensor([[1.0, 2.0]])}
     >>> streamed = Streamed(network, lambda name: values[name].clone())
@@ -214,13 +216,14 @@ class Streamed:
     """
 
     def __init__(self, network: nn.Module, build: Build, rows: BuildRows | None = None) -> None:
-        """Take a network for good: its parameters lose their memory, those of tensors that share it are left alone.
+        """Take a network for good: its parameters lose their memory; other tensors that share this memory keep it.
 
         Args:
             network: in eval mode, its parameters on any device, meta among them; its buffers where they are to be.
             build: returns the parameter of a name at the present point; called within forward passes, as often as a
                 module needs it, outside of inference mode. Tied parameters have one name, the first.
-            rows: returns some rows of one, for embeddings: they read those of a batch's tokens alone. None builds all.
+            rows: returns some rows of a parameter, for embeddings, which read only the rows of a batch's tokens. None
+                builds all rows.
 
         Raises:
             UserError: a part of the network needs its weights to be there; the network is as it was.
@@ -228,7 +231,7 @@ class Streamed:
         check(network)
         self.network = network
         self._weights, self._rows = _Weights(build), rows
-        # by identity, once: whoever shares a parameter shares its absent one
+        # by identity, once: modules that share a parameter share its absent one
         for name, parameter in list(network.named_parameters()):
             _empty(name, parameter, self._weights)
         for module in network.modules():
@@ -281,7 +284,7 @@ class Streamed:
 
 
 def _looks_up(module: nn.Module) -> bool:
-    """Whether all that a module does is to look rows of its weights up, which are real numbers."""
+    """Whether a module does nothing but look up rows of its weights, and these are real numbers."""
     if not isinstance(module, nn.Embedding) or getattr(module.forward, "__func__", None) is not nn.Embedding.forward:
         return False
     weight = dict.get(module._parameters, "weight")
@@ -291,7 +294,7 @@ def _looks_up(module: nn.Module) -> bool:
 def _restored(module: nn.RNNBase) -> Callable[..., Any]:
     """Return the forward pass of a recurrent module after which its own lists hold the absent parameters again."""
     forward = module.forward
-    # on CUDA it would move what was built to memory of its own, which counts as writing to it; cuDNN needs it not
+    # on CUDA it would move what was built to memory of its own, which counts as a write; cuDNN does not need it
     vars(module)["flatten_parameters"] = lambda: None
     lists = {key: vars(module)[key] for key in ("_flat_weights", "_flat_weight_refs")}
 
@@ -306,7 +309,7 @@ def _restored(module: nn.RNNBase) -> Callable[..., Any]:
 
 def _empty(key: str, parameter: nn.Parameter, weights: _Weights) -> None:
     """Make a parameter an absent one, wherever it is held, and let its memory go."""
-    # torch.empty_like of what is on meta would import sympy: a second, and 40 MB of every rank
+    # torch.empty_like of a meta tensor would import sympy, which takes a second, and 40 MB on every rank
     twin = torch.empty_strided(parameter.size(), parameter.stride(), dtype=parameter.dtype, device="meta")
     twin.requires_grad_(parameter.requires_grad)
     if not parameter.is_meta:

@@ -1,11 +1,11 @@
-"""Cuts a network into the parts whose weights the ranks of a group put together at a time, as its blocks are."""
+"""Cuts a network into parts, such as its blocks; the ranks of a group put together all weights of a part at once."""
 
 from collections.abc import Sequence
 
 from torch import nn
 
 SMALLEST = 1 << 20
-"""Bytes of a unit: all ranks of the group meet for each in every pass."""
+"""Least bytes of a unit: all ranks of the group meet for each unit in every pass."""
 
 
 def units_of(network: nn.Module, smallest: int | None = None) -> list[nn.Module]:

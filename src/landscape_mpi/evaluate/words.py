@@ -1,10 +1,10 @@
-"""Multiplies matrices of float32 as sums of bfloat16 words: nearly its digits, by units for bfloat16.
+"""Multiplies matrices of float32 as sums of bfloat16 words: with nearly all digits of float32, by units for bfloat16.
 
-A weight w is hi + lo with hi = bfloat16(w) and lo = bfloat16(w - hi), to 2^-17 of it. An activation is the sum of three
-words, because its rounding, unlike that of weights, is another one at every point: with two words it would decide about
-rises of 1e-4. Of the six products of words the five large ones are taken; each is exact in float32, in which they are
-added up. (Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for higher-precision
-computations, ARITH 2019.)
+A weight w is hi + lo with hi = bfloat16(w) and lo = bfloat16(w - hi), up to 2^-17 of w. An activation is the sum of
+three words, because its rounding, unlike that of weights, differs from point to point. With two words this rounding
+would change rises of 1e-4. Of the six products of words, the five large ones are taken. Each is exact in float32, and
+they are added up in float32. (Henry, Tang, Heinecke: Leveraging the bfloat16 artificial intelligence datatype for
+higher-precision computations, ARITH 2019.)
 
 Weights stay float32 between products, which takes the memory of their two words.
 """
@@ -35,17 +35,18 @@ def words_of(x: Tensor, count: int = 2) -> list[Tensor]:
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, products of float32 matrices are sums of products of words; all else is as it is.
+    """Computes products of float32 matrices as sums of products of words while it is entered, and changes nothing else.
 
-    What torch takes apart into products of matrices counts too: linear layers, attention without a kernel of its own,
+    This includes all that torch splits into products of matrices: linear layers, attention without a kernel of its own,
     einsum. Convolutions, recurrent layers and fused attention stay float32, because torch has no product of bfloat16
     for them that keeps the digits of the sum. Gradients are those of the products in float32.
     """
 
     def __init__(self, words: Callable[[Tensor, int], Sequence[Tensor]] = words_of) -> None:
-        """Take what splits numbers [...] into so many words [...] of falling size, or into fewer of more digits.
+        """Take a function that splits numbers [...] into so many words [...] of falling size, or fewer of more digits.
 
-        The first factor of a product is split into three, the second, which a linear layer's weights are, into two.
+        The first factor of a product is split into three words. The second, such as a linear layer's weights, is split
+        into two.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._words = words
@@ -61,7 +62,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             beta, alpha = named.get("beta", 1), named.get("alpha", 1)
             total = self._product(_ADDING[func], *args[1:]).mul_(alpha)
             return total.add_(args[0], alpha=beta) if beta else total
-        # in inference mode operations come whole that consist of others
+        # in inference mode, operations that consist of others arrive as a whole
         if isinstance(func, torch._ops.OpOverload) and func._can_decompose():
             with self:
                 return func.decompose(*args, **named)
@@ -99,7 +100,7 @@ def _are_float32(*factors: Tensor) -> bool:
 def two_words() -> Iterator[None]:
     """Multiply matrices as sums of bfloat16 words while the block runs."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # of torch's transformer layers, one operation each
+    torch.backends.mha.set_fastpath_enabled(False)  # the fast path makes one operation of a transformer layer
     try:
         with Products():
             yield

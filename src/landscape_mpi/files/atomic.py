@@ -21,14 +21,14 @@ from typing import IO
 from landscape_mpi.errors import Key, Text, UserError
 
 EVERY = 30.0
-"""Seconds between two times that a rank hands over to the disk: a power cut costs it no more work than that."""
+"""Seconds between two flushes of a rank to the disk: a power cut costs it no more work than that."""
 HAND_OVER: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
-"""Not every system has the cheaper one."""
+"""The cheaper of the two calls, where the system has it."""
 LONGEST_NAME, LONGEST_ENDING = 48, 8
-"""Characters of a file's name, and of its ending, in the name of the file that becomes it: 255 bytes have to do."""
+"""Characters of a file's name, and of its ending, in its temporary name, which may have 255 bytes."""
 TOKEN = re.compile(r"[0-9a-f]{8}(\.|$)")
 HDF5_CODE = re.compile(r"errno = (\d+)")
-"""How HDF5 hands on the system's reason."""
+"""How HDF5 reports the number of the system's error."""
 GO_ON = "what it holds by now is kept: remove the cause, for example by freeing space, and run the same command again"
 PATIENCE = 20.0
 """Seconds to wait for the ranks of a killed sweep to be gone."""
@@ -50,7 +50,8 @@ def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
 
     Args:
         path: what is written; its folder exists.
-        replace: whether a file that is there by the end of the block is replaced; else it stays, and this one goes.
+        replace: whether a file that is there by the end of the block is replaced; else it stays, and the new one is
+            removed.
 
     Raises:
         OSError: the file system could not do it.
@@ -82,7 +83,7 @@ def atomic_write(path: Path, replace: bool = True) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path` to fill: renamed to `path` at the end of the block, removed if it raises.
 
-    A folder that is there is exchanged for it in one step, where the system can do that, and removed.
+    A folder that is already at `path` is exchanged for it in one step, where the system can do that, and removed.
     Folders that killed writers of `path` left behind are removed.
 
     Raises:
@@ -120,7 +121,7 @@ def _temporary_folder(path: Path) -> tuple[Path, int]:
                 fcntl.flock(folder, fcntl.LOCK_EX)
             if aside.exists():
                 return aside, folder
-            os.close(folder)  # taken for a left-over before it was locked
+            os.close(folder)  # another writer took it for a left-over before it was locked
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -143,7 +144,7 @@ def _temporary(path: Path) -> tuple[Path, int]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file).st_nlink:
                 return aside, file
-            os.close(file)  # taken for a left-over before it was locked
+            os.close(file)  # another writer took it for a left-over before it was locked
 
 
 def _prefix(path: Path) -> str:
@@ -151,7 +152,7 @@ def _prefix(path: Path) -> str:
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Remove what writers of `path` that were killed have left: what is this user's and nobody holds any more."""
+    """Remove what killed writers of `path` have left: what belongs to this user and no process holds any more."""
     begin = _prefix(path)
     with suppress(OSError):
         for aside in path.parent.iterdir():
@@ -196,7 +197,7 @@ class Disk:
         self._clock, self._last = clock, clock()
 
     def wrote(self) -> None:
-        """Call this after a write: flushes the file where that was last done 30 seconds ago or longer.
+        """Flush the file if that was last done 30 seconds ago or longer; call this after a write.
 
         Raises:
             OSError: the disk did not take it.
@@ -342,8 +343,8 @@ def lock_surface(path: Path, patience: float = PATIENCE, busy: Busy = SWEEPING) 
     try:
         with in_words(place, "expected a file system with locks, as Lustre is where it is mounted with -o flock"):
             _acquire(stream, path, time.monotonic() + patience, busy)
-        if os.fstat(stream.fileno()).st_nlink == 1:  # under its other name it may be anything
-            with suppress(OSError):  # a full disk keeps nobody from holding a lock
+        if os.fstat(stream.fileno()).st_nlink == 1:  # a file that has a second name may be anything
+            with suppress(OSError):  # a full disk does not prevent a lock
                 stream.truncate(0)
                 os.write(stream.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield

@@ -20,7 +20,7 @@ class OwnFile:
     """An open HDF5 file, `hdf5`."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        """Open a file: `w` begins it, `r+` needs one.
+        """Open a file: `w` creates it, `r+` needs an existing one.
 
         Raises:
             OSError: the system or HDF5 refused.
@@ -29,7 +29,7 @@ class OwnFile:
         self._raw.shared = mode == "r+"
         self._disk = Disk(path)
         self.hdf5 = h5py.File(self._raw, mode)
-        # left to HDF5, which outlives Python, an open file would ask a Python that is gone
+        # HDF5 ends after Python: it would call Python for a file that is still open, when Python is gone
         weakref.finalize(self, self.hdf5.close)
 
     def flush(self) -> None:
@@ -96,7 +96,7 @@ class Shielded(FileIO):
         """Raise the first error of a write.
 
         Raises:
-            OSError: something was.
+            OSError: a write was refused.
         """
         if self._refused:
             raise self._refused

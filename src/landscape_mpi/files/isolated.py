@@ -1,10 +1,11 @@
 """Reads each untrusted file in a process of its own, so that a crash of the HDF5 library becomes an error message.
 
 About one in a thousand files that were damaged at random makes HDF5's C library crash or never end
-(docs/security.md). Here that ends a process which does nothing else; what it read comes back through a pipe. Other
+(docs/security.md). Here that ends only a process that does nothing else; what it read comes back through a pipe. Other
 reasons for its end, such as a lack of memory, have messages of their own.
 
-Every file has a process that has read nothing before, because a damaged file may leave the library's memory damaged.
+Every file is read by a process that has read nothing before, because a damaged file may leave the library's memory
+damaged.
 That process is a fork: of this process or, once MPI has started here, of a server that is kept.
 """
 
@@ -30,15 +31,15 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import FILE, found
 
 SECONDS, RATE = 20, 2_000_000
-"""CPU time at most: so long, and a second more for so many bytes of the files; a sound one takes a hundredth of it."""
+"""Most seconds of CPU time, and bytes of the files for each second more; a sound file takes a hundredth of that."""
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-"""What HDF5 dies of."""
+"""Signals that end a process in which HDF5 crashes."""
 SOUND = "the file may be sound"
 PROGRAM = f"from {__name__} import serve; serve()"
 PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of Linux."""
 SIZE, ENDING = struct.Struct("<Q"), struct.Struct("<ii")
-"""Before a request: its bytes. After it: the exit code of its process, and the system's error where there was none."""
+"""`SIZE`: the bytes of a request that follows. `ENDING`: its process's exit code, and the error if none could start."""
 
 _LOCK = Lock()
 T = TypeVar("T")
@@ -52,10 +53,11 @@ def isolated(files: Sequence[Path], read: Callable[..., T], *arguments: object) 
     Args:
         files: what is read, for the message and the limit of time.
         read: a function of a module.
-        arguments: values that can be pickled, as must be what is returned.
+        arguments: values that can be pickled; the returned value must be one too.
 
     Raises:
-        UserError: that process crashed or found no end, or it raised one itself; as with every other exception.
+        UserError: that process crashed, did not end in time, or raised one itself. Every other exception that it raised
+            is raised here too.
     """
     names = ", ".join(map(str, files))
     seconds = SECONDS + sum(file.stat().st_size for file in files if found(file) == FILE) // RATE
@@ -105,7 +107,7 @@ def _served(seconds: int, read: Callable[..., Any], arguments: tuple[object, ...
 class ForkServer:
     """A process that has started no MPI and opens no file itself: it forks a process for each request.
 
-    It is no rank of ours, nobody's code is in its path, and it ends with the process that started it.
+    It is no rank, and it ends with the process that started it.
     """
 
     kept: "ClassVar[ForkServer | None]" = None
@@ -186,7 +188,7 @@ def _received(connection: socket.socket, size: int) -> bytes:
 
 def serve() -> None:
     """Run the server: fork a process for each request that comes through standard input, and say how it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, it is meant for the process that started this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it for the process that started this one
     _end_with_parent()
     with socket.socket(fileno=sys.stdin.fileno()) as owner:
         while True:
@@ -214,7 +216,7 @@ def serve() -> None:
 
 def _answer(pipe: int, seconds: int, read: Callable[..., Any], arguments: tuple[object, ...]) -> None:
     """Write what `read` returns or raises into a pipe, in a process that is for this alone."""
-    # die quietly: of too much work, with the parent, or of what the library does
+    # end without a message: after too much work, with the parent, or by a crash of the library
     faulthandler.disable()
     for number in (signal.SIGXCPU, *CRASHES):
         signal.signal(number, signal.SIG_DFL)

@@ -47,7 +47,7 @@ def absolute(name: str | Path, folder: Path) -> Path:
 
 
 def found(path: Path) -> str:
-    """Return what lies at a path: `FILE`, `FOLDER`, `NOTHING`, `a pipe`, ..., or why nobody can say."""
+    """Return what lies at a path: `FILE`, `FOLDER`, `NOTHING`, `a pipe`, ..., or why that cannot be found out."""
     try:
         return KINDS.get(stat.S_IFMT(path.stat().st_mode), "something that is neither file nor folder")
     except (FileNotFoundError, NotADirectoryError):
@@ -60,7 +60,7 @@ def is_there(path: Path, key: Text = "") -> bool:
     """Return whether anything lies at a path.
 
     Raises:
-        UserError: nobody can say; `key`, a job's or a flag, is where the path stands.
+        UserError: that cannot be found out; `key`, a job's key or a flag, is where the path is given.
     """
     what = found(path)
     if what in (NOTHING, *KINDS.values()):

@@ -17,7 +17,7 @@ from landscape_mpi.errors import UserError
 from landscape_mpi.files.paths import FILE, found
 
 MAX_VALUES = 1 << 24
-"""The largest dataset that is read (4096 x 4096 points), unless the file has a byte for every value and more.
+"""The largest dataset that is read (4096 x 4096 points), unless the file has at least a byte for every value.
 
 A few bytes on disk can claim to be any size.
 """
@@ -31,7 +31,7 @@ FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 
 @contextmanager
 def open_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read, without a lock, so that a sweep can go on writing to it; only ever within `isolated`.
+    """Open an HDF5 file to read, without a lock, so that a sweep can go on writing; call it only within `isolated`.
 
     Raises:
         UserError: the file is missing, is no HDF5 file, or is damaged; also for what goes wrong while it is open.

@@ -47,7 +47,7 @@ class PerExample:
 
     @staticmethod
     def join(parts: "Sequence[PerExample]") -> "PerExample":
-        """Concatenate the results of several parts, in order; of other metrics those that all parts have."""
+        """Concatenate the results of several parts, in order; for other metrics, only results that all parts have."""
         names = [name for name in parts[0].others if all(name in part.others for part in parts)]
         others = {name: np.concatenate([part.others[name] for part in parts]) for name in names}
         return PerExample(np.concatenate([part.losses for part in parts]), others)
@@ -56,7 +56,7 @@ class PerExample:
 def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dict[str, float]:
     """Return the means of what the examples of each split gave, `train_loss`, `train_loss_stderr`, `train_acc`, ...
 
-    In float64, and whatever the order of the sums.
+    They are float64, and do not depend on the order of the sums.
 
     Raises:
         UserError: accuracy is asked for and the targets are no classes.
@@ -77,10 +77,10 @@ def summarise(found: Mapping[str, PerExample], metrics: Iterable[Metric]) -> dic
 
 
 def exact_sum(values: NDArray[np.floating]) -> float:
-    """Return the correctly rounded sum of [n], the same in every order; inf and NaN come through."""
+    """Return the correctly rounded sum of [n], the same in every order; with inf or NaN it is inf or NaN."""
     try:
         return math.fsum(values)
-    except (OverflowError, ValueError):  # beyond float64 on the way, or inf - inf
+    except (OverflowError, ValueError):  # a partial sum beyond float64, or inf - inf
         with np.errstate(all="ignore"):
             return float(np.sum(np.asarray(values, np.float64)))
 
@@ -91,7 +91,7 @@ def exact_mean(values: NDArray[np.floating]) -> float:
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean and its standard error, sd (n - 1) / sqrt(n); the error of a single value is NaN."""
+    """Return the mean and its standard error, sd / sqrt(n), sd with n - 1; the error of a single value is NaN."""
     n = len(values)
     mean = exact_mean(values)
     if n < 2:

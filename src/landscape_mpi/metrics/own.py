@@ -24,12 +24,12 @@ _TAKEN = re.compile(r"(.*_)?(loss|acc|err|images|examples|size|stderr|bar|relbar
 
 
 def is_name(text: str) -> bool:
-    """Whether a metric of the user's own may call a result so."""
+    """Return whether a metric of the user's own may give a result this name."""
     return _NAME.fullmatch(text) is not None and _TAKEN.fullmatch(text) is None
 
 
 def result(name: str) -> Result:
-    """Return what is known of a result: its mean in the user's own unit, of which nothing is known."""
+    """Return what is known of a result: its mean is in the user's own unit, which is not known."""
     return Result(name, name.replace("_", " "))
 
 
@@ -61,7 +61,7 @@ class _Numbers:
     def __init__(self, key: str, function: Callable[..., Any]) -> None:
         self._key, self._function = key, function
         self.names: list[str] = []
-        with suppress(TypeError, ValueError):  # of what is written in C nobody knows the parameters
+        with suppress(TypeError, ValueError):  # the parameters of a callable written in C are not known
             self.more = tuple(name for name in MORE if name in inspect.signature(function).parameters)
 
     more: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ def named(loaded: Sequence[Metric], names: Mapping[str, Sequence[str]]) -> tuple
     """Return metrics with the names that a first batch has given their results.
 
     Raises:
-        UserError: two of them have one name.
+        UserError: two of them have the same name.
     """
     every = [name for one in loaded for name in names[one.key]]
     if twice := [name for name in every if every.count(name) > 1]:
@@ -122,7 +122,7 @@ def record(metrics: Iterable[Metric]) -> dict[str, str]:
 
 
 def recorded(attributes: Mapping[str, object]) -> dict[str, list[str]]:
-    """Return the names of the results of a surface's own metrics, by their keys; nothing of what is no such record."""
+    """Return the names of the results of a surface's own metrics, by their keys; empty where it has no such record."""
     try:
         names = msgspec.json.decode(str(attributes.get(RECORD, "{}")), type=dict[str, list[str]])
     except msgspec.DecodeError:

@@ -17,12 +17,12 @@ from landscape_mpi.plugin import is_plugin
 
 METRICS = (LOSS, ACCURACY, HESSIAN, SPECTRUM)
 USUAL = (LOSS.key, ACCURACY.key)
-"""What a job asks for that names none."""
+"""The metrics of a job that names none."""
 
 STDERR, BAR, EXAMPLES, SIZE = "_stderr", "_bar", "_examples", "_size"
-"""How names end: of standard errors, 95 % error bars and numbers of examples used; of a split's size, an attribute."""
+"""Ends of names: of standard errors, 95 % error bars, numbers of examples used, and a split's size, an attribute."""
 _COUNTS = ("_images", EXAMPLES)
-"""How numbers of examples end in files of schema 1, and of schema 2."""
+"""How the names of numbers of examples end in files of schema 1, and of schema 2."""
 RELATIVE = "_relbar"
 """How the names of error bars in percent of the mean end; they are in no file."""
 _SPREADS = {
@@ -31,7 +31,7 @@ _SPREADS = {
     RELATIVE: "relative 95 % error bar of the ",
 }
 SPLITS = ("train", "test")
-"""Splits in whose names the results of the user's own metrics are known."""
+"""Splits for which the names of results of the user's own metrics are recognised."""
 USED = Result("examples", "examples used")
 ERROR = Result("err", "error", "%")
 """What files of other programs hold instead of accuracies."""
@@ -43,7 +43,7 @@ _LIKE_OURS = re.compile(rf".+_({'|'.join(_OF_SPLITS)}|images|examples)({STDERR}|
 
 
 def mistake(key: str) -> str:
-    """Return what was expected instead of a name that no metric has; empty for a metric's."""
+    """Return what was expected instead of a name that no metric has; empty for the name of a metric."""
     known = [one.key for one in METRICS]
     if key in known or is_plugin(key):
         return ""
@@ -54,7 +54,7 @@ def mistake(key: str) -> str:
 def asked(keys: Iterable[str], own_names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> tuple[Metric, ...]:
     """Return the metrics of a job, in the order of the file; the loss is always among them.
 
-    `own_names`: what the user's own metrics call their results, by key; those without are left out.
+    `own_names`: what the user's own metrics call their results, by key; metrics without names are left out.
     """
     keys = tuple(keys)
     ours = tuple(one for one in METRICS if one.key in {LOSS.key, *keys})
@@ -67,7 +67,7 @@ class Name:
 
     Attributes:
         result: Which number it is.
-        split: Of which split; None where it is of the whole network.
+        split: The split that it belongs to; None where it is of the whole network.
         spread: `_stderr`, `_bar` or `_relbar` where it says how exact the result is; else nothing.
     """
 
@@ -95,21 +95,21 @@ def parse(name: str) -> Name | None:
 
 
 def is_mean(name: str, metric: Metric) -> bool:
-    """Whether a dataset is the mean of a metric over some split, such as `test_loss`."""
+    """Return whether a dataset is the mean of a metric over some split, such as `test_loss`."""
     found = parse(name)
     return found is not None and not found.spread and found.result in metric.results
 
 
 def is_result(name: str) -> bool:
-    """Whether a dataset is called as a result of ours, so that it has to have the shape of one."""
+    """Return whether a dataset has the name of a result of ours, so that it must have the shape of one."""
     return _LIKE_OURS.fullmatch(name) is not None
 
 
 def result_names(splits: Iterable[str], metrics: Sequence[Metric], sampled: bool = False) -> tuple[str, ...]:
     """Return the result datasets of a job: for each split its means, each with its standard error.
 
-    Where examples are sampled each has its error bar too, and each split the number of examples used. What is of the
-    whole network comes last.
+    Where examples are sampled, each mean has its error bar too, and each split has the number of examples used. Results
+    of the whole network come last.
     """
     spreads = ("", STDERR, BAR) if sampled else ("", STDERR)
     names = []
@@ -130,7 +130,7 @@ def axes_of(name: str) -> tuple[str, ...]:
 
 
 def is_count(name: str) -> bool:
-    """Whether a dataset holds how many examples each point stands on, whatever the schema of its file."""
+    """Return whether a dataset holds the number of examples used at each point, whatever the schema of its file."""
     return name.endswith(_COUNTS)
 
 

@@ -24,27 +24,30 @@ from landscape_mpi.mpi.world import Solo, World, check_teams, wait_for
 
 T = TypeVar("T")
 OPEN_MPI = "OMPI_MCA_osc_sm_backing_directory"
-"""Where Open MPI is told to keep them somewhere else."""
+"""The variable that tells Open MPI to keep shared windows in another folder."""
 Form = tuple[tuple[int, ...], np.dtype[np.generic]]
 """Shape and dtype of an array."""
 PAGE = mmap.ALLOCATIONGRANULARITY
 SLACK = 1 << 17
-"""Bytes that MPI takes for itself with every window, at the most."""
+"""The most bytes that MPI takes for itself with every window."""
 RECOVERS = "OMPI_MCA_orte_enable_recovery"
-"""What Open MPI's `mpirun --enable-recovery` says: a dead rank does not end the job."""
+"""The variable that Open MPI's `mpirun --enable-recovery` sets: a dead rank does not end the job."""
 PATIENCE = 60.0
-"""Seconds for MPI to start where it may not."""
+"""Seconds that MPI gets to start in the process that tests whether it does."""
 MESSAGE = 1 << 30
-"""Bytes of a message, at the most: MPI counts them in 32 bits."""
+"""The most bytes of a message: MPI counts them in 32 bits."""
 KEPT = 32
-"""Messages kept until they are surely gone: to ask MPI about a fresh one lets other processes go first, for long."""
+"""Number of messages that are kept until they are surely gone.
+
+If MPI is asked about a new message, it lets other processes run first, for a long time.
+"""
 
 
 def open_world(parent: Parent | None = None) -> World:
-    """Return the world that this process was started in; a single one where there is no MPI library.
+    """Return the world that this process was started in; a world of one rank where there is no MPI library.
 
     Args:
-        parent: the process above this one, where it has one of ours.
+        parent: the process above this one, where it belongs to this package.
 
     Raises:
         UserError: the launcher does not fit the MPI library.
@@ -69,7 +72,7 @@ def open_world(parent: Parent | None = None) -> World:
 
 
 def _starts() -> bool:
-    """Return whether MPI starts here, as another process finds out: MPI ends one where it does not know SLURM."""
+    """Return whether MPI starts here, tested in another process: MPI ends a process where it does not know SLURM."""
     command = [sys.executable, "-c", "from mpi4py import MPI"]
     try:
         return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
@@ -78,7 +81,7 @@ def _starts() -> bool:
 
 
 def world_if_started() -> World:
-    """Return the world of a launcher, or of the MPI that this process has started itself; else one of a single rank.
+    """Return the world of a launcher, or of the MPI that this process has started itself; else a world of one rank.
 
     Nothing starts MPI here: a notebook could not be forked any more, and reading a surface would take a new program.
 
@@ -135,7 +138,7 @@ class MpiWorld:
             parent.opened()
 
     def barrier(self) -> None:
-        """Wait until every rank is here, asleep."""
+        """Sleep until every rank is here."""
         self._sleep_until_all(self.communicator)
 
     def bcast(self, value: T) -> T:
@@ -176,7 +179,7 @@ class MpiWorld:
     def _hold(self, forms: list[Form]) -> tuple[list[NDArray[Any]] | None, str]:
         """Return arrays that this node's ranks share, None where no place has room, and what to say of that.
 
-        MPI dies of a shared window without room, so that is looked at before.
+        MPI dies if a shared window has no room, so the room is checked first.
         """
         need, free = nbytes(forms), free_bytes(shared_memory())
         if self._node.bcast(self._node.size == 1 or free is None or need + SLACK * len(forms) <= free):
@@ -245,8 +248,8 @@ def _die_with_launcher() -> None:
     threading.Thread(target=watch, name="launcher watch", daemon=True).start()
 
 
-# Arrays that the ranks of a node share, in a file where its shared memory has no room: containers give 64 MB to
-# /dev/shm as a rule. A file in the temporary folder is as shared: its pages are in memory once.
+# The ranks of a node share arrays in a file where its shared memory has no room: containers usually give 64 MB to
+# /dev/shm. A file in the temporary folder is shared as well: its pages are in memory once.
 
 
 def shared_memory() -> Path:
@@ -269,7 +272,7 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def new_file(size: int) -> str | None:
-    """Make a file of so many bytes, really allocated, in the temporary folder; None where there is no room for it."""
+    """Make a file of `size` bytes, really allocated, in the temporary folder; None where there is no room for it."""
     with suppress(OSError):
         file, name = mkstemp(prefix="landscape_mpi-")
         try:

@@ -12,7 +12,7 @@ from landscape_mpi.mpi.shutdown import NEVER, Stop
 Piece = TypeVar("Piece")
 """What is handed out, such as the index of a point; never None, and small enough for a message."""
 Result = TypeVar("Result")
-"""What comes back."""
+"""The result of a piece."""
 
 
 class Later(Enum):
@@ -32,11 +32,12 @@ class Handlers(Generic[Piece, Result]):
         do: Turns a piece into a result, on any rank.
         keep: Takes a result on the rank that made it, before anyone hears of it.
         arrived: Takes every result on rank 0, one at a time.
-        failed: Takes every piece that is given up, with a text, on rank 0: one that raised a PieceError twice, or that
-            ranks had in hand when they died twice.
-        tolerant: Whether a piece may raise; where none may, one that does ends every rank.
+        failed: Takes every piece that is given up, with a text, on rank 0: the piece raised a PieceError twice, or
+            ranks died twice while they had it in hand.
+        tolerant: Whether a piece may raise; if not, a piece that raises ends every rank.
         deaths: Returns what is known of ranks that died at a piece in earlier runs, in words.
-        more: Returns further pieces on rank 0 once all are done, or none at the end; None where there are no more.
+        more: Returns further pieces on rank 0 once all are done, and no pieces at the end. It is None where there are
+            no further pieces.
     """
 
     do: Callable[[Piece], Result]
@@ -51,9 +52,9 @@ class Handlers(Generic[Piece, Result]):
 class Dispenser(Generic[Piece, Result]):
     """The pieces still to do, in order, handed out one by one; every result that comes back is passed on.
 
-    A piece that failed is handed out once more; one that fails again is passed on too. At a piece that a rank had in
-    hand when it died, the next may die as well: such a piece comes last, while no other is out, and never after two
-    deaths.
+    A piece that failed is handed out once more; if it fails again, it is passed on too. If a rank died with a piece in
+    hand, the next rank may die of it as well. Such a piece comes last, while no other piece is out. After two deaths it
+    is not handed out again.
     """
 
     def __init__(self, pieces: Iterable[Piece], handlers: Handlers[Piece, Result], stop: Stop = NEVER) -> None:
@@ -86,7 +87,7 @@ class Dispenser(Generic[Piece, Result]):
             return LATER if pending else None
 
     def refill(self) -> None:
-        """Ask for more pieces where all are done; runs on rank 0 where it computes."""
+        """Ask for more pieces where all are done; runs on rank 0."""
         with self._lock:
             halted = self.stopped or self._stop.reason
             if self._handlers.more and not (self._over or halted or self._unfinished):
@@ -101,7 +102,7 @@ class Dispenser(Generic[Piece, Result]):
             self._handlers.arrived(result)
 
     def failed(self, rank: int, text: str) -> None:
-        """Take back the piece in a rank's hand, which raised; pass it on where that is the second time."""
+        """Take back the piece that a rank had in hand and that raised; pass it on if it raised for the second time."""
         with self._lock:
             piece = self._out[rank].popleft()
             if piece in self._failed:

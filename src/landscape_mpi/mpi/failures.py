@@ -1,10 +1,10 @@
 """Watches each rank from its parent process, which reports the death of a rank and ends the job; no MPI.
 
-The process that a launcher starts forks at once. The child is the rank; the parent waits for its end, and nothing that
-happens in the rank can keep it from that: no lock of Python's, no call into MPI or HDF5 that never returns. A rank that
-has ended without a call of `leave` has died, even with exit code 0. Then its parent notes the point that it had in
-hand, tells the parents of the other ranks of this node, and exits with code 1, upon which the launcher ends the ranks
-of other nodes. The next run reads the note: points at which a rank died come last, and fail after two deaths.
+The process that a launcher starts forks at once. The child is the rank; the parent waits for its end. Nothing that
+happens in the rank can prevent this: no lock of Python, no call into MPI or HDF5 that never returns. A rank that has
+ended without a call of `leave` has died, even with exit code 0. Then its parent notes the point that it had in hand,
+tells the parents of the other ranks of this node, and exits with code 1. The launcher then ends the ranks of other
+nodes. The next run reads the note: points at which a rank died come last, and fail after two deaths.
 """
 
 import ctypes
@@ -31,19 +31,19 @@ from landscape_mpi.mpi.shutdown import SIGNALS
 LOOK = 0.5
 """Seconds between two looks at the launcher and at the other ranks' parents."""
 FAREWELL = 60.0
-"""Seconds for the end of a process whose rank has called `leave`, such as for hooks of a library at exit."""
+"""Seconds that a process gets to end once its rank has called `leave`, such as for hooks of a library at exit."""
 TELLING = 2.0
 """Seconds within which the other ranks of a node are told."""
 TOLD = signal.SIGUSR2
-"""What a parent says to another: a rank has died, and that has been printed."""
+"""The signal that a parent sends to another parent: a rank has died, and that has been printed."""
 HEARS = "LANDSCAPE_DEATHS"
 """Names a file to which a line is added for each death, for scripts: exit code 1 has other reasons too."""
 LARGEST = 1 << 20
 """Bytes of a note beyond which nothing is added."""
 LONGEST = 200
-"""Characters of what a line says."""
+"""The most characters of the sentence made from a line of a note."""
 PDEATHSIG, SUBREAPER = 1, 36
-"""Options of prctl(2): a signal at the parent's death, and being given the children that the dead leave behind."""
+"""Options of prctl(2): get a signal when the parent dies, and become the parent of what dead descendants started."""
 
 _HEAD = struct.Struct("=BBI")
 _WORKING, _LEFT, _ABORTED = range(3)
@@ -51,7 +51,7 @@ _OPEN = 128
 
 
 class Parent:
-    """Memory that a rank shares with its parent process, as the rank writes it: a message needs no system call."""
+    """Memory that a rank shares with its parent process and writes to: a message needs no system call."""
 
     def __init__(self, page: mmap.mmap) -> None:
         self._page = page
@@ -82,7 +82,7 @@ class Parent:
 
     def _write(self, held: bytes) -> None:
         size = len(held) if len(held) <= len(self._page) - _HEAD.size else 0
-        self._page[: _HEAD.size] = _HEAD.pack(self._state, self._code, 0)  # killed on the way: nothing in hand
+        self._page[: _HEAD.size] = _HEAD.pack(self._state, self._code, 0)  # if killed before the end: nothing in hand
         self._page[_HEAD.size : _HEAD.size + size] = held[:size]
         self._page[: _HEAD.size] = _HEAD.pack(self._state, self._code, size)
 
@@ -133,12 +133,12 @@ class _Watch:
     def watch(self) -> None:
         """Wait for the rank's end, and end as it did; signals are passed on."""
         while True:
-            # not sigtimedwait: of a process that was stopped for longer than its timeout, as by Ctrl-Z or `scontrol
-            # suspend`, Python's returns a signal that nobody sent
+            # not sigtimedwait: if a process was stopped for longer than its timeout, as by Ctrl-Z or `scontrol
+            # suspend`, Python's sigtimedwait returns a signal that nobody sent
             found = signal.sigwaitinfo([*SIGNALS, TOLD, signal.SIGCHLD, signal.SIGALRM])
             if found.si_signo == signal.SIGALRM:
                 self._look_around()
-            elif found.si_signo == signal.SIGCHLD:  # of the rank, or of what it had started and left behind
+            elif found.si_signo == signal.SIGCHLD:  # the rank has ended, or a process that it had started
                 with suppress(ChildProcessError):
                     while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                         if ended[0] == self._child:
@@ -176,7 +176,7 @@ class _Watch:
         if not poll.poll(0):
             return
         self._gone_at = self._gone_at or time.monotonic()
-        if time.monotonic() > self._gone_at + 2 * LOOK:  # it might have left in good order, and this rank be about to
+        if time.monotonic() > self._gone_at + 2 * LOOK:  # it may have left properly, and this rank may be about to
             self._die("a rank died: the process above it was killed")
 
     def _end(self, status: int) -> None:
@@ -186,8 +186,8 @@ class _Watch:
         if state & ~_OPEN != _WORKING:
             if self._launched and killed and os.WTERMSIG(status) == signal.SIGKILL and code == Exit.COMPLETE:
                 self._die(f"rank {self._rank} on {socket.gethostname()} died at its end ({_how(status)})")
-            if killed or state & ~_OPEN == _ABORTED:  # others may wait for this rank in the end of MPI
-                time.sleep(2 * LOOK)  # the launcher has heard the code by then, and the others have taken their leave
+            if killed or state & ~_OPEN == _ABORTED:  # others may wait for this rank while MPI ends
+                time.sleep(2 * LOOK)  # by then the launcher knows the code, and the other ranks have left
                 self._tell()
             os._exit(code)
         if killed and os.WTERMSIG(status) in self._passed:
@@ -202,16 +202,16 @@ class _Watch:
         self._die(f"{who} died{where} ({how})")
 
     def _die(self, text: str) -> None:
-        """Say what happened, where no other parent of this node has begun to, and end all its ranks.
+        """Say what happened, unless another parent of this node has begun to, and end all ranks of the node.
 
-        Those of other nodes the launcher ends.
+        The launcher ends the ranks of other nodes.
         """
         first = True
         if self._launched:
             voice = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 voice.bind(f"\0landscape_mpi-{os.getuid()}-{self._launcher}")
-            except OSError:  # another has taken the name
+            except OSError:  # another parent has taken the name
                 first = False
         if first:
             _say(f"error: {text}; what is done is kept: run the same command again to go on.")
@@ -238,7 +238,7 @@ class _Watch:
             time.sleep(LOOK / 10)
 
     def _listeners(self) -> list[int]:
-        """The processes of this launcher that listen as this one does: the other ranks' parents."""
+        """Return the processes of this launcher that listen as this one does: the other ranks' parents."""
         return [pid for pid in _children(self._launcher) if pid != os.getpid() and _hears(pid, TOLD)]
 
     def _kill_all(self) -> None:
@@ -261,7 +261,7 @@ class _Watch:
 
 
 def _add(path: str, line: str) -> None:
-    """Add a line to a file; a disk that refuses, or anything but a plain file there, takes none."""
+    """Add a line to a file; add nothing where the disk refuses, or where something else than a plain file is there."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with suppress(OSError):
         file = os.open(path, flags, 0o666)
@@ -281,7 +281,7 @@ def _how(status: int) -> str:
 
 
 def _say(text: str) -> None:
-    """Write a line on standard error by its descriptor: nothing of Python's may keep this process waiting."""
+    """Write a line on standard error by its descriptor: nothing in Python may keep this process waiting."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode(errors="replace"))
 
@@ -303,7 +303,7 @@ def _parent_of(pid: int) -> int:
 
 
 def _hears(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("SigCgt:"):
@@ -324,7 +324,7 @@ class Deaths:
     """The deaths of ranks at points of a surface, in runs since the last complete one."""
 
     def __init__(self, surface: Path) -> None:
-        """Read the note of a surface; lines that are not ours are passed over."""
+        """Read the note of a surface; lines that are not ours are skipped."""
         self._note, text = note_of(surface), ""
         self._lines: defaultdict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
         with suppress(OSError):  # nothing is read where something else than a file of ours lies there
@@ -333,7 +333,7 @@ class Deaths:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     text = stream.read(2 * LARGEST).decode(errors="replace")
         for line in text.splitlines():
-            with suppress(ValueError, TypeError, KeyError, RecursionError):  # such as of a line that was cut short
+            with suppress(ValueError, TypeError, KeyError, RecursionError):  # such as from a line that was cut short
                 found = json.loads(line)
                 death = printable(f"{found['who']} died at {found['place']} ({found['how']})")[:LONGEST]
                 self._lines[tuple(int(i) for i in found["index"])].append((line, death))
@@ -343,7 +343,7 @@ class Deaths:
         return [text for _, text in self._lines.get(index, ())]
 
     def log(self, world: Ranked, points: Iterable[tuple[int, ...]]) -> None:
-        """Say what becomes of those of a run's points at which ranks died."""
+        """Say what happens to the points of a run at which ranks died."""
         counts = [len(self.at(index)) for index in points]
         once, twice = counts.count(1), sum(count > 1 for count in counts)
         parts = [f"{once} come last, one at a time"] if once else []
@@ -354,7 +354,7 @@ class Deaths:
     def end(self, failed: Iterable[tuple[int, ...]]) -> None:
         """Keep, at the end of a run, one death of each point that failed because of its deaths; remove all others."""
         kept = [self._lines[index][-1][0] for index in failed if self.at(index)]
-        with suppress(OSError):  # a disk that refuses keeps no surface from being complete
+        with suppress(OSError):  # a surface is complete even where the disk refuses this
             if kept:
                 with atomic_write(self._note) as made:
                     made.write_text("".join(f"{line}\n" for line in kept))

@@ -17,7 +17,7 @@ LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 MESSENGERS = ("PMIX_RANK", "PMI_RANK", "PMI_FD")
 """Variables without which MPI cannot ask for the other processes, unless it was built for SLURM alone."""
 SHELL = "SLURM_PTY_PORT"
-"""What `srun --pty` sets: a shell, of which there is one however many tasks the step has."""
+"""The variable that `srun --pty` sets: it starts one shell, however many tasks the step has."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def check_launcher(size: int, environment: Mapping[str, str]) -> None:
     """Refuse a launcher that started several processes which do not see each other.
 
     Raises:
-        UserError: the world has one rank and the environment speaks of more.
+        UserError: the world has one rank and the environment says that there are more.
     """
     launcher = launcher_of(environment)
     if size == 1 and launcher and launcher.many:
@@ -117,7 +117,7 @@ def choose_device(requested: str, local_rank: int, cuda_devices: int) -> str:
 def free_memory() -> int | None:
     """Return how many bytes of memory this node, or this job's share of it, can still give; None where unknown.
 
-    What the page cache holds counts as free, as the kernel counts it.
+    Memory that the page cache holds counts as free, as the kernel counts it.
     """
     found = []
     with suppress(OSError, ValueError, IndexError):

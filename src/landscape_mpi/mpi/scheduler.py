@@ -1,8 +1,8 @@
 """Distributes pieces of work among all ranks: rank 0 hands them out, and works too.
 
-The dispenser decides which piece is next. A rank asks for its next piece before it does the one in hand, so that no
-answer is waited for. Rank 0 answers in a thread where MPI allows it, else it does no pieces itself. Where ranks are in
-teams that do each piece together, the first of each team asks, and tells the others what to do.
+The dispenser decides which piece is next. A rank asks for its next piece before it does the one in hand, so that it
+need not wait for the answer. Rank 0 answers in a thread where MPI allows it, else it does no pieces itself. Where ranks
+are in teams that do each piece together, the first rank of each team asks, and tells the others what to do.
 """
 
 import logging
@@ -25,11 +25,11 @@ ResultIn = TypeVar("ResultIn", contravariant=True)
 GRACE = 10.0
 """Seconds that a failed rank gives rank 0 to end the job with its message."""
 HEARD = 0.2
-"""Seconds that a launcher gets to pass a message on before it ends all ranks, and with them what it has not read."""
+"""Seconds that a launcher gets to pass a message on before it ends all ranks; then what it has not read is lost."""
 
 
 class PieceError(Exception):
-    """A piece of work raised on this rank alone; the text names rank, host and piece, `code` is what it ends with."""
+    """A piece of work raised on this rank alone; the text names rank, host and piece, `code` is the exit code."""
 
     def __init__(self, text: Text, code: int = Exit.INTERNAL) -> None:
         super().__init__(render(text))
@@ -45,14 +45,14 @@ def share_out(
 ) -> bool:
     """Do the pieces of rank 0 on all ranks; collective. A rank that waits takes no processor time.
 
-    A piece that raises is tried once more, on whichever rank asks next, where the handlers are tolerant; otherwise it
+    Where the handlers are tolerant, a piece that raises is tried once more, on the next rank that asks. Otherwise it
     ends every rank.
 
     Args:
         world: All ranks.
         pieces: In order.
         handlers: What is done with them.
-        stop: When to hand out no more.
+        stop: When to hand out no more pieces.
         team: The ranks, this one among them, that do each piece together: `do` is called on all of them, and has to
             return or raise alike. None where each rank is alone.
 
@@ -60,7 +60,8 @@ def share_out(
         On rank 0, whether they were done to the end: False where some rank had a reason to stop. True on the others.
 
     Raises:
-        PieceError: a piece raised in a world of one, and nobody takes it; elsewhere it ends every rank at once.
+        PieceError: a piece raised in a world of one rank, and the handlers are not tolerant; in a larger world it ends
+            every rank at once.
     """
     if team is not None and team.rank != 0:
         _work_remotely(world, _follow, team, handlers)
@@ -109,14 +110,14 @@ class Report(Generic[Result]):
 
 @dataclass(frozen=True)
 class Failed:
-    """The piece in hand raised, and its rank goes on; the text as in `Failure`."""
+    """The piece in hand raised, and its rank goes on; the text is as in `Failure`."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Leave:
-    """A rank has done its last piece; `stopped`: though there were more, because it has been told to stop."""
+    """A rank has done its last piece; `stopped`: it has been told to stop although there were more pieces."""
 
     stopped: bool = False
 
@@ -136,16 +137,16 @@ class PieceSource(Protocol[PieceOut, ResultIn]):
         """Ask for a piece without waiting for it."""
 
     def take(self) -> PieceOut | None:
-        """Return the piece asked for, None when there is none left; asleep until there is an answer."""
+        """Return the piece asked for, None when there is none left; sleep until there is an answer."""
 
     def report(self, result: ResultIn) -> None:
         """Tell rank 0 what was found."""
 
     def fail(self, text: str) -> None:
-        """Give the piece back that raised."""
+        """Give back the piece that raised."""
 
     def leave(self, stopped: bool) -> None:
-        """Tell rank 0 that nothing more comes, and whether because this rank was told to stop."""
+        """Tell rank 0 that nothing more comes, and whether the reason is that this rank was told to stop."""
 
 
 class LocalSource(Generic[Piece, Result]):
@@ -192,7 +193,7 @@ class TeamSource(Generic[Piece, Result]):
         self._source.ask()
 
     def take(self) -> Piece | None:
-        """Return what the source gives, and pass it on to those who have not left."""
+        """Return what the source gives, and pass it on to the other ranks unless they have left."""
         piece = self._source.take()
         return piece if self._left else self._team.bcast(piece)
 
@@ -205,7 +206,7 @@ class TeamSource(Generic[Piece, Result]):
         self._source.fail(text)
 
     def leave(self, stopped: bool) -> None:
-        """Tell the source; the others leave of themselves."""
+        """Tell the source; the other ranks leave by themselves."""
         self._left = True
         self._source.leave(stopped)
 
@@ -243,10 +244,10 @@ class RemoteSource(Generic[Piece, Result]):
 
 
 def _work(source: PieceSource[Piece, Result], handlers: Handlers[Piece, Result]) -> None:
-    """Do pieces until there are none left. One that is interrupted is dropped, and the one asked for with it.
+    """Do pieces until there are none left; drop a piece that is interrupted, and the one asked for after it.
 
     Raises:
-        PieceError: a piece raised, and none may.
+        PieceError: a piece raised, and the handlers are not tolerant.
     """
     source.ask()
     try:
@@ -272,7 +273,7 @@ def _follow(team: World, handlers: Handlers[Piece, Result]) -> None:
     """Do the pieces that the first rank of a team passes on, and leave all else to it.
 
     Raises:
-        PieceError: a piece raised, and none may.
+        PieceError: a piece raised, and the handlers are not tolerant.
     """
     nothing: Piece | None = None
     with suppress(Interrupted):
@@ -292,7 +293,7 @@ def _work_remotely(world: World, work: Callable[P, None], *args: P.args, **kwarg
         world.send(_failure(world, error), 0)
         until = time.monotonic() + GRACE
         while time.monotonic() < until:
-            world.poll()  # a long text leaves only while this rank looks at its messages
+            world.poll()  # a long text is sent only while this rank looks at its messages
             time.sleep(NAP)
         raise
 
@@ -329,7 +330,7 @@ class Server(Generic[Piece, Result]):
             wait_for(self._step)
 
     def _step(self) -> bool | None:
-        """Take a message, and hand out what there is for those that wait; None where there is nothing to do."""
+        """Take a message, and hand out pieces to the ranks that wait; None where there is nothing to do."""
         if found := self.world.poll():
             self._hear(*found)
         elif self._refills:
@@ -365,7 +366,7 @@ def _serve(server: Server[Any, Any]) -> None:
 
 
 def _failure(world: World, error: BaseException) -> Failure:
-    """Return how the job ends of what is being handled on this rank: a user's mistake needs no traceback."""
+    """Return how the job ends because of the error handled on this rank: a user's mistake needs no traceback."""
     if isinstance(error, UserError):
         return Failure(error, Exit.USER)
     return Failure(error.text, error.code) if isinstance(error, PieceError) else Failure(failure_text(world))

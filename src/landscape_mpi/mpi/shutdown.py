@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LEAD = 5.0
 """Seconds before the limit at which to stop, for closing the file; a twentieth of a limit below 100 seconds."""
 JOB_END = "SLURM_JOB_END_TIME"
-"""What SLURM sets from 22.05 or 23.02 on, depending on who built it: seconds since 1970."""
+"""The variable that SLURM sets from 22.05 or 23.02 on, depending on who built it: seconds since 1970."""
 PATIENCE = 10.0
 """Seconds to wait for squeue, which asks a server that may be busy."""
 
@@ -45,18 +45,18 @@ class Stop:
         """Drop what is in hand where there is a reason to stop.
 
         Raises:
-            Interrupted: there is.
+            Interrupted: there is a reason to stop.
         """
         if self.reason:
             raise Interrupted(self.reason)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; one that comes twice is one.
+        """Take SIGTERM, SIGINT and SIGUSR1 as reasons to stop while the block runs; a signal sent twice counts once.
 
-        A handler that is not Python's own could not be put back, and stays. Processes that are forked meanwhile, as
-        workers of multiprocessing and of DataLoaders are, have the handlers of before. A signal that reaches one before
-        it has them waits until then: this handler would lose it, and whoever sent it would wait for ever.
+        A handler that is not Python's own could not be put back, and stays. Processes that are forked meanwhile, such
+        as workers of multiprocessing and of DataLoaders, have the earlier handlers. If a signal reaches such a process
+        before it has them, the signal waits until then: this handler would lose it, and its sender would wait for ever.
         """
         ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
         before = {number: signal.signal(number, self._heard) for number in ours}
@@ -81,7 +81,7 @@ class Stop:
             yield
         finally:
             put_back()
-            before.clear()  # what is called at forks is so for ever
+            before.clear()  # functions that are registered for forks stay registered
 
     def _heard(self, number: int, _: FrameType | None) -> None:
         self._signal = signal.Signals(number).name
@@ -95,7 +95,7 @@ def stop_time(limit: float | None, slurm_end: float | None, now: float) -> float
     """Return when to stop, in seconds since 1970: before the limit, or before SLURM ends the job, whichever is sooner.
 
     Args:
-        limit: of this run in seconds; None for none.
+        limit: time limit of this run in seconds; None for no limit.
         slurm_end: when SLURM ends the job, in seconds since 1970; None where it does not.
         now: when the run began.
     """
@@ -119,5 +119,5 @@ def job_end(environment: Mapping[str, str]) -> float | None:
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=local)
         return datetime.strptime(found.stdout.strip(), "%Y-%m-%dT%H:%M:%S").timestamp()
-    except (OSError, subprocess.SubprocessError, ValueError):  # none there, none that answers, N/A
+    except (OSError, subprocess.SubprocessError, ValueError):  # no squeue, no answer from it, or N/A
         return None

@@ -17,7 +17,7 @@ from landscape_mpi.mpi.shutdown import Interrupted
 P = ParamSpec("P")
 T = TypeVar("T")
 NAP = 0.005
-"""Seconds between two looks at a message that is long in coming: costs 0.2 % of a core."""
+"""Seconds between two looks for a message that takes long to come: this costs 0.2 % of a core."""
 FIRST_NAP = 1e-4
 """Seconds before the second look: an answer that is on its way comes soon."""
 GROWTH = 1.25
@@ -55,14 +55,14 @@ class World(Protocol):
     def share(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the arrays of each node's local rank 0, held once in that node's memory; `arrays` may be emptied.
 
-        What nobody else holds is gone as soon as it is copied: all of it is never there twice.
+        An array that nobody else holds is freed as soon as it is copied: the arrays are never all in memory twice.
         """
 
     def release(self) -> None:
         """Free the shared arrays, which no rank may use any more; collective."""
 
     def send(self, message: Any, to: int) -> None:
-        """Send a message without waiting for its receipt; a large one leaves during later calls of this world."""
+        """Send a message without waiting for its receipt; a large one is sent during later calls of this world."""
 
     def poll(self) -> tuple[int, Any] | None:
         """Return a message that has arrived and its sender, else None."""
@@ -132,14 +132,14 @@ class Solo:
 
 
 def check_teams(size: int, hosts: Sequence[str]) -> None:
-    """Refuse teams of `size` consecutive ranks that do not come out even, or lie on several nodes.
+    """Refuse teams of `size` consecutive ranks that leave a remainder, or lie on several nodes.
 
     Args:
-        size: Of a team.
-        hosts: Of each rank.
+        size: Number of ranks of a team.
+        hosts: The host of each rank.
 
     Raises:
-        UserError: that is so.
+        UserError: the teams are refused.
     """
     if len(hosts) % size:
         expected = f"a number that divides that of the ranks, {len(hosts)}"
@@ -156,10 +156,10 @@ def check_teams(size: int, hosts: Sequence[str]) -> None:
 
 
 def wait_for(look: Callable[[], T | None]) -> T:
-    """Return what `look` finds, asleep between two looks: for FIRST_NAP at first, at last for NAP.
+    """Return what `look` finds, and sleep between two looks: for FIRST_NAP at first, for NAP in the end.
 
-    A nap is at most a quarter of the time waited so far: so two who wait for each other do not make each other's naps
-    longer and longer.
+    A nap is at most FIRST_NAP longer than a quarter of the time waited so far. So two ranks that wait for each other do
+    not make each other's naps longer and longer.
     """
     nap = FIRST_NAP
     while (found := look()) is None:

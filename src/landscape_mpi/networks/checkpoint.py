@@ -30,7 +30,7 @@ AVERAGED = frozenset(
 )
 """Words in the names of averaged weights and the like, which checkpoints hold beside the trained ones."""
 MOMENTS = re.compile(r"(?i)optim|(^|\.)opt(\.|_|$)|exp_avg|grad|scheduler")
-"""In the names of optimiser states and gradients, which have the shapes of the weights."""
+"""Pattern in the names of optimiser states and gradients, which have the shapes of the weights."""
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,12 @@ def _told_names(fit: Fit, left: Sequence[str]) -> str:
 
 
 def _same(one: Choice, other: Choice) -> bool:
-    """Whether two sets hold the same numbers."""
+    """Return whether two sets hold the same numbers."""
     return all(_equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items() if name in other.tensors)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; NaN equals NaN. What is mapped is looked at in blocks."""
+    """Return whether two tensors hold the same numbers, block by block for mapped files; NaN equals NaN."""
     if a.shape != b.shape:
         return False
     if a.is_contiguous() and b.is_contiguous():
@@ -244,14 +244,15 @@ def load_checkpoint(
 ) -> tuple[str, ...]:
     """Load every tensor of the network from a file; return notes for the user on how they were found.
 
-    What may lie at `path`, where in it the weights may be, and which names fit, is in docs/job.md, "Checkpoints".
+    docs/job.md, "Checkpoints", says what may lie at `path`, where in it the weights may be, and which names fit.
 
     Args:
         network: Its parameters and buffers are replaced.
         path: A file, a folder or an index of shards.
         key: The job's key that names it, for messages.
         entry: `model.entry`: the set of weights that is meant; files of other keys may lack it.
-        dtype: What the network will be evaluated in; it is made as wide where the file has digits beyond it.
+        dtype: What the network will be evaluated in; the network gets it where the file has digits that the network's
+            own dtype would drop.
 
     Raises:
         UserError: no such file, not a file of weights, or tensors missing, unexpected or of another shape.
@@ -263,14 +264,14 @@ def load_checkpoint(
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> tuple[str, ...]:
-    """Load a state dict that is in memory, as `load_checkpoint` does that of a file; `key` is named in messages."""
+    """Load a state dict that is in memory, as `load_checkpoint` loads one of a file; `key` is named in messages."""
     found = fit_state(network, state, key)
     load_fitted(network, found.state)
     return found.notes
 
 
 def fit_state(network: nn.Module, state: Mapping[str, Tensor], key: str) -> Found:
-    """Return the tensors of a state dict by the network's names, as `open_checkpoint` does those of a file."""
+    """Return the tensors of a state dict by the network's names, as `open_checkpoint` returns those of a file."""
     return _fitted(network, state, Place(key, "the state dict"), None, asked=True)
 
 
@@ -294,7 +295,7 @@ def open_checkpoint(
     """Return the tensors of a file by the network's names, once all fit; arguments and Raises as for `load_checkpoint`.
 
     The network's parameters may lie on the meta device: names and shapes are all that counts.
-    `mapped`: as for `read_weights`; then `copied` says of which tensors that could not be.
+    `mapped`: as for `read_weights`; then `copied` names the tensors that could not be mapped.
     """
     content = read_weights(path, key, mapped=mapped)
     found = _fitted(network, content.loaded, Place(key, str(path)), entry, asked=key == CHECKPOINT)

@@ -32,11 +32,11 @@ IN_FOLDER = (
 )
 """Names under which a Hugging Face folder holds its weights; the first that is there counts."""
 LEGACY_PICKLES = 5
-"""In a file from before the archives: magic number, protocol, system, content, keys of the storages."""
+"""Number of pickles in a file from before the archives: magic number, protocol, system, content, storage keys."""
 MAX_INDEX = 1 << 24
-"""Bytes of an index; those of the largest models take some hundred thousand."""
+"""The most bytes of an index; the indexes of the largest models take some hundred thousand."""
 MAPS = Path("/proc/self/maps")
-"""Which memory of this process stands for which file."""
+"""The file that says which memory of this process stands for which file."""
 _EXPECTED = "a .safetensors file, one torch.save wrote, a Hugging Face folder or its *.index.json"
 
 
@@ -75,8 +75,8 @@ def sha256(path: Path, key: str = "model.checkpoint") -> str:
 def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
     """Return what lies at a path; `key` is the job's key that names it, for messages.
 
-    The tensors of a `.safetensors` file, and with `mapped` those of an archive of torch.save, are views of the file:
-    only what is looked at is read, once for all processes of a machine, and what is written stays in the process.
+    The tensors of a `.safetensors` file, and with `mapped` those of an archive of torch.save, are views of the file.
+    Only the parts that are used are read, once for all processes of a machine. Changes to them stay in the process.
 
     Raises:
         UserError: there is nothing, or no file of weights.
@@ -96,15 +96,15 @@ def read_weights(path: Path, key: str, *, mapped: bool = False) -> Content:
 
 
 def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFile]:
-    """Return where in some files the tensors lie that are views of them, as Linux says which memory stands for what.
+    """Return where tensors that are views of some files lie in them, from Linux's list of mapped memory.
 
-    Those that begin between two numbers of their dtype are left out: torch makes no views of such places.
+    Tensors that begin between two numbers of their dtype are left out: torch makes no views of such places.
     """
     numbers = {file.stat().st_ino: number for number, file in enumerate(files)}
     mapped: list[tuple[range, int, int]] = []  # addresses, the file, and where in it the first of them lies
     with suppress(OSError):
         inodes = "|".join(map(str, numbers))
-        lines = rf"^(\w+)-(\w+) \S+ (\w+) \S+ ({inodes})\s"  # a process with PyTorch has thousands of others
+        lines = rf"^(\w+)-(\w+) \S+ (\w+) \S+ ({inodes})\s"  # a process with PyTorch has thousands of other lines
         for begin, end, offset, inode in re.findall(lines.encode(), MAPS.read_bytes(), re.MULTILINE):
             mapped.append((range(int(begin, 16), int(end, 16)), numbers[int(inode)], int(offset, 16)))
     found = {}
@@ -119,7 +119,7 @@ def places(state: Mapping[str, Tensor], files: Sequence[Path]) -> dict[str, InFi
 
 
 def views(places: Mapping[str, InFile], files: Sequence[Path]) -> dict[str, Tensor]:
-    """Return tensors that lie in files as views of them, which are mapped for that; what is written stays here."""
+    """Return tensors that lie in files as views of the files, which are mapped; changes stay in this process."""
     raw: dict[int, Tensor] = {}
     found = {}
     for name, (file, begin, dtype, shape, stride) in places.items():
@@ -136,7 +136,7 @@ def files_of(path: Path, key: str) -> list[Path]:
     """Return the files of a checkpoint: one of weights, or an index and its shards by name.
 
     Raises:
-        UserError: there is no such file, or an index names one that is not beside it.
+        UserError: there is no such file, or an index names a file that is not beside it.
     """
     file = _in_folder(path, key) if paths.found(path) == paths.FOLDER else path
     paths.check_input(file, key, _EXPECTED)
@@ -222,12 +222,12 @@ def _read_torch(path: Path, mapped: bool) -> Content:
     try:
         views = mapped and _is_stored(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's developers for each other
+            warnings.simplefilter("ignore")  # they are meant for torch's own developers
             return Content(torch.load(path, map_location="cpu", weights_only=True, mmap=views))
     except pickle.UnpicklingError:
         try:
             inert = read_inert(path)
-        except Exception:  # neither reads it, and what torch says of it is clearer
+        except Exception:  # neither reader can read it, and torch's message is clearer
             inert = None
         if inert is None:
             raise
@@ -240,7 +240,7 @@ def _look_through(path: Path) -> None:
     """Refuse pickles that would crash any reader; what is no pickle at all is left to the readers.
 
     Raises:
-        HostileError: there is one.
+        HostileError: there is such a pickle.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -272,7 +272,7 @@ def _refuse_compressed(path: Path, key: str) -> None:
 
 
 def _is_stored(path: Path) -> bool:
-    """Whether a file is an archive whose members lie in it as they are, and may be mapped."""
+    """Return whether a file is an archive whose members lie in it uncompressed, and may be mapped."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

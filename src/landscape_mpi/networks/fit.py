@@ -23,7 +23,7 @@ TRAINING = frozenset(
 )
 """First parts of names that only training has."""
 COUNTS = frozenset({"num_batches_tracked", "n_averaged", "total_ops", "total_params"})
-"""Last parts of names that no evaluation reads: counters."""
+"""Last parts of the names of counters, which no evaluation reads."""
 PREFIXES = 20
 """Number of prefixes that are tried, the commonest first."""
 
@@ -72,7 +72,7 @@ class Wanted:
 
     @cached_property
     def fewest(self) -> int:
-        """The least number of tensors that a file has to hold: one of each that is tied, and no counters."""
+        """The least number of tensors that a file has to hold: one of each tied group, and no counters."""
         tied = sum(len(group) - 1 for group in self.ties)
         return sum(last(name) not in COUNTS for name in self.tensors) - tied
 
@@ -83,7 +83,7 @@ class Wanted:
 
     @cached_property
     def prefixes(self) -> list[str]:
-        """The prefixes of whole parts that all names share, the empty one first; of tied tensors one name is enough."""
+        """The prefixes of whole parts that all names share, the empty one first; one name of tied tensors is enough."""
         tied = {name for group in self.ties for name in group}
         groups = [*self.ties, *([name] for name in self.tensors if name not in tied)]
         shared = [
@@ -102,8 +102,8 @@ class Fit:
         own: the prefix that only the network's names have.
         prefix: the prefix that only the file's names have.
         dropped: parts that are left out of the file's names, wherever they stand.
-        names: the name in the file of each tensor of the network that is there.
-        missing: names of the network that are not there.
+        names: for each tensor of the network that the file holds, its name in the file.
+        missing: names of the network that the file does not hold.
         reshaped: names of the network whose tensors have other shapes.
         unexpected: names of the file that the network does not have.
         left: names of the file that are left out, because they belong to something else, such as a loss.
@@ -120,7 +120,7 @@ class Fit:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the network has one of the file, and the file has no other."""
+        """Whether the file has a tensor for every tensor of the network, and has no others."""
         return not (self.missing or self.reshaped or self.unexpected)
 
 
@@ -196,7 +196,7 @@ def _without(key: str, dropped: frozenset[str]) -> str:
 
 
 def _cuts(key: str) -> Iterator[tuple[str, str]]:
-    """Yield every prefix of whole parts with the rest, nothing first."""
+    """Yield every prefix of whole parts with the rest, the empty prefix first."""
     yield "", key
     for place, letter in enumerate(key):
         if letter == ".":
@@ -206,7 +206,7 @@ def _cuts(key: str) -> Iterator[tuple[str, str]]:
 def through_hooks(wanted: Wanted, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Return the state dict that the network's own hooks load from other names, such as those of an older version.
 
-    None where they do not take every tensor.
+    Return None where the hooks do not take every tensor.
     """
     try:
         twin = materialise(duplicate(wanted.network), torch.device("cpu"))

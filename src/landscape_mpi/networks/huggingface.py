@@ -20,17 +20,17 @@ from landscape_mpi.networks.meta import build_empty
 from landscape_mpi.plugin import own_code, reason, with_options
 
 NAME = "huggingface"
-"""What `model.build` is called for it."""
+"""The value of `model.build` for it."""
 LARGEST = 1 << 24
-"""Bytes of a config.json; those with the labels of 21,000 classes take one million."""
+"""The most bytes of a config.json; a file with the labels of 21,000 classes takes one million."""
 MOST = 200_000
-"""Parameters that a model may register; the largest that are known have a quarter of them."""
+"""The most parameters that a model may register; the largest known models have a quarter of this number."""
 ATTENTION = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 """Ways of attention that come with transformers; other names are of kernels to be downloaded."""
 DOWNLOADED = {"use_pretrained_backbone": False}
-"""What in a config.json would fetch weights, and what it is set to."""
+"""Keys of a config.json that would fetch weights, and the values that they are set to."""
 EXECUTED = ("auto_map", "attn_implementation", "experts_implementation", "use_kernels", "custom_pipelines")
-"""Keys of a config.json that name code, or ways to compute that are not the file's to choose; left out."""
+"""Keys of a config.json that name code, or ways to compute that the file must not choose; they are left out."""
 
 
 def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bool = False) -> nn.Module:
@@ -40,7 +40,7 @@ def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bo
 
     Args:
         checkpoint: The folder, or a file in it.
-        options: What is to be other than in config.json; `attn_implementation` as well.
+        options: Values that replace those of config.json; `attn_implementation` as well.
         empty: Whether its parameters are left on the meta device.
 
     Raises:
@@ -64,7 +64,7 @@ def build_huggingface(checkpoint: Path, options: Mapping[str, Any], *, empty: bo
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Return what stands in a config.json, without what it must not choose.
+    """Return what stands in a config.json.
 
     Raises:
         UserError: there is none, or it is no mapping in JSON of at most 16 MB.
@@ -141,7 +141,7 @@ def _configured(kind: Any, found: Mapping[str, Any], options: Mapping[str, Any],
     """Return the configuration of a model: that of the file, with the options of the job.
 
     Raises:
-        UserError: the file is of another kind of model, or an option is not of this one.
+        UserError: the file is of another kind of model, or this kind has no such option.
     """
     model_type, own = found.get("model_type"), kind.config_class.model_type
     if model_type not in (None, own):
@@ -189,8 +189,8 @@ def _inert(value: Any) -> Any:
 def converted(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Return the state dict that transformers makes of names and layouts of older versions of its own model.
 
-    Experts that a file holds one by one and the model as one tensor, and renamed layers, are known to transformers
-    alone. The tensors are copies. None where the network is not of transformers, or does not take all of them.
+    Only transformers knows how layers were renamed, and which experts a file holds one by one and the model as one
+    tensor. The tensors are copies. Return None where the network is not of transformers, or does not take all of them.
     """
     if "transformers" not in sys.modules:
         return None
@@ -221,7 +221,7 @@ def converted(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tens
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let transformers work without the network, say nothing but errors, and make no endless model."""
+    """Let transformers work offline, print only errors, and build no model of endless size."""
     from huggingface_hub import constants
     from transformers.utils import logging
 

@@ -27,11 +27,11 @@ READS = frozenset({"tolist", "numpy", "__array__"})
 def build_empty(build: Callable[[], Any]) -> Any:
     """Return the network that a callable builds, its parameters on the meta device and its buffers real.
 
-    Parameters go there one by one as modules register them, and initialising them is free from then on. Where that
-    cannot give the network as it is usually built (the callable reads the weights, a buffer is computed from them, a
-    mask outside of the state dict is drawn after them), the callable is called once more, as usual and with the same
-    random state, and the parameters are emptied afterwards. Parameters that no state dict holds, and those that are no
-    plain arrays, stay real: no checkpoint could fill them. Tied parameters stay one object.
+    Parameters go there one by one as modules register them, and initialising them costs nothing from then on. In some
+    cases this cannot give the network as it is usually built: the callable reads the weights, a buffer is computed from
+    them, or a mask outside of the state dict is drawn after them. Then the callable is called once more, as usual and
+    with the same random state, and the parameters are emptied afterwards. Parameters that no state dict holds, and
+    those that are no plain arrays, stay real: no checkpoint could fill them. Tied parameters stay one object.
 
     >>> network = build_empty(lambda: nn.Sequential(nn.Linear(1000, 1000), nn.BatchNorm1d(1000)))
     >>> network[0].weight.device, network[1].running_var.device
@@ -45,7 +45,7 @@ def build_empty(build: Callable[[], Any]) -> Any:
             network = build()
         if not isinstance(network, nn.Module) or (_is_whole(network) and not draws.matter(network)):
             return network
-    except Exception:  # whatever a network has against parameters without numbers; what it raises as usual is raised
+    except Exception:  # some networks need the numbers of their parameters; the usual build below raises its errors
         pass
     network = None
     _set_random_state(state)
@@ -56,7 +56,7 @@ def build_empty(build: Callable[[], Any]) -> Any:
 
 
 def empty_copy(network: nn.Module) -> nn.Module:
-    """Return a copy of a network on the CPU whose parameters lie on the meta device; arguments as for `build_empty`.
+    """Return a copy of a network on the CPU whose parameters lie on the meta device.
 
     Raises:
         UserError: it holds something that cannot be copied.
@@ -69,10 +69,11 @@ def empty_copy(network: nn.Module) -> nn.Module:
 
 
 def materialise(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
-    """Give the parameters of a network that lie on the meta device memory, without numbers in it, and return it.
+    """Give memory, without numbers in it, to a network's parameters on the meta device, and return the network.
 
-    Floating-point parameters get the dtype and complex ones its partner, whole numbers keep theirs; what is real
-    already goes to device and dtype as by `cast`. Without a dtype each has its own. Tied parameters stay tied.
+    Floating-point parameters get the dtype, complex ones get its complex partner, and whole numbers keep theirs.
+    Tensors that have memory already go to device and dtype as by `cast`. Without a dtype each keeps its own. Tied
+    parameters stay tied.
 
     Raises:
         UserError: the network keeps a parameter where it cannot be replaced.
@@ -123,12 +124,12 @@ class _Emptied:
 
 
 def _memory(tensor: Tensor) -> StorageWeakRef:
-    """Return what the memory of a tensor is known by; the address is not used again as long as this is kept."""
+    """Return an identity of the memory of a tensor; the address is not used again as long as this is kept."""
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def can_be_empty(tensor: Tensor) -> bool:
-    """Whether a tensor is a plain array in memory."""
+    """Return whether a tensor is a plain array in memory."""
     if tensor.is_meta or is_lazy(tensor) or tensor.is_nested or tensor.is_quantized:
         return False
     return tensor.layout == torch.strided and not is_traceable_wrapper_subclass(tensor)
@@ -155,7 +156,7 @@ def _as_parameter(parameter: nn.Parameter, tensor: Tensor) -> nn.Parameter:
 
 
 def _swap(parameter: nn.Parameter, tensor: Tensor) -> None:
-    """Put a tensor in the place of a parameter's; the object stays, wherever else it is kept.
+    """Replace the tensor of a parameter; the parameter stays the same object, wherever else it is kept.
 
     Raises:
         RuntimeError: something refers to the parameter's tensor.
@@ -164,7 +165,7 @@ def _swap(parameter: nn.Parameter, tensor: Tensor) -> None:
 
 
 def _replace(network: nn.Module, made: Callable[[nn.Parameter], Tensor | None]) -> None:
-    """Put tensors in the place of those of a network's parameters, of each once; None leaves one as it is."""
+    """Replace the tensors of a network's parameters, each once; where `made` returns None, one stays as it is."""
     others: dict[nn.Parameter, nn.Parameter] = {}
     places = [(m, name, p) for m in network.modules() for name, p in m._parameters.items() if p is not None]
     for module, name, parameter in places:
@@ -192,7 +193,7 @@ def _in_state(network: nn.Module) -> set[int]:
 
 
 def _is_whole(network: nn.Module) -> bool:
-    """Whether nothing but parameters is on the meta device, and only those that a state dict holds."""
+    """Return whether only parameters are on the meta device, and only those that a state dict holds."""
     parameters, held = {id(p): p for p in network.parameters()}, _in_state(network)
     if any(p.is_meta and id(p) not in held for p in parameters.values()):
         return False
@@ -201,7 +202,7 @@ def _is_whole(network: nn.Module) -> bool:
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which real tensors depend on random numbers: they are others where those of the weights are not drawn."""
+    """Notes which real tensors depend on random numbers: they differ where those of the weights are not drawn."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -232,18 +233,18 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
     def depends(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on random numbers that were drawn after those of weights had been left out."""
+        """Return whether a tensor depends on random numbers drawn after those of weights had been left out."""
         return can_be_empty(tensor) and _memory(tensor) in self._drawn
 
     def matter(self, network: nn.Module) -> bool:
-        """Whether the network keeps such numbers where no checkpoint replaces them."""
+        """Return whether the network keeps such numbers where no checkpoint replaces them."""
         held = _in_state(network)
         tensors = (tensor for module in network.modules() for tensor in kept(vars(module)))
         return self.read or any(id(tensor) not in held and self.depends(tensor) for tensor in tensors)
 
 
 class _Reads(TorchFunctionMode):
-    """Tells of numbers that leave a tensor without an operation."""
+    """Notes whether random numbers are read from a tensor without an operation."""
 
     def __init__(self, draws: _Draws) -> None:
         super().__init__()

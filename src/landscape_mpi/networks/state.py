@@ -17,10 +17,11 @@ _MEAN, _VARIANCE = "running_mean", "running_var"
 def duplicate(network: nn.Module, instead: Mapping[int, Tensor] | None = None) -> nn.Module:
     """Return a copy of a network, in the same mode, that shares no tensor with it.
 
-    `instead`: what stands in the copy for some of its tensors, by their ids.
+    `instead`: what the copy has in place of some of its tensors, by their ids.
 
-    What hooks compute from the weights and keep, as torch.nn.utils.weight_norm and pruning do, is copied as numbers
-    alone: torch copies no tensor that has a history, and the hooks compute it again before every forward pass.
+    Hooks such as those of torch.nn.utils.weight_norm and pruning keep tensors that they compute from the weights. These
+    are copied as numbers alone: torch copies no tensor that has a history, and the hooks compute them again before
+    every forward pass.
 
     Raises:
         UserError: it holds something that cannot be copied.
@@ -50,10 +51,10 @@ def duplicate(network: nn.Module, instead: Mapping[int, Tensor] | None = None) -
 
 
 def cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Take a network to a device, its real tensors to a dtype and its complex ones to the partner of that; return it.
+    """Take a network to a device, its real tensors to a dtype and complex ones to its complex partner; return it.
 
     Whole numbers and truth values stay what they are, and parameters without memory stay on the meta device.
-    `network.to(dtype)` would take the real part of what is complex.
+    `network.to(dtype)` would take the real part of complex tensors.
     """
     partner = dtype.to_complex()
 
@@ -61,12 +62,12 @@ def cast(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mod
         own = partner if tensor.is_complex() else dtype if tensor.is_floating_point() else tensor.dtype
         return tensor.to(tensor.device if tensor.is_meta else device, own)
 
-    network._apply(convert)  # type: ignore[no-untyped-call]  # what `to` goes through, with what layers do beside it
+    network._apply(convert)  # type: ignore[no-untyped-call]  # `to` calls it too; some layers add steps of their own
     return network
 
 
 def own_dtype(network: nn.Module) -> torch.dtype:
-    """Return the dtype of a network's first parameter that is real or complex, the real one of the pair."""
+    """Return the dtype of a network's first real or complex parameter; for a complex dtype its real partner."""
     dtypes = (p.dtype for p in network.parameters() if p.is_floating_point() or p.is_complex())
     return next(dtypes, torch.float32).to_real()
 
@@ -109,7 +110,7 @@ def statistics_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def set_statistics(network: nn.Module, values: Mapping[str, Tensor]) -> int:
-    """Set running statistics, and return how many variances were below 0 and are held there."""
+    """Set running statistics, and return how many variances were below 0 and are set to 0."""
     held = 0
     with torch.no_grad():
         for name, buffer in network.named_buffers():
@@ -125,8 +126,8 @@ def set_statistics(network: nn.Module, values: Mapping[str, Tensor]) -> int:
 def estimating(network: nn.Module) -> Iterator[None]:
     """Let the batches that pass through a network estimate its running statistics: their mean over the batches.
 
-    As `torch.optim.swa_utils.update_bn` does it, but for layers other than batch norm, such as dropout: they stay as
-    they are.
+    This is done as in `torch.optim.swa_utils.update_bn`, except that layers other than batch norm, such as dropout,
+    stay as they are.
     """
     norms = list(_norms(network).values())
     before = [(norm.training, norm.momentum) for norm in norms]

@@ -1,6 +1,6 @@
 """Reads files of torch.save that hold more than weights: every name in the pickle becomes an inert stand-in.
 
-A pickle is a program. In this reader all that it can call are stand-ins made for this one reading: nothing is
+A pickle is a program. In this reader it can call only stand-ins made for this one reading: nothing is
 imported, no code of the file or of a library runs, no attribute of a real class is set. Tensors are views of the mapped
 file, made once the pickle has ended.
 """
@@ -46,7 +46,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class StandIn(dict[Any, Any]):
-    """What any name of a file makes: it keeps items and a state that are given to it, and does nothing."""
+    """The object that any name of a file makes: it keeps items and a state that are given to it, and does nothing."""
 
     state: object = None
 
@@ -116,7 +116,7 @@ def read_inert(path: Path) -> Inert:
         Exception: nearly any, where it is no such file or is damaged.
     """
     with path.open("rb") as file:
-        raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # lives as long as a tensor looks into it
+        raw = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # lives as long as a tensor is a view of it
     pickled, start = _archive(path, raw) if zipfile.is_zipfile(path) else _legacy(raw)
     content, names = _unpickle(pickled)
     return Inert(_Plain(raw, start).of(content), tuple(sorted(names)))
@@ -242,7 +242,7 @@ def _tensor_names() -> dict[tuple[str, str], Any]:
 
 
 class _Plain:
-    """Containers with stored tensors -> new plain containers with tensors; what is neither is None."""
+    """Turns containers with stored tensors into new plain containers with tensors; all else becomes None."""
 
     def __init__(self, raw: mmap.mmap, start: Start) -> None:
         self._raw, self._start = raw, start
@@ -250,7 +250,7 @@ class _Plain:
         self._waiting: list[tuple[Any, Any]] = []
 
     def of(self, content: Any) -> Any:
-        """Return the same content; a container that holds itself does so afterwards."""
+        """Return the same content; a container that holds itself does so in the result too."""
         top = self._one(content)
         while self._waiting:
             old, new = self._waiting.pop()
@@ -288,7 +288,7 @@ class _Plain:
 
 
 def _inside(thing: StandIn) -> dict[Any, Any]:
-    """Return what an object of a class kept under names: of a pickled network its state dict."""
+    """Return what an object of a class kept under names; for a pickled network, its state dict."""
     state = thing.state[0] if isinstance(thing.state, tuple) and thing.state else thing.state
     if not isinstance(state, dict):
         return {}

@@ -16,7 +16,7 @@ from landscape_mpi.plugin import check_options, is_plugin, load_plugin, own_code
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation (He et al. 2015) of one layer, as the paper's networks had it; for `Module.apply`."""
+    """Apply He initialisation (He et al. 2015) to one layer, as the paper's networks had it; for `Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
 
@@ -41,8 +41,8 @@ SIDE = 4
 class VGG(nn.Module):
     """Three stages of 3x3 convolutions, each halved by maximum pooling, then two linear layers.
 
-    Batch norm follows every convolution and the first linear layer, as in the authors' code, whose names of tensors
-    these are.
+    Batch norm follows every convolution and the first linear layer, as in the authors' code. The names of the tensors
+    are those of that code.
     """
 
     def __init__(self, width: int, classes: int) -> None:
@@ -71,7 +71,8 @@ def vgg9(width: int = 64, classes: int = 10) -> VGG:
     """Build VGG-9 (Li et al. 2018, section 4) with fresh weights.
 
     Args:
-        width: channels of the first stage; the others have 2 and 4 times, the first linear layer 4 times as many.
+        width: channels of the first stage; the others have 2 and 4 times as many. The first linear layer has 4 times
+            as many.
         classes: number of logits.
 
     Raises:
@@ -163,7 +164,7 @@ def wide_resnet(depth: int, k: int, shortcut: Shortcut = "projection", width: in
     """Build the paper's WRN-`depth`-`k`: the ResNet with `k` times the channels in every layer, the first one too.
 
     `width` is the channels of the first stage where k is 1. In the network of Zagoruyko and Komodakis (2016) batch norm
-    comes before each convolution; here, as in the authors' code, after it.
+    comes before each convolution; here it comes after it, as in the authors' code.
 
     Raises:
         UserError: as `resnet`.
@@ -202,7 +203,7 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Half the channels, half the height and half the width."""
+    """Halves the channels, the height and the width."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -36,10 +36,10 @@ SCALE_BITS = 21
 """Numbers are multiples of 2^-21: |z| < 8, so that z 2^21 is below 2^24 and exact in float32."""
 
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""The dtypes that the kernels read, and how they call them."""
+"""The dtypes that the kernels read, and the number of each in the kernels."""
 
 _PIECE = 1 << 14
-"""Numbers that numpy draws at a time: what is between the steps stays in the cache."""
+"""Numbers that numpy draws at a time: few enough that intermediate results stay in the cache."""
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio, odd
 _FACTORS_64 = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # of the finaliser of MurmurHash3
 _SHIFT_64 = np.uint64(33)
@@ -91,9 +91,9 @@ They were computed by benchmarks/normal_table.py, and are constants because anot
 def standard_normal(seed: int, axis: int, name: str, start: int, stop: int) -> NDArray[np.float32]:
     """Return the numbers `start` to `stop - 1` of a tensor's direction, float32 [stop - start].
 
-    An index is hashed to 32 bits. One is the sign, and 31 are the probability p of the tail in (0, 1/2); |z| is where
-    the normal distribution has that tail: a polynomial of degree 4 for every power of two of p, within 4e-5. The
-    numbers are multiples of 2^-21, and |z| is at most 6.34.
+    An index is hashed to 32 bits. One bit is the sign, and 31 bits are the probability p of the tail in (0, 1/2). The
+    normal distribution has that tail at |z|. A polynomial of degree 4 for every power of two of p gives |z| within
+    4e-5. The numbers are multiples of 2^-21, and |z| is at most 6.34.
 
     Args:
         seed: of the direction, any whole number.
@@ -230,7 +230,7 @@ def powers(g: Whole) -> tuple[Whole, Whole, Whole, Whole]:
 
 @cache
 def table_address() -> int:
-    """Return where the table that the kernel reads is in memory; it stays there."""
+    """Return the memory address of the table that the kernel reads; the table stays there."""
     return packed_table().ctypes.data
 
 
@@ -243,15 +243,15 @@ def packed_table() -> Whole:
 
 
 def by_torch(keys: Keys, start: int, stop: int, device: torch.device) -> Tensor:
-    """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start] on a device, the bits of `draw`.
+    """Return the numbers `start` to `stop - 1` of a stream, float32 [stop - start] on a device, bit for bit as `draw`.
 
-    Elementwise operations on int32, whose products wrap around, and look-ups in a table of 32 rows: without a loop or a
-    branch on data, so that a compiler can make one pass of it.
+    It uses elementwise operations on int32, whose products wrap around, and look-ups in a table of 32 rows. There is no
+    loop and no branch on data, so that a compiler can make one pass of it.
     """
     first = start // BLOCK
     blocks = (max(stop, start + 1) - 1) // BLOCK - first + 1
     one, other = (torch.from_numpy(half.view(np.int32)).to(device)[:, None] for half in block_keys(keys, first, blocks))
-    # rows are whole blocks, so that no index is divided: what is before and after is drawn too, but for a single block
+    # rows are whole blocks, so that no index is divided; numbers before and after are drawn too, unless it is one block
     skipped = start - first * BLOCK
     begin, end = (skipped, stop - first * BLOCK) if blocks == 1 else (0, BLOCK)
     weyl, *factors = (int(np.uint32(factor).view(np.int32)) for factor in FACTORS)

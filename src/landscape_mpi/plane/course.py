@@ -1,7 +1,7 @@
 """Goes along a curve between two networks: coordinates along the curve -> coordinates of the plane that it lies in.
 
-The curves with one bend of T. Garipov et al., "Loss surfaces, mode connectivity, and fast ensembling of DNNs" (NeurIPS
-2018, arXiv:1802.10026), section 3.
+The curves are those with one bend of T. Garipov et al., "Loss surfaces, mode connectivity, and fast ensembling of DNNs"
+(NeurIPS 2018, arXiv:1802.10026), section 3.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from landscape_mpi.job import CURVES
 
 @dataclass(frozen=True)
 class Course:
-    """A curve from theta to another network, by coordinates (t,) or (t, s): s = 0 is the straight line, s = 1 is it.
+    """A curve from theta to another network, by coordinates (t,) or (t, s): s = 0 is the line, s = 1 is the curve.
 
-    The plane's directions are to - theta, and from the middle of the straight line to the bend.
+    The plane's directions are to - theta, where "to" is the other network, and the way from the middle of the straight
+    line to the bend.
 
     >>> Course("bezier")((0.5,)), Course("polygon")((0.5,)), Course("polygon")((0.5, 0.0))
     ((0.5, 0.5), (0.5, 1.0), (0.5, 0.0))

@@ -23,7 +23,7 @@ Stored = Sequence[tuple[str | None, NDArray[np.float32]]]
 as pairs of real numbers, [..., 2]."""
 
 UNUSED = "num_batches_tracked"
-"""How the names of buffers end that no forward pass in eval mode looks at."""
+"""The end of the names of buffers that no forward pass in eval mode reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class DrawnDirection(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         """Return a tensor of the direction, float32 or complex64 on the CPU; zeros take no memory.
 
-        Of a complex parameter both the real and the imaginary part are normal.
+        Both the real and the imaginary part are normal numbers where the parameter is complex.
         """
         theta, part = self.theta[name], self.part(name)
         if part is None:
@@ -60,7 +60,7 @@ class DrawnDirection(Mapping[str, Tensor]):
     def pieces(self, name: str) -> Iterator[Tensor]:
         """Yield a tensor of the direction a few rows at a time, float32 on the CPU; complex numbers as pairs.
 
-        Each piece is [n, ...] for n entries of the first dimension; of a tensor without dimensions it is the number.
+        Each piece is [n, ...] for n entries of the first dimension; a tensor without dimensions gives its one number.
         """
         theta, part = real(self.theta[name]), self.part(name)
         width = theta[:1].numel() if theta.dim() else 1
@@ -206,7 +206,7 @@ def fit_direction(
     where: str,
     statistics: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Return a stored direction by parameter name, and by name what it holds of the statistics that may move.
+    """Return a stored direction by name, for the parameters and for the statistics that may move.
 
     Args:
         stored: the arrays in the order of the parameters, or of the state dict (tomgoldstein/loss-landscape's

@@ -1,8 +1,8 @@
-"""Normalises directions with respect to theta, by filter, by layer or by weight; adds the norms for it.
+"""Normalises directions with respect to theta, by filter, by layer or by weight; computes the norms for it.
 
-Squares are added in float64 in an order that never changes: number j of a row to sum j % 16, one after the other, and
-the 16 sums in halves. So a row's norm does not depend on the instruction set, on how many rows there are or on how long
-the pieces are that are worked on. Norms of complex tensors are over absolute values.
+Squares are added in float64 in an order that never changes. Number j of a row is added to sum j % 16, one after the
+other, and the 16 sums are added in halves. So a row's norm does not depend on the instruction set, on the number of
+rows or on the length of the pieces that are worked on. Norms of complex tensors are over absolute values.
 """
 
 import math
@@ -76,14 +76,15 @@ NORMALISERS: Mapping[str, Normaliser] = {
 
 
 def steepest(gradient: Parameters, theta: Parameters, normalise: str) -> dict[str, Tensor]:
-    """Return the direction along which a loss rises most, of all that are as long as random ones so normalised.
+    """Return the direction along which a loss rises most, among those as long as random ones with this normalisation.
 
-    To first order the loss rises by the inner product of its gradient g and the direction d. That is largest where each
-    filter of d has the way of g's and, under `filter`, the norm of theta's: the filter-normalised gradient. Likewise
-    under `layer` for whole tensors. Under `none` all of d has the norm sqrt(n) of n standard normal numbers, under
-    `weight` d / theta has (adaptive sharpness, Kwon et al., ICML 2021): so d = g and d = g theta^2, times a number. A
-    tensor of at most one dimension is one filter. With one step and no normalisation this is the ascent of
-    sharpness-aware minimisation (Foret et al., ICLR 2021).
+    To first order the loss rises by the inner product of its gradient g and the direction d. Under `filter` it is
+    largest where each filter of d points the same way as that of g and has the norm of that of theta: d is the
+    filter-normalised gradient. The same holds under `layer` for whole tensors. Under `none` all of d has the norm
+    sqrt(n) of n standard normal numbers, so d = g times a number. Under `weight` d / theta has that norm, so
+    d = g theta^2 times a number (adaptive sharpness, Kwon et al., ICML 2021). A tensor of at most one dimension is one
+    filter. With one step and no normalisation this is the ascent of sharpness-aware minimisation (Foret et al., ICLR
+    2021).
 
     Args:
         gradient: By the names of the parameters that move, of any float dtype.
@@ -121,8 +122,8 @@ def scales_of(seed: int, axis: int, normalise: str, theta: Parameters, names: It
     """Return what the random numbers of some parameters are multiplied by: float32, one a filter or one a layer.
 
     d_ij <- d_ij / ||d_ij|| * ||theta_ij|| (Li et al., section 4) over each slice along dimension 0, or over the whole
-    tensor under `layer`; 0 where a norm is 0. Nothing for tensors that have no such scale: those of at most one
-    dimension, and all under `weight` and `none`.
+    tensor under `layer`; 0 where a norm is 0. Tensors that have no such scale are left out: tensors of at most one
+    dimension, and all tensors under `weight` and `none`.
     """
     found: dict[str, Tensor] = {}
     if normalise not in ("filter", "layer"):
@@ -155,7 +156,7 @@ def drawn_norms(keys: counter.Keys, rows: int, width: int) -> Tensor:
 
 
 def norms_by_kernel(array: Tensor | None, keys: counter.Keys, rows: int, width: int, level: int) -> Tensor:
-    """Return norms of an array's rows, or where it is None of a stream's, by the instruction set `LEVELS[level]`."""
+    """Return norms of the rows of an array, or of a stream if it is None, by the instruction set `LEVELS[level]`."""
     norms = torch.zeros(rows, dtype=torch.float64)
     address, kind = (None, 0) if array is None else (array.data_ptr(), counter.KINDS[array.dtype])
     counter.library().landscape_norms(

@@ -27,7 +27,7 @@ def feed(digest: "hashlib._Hash", parameters: Parameters) -> None:
 
 
 def row_pieces(tensor: Tensor) -> Iterator[slice]:
-    """Yield slices of the first dimension, a few rows each; for a tensor without dimensions the one that is all of it.
+    """Yield slices of the first dimension, a few rows each; a tensor without dimensions gives one slice.
 
     >>> list(row_pieces(torch.empty(5, 1 << 19)))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -77,5 +77,5 @@ def standing(theta: Tensor) -> Tensor:
 
 
 def stays(direction: Tensor) -> bool:
-    """Whether a direction's tensor is one that `standing` returned; one of zeros in memory counts as a move."""
+    """Whether a direction's tensor is one that `standing` returned; other tensors of zeros count as a move."""
     return direction.untyped_storage().nbytes() == direction.element_size() and not direction.any()

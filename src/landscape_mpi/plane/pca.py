@@ -1,7 +1,7 @@
 """Finds the principal components of a training run's checkpoints, and where checkpoints lie on a plane.
 
 Li et al., section 7.1: PCA of [theta_0 - theta_n; ...; theta_(n-1) - theta_n], rows centred as in the authors' code
-(scikit-learn's PCA). With C the centred matrix [n, p], the component of C C^T u = s^2 u is C^T u / s: n x n numbers
+(scikit-learn's PCA). C is the centred matrix [n, p]. If C C^T u = s^2 u, the component is C^T u / s: n x n numbers
 suffice, and C is read in pieces.
 """
 
@@ -25,10 +25,12 @@ Row = Callable[[], Mapping[str, Tensor]]
 BLOCK_BYTES = 1 << 27
 """How much of the matrix is held at a time, in float64."""
 NOTHING = 1e-12
-"""A component with less than this share of the first one's variance is rounding of float32; so is all variance with
-less than the square of it of the rows' own squares, which is rounding of float64."""
+"""A component with less than this share of the first one's variance is rounding of float32.
+
+A variance below the square of this share, times the sum of squares of the rows as they are, is rounding of float64.
+"""
 FINE = 2.0**30
-"""Weights of the rows are multiples of 1/FINE: coarse enough to forget how a processor rounds, finer than float32."""
+"""Weights of the rows are multiples of 1/FINE: coarse enough to be the same on all processors, finer than float32."""
 SIGNIFICANT = 1e-6
 """The sign of an eigenvector is that of its first entry above this share of its largest."""
 
@@ -187,7 +189,7 @@ class Projection:
 def project(rows: Sequence[Row], plane: Plane) -> Projection:
     """Return the least-squares coordinates of theta_i - theta and the length of what is left.
 
-    Both count the parameters that the plane moves at all: those that it ignores are in neither.
+    Both count only the parameters that the plane moves, and leave out the parameters that it ignores.
     """
     moving = tuple(name for name in plane.theta if any(bool(d[name].any()) for d in plane.directions))
     matrix = Matrix(rows, plane.theta, moving)
@@ -203,7 +205,7 @@ def _coordinates(matrix: Matrix, row: Row, directions: Sequence[Mapping[str, Ten
     right = np.zeros(len(directions))
     for name, difference in matrix.differences(row):
         right += [dot({name: d[name]}, {name: difference}) for d in directions]
-    # as if both had length 1, so that no length of one is taken for rounding of the other's
+    # solved as if both had length 1: otherwise a short direction would count as rounding of a long one
     lengths = np.sqrt(np.diag(normal))
     lengths[lengths == 0] = 1
     solution: Values = np.linalg.lstsq(normal / np.outer(lengths, lengths), right / lengths, rcond=None)[0]

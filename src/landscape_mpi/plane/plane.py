@@ -24,10 +24,10 @@ class Plane:
         directions: delta of a line; delta and eta of a plane; a third one of a volume.
         statistics: buffers by name, as a plane of their own, where some move along with the parameters: the running
             statistics of batch norm (the "states" of the paper's code), and what else differs between two checkpoints.
-            None where none does; norms and angles are of parameters alone.
+            None where no buffer moves; norms and angles are of parameters alone.
         course: how points lie in the plane, where their coordinates are along a curve in it.
         axes: how many coordinates a point has; 0 for one per direction.
-        end: the parameters at alpha = 1, where they are those of a network to the bit: theta + delta is rounded.
+        end: the parameters at alpha = 1, where they are to equal a network's to the bit: theta + delta is rounded.
     """
 
     theta: Parameters
@@ -75,8 +75,8 @@ class Plane:
 
         Args:
             name: of the parameter.
-            point: alpha, beta, ...: one a direction.
-            out: of the parameter's shape; rounded to its dtype. What lies on another device is taken to its own.
+            point: alpha, beta, ...: one per direction.
+            out: of the parameter's shape; rounded to its dtype. Tensors on another device are copied to its device.
         """
         if self.end is not None and self._is_end(point):
             out.copy_(self.end[name])
@@ -89,11 +89,11 @@ class Plane:
             out.copy_(whole)
 
     def set_rows(self, name: str, point: Sequence[float], rows: Tensor, out: Tensor) -> None:
-        """Set a tensor to some rows of what `set` makes of a parameter [n, width].
+        """Set a tensor to some rows of what `set` makes of a parameter [n, width]; not along a curve.
 
         Args:
             name: of the parameter, which is on the CPU.
-            point: alpha, beta, ...: one a direction.
+            point: alpha, beta, ...: one per direction.
             rows: which ones, int64 [k], contiguous.
             out: [k, width], contiguous, on the CPU.
         """
@@ -126,15 +126,15 @@ class Plane:
         return theta.to(device), parts
 
     def moves(self, name: str) -> bool:
-        """Whether a parameter is another one at other points."""
+        """Whether a parameter has other values at other points."""
         return any(name in d.moving if isinstance(d, DrawnDirection) else not stays(d[name]) for d in self.directions)
 
     def at(self, *point: float, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Return theta + alpha delta + beta eta + ...; at the centre it is theta to the bit.
 
         Args:
-            point: alpha, beta, ...: one a direction.
-            dtype: of what is returned, of complex tensors the partner of it; None for that of theta.
+            point: alpha, beta, ...: one per direction.
+            dtype: of what is returned; complex tensors get the complex dtype of the same precision. None for theta's.
         """
         found = {}
         for name, tensor in self.theta.items():
@@ -194,7 +194,7 @@ class Plane:
     def fingerprint(self) -> str:
         """Return the SHA-256 of what makes the plane, in hexadecimal: theta and the directions, byte for byte.
 
-        Directions that are drawn count by their recipe, names, shapes and scales, and theta does by the scales then.
+        Drawn directions count by their recipe, names, shapes and scales; theta then counts by the scales only.
         Statistics are part of it where they move.
         """
         digest = hashlib.sha256()
@@ -203,7 +203,7 @@ class Plane:
             for direction in drawn:
                 digest.update(direction.fingerprint().encode())
         else:
-            second: tuple[Parameters, ...] = ({},) if len(self.directions) == 1 else ()  # of a line, as of a plane
+            second: tuple[Parameters, ...] = ({},) if len(self.directions) == 1 else ()  # a line has an empty second
             for part in (self.theta, *self.directions, *second):
                 digest.update(b"|")
                 feed(digest, part)

@@ -4,9 +4,10 @@ A direction is a stored part, or it is drawn: its numbers are then a function of
 as they are needed, so that it takes no memory but a scale per row. Weights are always made anew from theta, never by
 undoing a step, and at coordinates 0 they are theta to the bit.
 
-Arithmetic for a result in float32, the same bits on every processor: d = fl(z s) for a drawn number z and its scale s,
-and W = fl(W + fl(alpha d)) with alpha in float32, one direction after the other, from W = theta on. A result in float64
-does the same in float64, with d as it is in float32; one in bfloat16 or float16 is rounded once from float32.
+A result in float32 has the same bits on every processor: d = fl(z s) for a drawn number z and its scale s, and
+W = fl(W + fl(alpha d)) with alpha in float32. One direction is added after the other, from W = theta on. A result in
+float64 is computed in the same way in float64, with d as it is in float32. A result in bfloat16 or float16 is rounded
+once from float32.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from torch import Tensor
 from landscape_mpi.plane import counter
 
 _PIECE = 1 << 16
-"""Weights at a time on a CPU: what is between the steps stays in the cache."""
+"""Weights at a time on a CPU: few enough that intermediate results stay in the cache."""
 _DEVICE_PIECE = 1 << 22
 """Weights at a time elsewhere."""
 _STORED, _SCALED, _BY_ROW, _BY_WEIGHT, _ITSELF = range(5)
@@ -97,7 +98,7 @@ def rebuild(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int = 0) -
 
 
 def _through_float32(out: Tensor, theta: Tensor, steps: Sequence[Step], start: int, level: int) -> None:
-    """Fill `out` on the CPU by the kernel, which takes no float64 and gives float32 alone, piece by piece."""
+    """Fill `out` on the CPU piece by piece, by the kernel, which reads no float64 and writes only float32."""
     rounded = torch.empty(min(_PIECE, out.numel()))
     for first, there, some in _pieces(out.numel(), _PIECE, steps):
         origin, into = theta[there], out[there]
@@ -144,7 +145,7 @@ def rebuild_rows(out: Tensor, theta: Tensor, steps: Sequence[Step], rows: Tensor
 
 
 def _rows_by_kernel(out: Tensor, theta: Tensor, steps: Sequence[Step], rows: Sequence[int], level: int) -> None:
-    """Fill `out` as `rebuild_rows`; steps are packed once for all rows, which may be short."""
+    """Fill `out` as `rebuild_rows` does; steps are packed once for all rows, because rows may be short."""
     packed, width, draw = _packed_steps(steps), out.shape[1], counter.library().landscape_rebuild
     whole = [(one, one.numbers) for one in packed if one.part == _STORED]
     to, origin, kind = out.data_ptr(), theta.data_ptr(), counter.KINDS[theta.dtype]

@@ -13,7 +13,7 @@ ANGLE = 26.0
 ELEVATION = 31.0
 """How far above the horizon the camera stands, in degrees."""
 AZIMUTH = 302.0
-"""Where it stands, in degrees from +alpha towards +beta: before the corner of the largest alpha and smallest beta."""
+"""Where it stands, in degrees from +alpha towards +beta: in front of the corner of largest alpha and smallest beta."""
 FILLED = 0.96
 """The share of the picture's width or height that the landscape takes, whichever is the tighter."""
 _ROUNDS = 40
@@ -46,7 +46,7 @@ class Camera:
 def cameras(
     points: Values, azimuths: Sequence[float], size: tuple[int, int], elevation: float = ELEVATION
 ) -> list[Camera]:
-    """Return a camera for each azimuth, all as far away, whose pictures have all points in them and little around them.
+    """Return a camera for each azimuth, all at one distance; the pictures hold all points with little space around.
 
     Args:
         points: [n, 3].
@@ -57,7 +57,7 @@ def cameras(
     around = [towards(azimuth, elevation) for azimuth in azimuths]
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     distance, aside, above = 3.0, 0.0, 0.0
-    for _ in range(_ROUNDS):  # of a fixed point: the nearer, the larger in the picture
+    for _ in range(_ROUNDS):  # of a fixed-point iteration: nearer points are larger in the picture
         found = [_camera(centre, back, distance, aside, above) for back in around]
         places = np.concatenate([camera.project(points, size)[:, :2] for camera in found])
         low, high = places.min(axis=0), places.max(axis=0)
@@ -81,6 +81,6 @@ def _camera(centre: Values, back: Values, distance: float, aside: float, above: 
 
 
 def _sides(back: Values) -> tuple[Values, Values]:
-    """Return what is right and up in the picture of a camera that has `back` behind it."""
+    """Return the directions right and up in the picture of a camera that has `back` behind it."""
     right = np.array([-back[1], back[0], 0.0]) / np.hypot(back[0], back[1])
     return right, np.cross(back, right)

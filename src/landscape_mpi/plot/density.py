@@ -23,9 +23,9 @@ KIND = "density"
 DENSITY_LABEL = "share of eigenvalues a unit"
 EIGENVALUE_LABEL = "eigenvalue of the Hessian"
 SIZE = "hessian_parameters"
-"""The attribute of a surface that says over how many parameters the Hessian is."""
+"""The attribute of a surface that says how many parameters the Hessian covers."""
 LEAST = 1e-8
-"""The lower end of a log scale in shares of the highest density, where the number of parameters is not known."""
+"""The density of a single eigenvalue, in shares of the highest density, if the number of parameters is not known."""
 
 
 def is_along(surfaces: Sequence[Surface], options: Options) -> bool:
@@ -58,7 +58,7 @@ def bandwidth_of(surfaces: Sequence[Surface], options: Options) -> float:
 def draw_at(axes: Axes, surface: Surface, found: Density, scale: Normalize) -> list[str]:
     """Draw the density at the point nearest to theta*, with its standard error; return the facts of the caption."""
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
-    beyond = 1e-3 * low  # what a log scale cannot show goes on below its lower end
+    beyond = 1e-3 * low  # values that a log scale cannot show are drawn below its lower end
     lower, upper = np.maximum(found.density - found.stderr, beyond), found.density + found.stderr
     axes.fill_between(found.eigenvalues, lower, upper, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(found.eigenvalues, np.maximum(found.density, beyond), color=BLUE, linewidth=1.0)
@@ -129,10 +129,10 @@ def densities_along(surfaces: Sequence[Surface], bandwidth: float) -> list[dict[
 def scale_of(found: Sequence[Density], surfaces: Sequence[Surface], options: Options) -> Normalize:
     """Return the scale of densities that all panels share, logarithmic if not asked otherwise.
 
-    It goes down to a tenth of what a single eigenvalue gives.
+    It goes down to a tenth of the density that a single eigenvalue gives.
 
     Raises:
-        UserError: the ends that are asked for are none.
+        UserError: the ends that are asked for make no scale.
     """
     highest = max(float(one.density.max()) for one in found)
     sizes = [size for surface in surfaces if isinstance(size := surface.attributes.get(SIZE), int) and size > 0]

@@ -161,7 +161,7 @@ class Field:
     def floor(self) -> float | None:
         """The |f - f(0, 0)| of a loss below which rounding decides; None where that is not known or cannot be seen.
 
-        It is seen from a thousandth of the range of the results on, and from a hundredth of f(0, 0) on, as on a log
+        It can be seen above a thousandth of the range of the results, or above a hundredth of f(0, 0), as on a log
         scale. In precisions below float32 it always counts as seen.
         """
         floor = self.surface.precision_floor
@@ -182,9 +182,9 @@ def field_of(surface: Surface, metric: str | None = None) -> Field:
 
     Args:
         surface: what was read.
-        metric: its name; left out: train_loss, else the first loss, else the first metric. Beside those in the file
-            there is NAME_relbar for what has error bars: the bars in percent of the values; and eig_ratio for
-            surfaces with both ends of the Hessian's spectrum.
+        metric: its name; if it is left out, train_loss, else the first loss, else the first metric. Each metric in
+            the file that has error bars also has NAME_relbar: the bars in percent of the values. Surfaces with both
+            ends of the Hessian's spectrum also have eig_ratio.
 
     Raises:
         UserError: the surface has no such metric, or nothing to draw in it.
@@ -252,9 +252,9 @@ def linear(field: Field) -> Values:
 
 
 def nearest(field: Field) -> Values:
-    """Return the values [ny, nx] where a missing one is that of the nearest corner of its triangle.
+    """Return the values [ny, nx], where a missing value is that of the nearest corner of its triangle.
 
-    Too few points for a triangle are shown alone.
+    Where the points are too few for a triangle, missing values stay missing.
     """
     if field.surface.filled:
         return field.values

@@ -44,9 +44,9 @@ class Kind:
     Attributes:
         draw: draws one field on one panel (3-D axes where `projection` says so).
         colours: what the colour bar shows; None where an axis shows the values.
-        projection: of the axes.
+        projection: the projection of the axes.
         label: writes on what was drawn, once the layout is settled.
-        least: the fewest points per axis of the grid may have.
+        least: the fewest points that each axis of the grid may have.
     """
 
     draw: Callable[[Any, Field, Scale], Artist]
@@ -69,8 +69,8 @@ class Texts:
     """What is written around the panels.
 
     Attributes:
-        titles: one a panel.
-        own: the facts that hold for one panel alone, for each panel.
+        titles: one per panel.
+        own: for each panel, the facts that hold for it alone.
         shared: the facts of the caption.
         title: stands above all panels.
     """
@@ -229,7 +229,7 @@ def _texts(titles: Sequence[str], facts: Sequence[Sequence[str]], more: Sequence
     """Return titles and facts: those that hold for all panels go into the caption.
 
     Raises:
-        UserError: there is not one caption a panel, or mathematics in a text is not readable.
+        UserError: there is not one caption per panel, or mathematics in a text is not readable.
     """
     titles = labels.captioned(titles, options.captions, "panel")
     title = labels.checked(options.title) if options.title else None
@@ -244,7 +244,7 @@ def panels(count: int, size: tuple[float, float], spare: float, projection: str 
     """Return a figure with `count` panels of `size` inches, and `spare` inches to their right."""
     rows = math.ceil(count / _MOST_COLUMNS)
     columns = math.ceil(count / rows)
-    # Compressed panels close ranks around a fixed aspect, and 3-D axes do not know how wide their labels are.
+    # A compressed layout moves panels of a fixed aspect together, but 3-D axes do not know how wide their labels are.
     layout: Literal["compressed", "constrained"] = "constrained" if projection else "compressed"
     figure = Figure(figsize=(columns * size[0] + spare, rows * size[1]), layout=layout)
     axes = [figure.add_subplot(rows, columns, index + 1, projection=projection) for index in range(count)]
@@ -297,10 +297,10 @@ def write_head(axes: Axes, title: str, facts: Sequence[str]) -> None:
 
 
 def settle(figure: Figure, pictures: Sequence[Artist]) -> None:
-    """Lay the figure out for good, as high as its content: what is drawn from now on moves nothing.
+    """Lay the figure out finally, as high as its content: later drawing moves nothing.
 
-    The pictures lie within their panels: they move nothing either, and are left out, because they are what takes long.
-    One that has no layout engine stays as it is.
+    The pictures lie within their panels and move nothing either. They are left out, because they take the most time.
+    A figure that has no layout engine stays as it is.
     """
     engine = figure.get_layout_engine()
     if engine is None:

@@ -46,14 +46,14 @@ _TURNING = "surface"
 _WHITE = 255
 """The number of the colour of a GIF that is white."""
 _LOOKED_AT = 1 << 20
-"""About how many pixels of all frames the colours of a GIF are chosen by."""
+"""About how many pixels of all frames are used to choose the colours of a GIF."""
 
 
 class GifWriter(AbstractMovieWriter):
     """Writes a GIF, in white and the 255 colours that come near to all colours of all frames.
 
-    A palette by how many pixels have a colour, as Pillow takes one for each frame, gives a small area, such as a narrow
-    minimum, the colour of something else, and every frame another one.
+    Pillow by itself takes a palette for each frame, by how many pixels have a colour. A small area, such as a narrow
+    minimum, would then get the colour of something else, and a different one in every frame.
     """
 
     def setup(self, fig: Figure, outfile: str | Path, dpi: float | None = None) -> None:
@@ -86,7 +86,7 @@ def _palette(frames: Sequence[Image.Image]) -> Image.Image:
 
 
 def _quantised(frame: Image.Image, palette: Image.Image) -> Image.Image:
-    """Return a frame in the colours of a palette, its white ones white: Pillow takes one that is near."""
+    """Return a frame in the colours of a palette; white pixels stay white, for which Pillow takes a similar colour."""
     found = frame.quantize(palette=palette, dither=Image.Dither.NONE)
     white = np.asarray(frame).min(axis=2) == 255
     found.paste(_WHITE, mask=Image.fromarray(255 * white.astype(np.uint8)))
@@ -104,8 +104,8 @@ class Film:
         figure: with one panel; colour bar and caption hold for all frames.
         panel: the axes of the panel.
         fields: what the frames show.
-        kind: of picture.
-        scale: of all frames.
+        kind: the kind of picture.
+        scale: the scale of all frames.
         texts: a title and facts for each frame.
     """
 
@@ -161,7 +161,7 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film | render
     with mpl.rc_context(style.RC):
         figure, (panel,) = plane_panels(fields[:1], kind)
         film = Film(figure, panel, fields, kind, scale, texts)
-        # the layout of all frames is that of the one that has most to say above its panel
+        # the layout of all frames is that of the frame with the most text above its panel
         shown = range(len(fields))
         picture = film.draw(max(shown, key=lambda index: (len(texts.own[index]), len(titles[index]))))
         draw_bar(figure, [panel], kind, scale, fields[0].quantity.label)
@@ -171,7 +171,10 @@ def compose_film(surfaces: Sequence[Surface], options: Options) -> Film | render
 
 
 def _rendered(surfaces: Sequence[Surface], options: Options) -> render.Frames:
-    """Make a film of lit landscapes, which have no small print: gamma stands in the title. A single one has none."""
+    """Make a film of lit landscapes, which have no small print: gamma stands in the title.
+
+    A single landscape has no title.
+    """
     fields, options = above_least([field_of(surface, options.metric) for surface in surfaces], options)
     titles = labels.captioned(labels.panel_titles(fields), options.captions, "frame")
     if len(fields) == 1 and not (options.captions or options.title):
@@ -232,7 +235,7 @@ def check_format(path: Path) -> None:
 
 
 def save_film(film: Film | render.Frames, path: Path, fps: int) -> None:
-    """Write a film of so many frames per second; a failed write leaves what was there.
+    """Write a film of `fps` frames per second; a failed write leaves the file that was there.
 
     Raises:
         UserError: the file cannot be written.

@@ -68,7 +68,7 @@ def are_histories(paths: Sequence[Path], kind: str | None) -> bool:
     """Return whether the files are training histories; anything else is to be read as a surface.
 
     Raises:
-        UserError: both are mixed, or the kind of picture is one of the other.
+        UserError: histories and other files are mixed, or the kind of picture is not one for these files.
     """
     found = [is_history(path) for path in paths]
     if any(found) and not all(found):
@@ -87,7 +87,7 @@ def are_histories(paths: Sequence[Path], kind: str | None) -> bool:
 def read_histories(paths: Sequence[Path]) -> list[History]:
     """Read histories and name them by their folders, as `train.output` says, or by their own names.
 
-    A name is as much of the end of a path as tells them apart.
+    A name is the shortest end of a path that tells the files apart.
 
     Raises:
         UserError: one of them is missing, is no history, or has no rows.
@@ -102,7 +102,7 @@ def read_histories(paths: Sequence[Path]) -> list[History]:
 
 
 def _in_legends(name: str) -> str:
-    """Return a name with a space before its underscore: matplotlib leaves out of a legend what begins with one."""
+    """Return a name with a space before its leading underscore: matplotlib's legends leave out names that begin so."""
     return f" {name}" if name.startswith("_") else name
 
 
@@ -257,7 +257,7 @@ class Bars:
 
     Attributes:
         edges: float64 [n + 1], where the bars begin and end.
-        width: of a bar, in bins of the file.
+        width: the width of a bar, in bins of the file.
         shares: float64 [n] each, the percentage of the weights in each bar.
     """
 
@@ -302,7 +302,7 @@ def draw_weights(axes: Sequence[Axes], histories: Sequence[History], options: Op
 def bars_of(counts: Sequence[NDArray[np.int64]]) -> Bars:
     """Return histograms on the narrowest axis that leaves 0.1 % of the weights of each beyond either end.
 
-    Bars are a power of two of the file's bins wide, at most 128 of them.
+    The width of a bar is a power of two in bins of the file. There are at most 128 bars.
 
     Args:
         counts: int64 [len(EDGES) - 1] each, none of them empty.
@@ -325,4 +325,4 @@ PICTURES: Mapping[str, tuple[int, Callable[[Sequence[Axes], Sequence[History], O
     "norm": (1, draw_norm),
     "weights": (1, draw_weights),
 }
-"""How many panels a kind of picture has, and what draws on them and returns the facts of the caption."""
+"""How many panels a kind of picture has, and the function that draws on them and returns the facts of the caption."""

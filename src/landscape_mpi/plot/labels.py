@@ -168,14 +168,14 @@ def scale_facts(fields: Sequence[Field], scale: Scale) -> list[str]:
 
 
 def cut_facts(scale: Scale) -> list[str]:
-    """Return where heights are cut off; a colour bar says it by its arrows, an axis cannot."""
+    """Return where heights are cut off; a colour bar shows this by its arrows, an axis cannot."""
     ends = {"min": f"below {number(scale.low)}", "max": f"above {number(scale.high)}"}
     cut = [words for end, words in ends.items() if scale.extend in (end, "both")]
     return [f"cut off {' and '.join(cut)}"] if cut else []
 
 
 def along_words(origin: Origin) -> str | None:
-    """Return along which directions, or from where to where, a surface goes; None where nobody knows."""
+    """Return along which directions, or from where to where, a surface goes; None where this is not known."""
     if origin.kind is None:
         return None
     words = [_KINDS.get(origin.kind, origin.kind)]
@@ -195,7 +195,7 @@ def _path(field: Field, path: Trajectory) -> str:
     on, what = ("on", "line") if path.beta is None else ("in", "plane")
     whose = f"{plain(path.names[0])}: " if path.names else ""
     parts = [f"{whose}path of {path.epoch.size} checkpoints"]
-    if not math.isnan(farthest := path.residual.max()):  # a path of another tool does not know
+    if not math.isnan(farthest := path.residual.max()):  # NaN in a path of another tool
         off, within = f"{farthest:.3g} off", reach(field, path)
         parts[0] += (
             f": up to {off} the {what}" if within is None else f": up to {within:.3g} from θ* {on} the {what}, {off} it"
@@ -216,14 +216,14 @@ def _progress(surfaces: Sequence[Surface]) -> str | None:
 
 
 def _bars(fields: Sequence[Field]) -> list[str]:
-    """Return how wide the error bars are at the most: of losses relative to them, of accuracies in points."""
+    """Return how wide the error bars are at most: relative to the values for losses, in points for accuracies."""
     facts = []
     for field in fields:
         if field.bars is not None and math.isfinite(field.widest):
             of = f" of the {field.quantity.words}" if len(fields) > 1 else ""
             metric = field.quantity.metric
             unit = "points" if in_points(metric) else f"%{rise_words(field.surface, metric)}"
-            # with two digits, rounded up: what is said to hold has to hold
+            # two digits, rounded up, so that the written bound holds
             step = 10.0 ** (math.floor(math.log10(field.widest)) - 1) if field.widest else 1.0
             most = math.ceil(field.widest / step - 1e-9) * step
             facts.append(f"95 % error bars{of} ≤ {most:.6g} {unit}")
@@ -231,7 +231,7 @@ def _bars(fields: Sequence[Field]) -> list[str]:
 
 
 def _errors(fields: Sequence[Field]) -> list[str]:
-    """Return how large the standard errors of estimates of the whole network are at the most."""
+    """Return how large the standard errors of estimates of the whole network are at most."""
     facts = []
     for field in fields:
         if field.errors is not None and np.isfinite(field.errors).any():
@@ -242,7 +242,7 @@ def _errors(fields: Sequence[Field]) -> list[str]:
 
 
 def _floor(fields: Sequence[Field]) -> list[str]:
-    """Return below which rise the picture is one of rounding, where that can be seen."""
+    """Return the rise below which rounding decides the picture, where that can be seen."""
     floor = max((field.floor for field in fields if field.floor is not None), default=None)
     dtype = plain(str(fields[0].surface.attributes.get("dtype")))
     if floor is None:

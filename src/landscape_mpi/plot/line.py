@@ -60,7 +60,7 @@ def sides_of(panels: Sequence[Sequence[Repeats]], options: Options) -> list[Side
 
 
 def draw(axes: Axes, metrics: Sequence[Repeats], sides: Sequence[Side], worst: Sequence[Field] = ()) -> list[Line2D]:
-    """Draw metrics along a line, and over them along steepest ascents; a second side gets a twin of the axes.
+    """Draw metrics along a line, and over them those along steepest ascents; a second side gets a twin of the axes.
 
     Returns:
         The curves, side by side in the order of the metrics.
@@ -130,7 +130,7 @@ def _side(fields: Sequence[Field], options: Options, colour: str) -> Side:
 
 
 def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
-    """Draw one metric, over points not done yet but not over NaN or inf, and shade its error bars if it has any."""
+    """Draw one metric and shade its error bars, if any; the curve bridges points not done yet, but not NaN or inf."""
     alpha, values = field.alpha[field.done], field.values[field.done]
     if (spread := field.bars if field.bars is not None else field.errors) is not None:
         bars = spread[field.done]
@@ -151,7 +151,7 @@ def _curve(axes: Axes, field: Field, side: Side) -> Line2D:
 
 
 def _draw_floor(axes: Axes, fields: Repeats) -> None:
-    """Shade the losses around f(0, 0) of each metric among which rounding decides."""
+    """Shade the band of losses around f(0, 0) of each metric within which rounding decides."""
     bands: dict[float, float] = {}
     for field in fields:
         if field.floor is not None and field.centre is not None:
@@ -162,7 +162,7 @@ def _draw_floor(axes: Axes, fields: Repeats) -> None:
 
 
 def _band(axes: Axes, fields: Repeats, side: Side) -> Line2D:
-    """Draw one metric along several random directions: its median, its range shaded, and each of them thin.
+    """Draw one metric along several random directions: its median, its shaded range, and a thin curve for each.
 
     Median and range are those of the finite results; where no result is finite there is a gap.
 
@@ -208,9 +208,9 @@ def _dash(split: str | None) -> Literal["-", "--", ":"]:
 
 
 def grouped(surfaces: Sequence[Surface]) -> list[list[Surface]]:
-    """Return the lines in groups that differ in the seed of their random directions alone, in their order.
+    """Return groups of lines, in their order; the lines of a group differ only in the seed of their random directions.
 
-    A line of anything but random directions is a group of its own, and so is one that another has the seed of.
+    A line of anything but random directions is a group of its own. Two lines with the same seed are in two groups.
     """
     groups: list[tuple[str | None, list[Surface]]] = []
     for surface in surfaces:
@@ -226,9 +226,9 @@ def grouped(surfaces: Sequence[Surface]) -> list[list[Surface]]:
 
 
 def with_worst(groups: Sequence[list[Surface]]) -> list[tuple[list[Surface], list[Surface]]]:
-    """Return the groups, each with the steepest ascents that are drawn over it, which are no groups of their own then.
+    """Return the groups, each with the steepest ascents drawn over it; such ascents are then no groups of their own.
 
-    They go with random directions of the same network, data and metrics; how far the lines go may differ.
+    They are drawn over random directions of the same network, data and metrics; how far the lines go may differ.
     """
     panels = [(group, list[Surface]()) for group in groups]
     for group in groups:
@@ -253,7 +253,7 @@ def stem(group: Sequence[Surface]) -> str:
 
 
 def _key(surface: Surface) -> str | None:
-    """Return what repeats have in common; None where a line can have none."""
+    """Return what repeats have in common; None where a line can have no repeats."""
     if not _of_kind(surface, "random") or "seed" not in surface.attributes:
         return None
     plane = {key: value for key, value in document_of(surface)["plane"].items() if key not in ("seed", "repeats")}
@@ -262,7 +262,7 @@ def _key(surface: Surface) -> str | None:
 
 
 def _shared(surface: Surface) -> str:
-    """Return what lines along several kinds of direction have in common where one network is drawn."""
+    """Return what lines along different kinds of directions have in common if they show one network."""
     job = document_of(surface)
     kept = {name: dict(part) if isinstance(part, dict) else part for name, part in job.items()}
     for *sections, last in (*_PLACES, ("plane",), *((section,) for section in _OWN)):

@@ -1,4 +1,4 @@
-"""Draws the points of a sweep that is running into one figure, which a notebook shows and replaces as it fills in."""
+"""Draws the points of a running sweep in one figure, which a notebook shows and replaces as more points are done."""
 
 import math
 import time
@@ -37,8 +37,8 @@ class Done(Protocol):
 class LiveFigure:
     """A figure that fills in while a sweep runs: `landscape_mpi.sweep(..., on_point=landscape_mpi.LiveFigure())`.
 
-    Lines are curves, planes are heat maps with a logarithmic colour scale where all values are above 0. It is drawn
-    again every few seconds at most, and with the last point. Outside notebooks it is shown nowhere.
+    Lines are curves, planes are heat maps with a logarithmic colour scale where all values are above 0. The figure is
+    drawn again every few seconds at most, and with the last point. Outside notebooks it is not shown.
 
     Attributes:
         figure: a matplotlib `Figure`, as far as it has been drawn.
@@ -60,7 +60,7 @@ class LiveFigure:
         self._handle: Any = None
 
     def __call__(self, point: Done) -> None:
-        """Take a point that is done, and draw where it is time to.
+        """Take a point that is done, and draw if it is time to.
 
         Raises:
             UserError: the point has no such result, or it has more than two coordinates.

@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 PROGRAM = f"from {__name__} import serve; serve()"
 REQUIRED = "vtkmodules"
 _SAMPLES = 2
-"""Pixels drawn for each one of the picture, along either side: what smooths its edges."""
+"""Pixels drawn for each pixel of the picture, along either side: this smooths the edges."""
 _GLOSS, _GLOSS_POWER = 0.10, 24.0
 _UNDERSIDE = 0.3
 """How bright the underside of the mesh is, which no light reaches."""
@@ -44,7 +44,7 @@ class Mesh:
         normals: float32 [ny, nx, 3], of length 1, upwards.
         colours: uint8 [ny, nx, 3], sRGB.
         whole: bool [ny - 1, nx - 1], which squares are drawn.
-        sun: where the light comes from that makes it shine, float64 [3].
+        sun: where the light that makes it shine comes from, float64 [3].
     """
 
     points: NDArray[np.float32]
@@ -59,7 +59,7 @@ Shot = tuple[int, Camera]
 
 
 def drawn(meshes: Sequence[Mesh], shots: Sequence[Shot], size: tuple[int, int]) -> list[Pixels]:
-    """Return a picture of so many pixels (width, height) for each shot, transparent around the mesh.
+    """Return a picture of `size` pixels (width, height) for each shot, transparent around the mesh.
 
     Raises:
         NotDrawnError: VTK is not installed, or cannot draw on this machine.

@@ -1,6 +1,6 @@
 """Defines the options of a figure, and reads contour levels and the place of a plane from their text.
 
-Imports no matplotlib, which a page of help can do without.
+Imports no matplotlib, because a page of help does not need it.
 """
 
 import math
@@ -21,7 +21,7 @@ SIZES = {"square": (1600, 1600), "wide": (1920, 1080)}
 SMALLEST, LARGEST = 64, 8192
 """The fewest and the most pixels of a side of a picture."""
 LOWEST, HIGHEST = 5, 85
-"""Between which elevations a camera may stand, in degrees: it neither looks from below nor loses what is up."""
+"""The lowest and highest elevation of a camera, in degrees: it never looks from below, and up stays defined."""
 
 MOST_LEVELS = 200
 """More levels than this are a mistake: the lines would cover the picture."""
@@ -60,7 +60,7 @@ class Options:
     view: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a bandwidth that none can be, and what another kind of picture has no use for.
+        """Refuse an impossible bandwidth, and options that the kind of picture does not use.
 
         Raises:
             UserError: a bandwidth is not above 0, or not for the kind; a size or a view is not for the kind.
@@ -80,7 +80,7 @@ class Options:
 
 
 def parse_levels(levels_given: str | Sequence[float]) -> tuple[float, ...]:
-    """Return contour levels: of text such as FIRST:LAST:STEP, both ends included, or a list, or of numbers.
+    """Return contour levels from text such as FIRST:LAST:STEP (both ends included) or a list, or from numbers.
 
     Raises:
         UserError: they are neither, or do not ascend.
@@ -106,7 +106,7 @@ def parse_levels(levels_given: str | Sequence[float]) -> tuple[float, ...]:
 
 
 def parse_at(text: str) -> float:
-    """Return where the plane of a volume lies, of text such as `gamma=0.5`.
+    """Return where the plane of a volume lies, from text such as `gamma=0.5`.
 
     Raises:
         UserError: it names another axis, or no finite number.
@@ -122,7 +122,7 @@ def parse_at(text: str) -> float:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return width and height in pixels, of a name of SIZES or of text such as `1600x900`.
+    """Return width and height in pixels, from a name of SIZES or from text such as `1600x900`.
 
     Raises:
         UserError: it is neither, or a side is too short or too long.
@@ -136,10 +136,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_view(text: str) -> tuple[float, float]:
-    """Return where a camera stands, azimuth and elevation in degrees, of text such as `302,31`.
+    """Return where a camera stands, azimuth and elevation in degrees, from text such as `302,31`.
 
     Raises:
-        UserError: it is not two numbers, or the elevation is not between those of the ground and of straight above.
+        UserError: it is not two numbers, or the elevation is not between LOWEST and HIGHEST.
     """
     try:
         azimuth, elevation = (float(part) for part in text.split(","))

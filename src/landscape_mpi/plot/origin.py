@@ -36,20 +36,20 @@ class Origin:
         network: in words, such as "ResNet-56, no shortcuts".
         loss: the key `loss`, "cross_entropy" where the job leaves it out, None without a job.
         data: in words, such as "CIFAR-10, first 500 examples".
-        kind: random, interpolate, curve, pca, hessian or file; given, of tensors that a call gave.
+        kind: random, worst, interpolate, curve, pca, hessian or file; given for tensors that a call gave.
         normalise: filter, layer, weight or none.
-        seed: of random directions.
+        seed: the seed of random directions.
         start: the name of the checkpoint at alpha = 0 of an interpolation or a curve.
         to: the name of the checkpoint at alpha = 1.
         via: the name of the checkpoint at beta = 1.
         curve: bezier or polygon, of a curve between two checkpoints.
         bent: whether alpha goes along that curve.
         batchnorm: move or recompute, where running statistics are not those of theta*.
-        epoch: of theta*, where its file has the name that `train` gives checkpoints.
+        epoch: the epoch of theta*, where its file has the name that `train` gives checkpoints.
         explained: shares of a trajectory's variance along principal components.
-        reach: to what loss the grid goes, where its range was found by it, such as "range to f(0, 0) + 1 nat".
-        hessian: by metric which examples the Hessian is of and how exact, such as "Hessian of 500 examples, tolerance
-            0.001".
+        reach: the loss to which the grid goes, where its range was found by it, such as "range to f(0, 0) + 1 nat".
+        hessian: for each metric, which examples the Hessian is of and how exact it is, such as "Hessian of 500
+            examples, tolerance 0.001".
     """
 
     network: str | None = None
@@ -144,7 +144,7 @@ def plain(text: str) -> str:
 
 
 def document_of(surface: Surface) -> Mapping[str, Any]:
-    """Return the surface's job as it was written, unchecked; nothing where there is none that can be read."""
+    """Return the surface's job as it was written, unchecked; it is empty where no job can be read."""
     if surface.job is None or len(surface.job) > LARGEST:
         return {}
     try:
@@ -172,7 +172,7 @@ def _own(build: str) -> str:
 
 
 def _reach(attributes: Mapping[str, object]) -> str | None:
-    """Return to what loss all axes go whose range was found; None where there are none, or one goes anywhere."""
+    """Return the loss to which all axes with a found range go; None where there are none, or one does not reach it."""
     rise, centre = attributes.get("range_rise"), attributes.get("range_centre")
     if not (isinstance(rise, float) and isinstance(centre, float)):
         return None
@@ -210,7 +210,7 @@ def _hessian(job: _Job, attributes: Mapping[str, object]) -> dict[str, str]:
 
 
 def _names(files: Sequence[str | None]) -> list[str | None]:
-    """Return names of files: without folder and ending, or with the folder where they are alike without it."""
+    """Return names of files without folder and ending, or with the folder where two names are alike without it."""
     paths = [PurePath(file) for file in files if file]
     alike = len({path.stem for path in paths}) < len(paths)
     names = iter(f"{path.parent.name}/{path.stem}".lstrip("/") if alike else path.stem for path in paths)

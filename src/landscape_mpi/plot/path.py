@@ -25,16 +25,16 @@ _ABOVE = 4.0
 """zorder: above the lines of levels and their labels, below the star of theta*."""
 _WIDTH = 0.9
 _EDGE = 0.03
-"""Where the path stands in the picture of a line, as a share of its height: checkpoints have no loss of the line."""
+"""Where the path stands in the picture of a line, as a share of its height: checkpoints have no loss on the line."""
 _HALO = withStroke(linewidth=2.2, foreground="white")
 STAR = 6.5
 """The size of the star of theta*, in points."""
 _ACROSS = 150.0
 """About how long either axis of a plane is, in points."""
 _MOST_NESTED = 200
-"""Marks of a picture that are looked at for others on the same spot."""
+"""The most marks of a picture that are checked for other marks on the same spot."""
 _EDGE_OF_MARK = 0.9
-"""Points that a mark shows around another one on the same spot."""
+"""How much of a mark shows around another mark on the same spot, in points."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Mark:
     Attributes:
         gid: epochs, start, end or drops.
         where: int [n], the checkpoints.
-        marker: matplotlib's, a star, a circle, a square or a diamond.
+        marker: matplotlib's marker: a star, a circle, a square or a diamond.
         face: its colour inside.
         size: in points; the side of a square or diamond, the diameter of a circle or star.
-        name: of the legend.
+        name: its name in the legend.
         below: how many of the marks lie above it.
     """
 
@@ -84,10 +84,10 @@ def marks(path: Trajectory, colour: Any = "black") -> list[Mark]:
 
 
 def marked(field: Field, path: Trajectory) -> list[tuple[Trajectory, Any, list[Mark]]]:
-    """Return the runs of a path, each with its colour and its marks, every drop of the learning rate one of its own.
+    """Return the runs of a path, each with its colour and its marks; every drop of the learning rate has its own mark.
 
-    Where marks lie on one spot of a picture of the field they stand around each other: innermost the star of theta*,
-    then the drops, the start and the end. Too many to be looked at keep their sizes.
+    Marks on one spot of a picture of the field stand around each other: the star of theta* is innermost, followed by
+    the drops, the start and the end. If there are too many marks to check, they keep their sizes.
     """
     runs = [(run, colour, marks(run, colour)) for run, colour in coloured(path)]
     if sum(mark.where.size for _, _, found in runs for mark in found if mark.name) > _MOST_NESTED:
@@ -111,7 +111,7 @@ def marked(field: Field, path: Trajectory) -> list[tuple[Trajectory, Any, list[M
 
 
 def _around(mark: Mark, above: Mark, distance: Values) -> float:
-    """Return the size of a mark that lies under another one so far away, in points, and shows around it."""
+    """Return the size, in points, at which a mark shows around another mark that lies above it at a distance."""
     away = float(np.hypot(*distance))
     if away > (mark.size + above.size) / 3:
         return 0.0
@@ -133,7 +133,7 @@ def draw(axes: Axes, field: Field) -> None:
         line = LineCollection(
             [points], colors=[colour], linewidths=_WIDTH, zorder=_ABOVE, path_effects=[_HALO], gid="path"
         )
-        # no line of the axes: labels of levels keep off the boxes around those, and its box is most of the picture
+        # not a line of the axes: labels avoid the boxes around such lines, and this box is most of the picture
         axes.add_collection(line, autolim=False)
         for mark in found:
             x, y = points[mark.where].T
@@ -152,7 +152,7 @@ def draw(axes: Axes, field: Field) -> None:
 
 
 def draw_raised(axes: Axes3D, field: Field, scale: Scale) -> None:
-    """Draw the path of a surface, if it has one, on the surface in three dimensions, with a gap where that has one.
+    """Draw the path of a surface, if any, on the surface in three dimensions, with a gap where the surface has one.
 
     It is drawn over the surface everywhere, also behind a ridge.
     """
@@ -243,7 +243,7 @@ def legend(axes: Axes, handles: Sequence[Artist]) -> None:
 
 
 def _handles(path: Trajectory) -> list[Line2D]:
-    """Return what a legend says: of one run its marks; of several also their names, and start and end for epochs."""
+    """Return the legend's entries: marks, and for several runs also names, with start and end instead of epochs."""
     runs = coloured(path)
     if len(runs) > 1:
         # a legend would leave out a name that begins with an underscore

@@ -31,7 +31,7 @@ _MOST_LABELLED = 20
 """Lines of one level that may be labelled."""
 _MOST_DOTS = 2500
 _CHARACTERS_A_WIDTH = 42
-"""How long a label may be, in widths of the panel."""
+"""How many characters of a label fit into the width of a panel."""
 _BOX = (1.0, 1.0, 0.75)
 """The sides of the box around a surface in three dimensions."""
 _LIGHT = LightSource(azdeg=250, altdeg=50)
@@ -76,9 +76,9 @@ def draw_filled(axes: Axes, field: Field, scale: Scale) -> ContourSet:
 
 
 def draw_heat(axes: Axes, field: Field, scale: Scale) -> QuadMesh:
-    """Draw each point of a plane as a cell around it, grey where it is NaN or inf, nothing smoothed.
+    """Draw each point of a plane as a cell around it, without smoothing; a cell is grey where the result is NaN or inf.
 
-    A point that is not done yet shows the nearest one that is.
+    A point that is not done yet shows the nearest point that is done.
     """
     columns, rows = _edges(field.alpha), _edges(field.beta)
     _grey(axes, columns, rows, field.done & np.isnan(field.values))
@@ -129,12 +129,12 @@ def frame(axes: Axes, field: Field) -> None:
 
 
 def alike(width: float, height: float) -> bool:
-    """Return whether both ranges are near enough for one length to mean the same on both axes."""
+    """Return whether both ranges are so similar that one length can mean the same on both axes."""
     return min(width, height) > 0 and 0.5 <= width / height <= 2
 
 
 def _mark_trained(axes: Axes, *, alone: bool) -> None:
-    """Mark theta* at (0, 0), with a path of training that may end there or alone."""
+    """Mark theta* at (0, 0); if it is not `alone`, a path of training may end there."""
     axes.plot(
         0, 0, marker="*", color="white", markersize=STAR, mec="black", mew=0.6, clip_on=False, zorder=5, gid="trained"
     )
@@ -150,11 +150,11 @@ def _mark_trained(axes: Axes, *, alone: bool) -> None:
 
 
 def label_levels(axes: Axes, lines: ContourSet) -> None:
-    """Write the levels on the longest of their lines wherever there is room, black ones with a light edge.
+    """Write the levels on the longest of their lines wherever there is room; labels of black lines have a light edge.
 
-    The layout of the figure must be settled: what touches what depends on it.
+    The layout of the figure must be settled: it decides which labels touch each other.
     """
-    # matplotlib's own list: what is put there is what it labels and draws
+    # matplotlib's own list: matplotlib labels and draws what is put there
     paths = cast("list[Path]", lines.get_paths())
     parts = [_parted(path) for path in paths]
     paths[:] = [longest for longest, _ in parts]
@@ -169,14 +169,14 @@ def label_levels(axes: Axes, lines: ContourSet) -> None:
         levels = [level for level in lines.levels if number(level) == words]
         places = [text.get_position() for text in same]
         axes.clabel(lines, levels, fmt=number, fontsize=SMALL, inline_spacing=1.5, manual=places)
-    if lines.colors is not None:  # of one colour, on bands of any
+    if lines.colors is not None:  # lines of one colour, on bands of any colour
         for text in lines.labelTexts:
             text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
     paths[:] = [Path.make_compound_path(longest, rest) for longest, (_, rest) in zip(paths, parts, strict=True)]
 
 
 def _parted(path: Path) -> tuple[Path, Path]:
-    """Part the lines of a level into the longest and the rest: a chaotic plane has thousands of tiny ones.
+    """Split the lines of a level into the longest lines and the rest: a chaotic plane has thousands of tiny lines.
 
     matplotlib goes through all of them for every label.
     """
@@ -191,7 +191,7 @@ def _parted(path: Path) -> tuple[Path, Path]:
 
 
 def _apart(texts: Iterable[Text], taken: list[Bbox], inside: Bbox) -> Iterator[Text]:
-    """Yield the texts within the axes that touch neither what is taken nor each other, one of each level in turn."""
+    """Yield the texts within the axes that touch no taken box and no other text, one text of each level in turn."""
     levels = [list(same) for _, same in groupby(texts, Text.get_text)]
     for text in (text for row in zip_longest(*levels) for text in row if text is not None):
         box = text.get_window_extent()
@@ -220,7 +220,7 @@ def draw_surface(axes: Axes3D, field: Field, scale: Scale) -> Poly3DCollection:
 
 
 def mark_on_surface(axes: Axes3D, field: Field, scale: Scale) -> None:
-    """Mark theta* on the surface where (0, 0) lies on it; it is drawn over the surface, also behind a ridge."""
+    """Mark theta* on the surface where (0, 0) lies on it; the mark is drawn over the surface, also behind a ridge."""
     origin = np.zeros(1)
     height = between(scale.height(linear(field)), field, origin, origin)
     if field.has_origin and np.isfinite(height).all():
@@ -244,7 +244,7 @@ def _facets(alpha: Values, beta: Values, heights: Values, rgba: Values) -> Poly3
 
 
 def _finer(axis: Values) -> Values:
-    """Return the coordinates with points between them, all kept, until the facets are too small to see."""
+    """Return the coordinates, all kept, with so many points between them that the facets are too small to see."""
     parts = max(1, _FACETS // (axis.size - 1))
     index = np.arange((axis.size - 1) * parts + 1) / parts
     return np.interp(index, np.arange(axis.size), axis)
@@ -262,8 +262,8 @@ def _resampled(values: Values, field: Field, alpha: Values, beta: Values) -> Val
 def _relief(heights: Values, light: Values, scale: Scale) -> Values:
     """Return the colours of the surface, RGBA [ny, nx, 4], darker where less light falls and lighter where more does.
 
-    The low end of the map is too dark to be shaded by darkening alone: a surface that is low nearly everywhere, beside
-    a spike or a panel of a larger range, would be one dark sheet.
+    The low end of the map is too dark to be shaded by darkening alone. A surface that is low nearly everywhere, beside
+    a spike or a panel of a larger range, would be evenly dark.
     """
     low, high = scale.height(np.array([scale.low, scale.high]))
     rgba: Values = colours()((np.nan_to_num(heights, nan=low) - low) / (high - low))
@@ -284,7 +284,7 @@ def _frame_surface(axes: Axes3D, field: Field, scale: Scale) -> None:
     axes.view_init(elev=32, azim=-58)
     axes.patch.set_visible(False)
     axes.xaxis.set_major_locator(FixedLocator(_ticks(field.alpha)))
-    # not in its first tenth: a number there would stand beside the last one of alpha
+    # no tick in the first tenth: a number there would stand beside the last number of alpha
     beta = np.array([field.beta[0] + 0.1 * (field.beta[-1] - field.beta[0]), field.beta[-1]])
     axes.yaxis.set_major_locator(FixedLocator(_ticks(beta)))
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):

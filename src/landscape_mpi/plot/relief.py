@@ -1,9 +1,10 @@
 """Shapes and lights a plane as a landscape: a fine mesh through its points, with shadows and the light of the sky.
 
-The light is worked out here for every vertex, so that whatever can draw coloured triangles shows the same picture. A
-vertex has the light of that part of the sky which its surroundings leave it (ambient occlusion, as the mean of 1 - sin
-of the horizon over all directions: Zakšek, Oštir and Kokalj, "Sky-View Factor as a Relief Visualization Technique",
-Remote Sensing 3, 2011), and by Lambert's cosine of that part of the sun which no ridge hides.
+The light is calculated here for every vertex, so that every program that can draw coloured triangles shows the same
+picture. A vertex gets light from the part of the sky that its surroundings do not hide. This is ambient occlusion, the
+mean of 1 - sin of the horizon over all directions (Zakšek, Oštir and Kokalj, "Sky-View Factor as a Relief Visualization
+Technique", Remote Sensing 3, 2011). It also gets light, by Lambert's cosine, from the part of the sun that no ridge
+hides.
 """
 
 import numpy as np
@@ -27,11 +28,11 @@ BESIDE, ELEVATION = -98.0, 42.0
 SUN_RADIUS = 7.0
 """Half the width of the sun, in degrees: how soft the edges of shadows are."""
 _SUNLIGHT, _SKYLIGHT, _BOUNCE = (1.85, 1.7, 1.45), (0.55, 0.66, 0.85), (0.25, 0.20, 0.16)
-"""What falls on a white vertex of all of the sun, of the sky, and of the lit ground around it: red, green and blue."""
+"""The light on a white vertex from all of the sun, the sky, and the lit ground around it: red, green and blue."""
 _AZIMUTHS = 32
 """Directions in which the horizon of a vertex is looked for."""
 _COARSE = 3
-"""Of so many vertices along either axis one is looked from: the edges of shadows are soft."""
+"""The horizon is looked for at one of so many vertices along either axis: the edges of shadows are soft."""
 _SPECKS = np.radians(np.linspace(-SUN_RADIUS, SUN_RADIUS, 9))
 _COLOURS = LinearSegmentedColormap.from_list(
     "relief", ["#20305f", "#2c5f9e", "#4f9cc0", "#a5cfc4", "#ecdcae", "#eeae70", "#d9704c", "#a93439", "#6d1a36"]
@@ -50,15 +51,15 @@ def mesh_of(
 ) -> Mesh:
     """Return a plane as a lit mesh in a box around (0, 0, 0): alpha along x, beta along y, the metric upwards.
 
-    Between the points of the grid heights are those of cubic splines, which pass through every point. On a log scale
+    Between the points of the grid, heights are those of cubic splines, which pass through every point. On a log scale
     they are log10 f, and log10(f + low) where values lie below the low end: the bottom is round there, not cut off.
 
     Args:
         field: what is drawn.
         scale: the ends of the heights and of the colours.
         levels: where lines of equal values are drawn on it.
-        azimuth: where the camera stands, in degrees, to the left of which the sun is.
-        vertices: the least along an axis.
+        azimuth: where the camera stands, in degrees; the sun is to the left of it.
+        vertices: the least number of vertices along an axis.
     """
     sun = azimuth + BESIDE
     ways = [1 if axis[0] < axis[-1] else -1 for axis in (field.beta, field.alpha)]
@@ -93,14 +94,14 @@ def _unbounded(values: Values, scale: Scale) -> Values:
 
 
 def _sides(field: Field, columns: Values, rows: Values) -> tuple[Values, Values]:
-    """Return where columns and rows, 0 to 1, are in the box: its longer side has length 1, both where ranges differ."""
+    """Return where columns and rows, 0 to 1, are in the box; its longer side, or both if ranges differ, is 1 long."""
     lengths = float(np.ptp(field.alpha)), float(np.ptp(field.beta))
     across, up = (length / max(lengths) if alike(*lengths) else 1.0 for length in lengths)
     return (columns - 0.5) * across, (rows - 0.5) * up
 
 
 def _fine(axis: Values, vertices: int) -> Values:
-    """Return more than so many places evenly from 0 to 1, among them those of an evenly spaced axis."""
+    """Return more than `vertices` evenly spaced places from 0 to 1, among them those of an evenly spaced axis."""
     return np.linspace(0, 1, (axis.size - 1) * max(1, -(-vertices // (axis.size - 1))) + 1)
 
 
@@ -126,7 +127,7 @@ def _splines(axis: Values, places: Values) -> Values:
 
 
 def _without_gaps(heights: Values) -> Values:
-    """Return heights with gaps filled from around them, ring by ring: splines need them, though they are not drawn."""
+    """Return heights with gaps filled from their edges, ring by ring: splines need all heights; gaps are not drawn."""
     filled = heights.copy()
     while np.isnan(filled).any():
         padded = np.pad(filled, 1, constant_values=np.nan)
@@ -203,7 +204,7 @@ def _horizon(x: Values, y: Values, heights: Values, azimuth: float, steps: NDArr
 
 
 def _upsampled(values: Values, shape: tuple[int, ...]) -> Values:
-    """Interpolate values of every `_COARSE`-th vertex linearly at all; beyond the last one they stay the same."""
+    """Interpolate values of every `_COARSE`-th vertex linearly at all vertices; beyond the last they stay the same."""
     for axis, count in enumerate(shape):
         last = values.shape[axis] - 1
         places = np.minimum(np.arange(count) / _COARSE, last)
@@ -214,7 +215,7 @@ def _upsampled(values: Values, shape: tuple[int, ...]) -> Values:
 
 
 def _lines(heights: Values, levels: Values) -> Values:
-    """Return how much of every vertex lies below a line of a level, 0 to 1, all lines as wide as each other."""
+    """Return how much of every vertex is covered by a line of a level, 0 to 1; all lines are equally wide."""
     ink = np.zeros_like(heights)
     slope = np.maximum(np.hypot(*np.gradient(heights)), 1e-9)
     for level in levels:

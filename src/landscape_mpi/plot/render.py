@@ -1,6 +1,6 @@
-"""Composes the pictures of --kind render, landscapes lit by sun and sky on a transparent ground, and their films.
+"""Composes the pictures of --kind render, landscapes lit by sun and sky on a transparent background, and their films.
 
-VTK draws them where it can; elsewhere matplotlib does, from the same meshes with the same light, facet by facet.
+VTK draws them where it can; elsewhere matplotlib draws the same meshes with the same light, facet by facet.
 """
 
 import logging
@@ -31,7 +31,7 @@ KIND = "render"
 DPI = 200
 """Pixels an inch: titles are as large as in other figures."""
 ALONE, BESIDE, FRAME = (1600, 1200), (1100, 900), (800, 600)
-"""The width and height of a picture, of a panel of several and of a film in pixels, where nothing else is asked for."""
+"""The default width and height, in pixels, of a single picture, of a panel among several, and of a film."""
 _MOST_COLUMNS = 4
 _HEAD = 56
 """The height of a line of titles in pixels."""
@@ -46,10 +46,10 @@ class Frames:
     """A film of landscapes: a figure that shows one picture after the other.
 
     Attributes:
-        figure: with one panel, opaque.
+        figure: it has one panel and is opaque.
         image: what the panel shows.
-        pictures: of the frames.
-        titles: of the frames.
+        pictures: the pictures of the frames.
+        titles: the titles of the frames.
     """
 
     figure: Figure
@@ -66,9 +66,10 @@ class Frames:
 
 
 def compose(surfaces: Sequence[Surface], options: Options) -> Figure:
-    """Draw surfaces side by side, all on one scale and seen by the same camera; transparent around them.
+    """Draw surfaces side by side, all on one scale and seen by the same camera; the background is transparent.
 
-    Its label, which a PNG file keeps as its description, has the facts that captions of other figures have.
+    The label of the figure, which a PNG file keeps as its description, has the facts that other figures have in their
+    captions.
 
     Raises:
         UserError: the options do not suit the surfaces.
@@ -103,13 +104,13 @@ def compose(surfaces: Sequence[Surface], options: Options) -> Figure:
 
 
 def compose_film(fields: Sequence[Field], titles: Sequence[str], options: Options, turn: int) -> Frames:
-    """Make a frame of each field, all on one scale; a single one is seen from all around in `turn` frames.
+    """Make a frame of each field, all on one scale; a single field is seen from all around in `turn` frames.
 
     Args:
-        fields: of the frames.
-        titles: of the frames.
-        options: of the picture.
-        turn: the frames of a single field.
+        fields: the fields of the frames.
+        titles: the titles of the frames.
+        options: the options of the picture.
+        turn: how many frames a single field has.
 
     Raises:
         UserError: the options do not suit the fields.

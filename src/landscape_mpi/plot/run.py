@@ -40,7 +40,7 @@ _FORMATS: Mapping[str, Any] = {
 }
 OUTPUT = Either("-o", python="output")
 INLINE_DPI = 130
-"""Of a picture within a notebook: as large as its text can be read."""
+"""Pixels per inch of a picture within a notebook: large enough for its text to be read."""
 
 
 def draw(arguments: argparse.Namespace) -> list[Path]:
@@ -83,7 +83,7 @@ def draw_inline(surfaces: Sequence[Surface], options: Options, output: str | Pat
 
 
 def inline(figure: Figure) -> Figure:
-    """Return a figure that notebooks show as a picture, as it is when it is shown."""
+    """Return a figure that notebooks show as a picture, in the state that it has when it is shown."""
 
     def as_html() -> str:
         picture = base64.b64encode(image_of(figure, ".png", INLINE_DPI)).decode()
@@ -92,7 +92,7 @@ def inline(figure: Figure) -> Figure:
         words = titles.translate(str.maketrans('"<>&\n', "'()+ "))
         return f'<img src="data:image/png;base64,{picture}" width="{width}" alt="{words}">'
 
-    # of a figure that pyplot does not know, notebooks would show no more than its size
+    # notebooks would show only the size of a figure that pyplot does not know
     vars(figure)["_repr_html_"] = as_html
     return figure
 
@@ -132,7 +132,7 @@ def _figures(arguments: argparse.Namespace) -> list[Path]:
         options = as_usual(options, surfaces)
         figure = compose(surfaces, options)
         kind = kind_of(surfaces, options.kind)
-        # a line shows all its metrics and names none, a density is of none
+        # a line shows all its metrics, so the name has none; a density has no metric
         metric = options.metric or (default_metric(surfaces[0]) if kind in (*PLANES, RENDER) else None)
         at = [f"gamma{surface.gamma:g}" for surface in surfaces if surface.gamma is not None][:1]
         default = _beside([surface.path for surface in surfaces], *at, *filter(None, (metric, kind)))
@@ -157,7 +157,7 @@ def _film(arguments: argparse.Namespace) -> Path:
 
 
 def along_gamma(volume: Surface) -> list[Surface]:
-    """Return the planes of a volume that have a point that is done, in ascending order of gamma; all, if none has."""
+    """Return the planes of a volume with at least one done point, in ascending order of gamma; all, if none has one."""
     every = [volume.at(gamma) for gamma in np.sort(volume.axes[2])]
     return [plane for plane in every if plane.done] or every
 
@@ -172,7 +172,7 @@ def _page(arguments: argparse.Namespace) -> Path:
     _check_output(arguments.html, PAGE_ENDINGS, Flag("html"))
     surfaces = _surfaces(arguments, Flag("html"))
     if arguments.at is not None or len({surface.kind for surface in surfaces}) > 1:
-        surfaces = _planes(arguments, surfaces)  # beside planes a volume shows one of its own
+        surfaces = _planes(arguments, surfaces)  # beside planes, a volume shows one of its planes
     text = html(content(surfaces, _options(arguments)))
     write(arguments.html, text.encode(), Flag("html"))
     return Path(arguments.html)
@@ -191,7 +191,7 @@ def _surfaces(arguments: argparse.Namespace, flag: Flag) -> list[Surface]:
 
 
 def _beside(paths: Sequence[Path], *parts: str) -> Path:
-    """Return the path of a figure beside the first of some files, which says how many there are."""
+    """Return the path of a figure beside the first of some files; its name says how many files there are."""
     # every history of `train` is called history.h5: its folder tells it apart
     called = [path.resolve().parent.name or path.stem if path.name == HISTORY else path.stem for path in paths]
     first, *others = called
@@ -226,7 +226,7 @@ def sliced(surfaces: Sequence[Surface], gamma: float | None) -> list[Surface]:
 def read_given(paths: Sequence[Path], projections: Sequence[Path]) -> list[Surface]:
     """Read surfaces; projections, where there are any, take the place of the paths that the surfaces have.
 
-    One surface takes any number of them, each a run of its own; several take one each.
+    One surface takes any number of projections, each as a run of its own. Several surfaces take one projection each.
 
     Raises:
         UserError: a file cannot be read, there are not as many projections as surfaces, or one is for no plane.
@@ -268,7 +268,7 @@ def _check_output(path: Path, endings: Iterable[str] = _FORMATS, flag: Text = OU
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the path's ending names; a failed write leaves what was there.
+    """Write a figure in the format that the path's ending names; a failed write leaves the file that was there.
 
     Raises:
         UserError: the file cannot be written.
@@ -277,7 +277,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
-    """Return a figure as the bytes of a file of a format; `dpi`: pixels an inch, if not those of files."""
+    """Return a figure as the bytes of a file of a format; `dpi`, pixels per inch, replaces that of files."""
     image, settings = BytesIO(), {**_FORMATS[ending], **({} if dpi is None else {"dpi": dpi})}
     if ending == ".png" and figure.get_label():
         settings["metadata"] = {"Description": str(figure.get_label())}
@@ -287,7 +287,7 @@ def image_of(figure: Figure, ending: str, dpi: float | None = None) -> bytes:
 
 
 def write(path: Path, data: bytes, flag: Text = OUTPUT) -> None:
-    """Write the bytes of a file that a flag asked for; one that is there is replaced whole or stays.
+    """Write the bytes of a file that a flag asked for; an existing file is replaced completely or stays as it is.
 
     Raises:
         UserError: the file cannot be written.

@@ -31,9 +31,9 @@ class Numbers:
     """The format of the numbers of one scale; called with a number, it returns its text.
 
     Attributes:
-        decimals: of each, where they are evenly spaced; None where each has its own.
-        thousands: whether those from 1000 on are powers of ten: others beside them are.
-        hundredths: the same of those below 0.01.
+        decimals: how many decimals each number has, where they are evenly spaced; None where each has its own.
+        thousands: whether numbers from 1000 on are powers of ten, because others beside them are.
+        hundredths: the same for numbers below 0.01.
     """
 
     decimals: int | None = None
@@ -84,7 +84,7 @@ class Scale:
         log: whether it is logarithmic.
         levels: the contour levels, ascending.
         floor: on a log scale, what a value of 0 is drawn at; None where no value is 0.
-        extend: at which ends there are values beyond.
+        extend: the ends beyond which there are values.
     """
 
     low: float
@@ -152,9 +152,9 @@ def as_usual(options: Options, surfaces: Sequence[Surface]) -> Options:
 
 
 def above_least(fields: Sequence[Field], options: Options) -> tuple[list[Field], Options]:
-    """Return the fields with the least value of all taken off where their range is tiny, and the options for them.
+    """Return the fields minus the smallest value of all where their range is tiny, and the options for them.
 
-    Nothing is taken off where a logarithm, levels or ends are asked for; what is left is drawn on a linear scale.
+    Nothing is subtracted where a logarithm, levels or ends are asked for. The differences are drawn on a linear scale.
     """
     low = min(float(field.finite.min()) for field in fields)
     high = max(float(field.finite.max()) for field in fields)
@@ -188,7 +188,7 @@ def scale_of(fields: Sequence[Field], options: Options) -> Scale:
 
 
 def _is_log(fields: Sequence[Field], values: Values, options: Options) -> bool:
-    """Return whether the scale is logarithmic: as asked, else where a linear one would lose values of 1.5 decades.
+    """Return whether the scale is logarithmic: as asked, else where the values span more than 1.5 decades.
 
     Raises:
         UserError: a log scale is asked for, and cannot show the values or what else is asked for.
@@ -242,12 +242,12 @@ def _check_overlap(asked: Sequence[float], values: Values, metric: str, flag: Te
 def automatic_levels(low: float, high: float, *, log: bool, most: int = 14) -> tuple[float, ...]:
     """Return at most `most` round levels between two values.
 
-    On a log scale that spans a decade or more they are powers of ten and as many round numbers between them as may be,
-    else evenly spaced.
+    On a log scale that spans a decade or more, the levels are powers of ten, with as many round numbers between them
+    as `most` allows. Otherwise the levels are evenly spaced.
     """
     if not (log and high >= 10 * low):
         ticks = MaxNLocator(nbins=most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-        digits = 3 - math.floor(math.log10(high - low))  # beyond those of the step: what is left of rounding
+        digits = 3 - math.floor(math.log10(high - low))  # digits beyond those of the step are rounding errors
         even = sorted({round(float(level), digits) for level in ticks if low <= level <= high})
         return tuple(even) or (low,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -10,7 +10,7 @@ COLUMN = 3.4
 """The width of one column of a paper, in inches."""
 
 PLANE_PANEL = (2.55, 0.75)
-"""The width of a plane's panel with its labels, and what its height has above that of the plane, in inches."""
+"""The width of a plane's panel with its labels, and how much higher the panel is than the plane, in inches."""
 
 BAR = 0.85
 """The width of a colour bar with its labels, in inches."""

@@ -30,7 +30,7 @@ ENDING, PATH_ENDING = ".vts", ".vtp"
 HIDDEN = 2
 """The bit of `vtkGhostType` that hides a point and every cell around it."""
 TYPES = {np.dtype(np.uint8): ("UInt8", "u1"), np.dtype(np.int64): ("Int64", "<i8")}
-"""How VTK calls a type, and how it is stored; every other one is stored as float64."""
+"""What VTK calls a type, and how it is stored; every other type is stored as float64."""
 OF_FIGURES = ("kind", "levels", "title", "caption")
 
 
@@ -56,7 +56,7 @@ def check_vtk(arguments: argparse.Namespace) -> None:
 def write_grid(surface: Surface, options: Options, path: Path) -> list[Path]:
     """Write a volume, or a plane whose height is a metric on the scale of a 3-D figure; every result is point data.
 
-    A training run's path becomes a line of its own, beside it.
+    The path of a training run becomes a line in a file of its own, beside the first file.
 
     Returns:
         The files.
@@ -115,7 +115,7 @@ def _grid(surface: Surface, places: Values, shown: Values) -> Iterator[str]:
 
 
 def _line(run: Trajectory, places: Values, more: Mapping[str, Values]) -> Iterator[str]:
-    """Yield the lines of the file of a path, a point a checkpoint, with more point data."""
+    """Yield the lines of the file of a path, one point per checkpoint, with more point data."""
     count = run.alpha.size
     data = {name: getattr(run, name) for name in ("epoch", "residual", "train_loss", "lr")}
     yield _opening("PolyData")
@@ -141,7 +141,7 @@ def _points(data: Mapping[str, NDArray[Any]], places: Values) -> Iterator[str]:
 
 
 def _places(alpha: Values, beta: Values, height: Values, heights: Values) -> Values:
-    """Return where points are [..., 3]; those without a height lie as low as any: NaN is no place."""
+    """Return where points are [..., 3]; points without a height get the lowest height, because NaN is no place."""
     return np.stack([alpha, beta, np.where(np.isnan(height), np.nanmin(heights), height)], axis=-1)
 
 

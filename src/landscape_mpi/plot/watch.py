@@ -1,7 +1,7 @@
 """Serves the page of surfaces that are being swept, to browsers of this machine alone, until it is interrupted.
 
 Only the page is served, at `/`, and only under the names of this machine: a web site whose own name leads here (DNS
-rebinding) gets nothing. The page asks now and then whether the files have changed, and then loads itself anew.
+rebinding) gets nothing. The page asks regularly whether the files have changed, and reloads itself if so.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Watched:
 
     Attributes:
         paths: of surfaces, or of shards of one surface, which are shown as that surface.
-        tag: what the page is known by: it changes with the files.
+        tag: it identifies the page and changes with the files.
         page: the page, UTF-8.
     """
 
@@ -71,7 +71,7 @@ class Watched:
         return f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"'
 
     def refresh(self) -> None:
-        """Make the page anew where the files have changed; where they cannot be drawn yet, it says why."""
+        """Make the page again if the files have changed; if they cannot be drawn yet, the page says why."""
         tag = self.current()  # before the files are read: what is written meanwhile makes another tag
         if tag == self.tag:
             return
@@ -117,7 +117,7 @@ async def _serve(watched: Watched, port: int, told: Callable[[str], None]) -> No
                 await writer.drain()
             writer.close()
         except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError):
-            writer.transport.abort()  # of a browser that has gone, says nothing or too much
+            writer.transport.abort()  # the browser has gone, says nothing or says too much
 
     try:
         server = await asyncio.start_server(answer, HOST, port, limit=LARGEST)
@@ -130,7 +130,7 @@ async def _serve(watched: Watched, port: int, told: Callable[[str], None]) -> No
 
 
 def response(head: bytes, watched: Watched) -> bytes:
-    """Return the answer to a request, of which `head` is all up to the empty line."""
+    """Return the answer to a request; `head` is the request up to the empty line."""
     first, *lines = head.decode("latin-1").split("\r\n")
     fields = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
     hosts = [value for name, value in fields if name == "host"]

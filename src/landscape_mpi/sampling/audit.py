@@ -1,8 +1,8 @@
 """Checks error bars: evaluates some points on all examples once the plan is frozen, and counts the bars that hold.
 
-What these points give also tells the errors that all points share, because they share their examples: with them known,
-the others are estimated again, and far better. An audited point is judged as one of these others: by the estimate and
-the bar that it has where its own mean and those of some other audited points are not known.
+These points also tell the errors that all points share, because all points share their examples. With these errors
+known, the other points are estimated again, and far better. An audited point is judged like one of these others: by the
+estimate and the bar that it has where its own mean and those of some other audited points are not known.
 """
 
 import math
@@ -18,9 +18,9 @@ from landscape_mpi.sampling.plan import relative_bars
 from landscape_mpi.sampling.rounds import Estimated, Request, Rounds
 
 STREAM = (1 << 64) - 1
-"""Stream of the random numbers, which is that of no split."""
+"""Stream of the random numbers; no split uses this stream."""
 FALSE_ALARM = 0.025
-"""Honest and independent 95 % bars may fail by their misses this often: 4 misses of 32 are allowed."""
+"""Correct and independent 95 % bars may fail the audit this often because of misses: 4 misses of 32 are allowed."""
 PARTS = 8
 """Audited points are cut into so many parts, each estimated with all others known."""
 FAR = 2.0
@@ -33,7 +33,7 @@ class Verdict:
 
     `worst`: the largest |error| / bar. `farthest`: the largest |error| / (target |truth|). `passed`: whether at most
     `allowed` missed and `farthest` is at most 2. `widened`: by how much the bars of the other points were widened
-    since; the audit has also passed if all of these are within the target, and not if one is wider than two targets.
+    since. The audit also passes if all of these bars are within the target. It fails if one is wider than two targets.
     """
 
     points: int
@@ -46,10 +46,10 @@ class Verdict:
 
 
 def points_to_audit(levels: Ints, top: int, count: int, seed: int) -> Ints:
-    """Return up to `count` points [A], ascending, chosen by seed of those that do not stand on all examples already.
+    """Return up to `count` points [A], ascending, chosen by seed from the points that do not yet stand on all examples.
 
-    A point on the top level has no error to find, so it would only make the audit milder. They are chosen by hash,
-    simple at random: every bar is as likely to be looked at.
+    A point on the top level has no error to find, so it would only make the audit milder. Points are chosen by hash, as
+    a simple random sample: every bar is equally likely to be looked at.
     """
     candidates = np.flatnonzero(levels < top)
     keys = uniforms(seed, len(levels), STREAM)[candidates]
@@ -57,10 +57,10 @@ def points_to_audit(levels: Ints, top: int, count: int, seed: int) -> Ints:
 
 
 def spread_points(levels: Ints, means: Floats, top: int, count: int, seed: int) -> Ints:
-    """Return up to `count` points [A], ascending, of those not on all examples: some of every level, low and high ones.
+    """Return up to `count` points [A], ascending, not yet on all examples: some of every level, of low and high means.
 
-    Levels take turns, so that one of few points is looked at as well; within a level its points are cut into runs of
-    about the same mean, and one of each run is chosen by seed. Honest bars miss as rarely in any level and run.
+    Levels take turns, so that a level with few points is looked at as well. The points of a level are cut into runs of
+    about the same mean, and one point of each run is chosen by seed. Correct bars miss as rarely in any level and run.
     """
     keys = uniforms(seed, len(levels), STREAM)
     there = [np.flatnonzero(levels == level) for level in range(top)]
@@ -111,9 +111,9 @@ def allowed(points: int) -> int:
 def widening(estimates: Floats, bars: Floats, truths: Floats) -> float:
     """Return the factor, at least 1, by which bars [A] have to be wider for 95 % of them to hold.
 
-    It is the largest |error| / bar but for one point in 20: points that are not audited are estimated in the same way,
-    so their bars hold as often (split conformal prediction: Lei et al., "Distribution-free predictive inference for
-    regression", JASA 113, 2018). What is not finite tells nothing of a width.
+    It is the largest |error| / bar when one point in 20 is left out. Points that are not audited are estimated in the
+    same way, so their bars hold as often (split conformal prediction: Lei et al., "Distribution-free predictive
+    inference for regression", JASA 113, 2018). Ratios that are not finite are left out: they say nothing of a width.
     """
     with np.errstate(all="ignore"):
         ratios = np.abs(estimates - truths) / bars
@@ -122,7 +122,7 @@ def widening(estimates: Floats, bars: Floats, truths: Floats) -> float:
 
 
 def _largest(errors: Floats, units: Floats) -> float:
-    """Return the largest error in units of its own; an error of 0 is none, even where the unit is 0 or no number."""
+    """Return the largest error, each in its own unit; an error of 0 gives 0, even where the unit is 0 or no number."""
     with np.errstate(all="ignore"):
         ratios = np.where(errors == 0, 0.0, np.where(np.isfinite(errors), errors / units, np.inf))
     return float(np.max(ratios, initial=0.0))
@@ -175,7 +175,7 @@ class Audit:
     def estimates(self, metric: Metric) -> dict[str, Estimated]:
         """Return the means of a metric's results, with what the points that came back tell about all others.
 
-        Bars are as much wider as those of the audited points would have to be (see `widening`).
+        Bars are widened by the factor that those of the audited points need (see `widening`).
 
         Raises:
             KeyError: theta* gave no such results.
@@ -189,10 +189,10 @@ class Audit:
         return self._estimated[metric.key]
 
     def _left_out(self, metric: Metric) -> dict[str, tuple[Floats, Floats]]:
-        """Return what the audited points are estimated as without their own means, and with which bars, by result.
+        """Return the estimates and the bars of the audited points without their own means, by result.
 
-        The points are cut into 8 parts; each is estimated with the points of all other parts known, as every point that
-        is not audited is in the end.
+        The points are cut into 8 parts. Each part is estimated with the points of all other parts known, as every point
+        that is not audited is in the end.
         """
         points = sorted(self._truths)
         found = {one.name: (np.full(len(points), np.nan), np.full(len(points), np.inf)) for one in metric.results}
@@ -203,11 +203,11 @@ class Audit:
         return found
 
     def _known(self, metric: Metric, hidden: Collection[int] = ()) -> dict[str, Estimated]:
-        """Return the means of a metric's results with what has come back known, save some points.
+        """Return the means of a metric's results with the points that have come back known, except `hidden` ones.
 
-        Where examples are too few for so many regressors a bar may become wider: then the estimate without them stays.
+        A bar may become wider where examples are too few for so many regressors. The estimate without them then stays.
         """
-        # in random order, not that of the grid: examples may be too few to bear them all
+        # in random order, not that of the grid: examples may be too few to use all of them as regressors
         shown = (point for point in self._mixed if point in self._truths and point not in hidden)
         found = self._rounds.knowing({point: self._truths[point] for point in shown}).estimates(metric)
         for name, plain in self._plan(metric).items():

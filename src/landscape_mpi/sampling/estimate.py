@@ -2,8 +2,8 @@
 
 Deville and Särndal, "Calibration estimators in survey sampling", JASA 87 (1992); Särndal, Swensson and Wretman, "Model
 assisted survey sampling" (1992), chapters 5 to 7. "SSW" below is the latter. Points on higher levels are regressors for
-those below, with the means already estimated there: nested two-phase sampling (chapter 9), once for every step of the
-stairs.
+points on lower levels, with the means already estimated there. This is nested two-phase sampling (chapter 9), once for
+every level below the top.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def calibrate(regressors: Floats, design: Floats, means: Floats) -> Calibration:
 
     w_i = d_i x_i' (sum d x x')^-1 m (Deville and Särndal 1992, chi-squared distance); the estimate of a mean is then
     sum w y = B m, which is exact for whatever is linear in x. A regressor that is a combination of earlier ones on
-    this prefix is left out, so those whose means are known best come first.
+    this prefix is left out, so the regressors whose means are known best come first.
 
     Args:
         regressors: x [n, p], finite.
@@ -124,7 +124,7 @@ class Estimates:
 
     `noise` float64 [n_0, G]: the share of the examples of the first level in the error, for correlations between points
     and predictions; 0 where a point's mean is exact or unknown. `magnitudes` [G]: the mean size of a value. `freedom`
-    [G]: about how many degrees of freedom the variance has, the fewer the fewer examples carry it.
+    [G]: about how many degrees of freedom the variance has; they are few where few examples carry it.
     """
 
     means: Floats
@@ -196,7 +196,7 @@ def estimate(
     levels], at most n / 5 of them, the highest levels first and in each the earliest promoted; mean = B m; variance =
     B Cov(m) B' + sum noise^2. theta* has been evaluated on all examples and never counts as a point.
 
-    A point with a value that is not finite has no estimate, unless it stands on the top level, and supports no other.
+    A point with a value that is not finite supports no other, and has no estimate unless it stands on the top level.
 
     Args:
         ladder: the examples and the levels.
@@ -227,8 +227,8 @@ def standard_errors(
 ) -> Floats:
     """Return what a full sweep would give as the standard errors of its means [G]: sd (N - 1) / sqrt(N).
 
-    They say how far the mean of N examples is from that of all examples there might be; how far the estimate is from
-    the mean of the N is what bars say. Below the top the variance among examples is estimated from the prefix,
+    They say how far the mean of N examples is from the mean of all examples that there might be. Bars say how far the
+    estimate is from the mean of the N. Below the top the variance among examples is estimated from the prefix,
     n / (n - 1) sum d (y - mean)^2 / sum d (SSW 5.9); NaN where there is no mean.
     """
     found = np.full(len(means), np.nan)
@@ -263,7 +263,7 @@ def _count_out(given: _Given, points: Ints, known: _Known, found: Estimates) -> 
 
 @dataclass(frozen=True)
 class _Step:
-    """The regressors of a level: x [n, k] and B's way to it; `used` [j]: which of the known points are the last j."""
+    """The regressors x [n, k] of a level and their calibration; `used` [j]: which known points are the last j of x."""
 
     calibration: Calibration
     regressors: Floats

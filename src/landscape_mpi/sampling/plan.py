@@ -1,6 +1,6 @@
 """Decides how many examples each level has, and which points go up to which level.
 
-A log of rounds is plain data, `[[[point, level], ...], ...]`: whoever replays it needs no floating point at all.
+A log of rounds is plain data, `[[[point, level], ...], ...]`: it can be replayed without any floating point.
 """
 
 import math
@@ -20,7 +20,7 @@ FIRST = {0.01: 1000.0, 0.02: 800.0, 0.05: 400.0}
 FEWEST_LEVELS = 3
 """Bars of the rise need so many times n_0 examples: on 100 examples and 54 of the first level they covered .92."""
 FULLEST = 0.75
-"""Once this share of a full sweep is used, the rest is evaluated too: what could still be saved is not worth rounds."""
+"""Once this share of a full sweep is used, the rest is evaluated too: the possible saving is not worth more rounds."""
 AIM = 0.75
 """A promoted point aims at this share of the target, so that it need not be promoted again at once."""
 Of = Literal["loss", "rise"]
@@ -28,17 +28,17 @@ Of = Literal["loss", "rise"]
 Promotion = tuple[int, int]
 """A point and the level that it goes up to."""
 AT_ONCE = 8
-"""Points that a round promotes because of their bars: few, for each tightens the bars of the others."""
+"""Points that a round promotes because of their bars: few, because each tightens the bars of the others."""
 ALIKE = 0.7
-"""A point whose residuals correlate as much as this with one already taken waits for what that one brings."""
+"""A point waits for the results of a point already taken if their residuals correlate as much as this."""
 
 
 def first_level(error: float, examples: int = 1 << 62, of: Of = "loss") -> int:
     """Return n_0, the examples of the first level: 400, 800, 1000 for 5, 2, 1 %.
 
-    Between these it is interpolated over the logarithm of the target, beyond them it is that of the nearest. For bars
-    of the rise it is at most an eighth of all examples, such as windows of a text, which are few and dear; but no less
-    than twice what lets the floor of the bars meet a promotion's aim.
+    Between these targets it is interpolated over the logarithm of the target; beyond them the nearest one counts. For
+    bars of the rise it is at most an eighth of all examples: examples such as windows of a text are few and expensive.
+    But this limit is no less than twice the number with which the floor of the bars meets a promotion's aim.
     """
     targets = np.log(list(FIRST))
     first = round(float(np.interp(np.log(error), targets, list(FIRST.values()))))
@@ -69,8 +69,8 @@ def prefixes(error: float, examples: int, of: Of = "loss") -> tuple[int, ...]:
 def all_examples_because(error: float, examples: int, of: Of = "loss") -> str:
     """Return why nothing can be saved, as a clause, or an empty string where something can.
 
-    No bar is narrower than L / n_0 before all examples are used (see `metrics.base.relative_floor`); a target at which
-    even that misses the aim of a promotion can only be met by all examples.
+    No bar is narrower than L / n_0 before all examples are used (see `metrics.base.relative_floor`). If even such a bar
+    misses the aim of a promotion, only all examples can meet the target.
     """
     if error == 0:
         return "error: 0 asks for them"
@@ -93,7 +93,7 @@ def stand(points: int, log: Iterable[Iterable[Sequence[int]]]) -> Standing:
 
 
 def relative_bars(means: Floats, bars: Floats, least: float = 0.0) -> Floats:
-    """Return bar / |mean| [G]; infinite for a mean that is 0 or no number, of which no share can be told.
+    """Return bar / |mean| [G]; infinite for a mean that is 0 or no number, because the bar is no share of it.
 
     `least`: what smaller means count as.
     """
@@ -109,8 +109,8 @@ def promotions(
     """Return the points of the next round with their new levels; none once all bars hold.
 
     Points without a relative bar (a value that is not finite, or a mean of 0) go to the top, all of them. Of those
-    whose relative bar exceeds the target the 8 worst are taken, save any that resembles one taken already. From
-    level 0 a point goes to the smallest level whose predicted bar is below 3/4 of the target, from others one up.
+    whose relative bar exceeds the target the 8 worst are taken, except those that resemble one taken already. A point
+    on level 0 goes to the smallest level whose predicted bar is below 3/4 of the target. Other points go one level up.
 
     Args:
         ladder: the examples and the levels.
@@ -139,8 +139,8 @@ def outlook(
 ) -> int:
     """Return about how many examples the rounds to come take at most: as if every open point had to go up by itself.
 
-    Each that does tightens the bars of others, so that fewer go: on real losses a half to a third of these examples at
-    first, and about as many in the last rounds.
+    Each point that goes up tightens the bars of others, so that fewer go up. On real losses the rounds take a half to a
+    third of these examples at first, and about as many as these in the last rounds.
     """
     relative = relative_bars(estimates.means, bars, least)
     needed = 0
@@ -152,9 +152,9 @@ def outlook(
 
 
 def unlike(candidates: Ints, noise: Floats) -> list[int]:
-    """Return up to 8 of the candidates, first come first, none like an earlier one.
+    """Return up to 8 of the candidates in their order, none of them like an earlier one.
 
-    Alike are points with |correlation| >= .7 of their noise [n_0, G], the examples' shares in their errors.
+    Points are alike where their noise [n_0, G], the examples' shares in their errors, has |correlation| >= .7.
     """
     lengths = np.linalg.norm(noise[:, candidates], axis=0)
     taken: list[int] = []
@@ -182,12 +182,13 @@ def _next_level(
 
 
 def predicted_variances(ladder: Ladder, variance: float, noise: Floats) -> list[float]:
-    """Return the variance that a point of level 0 would have on levels 1 to the top, with the regressors of now.
+    """Return the variance that a point of level 0 would have on levels 1 to the top, with the present regressors.
 
-    A residual e_i seen with probability pi_i stands for e_i^2 / pi_i of the population's squares and costs another
-    prefix 1 / pi_i' - 1 of each (the Horvitz-Thompson estimate of a Poisson sample's variance, SSW 3.5.2), so its
-    share, noise_i^2, shrinks by (1 / pi' - 1) / (1 / pi - 1). What came with the regressors is taken to shrink alike.
-    Measured beside plain 1 / n - 1 / N on real losses (benchmarks/staircase.py, 2 %): 7.8 % of a full sweep, not 8.6 %.
+    A residual e_i seen with probability pi_i stands for e_i^2 / pi_i of the population's squares. It adds 1 / pi_i' - 1
+    of each to the variance on another prefix (the Horvitz-Thompson estimate of a Poisson sample's variance, SSW 3.5.2).
+    So its share, noise_i^2, shrinks by (1 / pi' - 1) / (1 / pi - 1). The variance that comes with the regressors is
+    assumed to shrink alike. On real losses (benchmarks/staircase.py, 2 %) this took 7.8 % of a full sweep, and plain
+    1 / n - 1 / N took 8.6 %.
 
     Args:
         ladder: the examples and the levels.

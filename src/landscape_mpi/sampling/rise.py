@@ -1,10 +1,10 @@
-"""Bars of f - f(0, 0): differences from theta*, example by example, and what a few points on all examples tell first.
+"""Makes bars of f - f(0, 0) from the differences from theta*, by example, and from a few points on all examples.
 
-The losses at theta* are known on all examples, so f(0, 0) has no error: the bar of the rise is that of f, and what is
-estimated is the mean of the differences l_i - l_i*. Near theta* these are far smaller than the losses, and a few
-examples that are easy at theta* may carry all of them. Two things keep their bars honest. `pilots` are evaluated on all
-examples before there is an order: where they rise most is taken first. And bars are those of Student's t with the
-degrees of freedom that the squared noise shows: few examples that carry the variance leave few.
+The losses at theta* are known on all examples, so f(0, 0) has no error. The bar of the rise is that of f, and the mean
+of the differences l_i - l_i* is estimated. Near theta* these are far smaller than the losses, and a few examples that
+are easy at theta* may carry all of them. Two things keep the bars wide enough. `pilots` are evaluated on all examples
+before there is an order, and the examples that rise most there are taken first. Bars are those of Student's t, with the
+degrees of freedom that the squared noise shows: these are few where few examples carry the variance.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,9 +18,9 @@ from landscape_mpi.sampling.estimate import Estimates, Standing, estimate, make_
 from landscape_mpi.sampling.order import Floats, example_sizes, make_frame
 
 PILOTS, ONE_IN = 2, 12
-"""Points that are evaluated on all examples first, at the most, and no more than one in so many."""
+"""The most points that are evaluated on all examples first, and at most one point in so many."""
 DRAWS, MISSES = 32, 0.1
-"""Orders on which the first level is tried, and the share of bars that may miss in them: honest ones have 5 %."""
+"""Orders on which the first level is tried, and the share of bars that may miss in them: 5 % of correct bars do."""
 _TRIALS = 1 << 63
 """Streams of random numbers from here on are those of trials."""
 _FREEDOM = np.array([1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60, np.inf])
@@ -28,7 +28,7 @@ _STUDENT = np.array([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.306, 2.228, 2.
 
 
 def students(freedom: Floats) -> Floats:
-    """Return the 97.5 % quantile of Student's t, by linear interpolation over 1 / freedom between tabled ones.
+    """Return the 97.5 % quantile of Student's t, by linear interpolation over 1 / freedom in a table.
 
     >>> students(np.array([1.0, 12.0, np.inf])).round(2).tolist()
     [12.71, 2.18, 1.96]
@@ -38,10 +38,10 @@ def students(freedom: Floats) -> Floats:
 
 
 def rise_bars(estimates: Estimates, first: int) -> Floats:
-    """Return the 95 % error bars [G] of the rises that estimates are of: t sqrt(variance), no less than m / n_0.
+    """Return the 95 % error bars [G] of estimated rises: t sqrt(variance), no less than m / n_0.
 
-    m is the mean size of a difference; the least is for points where the regressors explain every example seen, and
-    not a few unseen.
+    m is the mean size of a difference. The lower limit is for points where the regressors explain every example seen,
+    but not a few unseen ones.
 
     Args:
         estimates: of the differences from theta*.
@@ -56,7 +56,7 @@ def pilot_points(axes: Sequence[NDArray[np.float64]]) -> tuple[int, ...]:
     """Return the numbers of the points to evaluate on all examples first, row by row; the last axis counts slowest.
 
     They lie at distances from (0, 0) that split those of all points into equal parts, each in another direction: axes
-    are scaled to reach as far as the first. None where the grid has fewer than 12 points.
+    are scaled to reach as far as the first. There are none where the grid has fewer than 12 points.
 
     >>> pilot_points([np.linspace(-1, 1, 33)])
     (12, 27)
@@ -80,11 +80,11 @@ def pilot_points(axes: Sequence[NDArray[np.float64]]) -> tuple[int, ...]:
 
 
 def rise_sizes(reference: NDArray[np.floating], pilots: Iterable[NDArray[np.floating]]) -> Floats:
-    """Return the size of each example [N]: that by its loss at theta*, and half of it by how much it changed at pilots.
+    """Return the size of each example [N]: half by its loss at theta*, and half by how much it changed at pilots.
 
     s_i = (s_i* + mean over pilots of |d_i| / D) / 2, d_i the difference from theta*, D the mean of |d|. Sampling
-    proportional to size is best where sizes are as what is left of the values (SSW 3.6.2); no size is below a quarter
-    of the average, so that what no pilot shows is not overlooked.
+    proportional to size is best where sizes are proportional to the residuals of the values (SSW 3.6.2). No size is
+    below a quarter of the average, so that a change that no pilot shows is not overlooked.
     """
     sizes = example_sizes(reference)
     ratios = []
@@ -109,9 +109,10 @@ def first_that_holds(
 ) -> int:
     """Return the examples of the first level on which bars hold at the points that are known already.
 
-    Each pilot is estimated from prefixes as any other point, as if it had not been evaluated: on 32 orders made without
-    it, from level to level until its bar is narrow enough. Where more than a tenth of these bars miss, few examples
-    carry the rise that neither theta* nor the other pilots show; the next level is tried, in the end all examples.
+    Each pilot is estimated from prefixes like any other point, as if it had not been evaluated. This is done on 32
+    orders made without it, from level to level until its bar is narrow enough. Where more than a tenth of these bars
+    miss, few examples carry a rise that neither theta* nor the other pilots show. The next level is then tried, and in
+    the end all examples.
 
     Args:
         reference: losses at theta* [N].
@@ -159,7 +160,7 @@ class _Trial:
         self._found: dict[int, Estimates] = {}
 
     def misses(self, place: int, error: float, floor: float) -> bool:
-        """Whether the bar misses with which the estimate ends if the level at this place is the first one."""
+        """Whether the final bar of the estimate misses if the level at this place is the first one."""
         wanted = max(error * abs(self._truth), floor)
         for level in range(place, len(self._levels) - 1):
             if level not in self._found:

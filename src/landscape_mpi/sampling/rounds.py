@@ -34,7 +34,7 @@ from landscape_mpi.sampling.plan import (
 from landscape_mpi.sampling.rise import rise_bars, students
 
 LATE = 1 << 62
-"""A turn after those of all promotions: that of points evaluated first; what an audit tells comes later still."""
+"""The turn of points evaluated first, after the turns of all promotions; points of an audit come later still."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Request:
 class Estimated:
     """Of every point: `means` [G], 95 % error `bars` [G] and `examples` int64 [G], how many were used.
 
-    A point with no results yet has NaN, infinity and 0; one on all examples its exact mean, finite or not, and bar 0.
-    `errors` [G]: what a full sweep would give as the standard errors of its means (see `standard_errors`).
+    A point with no results yet has NaN, infinity and 0. A point on all examples has its exact mean, finite or not, and
+    bar 0. `errors` [G]: what a full sweep would give as the standard errors of its means (see `standard_errors`).
     """
 
     means: Floats
@@ -61,7 +61,7 @@ class Estimated:
 
 
 class Rounds:
-    """Decides round by round; `log` is the plan so far, `why_all` why all examples are used where they are."""
+    """Decides round by round; `log` is the plan so far, `why_all` says why all examples are used, if they are."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Rounds:
             log: of an earlier run: these rounds are repeated before any is decided.
             floor: None for bars relative to the loss; else they are relative to its rise above f(0, 0), and never asked
                 to be narrower than this share of f(0, 0).
-            pilots: what points gave that have been evaluated on all examples, in the order of the data.
+            pilots: results of the points that have been evaluated on all examples, in the order of the data.
             first: examples of the first level, one of those of the levels; None for what the target asks for.
             own: the point at which theta* itself lies: what it gives is known, and not evaluated again. None for none.
         """
@@ -121,19 +121,19 @@ class Rounds:
         reached = np.searchsorted(self.ladder.prefixes, [len(found) for found in self._found], side="right") - 1
         turns = stand(len(self._found), self.log).turns
         turns[list(self._pilots)] = LATE
-        # one that was promoted stays as it was
+        # a point that was promoted keeps its turn
         told = np.array([point for point in self._told if turns[point] > LATE], np.int64)
         turns[told] = LATE + 1 + np.arange(len(told))
         return Standing(reached, turns)
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Above which loss the target counts, f(0, 0) or 0, and what smaller heights above it count as."""
+        """The loss above which the target counts, f(0, 0) or 0, and what smaller heights above it count as."""
         return (self.centre, self.least) if self.of == "rise" else (0.0, 0.0)
 
     @property
     def repeated(self) -> int:
-        """How many rounds, the first ones, are those of the earlier run."""
+        """How many of the first rounds are those of the earlier run."""
         return len(self._replay)
 
     @property
@@ -153,7 +153,7 @@ class Rounds:
     def knowing(self, truths: Mapping[int, PerExample]) -> "Rounds":
         """Return these rounds with some points on all examples, in the frame's order, beside those that are already.
 
-        Where examples are too few to bear all points as regressors, these come after the others, first come first.
+        Where examples are too few to use all points as regressors, these come after the others, in the order given.
         """
         known = copy(self)
         known._told = tuple(truths)
@@ -169,7 +169,7 @@ class Rounds:
         if self._awaited:
             raise RuntimeError(f"{len(self._awaited)} results of this round are awaited; take them before the next.")
         first = self._awaited is None
-        new = (point for point, found in enumerate(self._found) if not len(found))  # a pilot is there
+        new = (point for point, found in enumerate(self._found) if not len(found))  # pilots have results
         requests = self._requests((point, 0) for point in new) if first else ()
         while not first and not requests and (aims := self._decide()):
             self.log.append(aims)
@@ -238,7 +238,7 @@ class Rounds:
         return outlook(self.ladder, standing, found, bars, self.error, self.least)
 
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
-        """Return what the points lack that were not lost."""
+        """Return requests for what the points lack, without points that were lost."""
         stops, lost = self.ladder.prefixes, self._lost
         return tuple(Request(g, len(self._found[g]), stops[level]) for g, level in aims if g not in lost)
 

@@ -27,15 +27,17 @@ class Barrier:
     """How far a loss rises between two networks; NaN where it cannot be known.
 
     Attributes:
-        height: of the loss above the straight line between the ends, in its unit; 0 where it nowhere lies above it.
-        alpha: where that is.
+        height: of the loss above the straight line between the ends, in the loss's unit; 0 where the loss is nowhere
+            above the line.
+        alpha: where this height is reached.
         error: at most the standard error of the height: the sum of the standard errors of the three losses, weighted
-            as the losses are. It is reached where their errors are one and the same or opposite, as nobody knows what
-            examples that several points share do to their difference. Of a height of 0, which an end has by
-            definition, it is that of the highest point between the ends; NaN where there is none.
+            as the losses are. This bound is reached where their errors are one and the same or opposite. A bound is
+            given, as nobody knows how the examples that several points share affect the difference. For a height of
+            0, which an end has by definition, it is the bound of the highest point between the ends; NaN where there
+            is no such point.
         start: the loss at alpha = 0.
         end: the loss at alpha = 1.
-        points: how many points there are from 0 to 1: between them nothing was measured.
+        points: how many points there are from 0 to 1; nothing was measured between them.
     """
 
     height: float
@@ -81,9 +83,9 @@ def barrier(losses: Values, errors: Values | None, alpha: Values) -> Barrier | N
 
 
 def barriers(surface: Surface, beta: float = 0.0) -> dict[str, Barrier]:
-    """Return the barrier of each mean loss of a surface along alpha, by the loss's name; of a plane at one beta.
+    """Return the barrier of each mean loss of a surface along alpha, by the loss's name; on a plane, at one beta.
 
-    Nothing of a volume, or where no points lie at alpha = 0 and alpha = 1, or at that beta.
+    The result is empty for a volume, or where no points lie at alpha = 0 and alpha = 1, or at that beta.
     """
     row = 0 if surface.beta is None else zero(surface.beta - beta)
     if len(surface.axes) > 2 or row is None:
@@ -95,7 +97,7 @@ def barriers(surface: Surface, beta: float = 0.0) -> dict[str, Barrier]:
 
 
 def plane_of(surface: Surface) -> object:
-    """Return the plane that the job of a surface asks for; None where nobody knows it."""
+    """Return the plane that the job of a surface asks for; None where it is not known."""
     try:
         return None if surface.job is None else job_of(surface).values.plane
     except UserError:  # of a job that this version does not read
@@ -103,7 +105,7 @@ def plane_of(surface: Surface) -> object:
 
 
 def is_bent(plane: object, surface: Surface) -> bool:
-    """Return whether alpha goes along a curve, where a distance from (0, 0) is none in parameter space."""
+    """Return whether alpha goes along a curve, so that a distance from (0, 0) is not one in parameter space."""
     return isinstance(plane, CurvePlane) and (surface.beta is None or plane.coordinates == "curve")
 
 
@@ -121,7 +123,7 @@ def barrier_lines(surface: Surface) -> Iterator[tuple[str, float]]:
 def barrier_attributes(surface: Surface) -> dict[str, float]:
     """Return the barriers of a surface as attributes of an export, such as `curve_barrier_test_loss_stderr`.
 
-    Each has its height and where it is along alpha, and where it is known the upper bound of its standard error.
+    Each barrier has its height, where this is along alpha, and the upper bound of its standard error where it is known.
     """
     found: dict[str, float] = {}
     for label, beta in barrier_lines(surface):

@@ -39,7 +39,7 @@ class Directions:
 
     Attributes:
         axes: delta, eta, ...: as many as were asked for, each in the order of the file.
-        buffers: which way each takes the running statistics; empty where the file does not say.
+        buffers: how each direction moves the running statistics; empty where the file does not say.
         fingerprints: the SHA-256 of what a surface of ours was made from, by attribute; nothing in other files.
     """
 
@@ -49,7 +49,7 @@ class Directions:
 
 
 def read_directions(path: Path, axes: int) -> Directions:
-    """Return the first directions that a file holds, one an axis: names where the file has them, and float32 arrays.
+    """Return the first directions that a file holds, one per axis: names where the file has them, and float32 arrays.
 
     Raises:
         UserError: the file is missing, not HDF5 or damaged, a group is missing, or a member is not an array of numbers.
@@ -68,7 +68,7 @@ def _sha256(directions: Mapping[str, Sequence[tuple[str | None, NDArray[Any]]]])
 
 
 def _damaged(path: Path) -> UserError:
-    """Return the error for directions whose SHA-256 is another than that beside them."""
+    """Return the error for directions whose SHA-256 differs from the one beside them."""
     return UserError(
         "plane.path",
         f"{path} is damaged: its directions are not those that it was written with (directions_sha256 differs)",
@@ -134,7 +134,7 @@ def check_direction_target(source: Path, target: Path) -> None:
     """Refuse a place where no direction file can be, or the file that is read.
 
     Raises:
-        UserError: it is so.
+        UserError: the target is such a place or file.
     """
     check_target(target, Flag("directions"))
     if target.exists() and source.exists() and target.samefile(source):
@@ -198,7 +198,7 @@ def _stored(dataset: h5py.Dataset) -> Rows:
     if not untrusted.is_number(dataset) or dataset.shape is None:
         untrusted.numbers(dataset)  # raises
     name = _parameter_name(dataset)
-    # half a character of others cannot be written
+    # the name in a file of others may hold half a character, which cannot be written
     text = None if name is None else name.encode(errors="backslashreplace").decode()
     return Rows(text, dataset.shape, _pieces(dataset))
 

@@ -1,7 +1,7 @@
 """Writes a surface in the formats of other programs: .npz for numpy, .csv, .nc (netCDF-4) and .zarr for xarray.
 
-What is written are the coordinates, the status and every result under the names they have in the surface file, with NaN
-where a point is not done. What is several numbers per point has axes of its own after those of the grid.
+It writes the coordinates, the status and every result under their names in the surface file, with NaN where a point is
+not done. A result of several numbers per point has axes of its own after the axes of the grid.
 """
 
 import csv
@@ -60,7 +60,7 @@ def write_npz(surface: Surface, path: Path) -> None:
     arrays |= {"status": surface.status, "attributes": json.dumps(dict(surface.attributes))}
     if surface.job is not None:
         arrays["job"] = surface.job
-    # as np.savez does, which takes names for arguments and so has some that no array can have
+    # as np.savez does; but np.savez takes the names as arguments, and so forbids some of them
     with zipfile.ZipFile(path, "w") as archive:
         for name, values in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -75,8 +75,9 @@ def _coordinates(surface: Surface) -> dict[str, NDArray[np.float64]]:
 def write_csv(surface: Surface, path: Path) -> None:
     """Write a row per point, alpha first, with every digit of every number.
 
-    Each of several numbers has a column of its own, named by its places: `spectrum_nodes.0.12`. The last column is the
-    precision floor, where it is known: the same in every row, as there is no other place for it.
+    Where a result has several numbers per point, each has a column of its own, named by its places:
+    `spectrum_nodes.0.12`. The last column is the precision floor, where it is known. It is the same in every row, as
+    there is no other place for it.
     """
     places = np.meshgrid(*reversed(surface.axes), indexing="ij")[::-1]
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, places, strict=False))
@@ -120,7 +121,7 @@ def write_netcdf(surface: Surface, path: Path) -> None:
 
 
 FOLDERS = ".zarr"
-"""The ending of what is a folder."""
+"""The ending of a target that is a folder."""
 WRITERS: Mapping[str, Callable[[Surface, Path], None]] = {
     ".npz": write_npz,
     ".csv": write_csv,

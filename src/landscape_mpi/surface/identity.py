@@ -1,8 +1,8 @@
 """Decides whether a surface belongs to the same sweep as a job or as another surface, and has all its datasets.
 
-Compared are the keys of the job that fix the numbers, fingerprints of the files they point at, and the losses of the
-first examples at theta*, which also tell networks apart that are drawn at random. The journals of a sampled sweep carry
-a hash of the same.
+It compares the keys of the job that fix the numbers, fingerprints of the files they point at, and the losses of the
+first examples at theta*. These losses also tell networks apart that are drawn at random. The journals of a sampled
+sweep carry a hash of the same.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ FINGERPRINTS = {
 CENTRE = "centre_losses"
 """The attribute of the root that holds the losses at theta*, as text."""
 EXAMPLES = 8
-"""Of each split."""
+"""The number of examples of each split."""
 RELATIVE = {"tf32": 4e-2, "bfloat16": 2e-1, "bfloat16x2": 4e-4}
 USUAL = 4e-5
 """Largest relative difference of one network's losses between processors, by `evaluate.dtype`."""
@@ -47,14 +47,14 @@ WHY = (
 
 @dataclass(frozen=True)
 class Identity:
-    """What fixes every number of a surface beside the keys of its job: the fingerprints of what these point at.
+    """What fixes every number of a surface besides the keys of its job: the fingerprints of what these point at.
 
     Attributes:
-        seed: By which the plane's directions are drawn; -1 where nothing is drawn.
+        seed: The seed by which the plane's directions are drawn; -1 where nothing is drawn.
         fingerprints: Of checkpoint, data, plane and trajectory, by the names of the surface's attributes.
         shard: Which share of the points the file is for; None for all.
         trajectory: The path of a training run on the plane.
-        facts: Numbers that are recorded of how the plane was found.
+        facts: Recorded numbers about how the plane was found.
         centre: The losses of the first examples at theta*, as `centre_text` writes them; empty where unknown.
     """
 
@@ -67,7 +67,7 @@ class Identity:
 
     @property
     def recorded(self) -> Mapping[str, str]:
-        """What a surface records, by attribute, to be compared with."""
+        """What a surface records for this comparison, by attribute."""
         return {**self.fingerprints, CENTRE: self.centre} if self.centre else self.fingerprints
 
     def digest(self, job: SweepJob, engine: str, batch: int) -> bytes:
@@ -78,7 +78,7 @@ class Identity:
 
 
 def job_of(surface: Surface) -> JobFile[SweepJob]:
-    """Return the job that a surface was begun with; a grid that was left to be chosen is the one chosen then.
+    """Return the job that a surface was begun with; a grid that was still to be chosen is the grid that was chosen.
 
     Raises:
         UserError: it holds no job, or none that this version reads.
@@ -94,7 +94,7 @@ def job_of(surface: Surface) -> JobFile[SweepJob]:
 
 
 def with_its_grid(job: SweepJob, surface: Surface) -> SweepJob:
-    """Return a job with the grid of a surface, where axes of both are `auto` alike; else the job as it is.
+    """Return a job with the grid of a surface, where both have the same `auto` axes; else the job as it is.
 
     Raises as `job_of`.
     """
@@ -108,7 +108,7 @@ def with_its_grid(job: SweepJob, surface: Surface) -> SweepJob:
 def check_same(surface: Surface, job: SweepJob, identity: Identity) -> None:
     """Refuse to go on with a surface of another experiment, or with one that lacks what a sweep writes.
 
-    A job whose grid is still to be found is compared by how it asks for it.
+    Where the grid of a job is still to be found, the way in which the job asks for it is compared.
 
     Raises:
         UserError: it is no surface of ours, or of another experiment; the error names the first key that differs.
@@ -153,12 +153,12 @@ def check_same_as(first: Surface, other: Surface) -> None:
 
 
 def first_difference(surface: Surface, job: SweepJob, fingerprints: Mapping[str, object]) -> Text | None:
-    """Return in which key the experiment of a surface differs first; None for the same experiment.
+    """Return the first key in which the experiment of a surface differs; None for the same experiment.
 
     Args:
-        surface: Whose job and attributes are compared.
-        job: Of the other one.
-        fingerprints: Of the other one, by attribute, with its losses at theta* (`CENTRE`).
+        surface: The surface whose job and attributes are compared.
+        job: The other job.
+        fingerprints: The other fingerprints, by attribute, with the other losses at theta* (`CENTRE`).
     """
     if key := difference(job_of(surface).values, job):
         return key
@@ -195,10 +195,10 @@ def other_network(theirs: object, ours: object, dtype: str, places: tuple[str, s
 
 
 def _near(a: NDArray[np.float64], b: NDArray[np.float64], relative: float) -> bool:
-    """Whether losses are those of one network on two processors: their mean difference is a matter of rounding."""
+    """Return whether losses are of one network on two processors: their mean difference is due to rounding."""
     if a.ndim != 1 or b.ndim != 1 or not (common := min(len(a), len(b))):
         return a.shape == b.shape
-    a, b = a[:common], b[:common]  # of large networks fewer are evaluated
+    a, b = a[:common], b[:common]  # for large networks fewer examples are evaluated
     if not np.array_equal(np.isfinite(a), np.isfinite(b)):
         return False
     known = np.isfinite(a)

@@ -1,8 +1,8 @@
 """Journals of sampled sweeps: what each rank's examples gave, in a file of its own beside the surface.
 
-A journal, as the plan of plan.py, is a file of records: a record is its length, a checksum and its bytes. Once it is
-appended it survives the death of the process. What a killed process left of its last record, the torn tail, is dropped
-by readers and cut off before anything is appended.
+A journal is a file of records, as is the plan of plan.py. A record is its length, a checksum and its bytes. Once it is
+appended it survives the death of the process. A killed process may leave a part of its last record, the torn tail.
+Readers drop this tail, and it is cut off before anything is appended.
 """
 
 import os
@@ -35,11 +35,11 @@ LENGTH = struct.Struct("<H")
 """Bytes of a metric's name."""
 NAME = re.compile(r"(?:(range|theta|pilots)\.)?(shard-\d+-of-\d+\.)?rank-\d{5}\.journal")
 Kind = Literal["", "range", "theta", "pilots"]
-"""What a journal is of: slices of the rounds, or what precedes them, in the order of the data or in one of its own."""
+"""What a journal holds: slices of the rounds, or what precedes these, in the order of the data or in its own order."""
 ANEW: tuple[Kind, ...] = ("range", "theta")
-"""Journals that are begun anew where another sweep's are there."""
+"""Journals that are begun again where journals of another sweep are there."""
 THETA = 2**32 - 1
-"""The number of theta* in place of a point's."""
+"""The number that stands for theta* in place of a point's number."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RecordFile:
         """Add a record; once this returns it survives the death of any process.
 
         Raises:
-            UserError: the system refuses, as a full disk does; what is torn by that is cut off by the next run.
+            UserError: the system refuses, for example on a full disk; the next run cuts off the torn record.
         """
         with in_words(self._path):
             _write(self._file, FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
@@ -179,7 +179,7 @@ class Evaluated:
     def pack(self) -> bytes:
         """Return it as bytes: losses, hits one bit each, then every other metric under its name.
 
-        Shares of tokens that are right are numbers as those of any other metric.
+        Shares of tokens that are right are stored as numbers, as for any other metric.
         """
         found, (hits,) = self.found, ACCURACY.results
         others = {name: values for name, values in found.others.items() if name != hits.name or values.dtype != bool}
@@ -229,7 +229,7 @@ def _floats(values: NDArray[np.generic]) -> bytes:
 
 
 def is_evaluated(payload: bytes) -> bool:
-    """Whether bytes are as long as their head says."""
+    """Return whether bytes are as long as their head says."""
     try:
         Evaluated.unpack(payload)
     except ValueError:
@@ -264,10 +264,10 @@ class Journal(RecordFile):
             rank: Which journal.
             identity: The 32 bytes of the sweep it belongs to.
             shard: Of the ranks; shards keep their journals in one folder.
-            kind: What it is of.
+            kind: What it holds.
 
         Raises:
-            UserError: the journal that is there belongs to another sweep, and is of slices or pilots; others are
+            UserError: the journal that is there belongs to another sweep, and is of slices or pilots; other kinds are
                 replaced, since a job may be changed before there is a surface.
         """
         path = folder / f"{_prefix(shard, kind)}rank-{rank:05}.journal"
@@ -304,7 +304,7 @@ def read_pilots(folder: Path, identity: bytes) -> Iterator[Evaluated]:
 
 
 def read_early(folder: Path, identity: bytes, kind: Kind) -> Iterator[Evaluated]:
-    """Yield what all ranks of all shards have kept of a kind; what is of another sweep is passed over."""
+    """Yield what all ranks of all shards have kept of a kind; journals of another sweep are skipped."""
     for path in journals(folder, kind=kind):
         with suppress(UserError):
             yield from map(Evaluated.unpack, read_records(path, JOURNAL, identity))

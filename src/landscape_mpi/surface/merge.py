@@ -38,15 +38,15 @@ class Merged:
 
 
 def merge(path: Path, shards: Sequence[Path]) -> Merged:
-    """Put shards together into the surface at `path`, beside what it holds already.
+    """Put shards together into the surface at `path`, in addition to what it already holds.
 
-    The surface is written under another name and renamed: there is the old one or the new one, never a part.
+    The surface is written under another name and then renamed: the file is always the old or the new one, never a part.
 
     Raises:
         UserError: `path` is a shard, a shard is missing, damaged or of another experiment, or the surface cannot be
             written.
     """
-    if SLUG.search(path.name):  # with the target forgotten, the first shard would be taken for it
+    if SLUG.search(path.name):  # where the target was forgotten, the first shard would be taken as the target
         raise _is_shard(path)
     parts = [read_surface(shard) for shard in shards]
     check_place(path)
@@ -75,7 +75,7 @@ def merge(path: Path, shards: Sequence[Path]) -> Merged:
 
 
 def overlaid(shards: Sequence[Surface]) -> Surface:
-    """Return what shards of one sweep hold together, as a surface in memory; the first says where it is from.
+    """Return what shards of one sweep hold together, as a surface in memory; the first shard says where it comes from.
 
     Raises:
         UserError: they are of different sweeps.
@@ -104,7 +104,7 @@ def _is_shard(path: Path) -> UserError:
 
 
 def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
-    """Write the points of all files into a copy of the first one; within `isolated`."""
+    """Write the points of all files into a copy of the first one; runs within `isolated`."""
     shutil.copyfile(base, aside)
     with OwnFile(aside, "r+") as file:
         # its sweep may have written while it was copied, so that the copy has a status without its values
@@ -116,7 +116,7 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
                 numbers = np.full(256, NOBODY, np.uint8)
                 numbers[: len(texts)] = numbers_of(file, texts)
                 arrays[BY] = numbers[arrays[BY]]
-            # the points that a shard has done, or failed at, and the surface has not
+            # the points that are done or failed in the shard, and not done in the surface
             status, theirs, schema = file["status"][()], arrays["status"], int(file.attrs["schema"])
             where = (status != DONE) & ((theirs == DONE) | (theirs == FAILED))
             for name, values in ((in_schema(name, schema), values) for name, values in arrays.items()):
@@ -124,7 +124,7 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
                     mine = file[name][()]
                     mine[where] = values[where]
                     file[name][...] = mine
-        # the whole is no shard any more, and complete where every point is done and nothing is left to refine
+        # the result is no shard any more; it is complete where every point is done and nothing is left to refine
         if (shard := recorded_shard(file.attrs.get("shard"))) is not None:
             file.attrs["shards"] = shard.count
             del file.attrs["shard"]
@@ -134,9 +134,9 @@ def _fill(aside: Path, base: Path, others: Sequence[Path]) -> None:
 
 
 def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Return the arrays of a shard over the points of the grid, which its sweep may be writing, and its platforms.
+    """Return a shard's arrays over the points of the grid, and its platforms; its sweep may be writing the arrays.
 
-    A point has values where it was done before any of them was read, and no trace of values elsewhere.
+    A point has values only where it was done before any of them was read; a failed point keeps the text of its error.
     """
     with untrusted.open_file(path) as source:
         found = untrusted.datasets(source)
@@ -146,7 +146,7 @@ def _arrays(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
         arrays = {name: one[()] for name, one in found.items() if one.shape == own[name] and name not in SHARED}
         if platforms := read_platforms(source, shape):
             arrays[BY] = platforms.numbers
-    blank = {"error": b"", "rank": -1, BY: NOBODY}  # and else what a new surface holds of a point
+    blank = {"error": b"", "rank": -1, BY: NOBODY}  # every other array gets what a new surface holds of a point
     for name, values in arrays.items():
         nothing = blank.get(name, np.nan if values.dtype.kind == "f" else values.dtype.type())
         values[status == NOT_YET if name == "error" else status != DONE] = nothing

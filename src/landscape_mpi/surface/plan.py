@@ -1,7 +1,7 @@
-"""The plan of a sampled sweep: rank 0's file of which examples come next, beside the journals of the ranks.
+"""The plan of a sampled sweep: a file of rank 0 that says which examples come next, beside the ranks' journals.
 
-It holds theta*'s losses, which fix the order of the examples, and the rounds so far: a sweep that goes on where numbers
-round otherwise goes on in the same order.
+It holds theta*'s losses, which fix the order of the examples, and the rounds so far. A sweep that goes on where numbers
+are rounded differently therefore goes on in the same order.
 """
 
 import json
@@ -31,10 +31,12 @@ class Plan:
     Attributes:
         origins: What theta* gave, split by split.
         rounds: Of each split.
-        repeated: How many rounds stood in the file once more, as versions before this one left them, and were dropped.
+        repeated: How many rounds were in the file a second time, as versions before this one left them, and were
+            dropped.
         pilots: What other points gave that were evaluated on all examples before there was an order.
-        firsts: Of each split, the examples of its first level where a trial has chosen it; else None.
-        own: The point at which theta* lies, which is then not evaluated; None for none, and in plans of older versions.
+        firsts: For each split, the number of examples of its first level where a trial has chosen it; else None.
+        own: The point at which theta* lies, which is then not evaluated; None where there is none, and in plans of
+            older versions.
     """
 
     origins: tuple[Evaluated, ...]
@@ -48,8 +50,8 @@ class Plan:
 def is_of_plan(payload: bytes) -> bool:
     """Whether bytes are a point's results on all examples, or a round: `{"split": 0, "promotions": [[7, 1], ...]}`.
 
-    Before the rounds stand the first level of a split, `{"split": 0, "promotions": [], "first": 800}`, and theta*'s own
-    point, `{"split": 0, "promotions": [], "own": 12}`.
+    The first level of a split, `{"split": 0, "promotions": [], "first": 800}`, and theta*'s own point,
+    `{"split": 0, "promotions": [], "own": 12}`, come before the rounds.
     """
     if payload.startswith(ORIGIN):
         return is_evaluated(payload[1:])
@@ -104,7 +106,7 @@ def begin_plan(
         return found
     with in_words(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # shards begin at once: the first one decides, so that all of them go by one order of the examples
+        # shards begin at the same time: the first one decides, so that all of them follow one order of the examples
         with atomic_write(folder / PLAN_NAME, replace=False) as aside, RecordFile(aside, PLAN, identity) as file:
             for origin in (*origins, *pilots):
                 file.append(ORIGIN + origin.pack())
@@ -121,7 +123,7 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
     """Return the plan of a folder; None where there is none.
 
     Raises:
-        UserError: it belongs to another sweep, or speaks of a split that it does not have.
+        UserError: it belongs to another sweep, or names a split that it does not have.
     """
     payloads = list(read_records(folder / PLAN_NAME, PLAN, identity))
     whole = [Evaluated.unpack(payload[1:]) for payload in payloads if payload.startswith(ORIGIN)]
@@ -152,10 +154,10 @@ def read_plan(folder: Path, identity: bytes) -> Plan | None:
 def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:
     """Return rounds without repetitions: a resumed run of an older version wrote the first rounds once more.
 
-    No round is decided twice: a point only ever rises.
+    No round is decided twice, because the level of a point only ever rises.
     """
     kept: list[Round] = []
-    place = 0  # of the repetition
+    place = 0  # the next place in the repetition
     for promotions in rounds:
         place = place if place < len(kept) and kept[place] == promotions else 0
         if place or promotions in kept[:1]:
@@ -168,7 +170,7 @@ def _without_repetitions(rounds: Sequence[Round]) -> tuple[Round, ...]:
 def discard(folder: Path, shard: Shard | None = None) -> None:
     """Remove a surface's journals and plan, or a shard's journals alone, and the folder where nothing is left.
 
-    A shard leaves what was found of the pilots, as it leaves the plan: other shards may use it.
+    For a shard, the plan and the results of the pilots stay, because other shards may use them.
     """
     plan = [] if shard else [folder / PLAN_NAME, *folder.glob(f".{PLAN_NAME}.*"), *journals(folder, kind="pilots")]
     for path in [*journals(folder, shard), *plan]:

@@ -1,6 +1,6 @@
 """Records which platform computed each point: processor, libraries, engine and batch, which decide its last digits.
 
-A file has a list of platforms, each a text such as `device=...; torch=2.6.0; engine=fused`, and of each point the
+A file has a list of platforms, each a text such as `device=...; torch=2.6.0; engine=fused`, and for each point the
 number of its platform in that list.
 """
 
@@ -20,16 +20,16 @@ from landscape_mpi.files.hdf5 import OwnFile
 BY, WHO = "made/by", "made/who"
 """Datasets: the number of each point's platform, and the list."""
 NOBODY, MOST, LENGTH = 255, 16, 600
-"""The number of a point that nobody has computed; platforms that a file has place for, and bytes of each."""
+"""The number of a point that nobody has computed; how many platforms a file has place for; bytes of each."""
 OTHERS = "others=more makers than the file has place for"
 PLAIN = "none"
-"""What a platform says of settings where there are none."""
+"""The value for the settings of a platform that has none."""
 
 Platform = Mapping[str, str]
 
 
 class Platforms(NamedTuple):
-    """What a file says: the text of each platform, and of each point the number of its platform, uint8."""
+    """What a file says: the text of each platform, and for each point the number of its platform, uint8."""
 
     texts: list[str]
     numbers: NDArray[np.uint8]
@@ -71,7 +71,7 @@ def recorded_platform(attributes: Mapping[str, object]) -> dict[str, str]:
 
 
 def differences(platforms: Iterable[Platform]) -> str:
-    """Return in what platforms differ, such as `torch 2.6.0 and 2.7.1`; nothing where they do not."""
+    """Return the differences between platforms, such as `torch 2.6.0 and 2.7.1`; nothing where there are none."""
     found = [platform for platform in platforms if platform]
     keys = [key for key in (found[0] if found else {}) if all(key in platform for platform in found)]
     values = {key: list(dict.fromkeys(platform[key] for platform in found)) for key in keys}
@@ -85,7 +85,7 @@ def create_platforms(file: h5py.File, shape: tuple[int, ...]) -> None:
 
 
 def register(path: Path, texts: Sequence[str]) -> list[int]:
-    """Add platforms to the list of a surface; return the number of each, none of an old surface without a list.
+    """Add platforms to the list of a surface; return the number of each, or [] for an old surface without a list.
 
     Raises:
         UserError: the system refuses.
@@ -95,7 +95,7 @@ def register(path: Path, texts: Sequence[str]) -> list[int]:
 
 
 def numbers_of(file: h5py.File, texts: Sequence[str]) -> list[int]:
-    """Return the number of each platform, having added those that the list of a file lacks."""
+    """Return the number of each platform; add the platforms that the list of a file lacks."""
     listed = [raw.decode(errors="replace") for raw in file[WHO][()]]
     for text in dict.fromkeys(texts):
         if text not in listed:
@@ -106,7 +106,7 @@ def numbers_of(file: h5py.File, texts: Sequence[str]) -> list[int]:
 
 
 def read_platforms(file: h5py.File, shape: tuple[int, ...]) -> Platforms | None:
-    """Return what a surface says of the platforms; None of one that says nothing, or is no surface of ours.
+    """Return what a surface says of the platforms; None for a surface that says nothing, or that is not ours.
 
     Raises:
         UserError: the list is not data of the file itself.

@@ -46,7 +46,7 @@ _BOOKKEEPING = {
 KINDS = ("line", "plane", "volume")
 """What a surface is called, by its number of axes."""
 Kind = tuple[np.dtype[Any], tuple[int, ...] | None]
-"""dtype, and shape; None of a dataset without any values."""
+"""The dtype and the shape; the shape is None for a dataset without any values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +61,13 @@ class Surface:
         status: uint8 of the same shape: 0 not yet, 1 done, 2 failed.
         attributes: the attributes of the file's root; empty in files of other tools.
         job: the job file, verbatim; None in files of other tools.
-        sealed: whether the sweep has come to its end; where examples are sampled, estimates move until then.
+        sealed: whether the sweep has come to its end; where examples are sampled, estimates change until then.
         audit: what an audit of the error bars found; None where there was none.
         kinds: dtype and shape of every dataset at the root, by name.
         trajectory: the path of a training run on the plane; None where the file has none.
         platforms: how many of the points that are done each platform has computed, by its text.
-        unsound: how many points the file says are done that nobody can have computed; they count as not done.
-        gamma: where a plane lies that was taken of a volume; None of every other surface.
+        unsound: how many points the file marks as done that nobody can have computed; they count as not done.
+        gamma: where a plane lies that was taken from a volume; None for every other surface.
         arrays: float64 [..., ny, nx, ...] by name, of results that are several numbers per point; NaN as in `metrics`.
     """
 
@@ -137,7 +137,7 @@ class Surface:
 
     @property
     def within(self) -> dict[str, int]:
-        """The sizes of the axes that results of several numbers per point have beside those of the grid, by name."""
+        """The sizes, by name, of the axes that results of several numbers per point have besides those of the grid."""
         sizes = ((axes_of(name), values.shape[self.status.ndim :]) for name, values in self.arrays.items())
         return {axis: size for axes, shape in sizes for axis, size in zip(axes, shape, strict=True)}
 
@@ -164,7 +164,7 @@ class Surface:
 
     @property
     def sampled(self) -> bool:
-        """Whether points stand on some of the examples, with error bars."""
+        """Whether points were evaluated on only some of the examples, with error bars."""
         return any(map(is_count, self.metrics))
 
     @property
@@ -188,7 +188,7 @@ def read_surface(path: Path) -> Surface:
 
 
 def read_own(path: Path) -> Surface:
-    """Read a surface in this process, which has just written it. Raises as `read_surface`."""
+    """Read a surface in this process, which has just written it; raise as `read_surface` does."""
     if path.suffix.lower() == ARCHIVE:
         alpha, beta, losses = read_landscaper(path)
         return _of_losses(path, alpha, beta, {"loss": losses})
@@ -257,14 +257,14 @@ def _axis(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
 def read_results(
     datasets: Mapping[str, h5py.Dataset], shape: tuple[int, ...]
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.uint8], int]:
-    """Read metrics and status of a file of our own schema, and how many points are marked as done and cannot be.
+    """Read metrics and status of a file of our own schema, and how many points are marked as done but cannot be.
 
     Raises:
         UserError: there is no status, or a dataset does not have the shape of the grid.
     """
     if "status" not in datasets:
         raise UserError(datasets["xcoordinates"].file.filename, "expected a surface, found no status in it")
-    # A rank writes its values first and its status last: read the other way round, "done" is never too early.
+    # A rank writes its values first and its status last. They are read in reverse, so that "done" is never too early.
     status = _fitting(datasets["status"], shape).astype(np.uint8)
     found = {
         name: _fitting(dataset, shape)
@@ -282,7 +282,8 @@ def read_arrays(datasets: Mapping[str, h5py.Dataset], status: NDArray[np.uint8])
     """Read results that are several numbers per point, NaN where `status` is not 1.
 
     Raises:
-        UserError: one does not have the axes of the grid and its own, or two have axes of one name and not of one size.
+        UserError: a result does not have the axes of the grid and its own, or two results have axes of one name but of
+            different sizes.
     """
     arrays, sizes = {}, dict[str, int]()
     for name, dataset in datasets.items():
@@ -356,8 +357,8 @@ def has_bars(surface: Surface, metric: str) -> bool:
 def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
     """Return a metric's 95 % error bars in percent of its values [ny, nx] or [nx]; NaN where there is no such share.
 
-    A bar of 0, on all examples, is 0 % of any value. Where the sweep's bars are of the rise, those of a loss are in
-    percent of it, and rises count as no less than what the narrowest bar asked for is the target of.
+    A bar of 0, on all examples, is 0 % of any value. Where the sweep's bars are of the rise, the bars of a loss are in
+    percent of the rise. A rise counts as at least the narrowest bar that was asked for, divided by the target.
     """
     means, bars = surface.metrics[metric], surface.metrics[metric + BAR]
     centre, least = rise_scale(surface, metric) or (0.0, 0.0)
@@ -366,7 +367,7 @@ def relative(surface: Surface, metric: str) -> NDArray[np.float64]:
 
 
 def rise_scale(surface: Surface, metric: str) -> tuple[float, float] | None:
-    """Return f(0, 0) and what smaller rises above it count as; None where bars are not relative to a rise."""
+    """Return f(0, 0) and the rise as which smaller rises count; None where bars are not relative to a rise."""
     recorded, name = surface.attributes, parse(metric)
     if recorded.get(SAMPLING_OF) != "rise" or name is None or name.result not in LOSS.results:
         return None
@@ -392,14 +393,14 @@ def in_points(metric: str) -> bool:
 
 
 def widest(surface: Surface, metric: str) -> float:
-    """Return a metric's largest bar: in points of what is in percent, else in percent of the value; NaN without any."""
+    """Return a metric's largest bar: in points where it is in percent, else in percent of the value; NaN if none."""
     bars = surface.metrics[metric + BAR] if in_points(metric) else relative(surface, metric)
     finite = bars[np.isfinite(bars)]
     return float(finite.max()) if finite.size else math.nan
 
 
 def share_used(surface: Surface) -> float | None:
-    """Return the evaluations that the points stand on as a share of a full sweep's; None where that is unknown."""
+    """Return the evaluations used for the points as a share of a full sweep's; None where that is unknown."""
     used, full = 0.0, 0.0
     for name, counts in surface.metrics.items():
         found = parse(name)

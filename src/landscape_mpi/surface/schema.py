@@ -1,6 +1,6 @@
-"""Defines what a surface file holds, names, types and meanings, and creates it with every dataset in its final size.
+"""Defines the names, types and meanings in a surface file, and creates it with every dataset in its final size.
 
-It is created whole or not at all: written under another name with all its space, then renamed.
+It is created whole or not at all: it is written under another name with all its space, and then renamed.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from landscape_mpi.surface.platforms import create_platforms
 from landscape_mpi.surface.training import Trajectory, write_trajectory
 
 SCHEMA = 2
-"""Of new files. In files of schema 1 the numbers of examples are called `train_images`, `test_images`."""
+"""The schema of new files. In files of schema 1 the numbers of examples are called `train_images`, `test_images`."""
 NOT_YET, DONE, FAILED = 0, 1, 2
 LONGEST = 200
 """Bytes of `/error`."""
 SAMPLING_OF, SAMPLING_FLOOR, SAMPLING_ERROR = "sampling_of", "sampling_floor", "sampling_error"
-"""Attributes of sweeps with bars of the rise: what bars are relative to; the narrowest that was asked for, as a share
-of f(0, 0); the target."""
+"""Attributes of sweeps with bars of the rise: what bars are relative to; the narrowest bar that was asked for, as a
+share of f(0, 0); the target."""
 CENTRE = "_loss_centre"
-"""How the attributes end that hold f(0, 0) of each split, from which rises count."""
+"""The ending of the attributes that hold f(0, 0) of each split, from which rises count."""
 LETTERS = "xyz"
-"""What the names of an axis' datasets and groups begin with, in the order of the axes."""
+"""The letters with which the names of an axis' datasets and groups begin, in the order of the axes."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Rows:
     Attributes:
         name: of the parameter; None where it is not known.
         shape: of the tensor.
-        pieces: float32 arrays, one after the other along the first dimension; one array for a number.
+        pieces: float32 arrays, one after the other along the first dimension; one array where the tensor is a number.
     """
 
     name: str | None
@@ -59,12 +59,12 @@ class NewSurface:
     Attributes:
         axes: float64 coordinates along alpha, beta, ...
         results: the names of the result datasets.
-        directions: delta, eta, ...: one an axis, of parameters in `named_parameters()` order; each is read once.
+        directions: delta, eta, ...: one per axis, of parameters in `named_parameters()` order; each is read once.
         job: the text of the job.
         attributes: what goes to the root: provenance and everything that fixes the numbers.
-        buffers: which way each direction takes the running statistics of batch norm; empty where these do not move.
+        buffers: how each direction moves the running statistics of batch norm; empty where these do not move.
         trajectory: the path of a training run.
-        within: the sizes of the axes that results have beside those of the grid, by name.
+        within: the sizes, by name, of the axes that results have besides the axes of the grid.
     """
 
     axes: tuple[NDArray[np.float64], ...]
@@ -107,9 +107,10 @@ class Record:
 class AuditResult:
     """The result of an audit: points on all examples, to test their error bars; `/audit` holds it in this order.
 
-    `points` looked at, `misses` among them, `worst` |error| / bar, and whether it `passed`. `farthest`: the largest
-    |error| in targets. `widened`: by which factor the bars of the loss were made wider, the largest of all splits; 1
-    where they were left as they are. NaN stands for what an older file does not hold.
+    `points` were looked at, and `misses` of them missed their bars. `worst` is the worst |error| / bar, `passed` the
+    verdict. `farthest` is the largest |error| in targets. `widened` is the factor by which the bars of the loss were
+    made wider, the largest of all splits; 1 where they were left as they are. NaN stands for a number that an older
+    file does not hold.
     """
 
     points: int
@@ -143,7 +144,7 @@ class AuditResult:
 
 
 AUDIT_SIZES = (4, 5, 6)
-"""How many numbers of an audit a file may hold: a new one all, an older one the first four, or five."""
+"""How many numbers of an audit a file may hold: a new file holds all, an older file the first four or five."""
 
 
 def check_schema(path: Path, found: object) -> int:
@@ -163,14 +164,14 @@ def check_schema(path: Path, found: object) -> int:
 
 
 def tensor_header(group: str, name: str | None, shape: tuple[int, ...]) -> bytes:
-    """Return what the bytes of a tensor follow in the SHA-256 of directions."""
+    """Return the bytes that precede the bytes of a tensor in the SHA-256 of directions."""
     return f"{group}/{name}{shape}".encode()
 
 
 def create_surface(path: Path, new: NewSurface) -> None:
     """Create the surface file with every dataset in its final size and place.
 
-    From here on the ranks overwrite raw bytes alone, so a kill at any moment leaves a file that opens.
+    Afterwards the ranks only overwrite raw bytes, so a kill at any moment leaves a file that opens.
 
     Raises:
         UserError: something else than a surface of ours lies there, the folder cannot be written or the disk is full.
@@ -198,7 +199,7 @@ def check_writable(path: Path) -> None:
         raise UserError("output.file", f"{path} is {what}", expected="the name of a file")
     nearest = path if what == FILE else next(folder for folder in path.absolute().parents if found(folder) != NOTHING)
     try:
-        # asked of the file system itself: root passes every question about permissions
+        # ask the file system itself: for root, every check of permissions passes
         with path.open("r+b") if nearest == path else TemporaryFile(dir=nearest):
             return
     except OSError as error:
@@ -213,7 +214,7 @@ def check_replaceable(path: Path) -> None:
     """Refuse to start afresh where something else than a surface of ours would be lost.
 
     Raises:
-        UserError: what lies there is no surface of ours; an empty file is nothing.
+        UserError: what is there is not a surface of ours; an empty file counts as nothing.
     """
     if path.exists() and path.stat().st_size and not isolated([path], _is_ours, path):
         raise UserError(
@@ -228,7 +229,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file says of itself that it is a surface of ours; what it holds may be damaged."""
+    """Return whether a file says of itself that it is a surface of ours; what it holds may be damaged."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return "schema" in file.attrs and {"xcoordinates", "status", "job"} <= set(file)
@@ -237,7 +238,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _fill(file: h5py.File, new: NewSurface) -> None:
-    """Write the datasets of the points, the job, the directions and attributes, and the place of what comes later."""
+    """Write the datasets of the points, the job, the directions and attributes, and the space for what comes later."""
     _write_points(file, new)
     create_platforms(file, new.shape)
     file.create_dataset("complete", data=np.uint8(0))
@@ -279,7 +280,7 @@ def write_groups(file: h5py.File, groups: Mapping[str, Iterable[Rows]]) -> str:
 def _write_points(file: h5py.File, new: NewSurface) -> None:
     """Write the coordinates as dimension scales, and on them every result as it is before a point is done.
 
-    What is several numbers per point has axes of its own after those of the grid, whose scales count from 0.
+    A result of several numbers per point has axes of its own after the axes of the grid; their scales count from 0.
     """
     axes: list[h5py.Dataset] = []
     for letter, coordinates in zip(LETTERS, new.axes, strict=False):

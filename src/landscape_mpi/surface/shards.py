@@ -19,7 +19,7 @@ LONGEST = 40
 """Characters of a share: Python refuses to read a number of thousands of digits."""
 NAME = re.compile(r"(?P<index>\d+)/(?P<count>\d+)")
 SLUG = re.compile(r"\.shard-\d+-of-\d+(?=\.|$)")
-"""What the name of a shard has and its surface's has not."""
+"""The part of a shard's name that the name of its surface lacks."""
 
 
 def coarse_to_fine(shape: tuple[int, ...]) -> list[tuple[int, ...]]:

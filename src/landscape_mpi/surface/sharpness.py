@@ -1,6 +1,6 @@
 """Measures how sharp, wide, asymmetric and rough a landscape is, from arrays alone.
 
-docs/sharpness.md has the formulas in words. What cannot be known is NaN.
+docs/sharpness.md has the formulas in words. A number that cannot be known is NaN.
 """
 
 import math
@@ -15,16 +15,16 @@ Values = NDArray[np.float64]
 ABOVE = 1.0
 """How far above f(0, 0) the level of `radius_above` and `area_above` lies: a nat, where the loss is a cross entropy."""
 ROUNDING = 1e-6
-"""The relative error of a loss in float32, below which a negative curvature is none."""
+"""The relative error of a loss in float32; a negative curvature within this error does not count."""
 _SAME = 1e-6
-"""Coordinates that differ by less than so much of a step are the same."""
+"""Coordinates that differ by less than this share of a step are the same."""
 _HUGE = 1e100
-"""What NaN and inf count as where a level is asked for; its square is a number too."""
+"""The value that NaN and inf count as where f is compared with a level; its square is finite too."""
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """The numbers of one loss; NaN where one cannot be known.
+    """The numbers of one loss; a number that cannot be known is NaN.
 
     Attributes:
         centre: f(0, 0).
@@ -56,7 +56,7 @@ def sharpness(values: Values, alpha: Values, beta: Values | None, done: NDArray[
         values: float64 [ny, nx], [nx] on a line; NaN and inf are results.
         alpha: float64 [nx], ascending or descending.
         beta: float64 [ny]; None on a line.
-        done: bool of the shape of values; f(0, 0) and the curvatures need a few points, the others all of them.
+        done: bool of the shape of values; f(0, 0) and the curvatures need a few points, the other numbers need all.
     """
     grid = np.where(done, values, np.nan).reshape(-1, alpha.size)
     rows = np.zeros(1) if beta is None else beta
@@ -82,7 +82,7 @@ def sharpness(values: Values, alpha: Values, beta: Values | None, done: NDArray[
 
 
 def zero(axis: Values) -> int | None:
-    """Return which coordinate is 0, if one is."""
+    """Return the index of the coordinate that is 0; None where there is none."""
     nearest = int(np.abs(axis).argmin())
     return nearest if abs(axis[nearest]) <= _tolerance(axis) else None
 
@@ -105,7 +105,7 @@ def _step(axis: Values, index: int | None) -> float:
 def radius(grid: Values, alpha: Values, beta: Values, level: float) -> float:
     """Return the distance from (0, 0) to the nearest place on the lines of the grid where f has a level.
 
-    Between neighbouring points f is linear. inf: nowhere on the grid.
+    Between neighbouring points f is linear. inf means that f has this level nowhere on the grid.
     """
     if not math.isfinite(level):
         return math.nan
@@ -136,7 +136,7 @@ def area(grid: Values, alpha: Values, beta: Values, level: float) -> float:
 def asymmetry(grid: Values, alpha: Values, beta: Values) -> float:
     """Return the mean of |f(p) - f(-p)| / (|f(p)| + |f(-p)|) over the points whose mirror image is on the grid too.
 
-    Points with NaN, and those opposite them, are left out.
+    Points with NaN, and the points opposite them, are left out.
     """
     (rows, mirrored_rows), (columns, mirrored_columns) = _mirrored(beta), _mirrored(alpha)
     here, there = grid[np.ix_(rows, columns)], grid[np.ix_(mirrored_rows, mirrored_columns)]
@@ -149,14 +149,14 @@ def asymmetry(grid: Values, alpha: Values, beta: Values) -> float:
 def roughness(grid: Values, alpha: Values, beta: Values) -> float:
     """Return the share of the inner points whose Hessian, by finite differences, has a negative eigenvalue.
 
-    Points with NaN, and those beside them, are left out.
+    Points with NaN, and the points beside them, are left out.
     """
     if alpha.size < 3 or beta.size == 2:
         return math.nan
     if beta.size == 1:
         smallest = _second(grid, alpha)
         size = sliding_window_view(np.abs(grid), 3, axis=1).max(axis=-1)
-        error = ROUNDING * size / _shorter(alpha) ** 2  # what rounding may make of 0
+        error = ROUNDING * size / _shorter(alpha) ** 2  # the value that rounding may give in place of 0
     else:
         xx, yy = _second(grid, alpha)[1:-1], _second(grid.T, beta).T[:, 1:-1]
         twist = (grid[2:, 2:] + grid[:-2, :-2]) - (grid[2:, :-2] + grid[:-2, 2:])
@@ -186,7 +186,7 @@ def _crossings(values: Values, axis: Values, level: float) -> Values:
 def _below(corners: list[Values], level: float) -> Values:
     """Return which share of each segment (two corners) or triangle (three) lies below a level, where f is linear."""
     low, *inner, high = np.sort(corners, axis=0)
-    with np.errstate(all="ignore"):  # of cases that do not hold
+    with np.errstate(all="ignore"):  # warnings from cases that do not apply
         if not inner:
             between = (level - low) / (high - low)
         else:
@@ -197,7 +197,7 @@ def _below(corners: list[Values], level: float) -> Values:
 
 
 def _mirrored(axis: Values) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of the coordinates whose negative is one too, and those of the negatives."""
+    """Return the indices of the coordinates whose negative is a coordinate too, and the indices of the negatives."""
     order = np.argsort(axis)
     places = np.searchsorted(axis[order], -axis - _tolerance(axis)).clip(max=axis.size - 1)
     mirror = order[places]

@@ -15,11 +15,11 @@ NODES, WEIGHTS = "spectrum_nodes", "spectrum_weights"
 WIDTHS = 200
 """Bandwidths in the range of the eigenvalues, where no bandwidth is asked for."""
 BEYOND = 7
-"""Bandwidths that a density goes on beyond the first and the last node."""
+"""How many bandwidths a density extends beyond the first and the last node."""
 A_WIDTH = 5
-"""Places a bandwidth at which a density is computed."""
+"""Places per bandwidth at which a density is computed."""
 MOST = 100_000
-"""Most such places."""
+"""The largest number of such places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class Density:
     Attributes:
         point: alpha, beta, ...: where it is.
         eigenvalues: float64 [m], ascending, in the unit of the loss.
-        density: float64 [m], the share of the eigenvalues a unit; its integral is 1.
-        stderr: float64 [m], the standard error of the density over the probes; NaN of a single one.
+        density: float64 [m], the share of the eigenvalues per unit; its integral is 1.
+        stderr: float64 [m], the standard error of the density over the probes; NaN for a single probe.
         bandwidth: the standard deviation of the Gaussian that each node is drawn as.
     """
 
@@ -42,12 +42,12 @@ class Density:
 
 
 def has_spectrum(surface: Surface) -> bool:
-    """Whether a surface holds nodes and weights."""
+    """Return whether a surface holds nodes and weights."""
     return {NODES, WEIGHTS} <= set(surface.arrays)
 
 
 def nearest(surface: Surface, point: tuple[float, ...] = ()) -> tuple[int, ...]:
-    """Return the index (iy, ix) of the point of the grid that is nearest to alpha, beta, ...; what is left out is 0.
+    """Return the index (iy, ix) of the grid point nearest to alpha, beta, ...; a coordinate that is left out is 0.
 
     Raises:
         UserError: there are more coordinates than axes.
@@ -62,7 +62,7 @@ def ends(surface: Surface, index: tuple[int, ...] = ()) -> tuple[float, float]:
     """Return the smallest and the largest node at a point, or at all points.
 
     Raises:
-        UserError: there is no spectrum, no point is done yet, or none has a finite one.
+        UserError: there is no spectrum, no point is done yet, or no point has a finite spectrum.
     """
     if not has_spectrum(surface):
         raise UserError(surface.path, "has no spectrum", expected="a surface of `metrics: [loss, spectrum]`")
@@ -94,7 +94,8 @@ def density(
         surface: what was read.
         index: (iy, ix) or (ix,) of the point.
         bandwidth: the standard deviation of the Gaussians; None for a 200th of the range of the nodes.
-        at: the places [m] at which it is computed; None for those from the first to the last node.
+        at: the places [m] at which it is computed; None for places from a little before the first node to a little
+            after the last one.
 
     Raises:
         UserError: as `ends`.

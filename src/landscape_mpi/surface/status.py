@@ -1,6 +1,6 @@
 """Says what a surface holds, how complete it is, which commands fill what it lacks, and how far a run has got.
 
-For scripts that start a run again after a death, one number that grows with everything that is done:
+For scripts that start a run again after it died, this module prints one number that grows with everything that is done:
 
 python -m landscape_mpi.surface.status sweep job.yaml --shard 3/8
 """
@@ -158,7 +158,7 @@ def _sampling(surface: Surface) -> Iterator[str]:
 
 
 def _spectrum(surface: Surface) -> Iterator[str]:
-    """Yield what the spectrum was seen by, and the eigenvalues at the point nearest to theta*."""
+    """Yield the probes and steps of the spectrum, and the eigenvalues at the point nearest to theta*."""
     probes, steps = surface.arrays[NODES].shape[-2:]
     yield _line("spectrum", f"{probes} probes of {steps} steps at every point")
     index = nearest(surface)
@@ -184,7 +184,7 @@ def _results(surface: Surface) -> Iterator[str]:
 
 
 def _sharpness(surface: Surface) -> Iterator[str]:
-    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md; nothing of what is bent."""
+    """Yield how sharp each loss is around (0, 0), in the terms of docs/sharpness.md; nothing for a bent surface."""
     if is_bent(plane_of(surface), surface):
         return
     losses = [name for name in surface.metrics if is_mean(name, LOSS) and len(surface.axes) < 3]
@@ -204,7 +204,7 @@ def _sharpness(surface: Surface) -> Iterator[str]:
 
 
 def _barriers(surface: Surface) -> Iterator[str]:
-    """Yield lines of the barriers, an empty one before each kind."""
+    """Yield lines of the barriers, an empty line before each kind."""
     before = ""
     for label, text in barrier_texts(surface):
         if label != before:
@@ -230,7 +230,7 @@ def _number(found: Sharpness, attribute: str) -> str:
     if math.isnan(value):
         return "-"
     if attribute.startswith("radius") and value < found.step:
-        return f"< {found.step:.4g}"  # where within the first cell is a guess
+        return f"< {found.step:.4g}"  # the place within the first cell would be a guess
     return "beyond" if math.isinf(value) else f"{value:.6g}"
 
 
@@ -254,7 +254,7 @@ def _work(surface: Surface) -> Iterator[str]:
 
 
 def _read_work(path: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Return seconds and rank of every point, and the notes of those that have one, point by point."""
+    """Return seconds and rank of every point, and the notes of the points that have one, point by point."""
     with untrusted.open_file(path) as file:
         found = untrusted.datasets(file)
         errors, notes = found.get("error"), []
@@ -291,7 +291,7 @@ def state(surface: Surface) -> str:
 
 
 def without_numbers(count: int) -> str:
-    """Return what to say of points that their file says are done and that nobody can have computed."""
+    """Return the words about points that their file marks as done and that nobody can have computed."""
     points = "1 point is" if count == 1 else f"{count} points are"
     return (
         f"{points} marked as done without the numbers that every computed point has, as after a power cut or in a torn "

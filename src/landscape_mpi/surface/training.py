@@ -102,7 +102,7 @@ def is_history(path: Path) -> bool:
 
 
 def read_history(path: Path) -> list[EpochRecord]:
-    """Return the rows of a history file; files of older versions lack what came later.
+    """Return the rows of a history file; files of older versions lack the columns that were added later.
 
     Raises:
         UserError: The file is missing or is no history.
@@ -110,7 +110,7 @@ def read_history(path: Path) -> list[EpochRecord]:
     try:
         return isolated([path], _rows, path)
     except (UserError, KeyError, TypeError, ValueError) as error:
-        # without the file, which the sentence begins with
+        # without the name of the file, because the sentence begins with it
         why = str(UserError("", error.found, error.expected, error.remedy)) if isinstance(error, UserError) else error
         raise UserError(
             path, f"cannot be read as a training history ({why})", expected="history.h5 of `train`"
@@ -137,7 +137,7 @@ def _rows(path: Path) -> list[EpochRecord]:
 
 
 def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the last row before each decrease of the learning rate, increasing; rows of NaN do not count."""
+    """Return the last row before each decrease of the learning rate, in ascending order; rows of NaN do not count."""
     known = np.flatnonzero(np.isfinite(lr))
     before: NDArray[np.intp] = known[:-1][np.diff(lr[known]) < 0]
     return before
@@ -145,18 +145,20 @@ def learning_rate_drops(lr: NDArray[np.float64]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Checkpoints of a run, in its order, projected onto a plane or a line; float64 [n] each but for `epoch`.
+    """Checkpoints of a run, in its order, projected onto a plane or a line.
 
-    Those of several runs stand one run after the other.
+    Each column is float64 [n], except `epoch` and `run`.
+
+    The checkpoints of several runs follow one run after the other.
 
     Attributes:
         coordinates: least-squares coordinates along each direction: alpha, beta, ...
         residual: distance from the plane, over the parameters that it moves.
         epoch: int64, from the file's name.
-        train_loss: of the history beside the checkpoints; NaN where there is none.
+        train_loss: from the history beside the checkpoints; NaN where there is none.
         lr: learning rate of the epoch that ended there; NaN where it is not known.
-        explained: shares of the variance that the components have; empty where the plane is none of components.
-        run: int64 [n], of which run each checkpoint is; None where there is one run.
+        explained: shares of the variance that the components have; empty where the plane is not made of components.
+        run: int64 [n], the number of each checkpoint's run; None where there is one run.
         names: of the runs, where there are several.
     """
 
@@ -194,16 +196,16 @@ class Trajectory:
 
     @property
     def drops(self) -> NDArray[np.intp]:
-        """Checkpoints after which the learning rate dropped, as `learning_rate_drops` has it."""
+        """Checkpoints after which the learning rate dropped, as `learning_rate_drops` finds them."""
         return learning_rate_drops(self.lr)
 
 
 def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -> Trajectory | None:
     """Return the path through a volume as projected onto the volume's plane at a gamma; None where that is unknown.
 
-    A checkpoint is theta* + a delta + b eta + c zeta + r, with r orthogonal to all three. From the plane at gamma it
-    differs by (c - gamma) zeta + r: the part of zeta along delta and eta moves its coordinates there, the rest its
-    distance. What was projected by least squares before stays least squares.
+    A checkpoint is theta* + a delta + b eta + c zeta + r, with r orthogonal to all three. It differs from the plane at
+    gamma by (c - gamma) zeta + r. The part of zeta along delta and eta moves its coordinates on the plane; the rest
+    changes its distance from the plane. A projection by least squares stays a projection by least squares.
 
     Args:
         path: with coordinates along three directions.
@@ -216,7 +218,7 @@ def on_slice(path: Trajectory, gamma: float, attributes: Mapping[str, object]) -
         return None
     delta, eta, zeta, *cosines = numbers
     products = np.array([[delta * delta, delta * eta * cosines[0]], [delta * eta * cosines[0], eta * eta]])
-    along = np.array([delta * zeta * cosines[1], eta * zeta * cosines[2]])  # of zeta with delta and with eta
+    along = np.array([delta * zeta * cosines[1], eta * zeta * cosines[2]])  # products of zeta with delta and with eta
     share = np.linalg.lstsq(products, along)[0]
     height = math.sqrt(max(zeta * zeta - float(along @ share), 0.0))
     a, b, c = path.coordinates
@@ -285,7 +287,7 @@ def read_trajectory(file: h5py.File) -> Trajectory | None:
 
 
 def _runs(group: h5py.Group, found: Mapping[str, h5py.Dataset], size: int) -> dict[str, Any]:
-    """Return which checkpoint is of which run, and the runs' names, where the file says so.
+    """Return to which run each checkpoint belongs, and the runs' names, where the file says so.
 
     Raises:
         UserError: it contradicts itself.

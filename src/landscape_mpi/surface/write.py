@@ -20,7 +20,7 @@ from landscape_mpi.surface.schema import LONGEST, AuditResult, Record
 
 
 class Writer(Protocol):
-    """Writes records: either the rank that computed one does it, or rank 0, where all of them arrive."""
+    """Writes records, either on the rank that computed a record, or on rank 0, where all records arrive."""
 
     def at_rank(self, record: Record) -> None:
         """Take a record on the rank that computed it."""
@@ -39,7 +39,7 @@ class Writer(Protocol):
         """Whether, on rank 0, the file has lost its name, so that there is no use in going on."""
 
     def finish(self, barrier: Callable[[], None], complete: bool) -> None:
-        """Close the file, marked where it is complete; `barrier` waits until every rank is here.
+        """Mark the file where it is complete, and close it; `barrier` waits until every rank is here.
 
         Raises:
             UserError: the system refuses, or the file has lost its name and was saved as a copy.
@@ -49,9 +49,9 @@ class Writer(Protocol):
 def open_writer(path: Path, communicator: Any, root: bool, platforms: Sequence[int] = ()) -> Writer:
     """Open an existing surface to write into; collective on the communicator.
 
-    Through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The environment
-    variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work. `platforms`: of
-    each rank its number in the file's list of platforms.
+    It writes through parallel HDF5 where h5py has it and there is an mpi4py communicator, else through rank 0. The
+    environment variable LANDSCAPE_WRITER=root asks for the second, for file systems on which MPI-IO does not work.
+    `platforms`: for each rank its number in the file's list of platforms.
     """
     parallel = h5py.get_config().mpi and communicator is not None
     if parallel and os.environ.get("LANDSCAPE_WRITER") != "root":
@@ -76,7 +76,7 @@ class ParallelWriter:
             self._disk = Disk(path)
             self._held = HeldFile(path) if root else None
         self._cells, self._rest = Cells(self._file, platforms), Cells(self._file, platforms)
-        if communicator.size == 1:  # left open by a failure, it would be closed after MPI; among others it would hang
+        if communicator.size == 1:  # a failure leaves it open until after MPI; among more ranks a close would hang
             weakref.finalize(self, self._file.close)
 
     def at_rank(self, record: Record) -> None:
@@ -93,7 +93,7 @@ class ParallelWriter:
         """Do nothing: the rank that computed the record has written it."""
 
     def at_failure(self, record: Record) -> None:
-        """Write the record; in a thread of its own, while this rank may be writing another."""
+        """Write the record, in a thread of its own, while this rank may be writing another record."""
         with in_words(self._path):
             self._rest.write(record)
 
@@ -171,10 +171,10 @@ class RootWriter:
 
 
 class WholeWriter:
-    """Writes whole datasets, on rank 0 alone: in a sampled sweep every round changes every estimate."""
+    """Writes whole datasets: in a sampled sweep every round changes every estimate. Rank 0 alone makes one."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file; the other ranks hold nothing."""
+        """Open the file."""
         self._path = path
         with in_words(path):
             self._file = OwnFile(path, "r+")
@@ -191,7 +191,7 @@ class WholeWriter:
         return name in self._file.hdf5
 
     def read(self, name: str) -> NDArray[Any]:
-        """Return a dataset as it stands."""
+        """Return a dataset as it is in the file."""
         return np.asarray(self._file.hdf5[name][()])
 
     def write(self, results: Mapping[str, NDArray[Any]], status: NDArray[np.uint8]) -> None:
@@ -206,7 +206,7 @@ class WholeWriter:
             self._file.flush()
 
     def finish(self, rounds: int, audit: AuditResult | None) -> None:
-        """Write how it ended and mark the file complete.
+        """Write how the sweep ended and mark the file complete.
 
         Raises:
             UserError: the system refuses, or the file has lost its name and was saved as a copy.
@@ -250,17 +250,17 @@ class Cells:
 
 
 class Cell:
-    """One point of a dataset at a time, by HDF5's own calls: h5py's indexing takes more than twenty times as long."""
+    """Writes one point of a dataset at a time, by HDF5's own calls: h5py's indexing takes over twenty times as long."""
 
     def __init__(self, dataset: h5py.Dataset, axes: int) -> None:
-        """Take a dataset, of which so many axes are those of the grid; along others a point has several numbers."""
+        """Take a dataset whose first `axes` axes are those of the grid; along others a point has several numbers."""
         self._id, self._space, self._type = dataset.id, dataset.id.get_space(), dataset.id.get_type()
         within = dataset.shape[axes:]
         self._first, self._size = (0,) * len(within), (*(1,) * axes, *within)
         self._value, self._one = np.zeros(within or 1, dataset.dtype), h5py.h5s.create_simple(within or (1,))
 
     def write(self, index: tuple[int, ...], value: float | bytes | NDArray[np.float64]) -> None:
-        """Write what the point at (iy, ix) or (ix,) has."""
+        """Write the value of the point at (iy, ix) or (ix,)."""
         self._value[...] = value
         place = (*index, *self._first)
         self._space.select_hyperslab(place, self._size)
@@ -272,7 +272,7 @@ class Cell:
 
 
 def _write_again(dataset: h5py.h5d.DatasetID, value: NDArray[Any], place: int) -> None:
-    """Write elements by a call of the system, whose error MPI does not pass on; `place`: which is the first of them.
+    """Write elements by a system call, as MPI does not pass on the system's error; `place`: the index of the first.
 
     Raises:
         OSError: the system refuses.
@@ -291,7 +291,7 @@ def fitting(note: str) -> bytes:
 
 
 def seal(path: Path) -> None:
-    """Mark a surface whose points are all there, where its last run died between its last point and its end."""
+    """Mark a surface with all points as complete, where its last run died between its last point and its end."""
     with h5py.File(path, "r", locking=False) as file:
         if file["complete"][()]:
             return

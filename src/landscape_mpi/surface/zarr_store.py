@@ -1,7 +1,7 @@
 """Writes a surface as a folder of Zarr version 3 (https://zarr-specs.readthedocs.io), which needs no other package.
 
 An array is `NAME/zarr.json`, which describes it, and one chunk of little-endian numbers or texts. The description of
-the whole repeats those of its arrays, so that readers open one file.
+the group repeats the descriptions of its arrays, so that readers open one file.
 """
 
 import json
@@ -29,7 +29,7 @@ STATUS_WORDS = {
 }
 """What the numbers of the status mean, as the CF conventions say it (section 3.5)."""
 META = "zarr.json"
-"""What makes a folder an array or a group."""
+"""The file that makes a folder an array or a group."""
 
 
 def write_zarr(surface: Surface, folder: Path) -> None:
@@ -37,10 +37,10 @@ def write_zarr(surface: Surface, folder: Path) -> None:
 
     Args:
         surface: complete or not.
-        folder: an empty one.
+        folder: an empty folder.
 
     Raises:
-        UserError: a result has a name that cannot be a folder's.
+        UserError: a result has a name that a folder cannot have.
         OSError: the system refused.
     """
     letters = [f"{letter}coordinates" for letter, _ in zip(LETTERS, surface.axes, strict=False)]
@@ -78,7 +78,7 @@ class _Store:
         fill: Any
         if isinstance(values, str):
             text = values.encode(errors="backslashreplace")
-            # the codec vlen-utf8: how many texts there are, then the bytes of each and itself
+            # the codec vlen-utf8: the number of texts, then for each text its number of bytes and the text itself
             chunk = b"".join([(1).to_bytes(4, "little"), len(text).to_bytes(4, "little"), text])
             kind, shape, codec, fill = "string", (), {"name": "vlen-utf8"}, ""
         else:
@@ -105,7 +105,7 @@ class _Store:
 
 
 def _plain(value: object) -> Any:
-    """Return an attribute as JSON knows it; numbers that it does not know become texts, as Zarr writes them."""
+    """Return an attribute as a value that JSON has; numbers that JSON lacks become texts, as Zarr writes them."""
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Says what a job would do and cost, having loaded all of it and timed a little; writes nothing."""
+"""Loads all of a job, times a little of it, and says what a sweep would do and cost; writes nothing."""
 
 import math
 import time
@@ -48,11 +48,11 @@ AUTO = (
     "auto: as far as the loss rises by 1 nat, or doubles where it is not in nats; found before the first point, "
     "on 2,000 examples at most"
 )
-"""What is said of a range that no file holds yet."""
+"""The text for a range that no file holds yet."""
 TO_FIND = {HessianPlane: "eigenvectors", WorstPlane: "steepest ascent", CurvePlane: "bend"}
 """What a sweep searches for before it has a plane, by the kind of plane."""
 PASSES = 3
-"""Evaluations of an example that its gradient takes the time of: one forward, and one backward of twice that."""
+"""The time of an example's gradient in evaluations: a forward pass, and a backward pass that takes twice as long."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Memory:
     """What memory there is for a sweep by some ranks of this node.
 
     Attributes:
-        ranks: How many are to sweep it.
-        group: How many hold a network together.
-        node: That of the node.
-        room: That in which weights lie.
-        sharing: How many ranks share the latter.
+        ranks: How many ranks are to sweep.
+        group: How many ranks hold a network together.
+        node: The memory of the node.
+        room: The memory in which weights lie.
+        sharing: How many ranks share the memory in which weights lie.
     """
 
     ranks: int
@@ -75,7 +75,7 @@ class Memory:
 
     @staticmethod
     def seen(asked: str, ranks: int, group: int, host: str, look: Look = room_of) -> "Memory":
-        """Look at it, before anything is taken; `asked`: for which device."""
+        """Return the memory as it is before anything is taken; `asked`: the device that was asked for."""
         devices = torch.cuda.device_count()
         device = torch.device(choose_device(asked, 0, devices))
         node, room = look(torch.device("cpu"), host), look(device, host)
@@ -85,7 +85,7 @@ class Memory:
 def check(path: Path, device: str, ranks: int = 1, group: int | None = None, settings: tuple[str, ...] = ()) -> str:
     """Return what `check` prints: points, examples, estimated time and memory, and the state of the output.
 
-    `ranks`: how many of a node's are to sweep it. `group`: how many of them hold a network together. `settings`:
+    `ranks`: how many ranks of a node are to sweep. `group`: how many of them hold a network together. `settings`:
     `KEY=VALUE`, in place of what the job file says.
 
     Raises:
@@ -103,7 +103,7 @@ def check(path: Path, device: str, ranks: int = 1, group: int | None = None, set
     try:
         experiment = load_experiment(job, JobSource(job, noter(world)), device, world, group=group)
     except UserError as error:
-        if group and error.remedy == REMEDY:  # what cannot be streamed cannot be held by a group
+        if group and error.remedy == REMEDY:  # a network that cannot be streamed cannot be held by a group
             error.remedy = GROUPS
         raise
     lines = []
@@ -141,7 +141,7 @@ def _describe(
     yield "network", f"{job.model.build}, {numbers:,} parameters in {len(plane.theta)} tensors"
     angle = f"{to_find} still to be found" if to_find else f"cosine of delta and eta {plane.cosine(0, 1):.4g}"
     yield "plane", f"{job.plane.__struct_config__.tag}, {angle}"
-    if trajectory is not None:  # which may have chosen the grid
+    if trajectory is not None:  # it may have chosen the grid
         explained = zip(AXES, trajectory.explained, strict=False)
         shares = "".join(f", {share:.1%} of the variance along {name}" for name, share in explained)
         epochs = f"epochs {trajectory.epoch.min()} to {trajectory.epoch.max()}"
@@ -219,7 +219,7 @@ def _memory(
     streamed, free, group = False, memory.room.free, memory.group
     if not isinstance(network := experiment.theta.network, nn.Module):
         weights, streamed = weights_of(experiment), is_streamed(experiment, memory.sharing, free, group)
-        if isinstance(network, Streaming):  # what a batch was seen to take has the layers in it
+        if isinstance(network, Streaming):  # the memory measured for a batch includes the layers
             more = {**more, "activations": max(more["activations"] - weights.streamed, 0)}
         how = f"streamed, the largest layer twice: {_bytes(weights.streamed)} per rank" if streamed else "resident"
         if group > 1:
@@ -285,7 +285,7 @@ def _first_level(job: SweepJob, examples: Mapping[str, int]) -> tuple[str, int]:
 
 
 def _fastest_evaluator(experiment: Experiment, plane: Plane, batch: int) -> Evaluator:
-    """Return the fastest engine that can be built; whether it agrees with the plain network is for `sweep` to see."""
+    """Return the fastest engine that can be built; `sweep` checks whether it agrees with the plain network."""
     task, network = experiment.task, experiment.theta.network
     if not isinstance(network, nn.Module):
         return EagerEvaluator(network, plane, task, batch)

@@ -1,7 +1,8 @@
 """Checks that an evaluator gives the losses of the callable's own network, at theta*, around it and at known ends.
 
-The reference is the network as torch's users evaluate it: laid out as it was made, in its own dtype, a copy of its own
-for each point, with the point's weights loaded before eval mode. Every engine, layout and copy has to give its losses.
+The reference is the network as torch's users evaluate it, in the layout and the dtype in which it was made. Each point
+has a copy of its own, and the point's weights are loaded before eval mode. Every engine, layout and copy has to give
+the losses of the reference.
 """
 
 import math
@@ -37,7 +38,7 @@ if typing.TYPE_CHECKING:
 
 P = ParamSpec("P")
 TOO_LARGE = "this one is not copied, so let it compute all from its weights in every forward pass"
-"""What to do about a large network that is not itself when its weights are set in place."""
+"""What to do about a large network that gives other losses when its weights are set in place."""
 FLAT = (
     "the first examples give the same losses all over the plane, to the last bit: the parameters that it moves have no "
     "part in them, or the network keeps what it computed from them before it was copied."
@@ -45,9 +46,9 @@ FLAT = (
 ENDS = ("plane.to", "plane.via")
 """Keys of what is at the ends of an interpolation."""
 ABOUT_HALF = 0.4717
-"""Of the way from the centre to the end of the grid."""
+"""The share of the way from the centre to the end of the grid."""
 DRAWS, FACTOR = 2, 8.0
-"""How often weights are changed in their last digits, and how many times as much rounding may change a loss."""
+"""How often the last digits of weights are changed, and how many times as much rounding may change a loss."""
 FAR_EXAMPLES = 256
 """Examples of each split that are compared at the far corner; at the centre all are."""
 PerSlice = Callable[[str, slice], PerExample]
@@ -56,12 +57,12 @@ PerSlice = Callable[[str, slice], PerExample]
 
 @dataclass(frozen=True)
 class Reference:
-    """The network at points of a plane: a copy of its own each, with the point's weights loaded, then in eval mode.
+    """The network at points of a plane: a copy for each point, with the point's weights loaded, then in eval mode.
 
     Attributes:
         network: As it was made, in train mode, in its own dtype, on the task's device.
         task: In the network's dtype.
-        plane: Of its parameters, in its dtype.
+        plane: The plane of its parameters, in its dtype.
         batch: Examples at a time.
         eps: The largest relative error of rounding a number, in the dtype of the evaluation.
     """
@@ -85,9 +86,10 @@ class Reference:
         return first_losses(network, self.task, self.batch)
 
     def slack(self, point: Point) -> dict[str, float]:
-        """Return by how much rounding may change the mean losses at a point; 0 where they change by themselves.
+        """Return by how much rounding may change the mean losses at a point; 0 where two evaluations differ.
 
-        Found by weights whose last digits are changed: where a loss makes much of that, no two ways to compute agree.
+        It is measured with weights whose last digits are changed. Where a loss depends much on these digits, no two
+        ways to compute it agree.
         """
         losses, again = self.at(point), self.at(point)
         found = dict.fromkeys(losses, 0.0)
@@ -123,7 +125,7 @@ class Comparison:
     """The losses of the callable's own network at some points, to compare evaluators with.
 
     Attributes:
-        reference: The network there; None where there is no memory for another one.
+        reference: The network at those points; None where there is no memory for another network.
         known: The losses of the first examples, by point.
         tolerance: How close an evaluator has to come.
     """
@@ -145,7 +147,7 @@ class Comparison:
 
     @property
     def flat(self) -> bool:
-        """Whether the first examples give the same to the bit at all points, though the plane moves parameters."""
+        """Whether the first examples give losses equal to the bit at all points, though the plane moves parameters."""
         first, *others = [np.concatenate(list(losses.values())) for losses in self.known.values()]
         same = bool(others) and all(np.array_equal(first, other, equal_nan=True) for other in others)
         return same and (self.reference is None or self.reference.plane.norms[0] > 0)
@@ -190,7 +192,7 @@ class Comparison:
 def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Return how far the means of the finite losses are apart; inf where a loss is finite in one of the two alone.
 
-    What overflows first decides whether a loss is NaN or inf, which counts as the same.
+    NaN and inf count as the same: what overflows first decides which of them a loss is.
     """
     finite = np.isfinite(a)
     if not np.array_equal(finite, np.isfinite(b)):
@@ -252,12 +254,12 @@ def in_place(experiment: Experiment, plane: Plane, task: Task, batch: int) -> Ea
 def check_moves(
     world: World, experiment: Experiment, plane: Plane, batch: int, *, beside: bool = True
 ) -> EagerEvaluator:
-    """Return the evaluator of a network of which there are no copies, once it gives its losses when it is moved.
+    """Return the evaluator of a network of which there are no copies, after checking its losses when it is moved.
 
-    Collective. A network is made at one point beside theta*: a resident one in the memory of the first, one whose
-    weights are streamed to be compared with the first there. Then the first is moved, and the losses of the first
-    examples are compared: there, and at theta* with those of the network as it was loaded. Without `beside` only
-    at theta*, where another plane has shown the rest.
+    Collective. A second network is made at one point beside theta*. A resident network takes the memory of the first; a
+    network whose weights are streamed is compared with the first there. Then the first network is moved, and the losses
+    of the first examples are compared: at that point if the second network is streamed, and at theta* with those of the
+    network as it was loaded. Without `beside` they are compared only at theta*, where another plane has shown the rest.
 
     Raises:
         CentreMismatchError: they differ at theta*.
@@ -291,7 +293,7 @@ def _refuse(world: World, experiment: Experiment, plane: Plane, batch: int, fail
 
     Raises:
         UserError: it keeps something of other weights, or changes its weights in eval mode.
-        CentreMismatchError: it is not even made at theta* with the same losses again.
+        CentreMismatchError: a network that is made again at theta* does not give the same losses.
     """
     does = "keeps what it once computed from its weights"
     if failure.point == plane.centre:
@@ -348,9 +350,10 @@ def share(examples: int, batch: int, world: World, team: int = 1) -> slice:
 
 
 def around_centre(grid: Grid) -> tuple[Point, ...]:
-    """Return a point each way from the centre, about half-way to the end of the grid; one where the grid begins at 0.
+    """Return a point each way from the centre, about half-way to the grid's end; one point where the grid begins at 0.
 
-    No point of a usual grid: one at which a rank dies would be the end of every run, before any point is computed.
+    They are no points of a usual grid. Otherwise a point at which a rank dies would end every run before any point is
+    computed.
     """
     axes = grid.coordinates()
     ends = ([at.min() for at in axes], [at.max() for at in axes])
@@ -376,8 +379,8 @@ def corners(axes: int) -> list[Point]:
 def own_ends(experiment: Experiment, line: Plane, batch: int) -> dict[Point, Losses]:
     """Return what the networks at both ends of an interpolation, or of a curve, give by themselves.
 
-    Nothing where the plane does not go all the way. Where running statistics of batch norm stay, these have theta*'s;
-    they fit the units of an aligned end in its new order alone.
+    There is nothing where the plane does not go all the way. Where running statistics of batch norm stay, the ends have
+    those of theta*; these fit the units of an aligned end only in its new order.
     """
     plane, theta = experiment.job.values.plane, experiment.theta
     if not (isinstance(plane, CurvePlane) or (isinstance(plane, InterpolatedPlane) and plane.whole)):
@@ -400,7 +403,7 @@ def own_ends(experiment: Experiment, line: Plane, batch: int) -> dict[Point, Los
 
 
 def _if_possible(evaluate: Callable[P, Losses], *args: P.args, **kwargs: P.kwargs) -> Losses | None:
-    """Return what a network gives; None where it fails: what becomes of such a point is for the sweep."""
+    """Return what a network gives; None where it fails, since the sweep decides what becomes of such a point."""
     try:
         return evaluate(*args, **kwargs)
     except Interrupted:

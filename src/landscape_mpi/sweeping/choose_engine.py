@@ -49,20 +49,20 @@ AFRESH = "each point gets a fresh copy of the network, put into eval mode there"
 WORTH = 20_000
 """Examples over all points from which on engines are timed; below, the first engine that agrees is taken."""
 SURELY = 0.75
-"""An engine is preferred to the first one where it takes less than this of its time: noise is to decide nothing."""
+"""Share of the first engine's time below which another engine is preferred to it, so that noise decides nothing."""
 TURNS = 3
 """Times that each engine is timed; the shortest counts."""
 BATCH_CPU = 64
 """Examples on a CPU; fewer where their outputs would take more than 64 MB."""
 SMALLEST, LARGEST = 64, 4096
 SAMPLE = 64
-"""Examples by which the memory that one takes is measured."""
+"""Examples on which the memory that one example takes is measured."""
 SHARE = 0.5
-"""Of the free memory; what is left is for the libraries' work space and for gaps that nothing fits into."""
+"""Share of the free memory; the rest is for the libraries' work space and for gaps that nothing fits into."""
 IN_FLIGHT = LANES + 1
 """Batches whose activations are held at once: one a lane, and one of another size beside them."""
 WEIGHT_COPIES = 16
-"""Of all parameters: network, plane and flat buffers, and their float64 while an engine is built."""
+"""Copies of all parameters: network, plane and flat buffers, and their float64 versions while an engine is built."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Known:
-    """What the sweep of a plane found that the next one through the same theta* need not look for again.
+    """What the sweep of a plane found and the next plane through the same theta* need not look for again.
 
     Attributes:
         engine: The name of its engine.
@@ -125,13 +125,13 @@ def choose_engine(
         batch: Examples at a time.
         recorded: The engine that a surface was begun with, which is then the only one; None for a new surface.
         alike: Whether other runs have to take the same engine, as those of other shards: then nothing is timed.
-        before: What is known from another plane through the same theta*: its engine is tried first, and theta* is not
-            evaluated again by it.
-        kept: What earlier runs have evaluated at theta*, and where this one keeps it; None where nothing is kept.
+        before: What is known from another plane through the same theta*: its engine is tried first, and does not
+            evaluate theta* again.
+        kept: What earlier runs have evaluated at theta*, and where this run keeps it; None where nothing is kept.
 
     Raises:
         CentreMismatchError: no engine agrees, not even the network's own forward pass.
-        UserError: the recorded engine is not to be had here, or points differ from the network's own losses there.
+        UserError: the recorded engine is not available here, or points differ from the network's own losses there.
     """
     if before and (batch, experiment.task.gradients) != (before.batch, before.gradients):
         before = None
@@ -204,14 +204,14 @@ def _live(
     else:
         examples = evaluate_all(world, experiment, at_centre, batch)
     plain = Engine("eager", evaluator, summarise(examples, experiment.task.metrics), examples)
-    live, lanes = experiment.theta.network, lanes_of(experiment.device)[:1]  # each would hold all activations
+    live, lanes = experiment.theta.network, lanes_of(experiment.device)[:1]  # each lane would hold all activations
     return _replayed(world, experiment, plane, plain, live, lanes) if lanes and isinstance(live, Resident) else plain
 
 
 def _replayed(
     world: World, experiment: Experiment, plane: Plane, plain: Engine, live: Resident, lanes: Sequence[Lane]
 ) -> Engine:
-    """Return the same engine with its batches replayed as CUDA graphs, where that gives what it gives; collective."""
+    """Return the same engine with its batches replayed as CUDA graphs, where the results are the same; collective."""
     task, batch, points = experiment.task, plain.evaluator.batch, around_centre(experiment.job.values.chosen_grid)[:1]
     split = next(iter(task.splits))
     far = [together(world, plain.evaluator.per_example, point, split, slice(0, batch)) for point in points]
@@ -251,7 +251,7 @@ class _Trials:
     built: dict[str, Evaluator | str] = field(default_factory=dict)
 
     def in_turn(self, names: tuple[str, ...], *, timed: bool) -> tuple[str, ...]:
-        """Return the names of engines, that of the plane before first; else, where they are timed, the fastest."""
+        """Return the names of engines, first that of the plane before, or else the fastest where they are timed."""
         if self.before and self.before.engine in names:
             return tuple(dict.fromkeys((self.before.engine, *names)))
         return self.fastest_first(names) if timed else names
@@ -270,7 +270,7 @@ class _Trials:
         split = next(iter(splits))
         try:
             order = fastest_first(self.world, engines, split, min(self.batch, len(splits[split]))) if engines else ()
-        except (RankError, UserError):  # which of them failed, its trial will tell
+        except (RankError, UserError):  # its own trial tells which engine failed
             return names
         failed = [name for name in ours if name not in order]  # these say why, before another one is taken
         return (*failed, *order, *(name for name in names if name not in ours))
@@ -287,7 +287,7 @@ class _Trials:
         return summarise(found, self.experiment.task.metrics)
 
     def trial(self, name: str, plain: Mapping[str, float]) -> Engine | str:
-        """Return the engine, or why it is not to be had."""
+        """Return the engine, or why it is not available."""
         try:
             built = self.built.pop(name, None) or self._build_on_all(name)
             if isinstance(built, str):
@@ -344,10 +344,10 @@ def fastest_first(world: World, engines: Mapping[str, Evaluator], split: str, ba
     Args:
         world: The ranks, whose times are added up.
         engines: By name, in the order that is kept where the times do not tell them apart.
-        split: Of which a batch is evaluated, at the centre.
-        batch: Examples of it.
+        split: The split of which a batch is evaluated, at the centre.
+        batch: Examples of that batch.
     """
-    # of this process alone where it has one thread, since others may be busy
+    # the time of this process alone where it has one thread, since other processes may be busy
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def measure() -> dict[str, float]:
@@ -392,7 +392,7 @@ def choose_batch(world: World, experiment: Experiment) -> int:
     wanted = experiment.job.values.evaluate.batch
     if wanted != "auto":
         return wanted
-    # everyone looks at the free memory before anyone takes of it to measure
+    # every rank looks at the free memory before any rank takes some of it to measure
     devices = world.allgather(together(world, _free_memory, world.host, experiment.device))
     return min(world.allgather(together(world, _fitting_batch, experiment, devices, world.rank)))
 
@@ -413,7 +413,7 @@ def _fitting_batch(experiment: Experiment, devices: list[tuple[str, int] | None]
     split = next(iter(task.splits))
     examples = min(SAMPLE, len(task.splits[split]))
     try:
-        for _ in range(2):  # the first run pays for what the libraries keep
+        for _ in range(2):  # the first run includes what the libraries keep
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
             task.evaluate(network, split, slice(0, examples), examples)

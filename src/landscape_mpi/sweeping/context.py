@@ -30,7 +30,7 @@ MOST_NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The flags of a sweep; none of them is part of the experiment but `settings`, which change its job.
+    """The flags of a sweep; only `settings` are part of the experiment, because they change its job.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:K`.
@@ -39,10 +39,10 @@ class Options:
         time_limit: Seconds after which the sweep stops by itself.
         tolerant: Whether a point that raises twice is marked failed and the sweep goes on.
         through_root: Whether rank 0 alone sees the file and writes for all.
-        group: How many consecutive ranks hold one network together, and evaluate each point together; None: networks
-            are held as their size asks for, by each rank alone.
+        group: How many consecutive ranks hold one network together, and evaluate each point together; None: each rank
+            holds networks alone, in the way that suits their size.
         verbose: Whether the traceback of the user's own code is shown as well.
-        on_point: Called on rank 0 with each point that is done; None where nobody listens.
+        on_point: Called on rank 0 with each point that is done; None where nothing is to be called.
         settings: `KEY=VALUE`, in place of what the job file says.
     """
 
@@ -75,9 +75,9 @@ class SweepContext:
         batch: Examples at a time, fixed with the file.
         floor: The precision floor of a surface that was created just now, where it was measured.
         curvature: What computes the Hessian's results at a point; None where nothing asks for them at every point.
-        unfinished: Where products of points are kept until these are done; None where nothing is kept of them.
+        unfinished: Where products of points are kept until the points are done; None where no products are kept.
         platforms: The number of each rank's platform in the file's list of them; empty where an old file has no list.
-        platform_note: What to record at points where there is no such list and others have another platform.
+        platform_note: What to record at points where there is no such list and other points have another platform.
     """
 
     world: World
@@ -108,7 +108,7 @@ class SweepContext:
 
     @property
     def missing(self) -> list[Index]:
-        """Those without a result."""
+        """The grid indices of this run that have no result."""
         return [index for index in self.points if self.found is None or self.found.status[index] != DONE]
 
     def log_all_examples(self, split: str, why: str) -> None:
@@ -119,7 +119,7 @@ class SweepContext:
         """Call the user's `on_point`, if there is one, with a point that is done.
 
         Raises:
-            UserError: it raised.
+            UserError: `on_point` raised.
         """
         if self.options.on_point is not None:
             place = point_at(self.job.chosen_grid.coordinates(), index)

@@ -59,7 +59,7 @@ NO_CURVATURE = (
 )
 """The key, what was found, what was expected and the remedy where a network has no derivatives."""
 FEW = 2
-"""Examples that derivatives are compared with differences on."""
+"""Examples on which derivatives are compared with differences."""
 NAMED = 5
 """Parameters that are named in a message."""
 NOT_FINITE = "the Hessian is not finite"
@@ -68,7 +68,7 @@ REMEDY = (
     "parameters by requires_grad=False"
 )
 USUAL = 30
-"""Products that a search takes to a residual of 1e-3: 10 to 40 on networks with a few large eigenvalues."""
+"""Products that a search takes to reach a residual of 1e-3: 10 to 40 on networks with a few large eigenvalues."""
 
 
 class Curved(NamedTuple):
@@ -91,7 +91,7 @@ class Curvature:
         batch: Examples at a time.
         section: What the job says of the Hessian.
         asked: The metrics that are computed at every point, by their keys.
-        names: Of the parameters that it is the Hessian over, as far as they are trained; None for all.
+        names: Names of the parameters that the Hessian is taken over, as far as they are trained; None for all.
         tf32: Whether TF32 is allowed elsewhere; here it is not.
         progress: Where products of a spectrum are counted, on rank 0.
     """
@@ -127,12 +127,12 @@ class Curvature:
 
     @property
     def size(self) -> int:
-        """Over how many parameters the Hessian is."""
+        """The number of parameters that the Hessian is taken over."""
         return sum(leaf.numel() for leaf in self.leaves(self.evaluator.centre).values())
 
     @property
     def weight(self) -> float:
-        """The sum of the examples' weights: one each, but where a loss ignores some of their targets."""
+        """The sum of the examples' weights: one each, except where a loss ignores some of their targets."""
         weights = self.task.weights[self.split]
         return float(self.count if weights is None else weights[: self.count].sum())
 
@@ -152,7 +152,7 @@ class Curvature:
         return self.mean([self.part(hessian, vector, part) for part in self.parts])
 
     def leaves(self, point: Point) -> dict[str, Tensor]:
-        """Return the parameters at a point that derivatives are taken by, by name.
+        """Return, by name, the parameters at a point by which derivatives are taken.
 
         Raises:
             UserError: there are none.
@@ -199,10 +199,10 @@ class Curvature:
         return total / self.weight
 
     def rehearse(self, examples: int = 2) -> str:
-        """Compute one product at theta* on few examples, and check that it is one with the Hessian of the loss.
+        """Compute one product at theta* on few examples, and check that it is a product with the Hessian of the loss.
 
         Returns:
-            What to say of parameters that stay out of it; empty where all are in it.
+            What to say of parameters that the Hessian leaves out; empty where it leaves out none.
 
         Raises:
             UserError: the loss cannot be differentiated twice, or torch differentiates another function.
@@ -226,7 +226,7 @@ class Curvature:
         return f"hessian: {_several(frozen)} no gradient, and the Hessian is that over the others." if frozen else ""
 
     def _compare(self, examples: slice) -> None:
-        """Compare derivatives of a copy with differences: in float64, or what a network of its own dtype allows.
+        """Compare derivatives of a copy with differences, in float64 or as far as the network's own dtype allows.
 
         Raises:
             UserError: they are those of another function.
@@ -354,7 +354,7 @@ def signs(seed: int, number: int, sizes: Mapping[str, int]) -> Tensor:
 
 
 def values_of(found: Extremes) -> dict[str, float]:
-    """Return what was found by the names of the surface's datasets."""
+    """Return what was found, by the names of the surface's datasets."""
     numbers = found.smallest, found.largest, found.residual, float(found.products)
     return {result.name: number for result, number in zip(HESSIAN.results, numbers, strict=True)}
 

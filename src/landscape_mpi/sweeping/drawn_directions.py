@@ -1,4 +1,4 @@
-"""Draws the directions of a random plane once more, of a surface that holds only what they are drawn by."""
+"""Draws the directions of a random plane again, for a surface that holds only what they are drawn by."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,11 +33,11 @@ def draw_directions(source: Path, target: Path, job: Path | None = None, checkpo
     Args:
         source: the surface.
         target: the direction file.
-        job: the job file, in whose folder the paths of the job that the surface holds start; None to look for them.
+        job: the job file; the paths of the job that the surface holds start in its folder. None to look for the folder.
         checkpoint: theta*, where it has moved; None for the one that the job names.
 
     Raises:
-        UserError: the surface has no recipe, theta* is not there or another one, or the target cannot be written.
+        UserError: the surface has no recipe, theta* is missing or is another file, or the target cannot be written.
     """
     surface = read_surface(source)
     recorded, section = surface.attributes, _section(surface)
@@ -99,8 +99,9 @@ def _section(surface: Surface) -> RandomPlane:
 def _placed(surface: Surface, job: JobFile[SweepJob], file: Path | None, checkpoint: Path | None) -> JobFile[SweepJob]:
     """Return the surface's job at the folder where its relative paths start, which the surface does not know.
 
-    Without a job file it is looked for where the surface lies by `output.file`, beside the surface, and in the working
-    directory: the first one that holds the checkpoint, and of several the one that holds the right file.
+    Without a job file, these folders are searched: the folder from which `output.file` leads to the surface, the folder
+    of the surface, and the working directory. The first that holds the checkpoint is taken; where several hold it,
+    the one that holds the right file.
 
     Raises:
         UserError: a file that was named is not there, or the checkpoint is in none of the folders.
@@ -111,7 +112,7 @@ def _placed(surface: Surface, job: JobFile[SweepJob], file: Path | None, checkpo
     if checkpoint is not None:
         model = structs.replace(values.model, checkpoint=str(absolute(checkpoint, Path())))
         values = structs.replace(values, model=model)
-    # what a rank holds is of no interest here, only which tensors of which file theta* is
+    # only which tensors of which file theta* is matters here, not what a rank holds
     if values.evaluate.weights == "auto":
         values = structs.replace(values, evaluate=structs.replace(values.evaluate, weights="resident"))
     folders = [file.absolute().parent] if file else _folders(surface.path.absolute(), values.output.file)

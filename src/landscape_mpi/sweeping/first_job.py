@@ -13,15 +13,15 @@ from landscape_mpi.files.paths import FILE, FOLDER, found
 from landscape_mpi.networks.huggingface import read_config
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")
-"""What the names of classes end with that predict the next token."""
+"""How the names of classes that predict the next token end."""
 CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 """Keys of a config.json that say how many tokens a model takes."""
 LONGEST, SHORTEST = 512, 8
-"""Tokens of a window: as many as models are usually compared with, where text and context have them; at the least."""
+"""Tokens of a window: the number that models are usually compared with, where text and context allow it; the fewest."""
 WINDOWS = 64
-"""Of a text that a first job evaluates."""
+"""Windows of a text that a first job evaluates."""
 ENOUGH = 16
-"""Windows that a text has, or they are cut shorter."""
+"""Windows that a text must have; where it has fewer, they are cut shorter."""
 OWN = "README.md"
 """The text that folders come with."""
 TO_FILL_IN = "my-text.txt"
@@ -66,7 +66,7 @@ def first_job(folder: Path, data: Path | None, target: Path) -> tuple[str, tuple
     Args:
         folder: As `save_pretrained` writes it: config.json, weights and tokenizer.json.
         data: A text file, or a pattern of names; None for the one that lies in the folder, if any.
-        target: Where the job file is to lie, at whose folder its relative paths start.
+        target: Where the job file is to lie; its relative paths start at its folder.
 
     Raises:
         UserError: There is no such folder, it holds no language model or no tokenizer, or the text is none.
@@ -114,7 +114,8 @@ def first_job(folder: Path, data: Path | None, target: Path) -> tuple[str, tuple
 def _cut(folder: Path, text: Path | None, longest: int) -> tuple[dict[str, Any], int]:
     """Return how a text is cut into windows, and how many of them are taken.
 
-    They are halved until there are enough. Special tokens are around each where the tokenizer puts any around a text.
+    The windows are halved until there are enough. Special tokens are put around each window where the tokenizer puts
+    any around a text.
 
     Raises:
         UserError: There is no tokenizer, or not one window.
@@ -134,7 +135,7 @@ def _cut(folder: Path, text: Path | None, longest: int) -> tuple[dict[str, Any],
 
 
 def _from(path: Path, target: Path) -> str:
-    """Return a path as a job at `target` names it: absolute where it was given so, else from the job's folder on."""
+    """Return a path as a job at `target` names it: absolute where it was given so, or relative to the job's folder."""
     return str(path) if path.is_absolute() else os.path.relpath(path, target.parent)
 
 

@@ -30,13 +30,13 @@ from landscape_mpi.sweeping.precision import deviation
 from landscape_mpi.sweeping.theta import FIRST_EXAMPLES, FIRST_OF_LARGE
 
 STEPS, FACTOR = 5, 4
-"""Points along each axis: its ends divided by FACTOR^STEPS, and then outwards, FACTOR times as far each."""
+"""Points along each axis: first its ends divided by FACTOR^STEPS, then each FACTOR times as far as the one before."""
 DECIDES = 0.1
 """Rounding decides where the error of a rise is more than this share of it."""
 SHARE = 300
 """One example is measured for so many evaluations of the sweep, so that a few hundredths of its time are spent."""
 WORTH = 20_000
-"""Evaluations of a sweep in float32 from which on the floor of a small network is measured; of a large one SHARE."""
+"""Evaluations of a sweep in float32 from which on the floor of a small network is measured; SHARE for a large one."""
 
 
 def is_measured(experiment: Experiment) -> bool:
@@ -59,20 +59,22 @@ def precision_floor(
 
     Rounding is that of weights and of what the network computes from them, in the precision of the sweep. The rise of
     the mean loss above theta*, over the first examples of each split, is compared with that in float64 from the same
-    theta* and directions: first close to theta* on both sides along each axis, then further out, until its error is
-    less than a tenth of it everywhere. The floor is the largest error on that way. With few examples the rounding of
-    activations averages out less than in the sweep, so that the floor is rather too high.
+    theta* and directions. The comparison begins close to theta* on both sides along each axis. It goes further out
+    until the error of the rise is at most a tenth of the rise everywhere. The floor is the largest of the errors that
+    exceed this, and of those of the first step.
+    With few examples the rounding of activations averages out less than in the sweep, so that the floor is rather too
+    high.
 
     Args:
         world: The ranks, which share the examples.
         experiment: Network, data and job.
-        plane: Of the surface.
+        plane: The plane of the surface.
         evaluator: What evaluates the surface's points.
         afresh: Whether each point gets a network of its own.
 
     Raises:
         UserError: the network cannot be evaluated in float64.
-        RankError: the same, by anything else than the user's own code.
+        RankError: the same, where anything other than the user's own code fails.
     """
     exact = together(world, in_float64, experiment, plane, evaluator.batch, afresh)
     first = FIRST_OF_LARGE if experiment.theta.is_large else FIRST_EXAMPLES
@@ -98,7 +100,7 @@ def precision_floor(
             break
     if experiment.theta.is_large:
         del exact
-        gc.collect()  # modules refer to each other; what the reference took is free for the points
+        gc.collect()  # modules refer to each other; the memory of the reference is free for the points
         give_back_memory()
     return floor
 
@@ -126,7 +128,7 @@ def along_axes(grid: Grid, share: float) -> tuple[Point, ...]:
 
 
 def in_float64(experiment: Experiment, plane: Plane, batch: int, afresh: bool) -> EagerEvaluator:
-    """Return the network's own forward pass in float64; of a large network a layer's weights are there at a time."""
+    """Return the network's own forward pass in float64; a large network holds one layer's weights at a time."""
     theta, task = experiment.theta, replace(experiment.task.exact, dtype=torch.float64)
     if theta.is_large:
         network = without_weights(theta.origin, task.device, task.dtype)
@@ -138,7 +140,8 @@ def in_float64(experiment: Experiment, plane: Plane, batch: int, afresh: bool) -
 def precision_error(world: World, experiment: Experiment, plane: Plane, evaluator: Evaluator) -> float:
     """Return the maximum relative error of the mean losses against those of the plain network in float32; collective.
 
-    At the centre over all examples, at the corner of the grid farthest from it over 256 of each split.
+    It is measured at the centre over all examples, and at the corner of the grid farthest from it over 256 of each
+    split.
     """
     batch, values = evaluator.batch, experiment.job.values
     task = experiment.task.exact

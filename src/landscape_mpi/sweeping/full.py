@@ -34,7 +34,7 @@ T = TypeVar("T")
 def fill(context: SweepContext) -> Exit:
     """Compute the points that a surface lacks; collective."""
     world, job, path, missing = context.world, context.job, context.path, context.missing
-    # a rank alone writes by itself: MPI keeps the system's reason for a refusal to itself, and dies of the next one
+    # a single rank writes without MPI: MPI hides the system's reason for a refusal, and the next one ends the process
     communicator = None if context.options.through_root or world.size == 1 else world.communicator
     writer = together(world, open_writer, path, communicator, world.rank == 0, context.platforms)
     if job.sampling:
@@ -69,7 +69,7 @@ def fill(context: SweepContext) -> Exit:
 
 
 def _close(context: SweepContext, writer: Writer, complete: bool, failed: list[Record], deaths: Deaths) -> Exit:
-    """Close the file, marked where no point is missing, and say how the sweep ended; collective, as rank 0 has it."""
+    """Close the file, marked where no point is missing, and say how the sweep ended as rank 0 knows it; collective."""
     world, path = context.world, context.path
     complete, failed = world.bcast((complete, failed))
     together(world, writer.sync)
@@ -85,7 +85,7 @@ def _close(context: SweepContext, writer: Writer, complete: bool, failed: list[R
 
 
 class PointRunner:
-    """Runs evaluations at points, and tells the parent process which point it is in case the rank dies."""
+    """Runs evaluations at points, and tells the parent process the current point in case the rank dies."""
 
     def __init__(self, context: SweepContext) -> None:
         """Take the context of the sweep; `batch` of its engine falls below the file's where memory runs short."""
@@ -97,7 +97,7 @@ class PointRunner:
         """Return what an evaluation gives at the point of an index.
 
         Raises:
-            PieceError: it raised; the text names rank, host and point.
+            PieceError: the evaluation raised; the text names rank, host and point.
         """
         parent, world = self.world.parent, self.world
         point = point_at(self._axes, index)
@@ -109,7 +109,7 @@ class PointRunner:
             give_back_memory()  # the gaps between freed tensors would grow from point to point
         try:
             found = evaluate(point)
-        except UserError as error:  # of their own code, at this point alone
+        except UserError as error:  # of the user's own code, at this point alone
             error.place = f"{error.place or world.me} {failed}"
             raise PieceError((error, error.more(self._context.options.verbose)), Exit.USER) from error
         except Interrupted:
@@ -147,7 +147,7 @@ class PointComputer:
     """Turns a grid index into the record of its point, on all examples."""
 
     def __init__(self, context: SweepContext) -> None:
-        """Take the context; a surface with error bars says of points on all examples that the bars are 0."""
+        """Take the context; a surface with error bars records bars of 0 for points on all examples."""
         self._runner, self._context = PointRunner(context), context
         self._constants: dict[str, float] = {}
         if context.job.sampling is not None:

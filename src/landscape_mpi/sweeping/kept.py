@@ -1,6 +1,6 @@
-"""Keeps what is evaluated before there is an order of the examples: theta*'s own losses, and those by which axes end.
+"""Keeps what is evaluated before the examples have an order: theta*'s own losses, and those that set the axes' ends.
 
-Both may take minutes of a large network. They stand in journals of their own beside the surface: a run that is stopped
+Both may take minutes for a large network. They stand in journals of their own beside the surface: a run that is stopped
 or killed goes on with what was there, and so does another shard that begins later.
 """
 
@@ -17,7 +17,7 @@ from landscape_mpi.mpi.world import World, on_ranks, on_root, together
 from landscape_mpi.surface import THETA, Evaluated, Journal, Kind, Shard, discard_early, read_early
 
 AT_ONCE = 8
-"""Batches at the most that are kept together: what a killed run loses of each rank."""
+"""The most batches that are kept together: a killed run loses at most so many of each rank."""
 
 
 class Kept:
@@ -34,16 +34,16 @@ class Kept:
         team: int = 1,
         fresh: bool = False,
     ) -> None:
-        """Read what is there; this rank's journal is begun with the first of what it keeps.
+        """Read what is there; this rank's journal begins when the rank first keeps something.
 
         Args:
             world: The ranks.
-            folder: Of the surface's journals.
+            folder: The folder of the surface's journals.
             identity: The 32 bytes by which the journals are known; those of another sweep are replaced.
-            kind: What they are of.
-            shard: Of this run.
+            kind: What the journals are of.
+            shard: The shard of this run.
             team: How many consecutive ranks evaluate together.
-            fresh: Whether what is there is removed first; of a shard its own alone.
+            fresh: Whether what is there is removed first; a shard removes only its own.
 
         Raises:
             UserError: on every rank, where the system refuses.
@@ -68,8 +68,8 @@ class Kept:
     ) -> PerExample:
         """Return what a point gives at consecutive places, evaluated where it is not known; collective.
 
-        Ranks, or teams of them, share whole batches, so that no bit depends on how many there are, nor on what was
-        known before: what is kept ends where a batch does.
+        Ranks, or teams of them, share whole batches, and what is kept ends where a batch does. So no bit depends on
+        how many ranks there are, nor on what was known before.
         """
         known = self._known.setdefault((point, split), {})
         missing = self._missing(known, places, batch)

@@ -1,6 +1,6 @@
 """Opens a network too large to copy: a rank holds its weights at most once, beside theta*, which is a view of its file.
 
-Of a network that is given as an object theta* is its own parameters.
+If a network is given as an object, theta* is its own parameters.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +36,9 @@ from landscape_mpi.sweeping.precision import PRECISIONS
 from landscape_mpi.sweeping.theta import Theta, buffers_of, check_batchnorm
 
 LARGE = 1 << 28
-"""Bytes of the parameters, in the dtype of the evaluation, from which on nothing copies them."""
+"""Bytes of the parameters, in the dtype of the evaluation; a network of this size or more is not copied."""
 FRACTION = 4
-"""A file of this fraction of it may hold as large a network, in fewer bits."""
+"""A file of at least LARGE / FRACTION bytes may hold a large network, in fewer bits."""
 
 
 GROUPS: Text = ("sweep it without ", Flag("group"))
@@ -71,7 +71,7 @@ def open_large(
         build: Makes the network.
         job: The job.
         world: The ranks.
-        group: How many hold the network together, where that is asked for: any network counts as large then.
+        group: How many ranks hold the network together, if that is asked for; then any network counts as large.
 
     Raises:
         UserError: the checkpoint does not fit, or its weights are to be streamed or held by a group, and something
@@ -92,7 +92,7 @@ def open_large(
         return None
     for text in found.notes:
         note(world, text)
-    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
+    with suppress(Exception):  # if `train()` raises, the parameters are those of eval mode
         network.train()
     widen(network, found.state, PRECISIONS[job.evaluate.dtype].dtype)
     _set_buffers(network, found.state)
@@ -102,7 +102,7 @@ def open_large(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What asks for a network that is not copied: its key, what was found there, and what to do where it has to be."""
+    """The key that asks for a network without copies, what was found there, and what to do if copies are needed."""
 
     key: Key | Flag
     found: str
@@ -132,7 +132,7 @@ def _set_buffers(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _agreed_sha256(path: Path, world: World) -> str:
-    """Return the fingerprint of a checkpoint, of which one rank per node reads all; collective.
+    """Return the fingerprint of a checkpoint; collective: one rank per node reads the whole of it.
 
     Raises:
         UserError: there is another file on another node.
@@ -150,8 +150,8 @@ def take_large(
 
     Args:
         network: on any device, in any mode; it stays as it is.
-        tensors: of its state dict: those that count, which may be other ones than its own.
-        fingerprint: of the network with these.
+        tensors: those of its state dict that count; they may differ from its own.
+        fingerprint: gives that of the network with these tensors.
         job: what is asked for.
         world: the ranks.
 
@@ -168,12 +168,12 @@ def take_large(
             raise UserError(asked.key, f"{asked.found}, and {reason}", remedy=asked.remedy)
         return None
     merges = None
-    with suppress(Exception):  # whatever a network has against either mode is said later
+    with suppress(Exception):  # an error of either mode is reported later
         merges = merging(origin)
     if merges is not None and not asked:  # its parameters are those of train mode, which may be others
         note(world, "the network computes something from its parameters between train and eval mode: it is copied.")
         return None
-    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
+    with suppress(Exception):  # if `train()` raises, the parameters are those of eval mode
         origin.train()
     _set_buffers(origin, tensors)
     parameters = {name: tensors.get(name, own).detach().cpu() for name, own in origin.named_parameters()}
@@ -186,7 +186,7 @@ def _weights(network: nn.Module, job: SweepJob) -> Weights:
 
 
 def _copied_always(network: nn.Module) -> str:
-    """Return what of a network no large one has, and why it is copied; empty for nothing."""
+    """Return why a network has to be copied whatever its size, with the tensor's name; empty if it does not."""
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if is_lazy(tensor):
             return f"`{name}` gets its shape from the first inputs"
@@ -197,7 +197,7 @@ def _copied_always(network: nn.Module) -> str:
 
 
 def _not_by_name(network: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """Return which tensor a network with a state dict of its own making would not get; empty for none."""
+    """Return which tensor has another name in a state dict that the network makes itself; empty for none."""
     every = dict(network.named_parameters(remove_duplicate=False))
     if missing := [name for name, tensor in every.items() if tensor.is_meta and name not in state]:
         return f"the network's state dict has another name for its parameter `{missing[0]}`"
@@ -214,7 +214,7 @@ def _size(path: Path) -> int:
 def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
     """Return whether a job asks for second derivatives, which are taken of a copy of the network.
 
-    A gradient is one of the network itself, all of whose weights have to be in memory then.
+    A gradient is taken of the network itself; then all of its weights have to be in memory.
 
     Raises:
         UserError: something asks for a network that is not copied.
@@ -232,9 +232,9 @@ def _needs_copies(job: SweepJob, asked: _Asked | None) -> bool:
 def large_theta(
     opened: Opened, job: SweepJob, device: torch.device, team: World | None = None, *, streamed: bool
 ) -> Theta:
-    """Return theta* of a large network, which stands there.
+    """Return theta* of a large network, whose weights are set to theta*.
 
-    `team`: the ranks that hold it together, several. `streamed`: whether weights are built as its modules run.
+    `team`: the several ranks that hold it together. `streamed`: whether weights are built as its modules run.
 
     Raises:
         UserError: the network has no batch norm to treat as asked, or cannot be held so.
@@ -272,7 +272,7 @@ def team_of(world: World, size: int) -> Iterator[World]:
 
 
 def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return a network of its own at a point, in eval mode, made as users make one: the weights are loaded before that.
+    """Return a separate network at a point, in eval mode, made as users make it: weights are loaded before `eval()`.
 
     Args:
         origin: The network in train mode; its parameters have no memory.
@@ -284,14 +284,14 @@ def network_at(origin: nn.Module, plane: Plane, point: Point, device: torch.devi
     network = materialise(duplicate(origin), device, dtype)
     Resident(network).move(plane, point)
     if _loads_by_itself(network):
-        load_fitted(network, network.state_dict())  # from itself into itself, for what it does beside
+        load_fitted(network, network.state_dict())  # its own state, for what else its code does on loading
         Resident(network).move(plane, point)
     with own_code("model.build", "eval() of the network"):
         return network.eval()
 
 
 def without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype, remedy: Text = REMEDY) -> nn.Module:
-    """Return a network of its own as `network_at` does, whose parameters have no memory.
+    """Return a separate network as `network_at` does, whose parameters have no memory.
 
     Raises:
         UserError: it computes something from its weights when they are loaded, or as it enters eval mode.
@@ -303,13 +303,13 @@ def without_weights(origin: nn.Module, device: torch.device, dtype: torch.dtype,
             network.load_state_dict(network.state_dict(), strict=False)
         when = "as it enters eval mode"
         return network.eval()
-    except Exception as error:  # whatever its own code has against weights without numbers
+    except Exception as error:  # any error that its own code raises for weights without numbers
         found = f"the network computes something from its weights {when}"
         raise UserError("model", found, "weights that are there when it runs", remedy) from error
 
 
 def _loads_by_itself(network: nn.Module) -> bool:
-    """Whether any module does more than to copy what is loaded."""
+    """Whether any module does more than copy what is loaded."""
     return type(network).load_state_dict is not nn.Module.load_state_dict or any(
         module._load_state_dict_pre_hooks
         or module._load_state_dict_post_hooks
@@ -319,9 +319,9 @@ def _loads_by_itself(network: nn.Module) -> bool:
 
 
 def made_at(theta: Theta, plane: Plane, point: Point, task: Task) -> Live:
-    """Return the network as it is when it is made at a point, with statistics estimated there where they are.
+    """Return the network made anew at a point, with statistics estimated there if the task estimates them.
 
-    One whose weights stay in memory is put in the place of theta's, whose weights are given up first.
+    A network whose weights stay in memory replaces that of theta, whose weights are given up first.
     """
     live: Live = theta.network  # type: ignore[assignment]  # of large networks alone
     if isinstance(live, Streaming):

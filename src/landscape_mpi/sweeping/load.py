@@ -1,4 +1,4 @@
-"""Loads the network, the data and the loss of a job on every rank, and sees that all ranks hold the same."""
+"""Loads the network, the data and the loss of a job on every rank, and checks that all ranks hold the same."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -57,10 +57,10 @@ class Source(Protocol):
     """What a sweep is made of; each method is called on every rank, or on one rank per node."""
 
     def network(self) -> tuple[nn.Module, str]:
-        """Return the network at theta*, on the CPU, before eval mode, the sweep's own; and a fingerprint of it."""
+        """Return the network at theta* and its fingerprint; it is on the CPU, not yet in eval mode, the sweep's own."""
 
     def large(self, job: SweepJob, world: World, group: int | None = None) -> Opened | None:
-        """Return the network without memory and its checkpoint mapped, where copies would take much; collective.
+        """Return the network without memory and its checkpoint mapped, if copies would take much memory; collective.
 
         `group`: how many ranks hold it together, where that is asked for; then it counts as large.
         """
@@ -69,7 +69,7 @@ class Source(Protocol):
         """Return the network that `plane.to` or `plane.via` names, on the CPU, not yet put into eval mode."""
 
     def end_state(self, theta: Theta, key: str, name: str) -> Parameters:
-        """Return parameters and buffers of that network, on the CPU; of a large one views of its file."""
+        """Return parameters and buffers of that network, on the CPU; those of a large network are views of its file."""
 
     def split(self, name: str) -> Split:
         """Return a split of the data, in memory of the CPU."""
@@ -105,7 +105,7 @@ class JobSource:
         return network, sha256(checkpoint)
 
     def large(self, job: SweepJob, world: World, group: int | None = None) -> Opened | None:
-        """Return the network without memory and its checkpoint mapped, where copies would take much; collective."""
+        """Return the network without memory and its checkpoint mapped, if copies would take much memory; collective."""
         model = job.model
         return open_large(self.job.resolve(model.checkpoint), partial(build_model, self.job), job, world, group)
 
@@ -140,8 +140,8 @@ class JobSource:
 class Experiment:
     """Network, data and fingerprints of a job, on this rank's device.
 
-    `centre`: what the callable's own network gives of the first examples at theta*. `team`: the ranks, this one among
-    them, that hold the network together and evaluate each point together; None where each rank does so alone.
+    `centre`: the losses of the first examples at theta*, by the callable's own network. `team`: the ranks, this one
+    among them, that hold the network together and evaluate each point together; None where each rank does so alone.
     """
 
     job: JobFile[SweepJob]
@@ -157,7 +157,7 @@ class Experiment:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of what all planes of the job share, by the names of a surface's attributes."""
+        """The fingerprints of what all planes of the job share, by the names of a surface's attributes."""
         sha256 = {"checkpoint_sha256": self.theta.checkpoint_sha256, "data_sha256": self.data_sha256}
         return {**sha256, **own.record(self.task.metrics)}
 
@@ -183,8 +183,8 @@ def load_experiment(
 ) -> Experiment:
     """Load network and data on every rank; collective. Evaluations are dropped where there is a reason to stop.
 
-    `team`: the ranks that hold the network together, where that is asked for. `group`: how many would, of which this
-    rank alone is here: it streams the weights.
+    `team`: the ranks that hold the network together, where that is asked for. `group`: how many ranks would hold it
+    together, where only this rank is here: it streams the weights.
 
     Raises:
         UserError: something is missing or does not fit, or differs between ranks.
@@ -225,7 +225,7 @@ def load_experiment(
     task = together(world, build_task, values, loss, splits, calibration, chosen, stop)
     task = in_its_mode(world, task, theta.network, values, team)
     task = with_own_metrics(world, task, theta.network, together(world, source.metrics, job), team)
-    short = replace(task, pause=lambda: None)  # a sweep that is told to stop first says what it finds
+    short = replace(task, pause=lambda: None)  # a sweep that is told to stop still reports what it finds here
     task = replace(task, layout=_layout(world, theta.network, short))
     used = splits if calibration is None else {**splits, "calibration": calibration}
     data = agreed(world, "data", on_ranks(world, world.local_rank == 0, data_sha256, used))
@@ -239,7 +239,7 @@ def load_experiment(
 
 
 def _same_network(world: World, mine: str, dtype: str) -> None:
-    """See that all ranks have one network; collective.
+    """Check that all ranks have the same network; collective.
 
     Raises:
         UserError: on every rank, where one has another network than rank 0.
@@ -256,7 +256,7 @@ def _layout(world: World, network: nn.Module | Live, task: Task) -> torch.memory
         return torch.contiguous_format
     layout = together(world, choose_layout, network, task)
     if all(world.allgather(layout == torch.channels_last)):
-        # as at every point: another layout rounds differently, which deep networks without shortcuts make much of
+        # as at every point: another layout rounds differently, and deep networks without shortcuts amplify that
         lay_out(network, torch.channels_last)
         return torch.channels_last
     note(
@@ -316,7 +316,7 @@ def with_own_metrics(
 
 
 def agreed(world: World, what: str, fingerprint: str | None) -> str:
-    """Return the fingerprint that all ranks have; a rank other than 0 may pass with None. Collective.
+    """Return the fingerprint that all ranks have; a rank other than 0 may give None. Collective.
 
     Raises:
         UserError: on every rank, where one has another fingerprint than rank 0.
@@ -365,13 +365,13 @@ def load_calibration(job: SweepJob, open_split: Open, world: World, splits: Mapp
         job: The job.
         open_split: Opens a split by its name.
         world: The ranks.
-        splits: What is evaluated; the training examples are loaded where they are not among it.
+        splits: What is evaluated; the training examples are loaded if they are not among these splits.
 
     Returns:
         The first 1,000 of the training split; None where the statistics are not estimated anew.
 
     Raises:
-        UserError: the training examples are absent, or there is but one.
+        UserError: the training examples are absent, or there is only one.
     """
     if job.evaluate.batchnorm != "recompute":
         return None
@@ -408,7 +408,7 @@ def build_task(
     device: torch.device,
     stop: Stop,
 ) -> Task:
-    """Return what is evaluated at every point, with the data resident on the device; dropped where there is to stop."""
+    """Return what is evaluated at every point, with the data resident on the device; `stop` can end an evaluation."""
     resident = {
         name: replace(split, inputs=to(split.inputs, device), targets=to(split.targets, device))
         for name, split in splits.items()

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 TORCH_ITSELF = 250_000_000
 """Bytes of a process that has imported torch."""
 COPIES = 4
-"""Of a small network's parameters, 4 bytes each: theta*, delta, eta and the network."""
+"""Copies of a small network's parameters, 4 bytes each: theta*, two directions and the network."""
 CPU = torch.device("cpu")
 PROCESS = Path("/proc/self")
 SHARE = 0.5
-"""Of the free memory: where the ranks that share it would take more for their weights, these are streamed."""
+"""The share of the free memory: if the weights of all ranks that use it would take more, they are streamed."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def room_of(device: torch.device, host: str) -> Room:
 
 
 def sharing(ranks: int, device: torch.device, devices: int, *, one: bool = False) -> int:
-    """Return how many of a node's ranks share the memory in which the weights of one of them lie, at the most.
+    """Return how many of a node's ranks, at the most, share the memory that holds the weights of one of them.
 
     >>> sharing(4, torch.device("cpu"), 0), sharing(5, torch.device("cuda", 0), 4)
     (4, 2)
@@ -77,7 +77,7 @@ def sharing(ranks: int, device: torch.device, devices: int, *, one: bool = False
         ranks: Of the node.
         device: Of one of them.
         devices: How many CUDA devices the node has, which ranks take in turn.
-        one: Whether all are told to take the same.
+        one: Whether all ranks are told to take the same device.
     """
     return ranks if device.type == "cpu" or one else -(-ranks // max(devices, 1))
 
@@ -88,7 +88,7 @@ class Weights:
 
     Attributes:
         resident: bytes of all of them, where they stay in memory.
-        largest: bytes of the module with the largest ones of its own.
+        largest: bytes of the module whose own weights are the largest.
         joined: bytes that a rank of a group has put together at one time, at the most.
         unit: bytes of the largest part that is put together at once.
     """
@@ -100,7 +100,7 @@ class Weights:
 
     @staticmethod
     def of(network: nn.Module, itemsize: int) -> "Weights":
-        """Return those of a network whose real numbers take `itemsize` bytes in the evaluation."""
+        """Return the weights of a network whose real numbers take `itemsize` bytes in the evaluation."""
 
         def taken(module: nn.Module, *, recurse: bool) -> int:
             return sum(p.numel() * itemsize * (1 + p.is_complex()) for p in module.parameters(recurse))
@@ -116,7 +116,7 @@ class Weights:
     def of_group(self, size: int) -> int:
         """Bytes of a rank of a group that holds them together.
 
-        Its share, what is put together, and a part of the memory through which that goes, twice the largest unit.
+        They are its share, what is put together, and its part of the memory for that, which is twice the largest unit.
         """
         return self.resident if size == 1 else (self.resident + 2 * self.unit) // size + self.joined
 
@@ -176,12 +176,12 @@ class Gradient:
 
     @staticmethod
     def of(moving: Iterable[torch.Tensor], itemsize: int) -> "Gradient":
-        """Return that of the parameters that move, in an evaluation whose real numbers take `itemsize` bytes."""
+        """Return that of the parameters that move, where real numbers of the evaluation take `itemsize` bytes."""
         numbers = sum(tensor.numel() * (1 + tensor.is_complex()) for tensor in moving)
         return Gradient(numbers * itemsize, numbers * torch.float64.itemsize)
 
     def check(self, weights: int, ranks: int, room: Room) -> None:
-        """Refuse it where ranks that share a memory have no room for it there; activations come on top.
+        """Refuse a gradient for which ranks that share a memory have no room there; activations come on top.
 
         Args:
             weights: Bytes of a rank's weights that are not in memory yet.
@@ -215,8 +215,9 @@ def are_streamed(
 ) -> bool:
     """Return whether the weights of a large network are streamed; collective.
 
-    They are where a job says so, or where those of all ranks that share a memory would take too much of what is free
-    there, which is told. Weights that the ranks of groups hold together are not, nor those that a gradient is of.
+    They are streamed if the job says so, or if those of all ranks that share a memory would take too much of what is
+    free there; a message then tells this. Weights that the ranks of groups hold together are not streamed, and neither
+    are weights of which a gradient is taken.
 
     Raises:
         UserError: on every rank, where weights are to be resident and have no room, as `check_room`.
@@ -277,7 +278,7 @@ def needs_of(
         experiment: What is swept.
         plane: Its plane.
         evaluator: What evaluates it.
-        more: What was measured, a rank.
+        more: What was measured, per rank.
         streamed: Whether weights are streamed.
         group: How many ranks hold them together.
         room: Bytes that a CUDA device has for theta* beside the weights; None where there is no such device.

@@ -17,8 +17,8 @@ class PointDone:
     """A point that is done, and how far the sweep is.
 
     Attributes:
-        index: where it stands in the arrays of the surface: (row, column) of a plane, which is (beta, alpha); (column,)
-            of a line.
+        index: where it stands in the arrays of the surface: the places along (gamma,) beta and alpha, as many as there
+            are axes.
         coordinates: alpha, beta, ... as many as there are.
         values: its results by name, such as `train_loss`; an array where a result is several numbers.
         done: how many points are done, with those that were there before.
@@ -33,7 +33,7 @@ class PointDone:
 
 
 OnPoint = Callable[[PointDone], object]
-"""What it returns is of no account."""
+"""The user's function; its return value is ignored."""
 
 
 def tell(on_point: OnPoint, point: PointDone) -> None:
@@ -51,7 +51,7 @@ def tell(on_point: OnPoint, point: PointDone) -> None:
 
 
 class Told:
-    """Tells the estimates of a sampled sweep, a point each time that one of its results has changed."""
+    """Tells the estimates of a sampled sweep: a point is told each time that one of its results has changed."""
 
     def __init__(self) -> None:
         """Begin with nothing told."""

@@ -26,7 +26,7 @@ def open_once(world: World, network: nn.Module, path: Path, entry: str | None) -
     """Return the tensors of a checkpoint by the network's names, which local rank 0 of each node finds; collective.
 
     The other ranks map the same places of the files. What cannot be mapped is held once in the node's memory: tensors
-    of files from before the archives of torch.save, and those that hooks or transformers converted.
+    of files older than the archives of torch.save, and tensors that hooks or transformers converted.
 
     Raises:
         UserError: as `open_checkpoint`, on every rank.
@@ -51,7 +51,8 @@ def open_once(world: World, network: nn.Module, path: Path, entry: str | None) -
 def share_tensors(world: World, mine: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of each node's local rank 0, held once in the node's memory; collective.
 
-    `mine` is emptied, so that what nobody else holds is gone once it is copied. Tensors that are one stay one.
+    `mine` is emptied, so that a tensor that nothing else holds is freed once it is copied. Names that stand for one
+    tensor still stand for one tensor afterwards.
     """
     same: dict[tuple[object, ...], str] = {}
     firsts = {
@@ -80,7 +81,7 @@ def share_splits(made: list[Split], world: World) -> list[Split]:
 
 @dataclass(frozen=True)
 class _Form:
-    """Makes rows of bytes: the name, dtype and shape of each of their tensors; `single`: they are one tensor."""
+    """Makes rows from bytes, by the name, dtype and shape of each of their tensors; `single`: they are one tensor."""
 
     single: bool
     parts: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...]
@@ -125,7 +126,7 @@ def share_parameters(
 
 
 def in_bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    """Return the bytes of a tensor, of which numpy may lack the dtype; a view of it where it is contiguous."""
+    """Return the bytes of a tensor, whose dtype numpy may lack; they are a view of it where it is contiguous."""
     found: NDArray[np.uint8] = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return found
 

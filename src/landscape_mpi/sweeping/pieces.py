@@ -22,7 +22,7 @@ BATCHES = 8
 
 @dataclass(frozen=True)
 class Piece:
-    """A point, number in the grid row by row, on the examples at places `start` up to `stop` of a split's order."""
+    """A point, its number in the grid row by row, on the examples at places `start` up to `stop` of a split's order."""
 
     split: int
     point: int
@@ -49,10 +49,10 @@ class PieceLead(Protocol):
     """Rank 0 of a sweep of pieces."""
 
     def next_pieces(self) -> list[Piece]:
-        """Return what to evaluate next, once all before it is done; nothing at the end."""
+        """Return what to evaluate next, once all earlier pieces are done; nothing at the end."""
 
     def arrived(self, result: PieceResult) -> None:
-        """Take what a piece gave, from whichever rank."""
+        """Take what a piece gave, from any rank."""
 
     def failed(self, piece: Piece, text: str) -> None:
         """Give up the point of a piece that raised twice, or at which ranks died twice."""
@@ -62,7 +62,7 @@ class PieceComputer:
     """Evaluates pieces on this rank."""
 
     def __init__(self, context: SweepContext, orders: Mapping[str, Ints | None]) -> None:
-        """Take the context; `orders`: the examples of each split as they are evaluated, None for that of the data."""
+        """Take the context; `orders`: the order of the examples of each split, None for that of the data."""
         self._runner, self._shape, self._orders = PointRunner(context), context.job.chosen_grid.shape, orders
 
     def __call__(self, piece: Piece) -> PieceResult:
@@ -81,7 +81,7 @@ class PieceComputer:
         return PieceResult(evaluated, self._runner.world.rank, time.perf_counter() - started, self._runner.note)
 
     def index(self, point: int) -> Index:
-        """Return the grid index (iy, ix) or (ix,) of a point's number."""
+        """Return the grid index ((iz,) iy, ix) or (ix,) of a point's number."""
         return tuple(int(i) for i in np.unravel_index(point, self._shape))
 
 

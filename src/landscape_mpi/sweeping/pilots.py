@@ -1,6 +1,6 @@
 """Evaluates the pilots of a rise: a few points on all examples, before there is an order of the examples.
 
-What they give stands in journals of their own until the plan holds it: a sweep that is stopped goes on with what was
+Their results stay in journals of their own until the plan holds them. A sweep that was stopped goes on with what is
 there, and shards that run at the same time share the pilots through these files.
 """
 
@@ -20,7 +20,7 @@ from landscape_mpi.sweeping.context import SweepContext
 from landscape_mpi.sweeping.pieces import BATCHES, Piece, PieceComputer, PieceResult, share_pieces
 
 AT_ONCE = 0.5
-"""Of its part of what is missing, a shard does this before it looks at what the others have done."""
+"""The fraction of its part of what is missing that a shard does before it looks at what the others have done."""
 
 
 class Pilots:
@@ -37,7 +37,7 @@ class Pilots:
         self.add(stored)
 
     def add(self, stored: Iterable[Evaluated]) -> None:
-        """Take what journals hold, where it is of a piece; whoever evaluated it."""
+        """Take what journals hold of the pieces, whichever rank evaluated them."""
         for one in stored:
             place = self._places.get((one.split, one.point, one.start))
             if place is None or place in self._found or len(one.found) != self.pieces[place].examples:
@@ -46,7 +46,7 @@ class Pilots:
                 self._found[place] = one.found
 
     def give_up(self, point: int) -> None:
-        """Do without a point."""
+        """Give up a point."""
         self._given_up.add(point)
 
     @property
@@ -61,10 +61,10 @@ class Pilots:
         return sum(self.pieces[place].examples for place in self.missing)
 
     def share(self, shard: Shard | None, ranks: int) -> list[Piece]:
-        """Return what to evaluate before the journals are looked at again: all that is missing without shards.
+        """Return what to evaluate before the journals are looked at again; without shards, all that is missing.
 
-        Each shard has a part of its own, and helps with those of the others from their ends, so that shards that run
-        at the same time seldom do the same piece.
+        Each shard first does a part of its own. Then it helps with the parts of the others, beginning at their ends, so
+        that shards that run at the same time seldom do the same piece.
         """
         missing, count = self.missing, len(self.pieces)
         if shard:
@@ -88,13 +88,13 @@ class PilotLead:
     """Rank 0 while pilots are evaluated: hands out pieces, takes results, shows progress."""
 
     def __init__(self, context: SweepContext, pilots: Pilots, identity: bytes) -> None:
-        """Take the context, what is known of the pilots, and by what their journals are known."""
+        """Take the context, what is known of the pilots, and the identity of their journals."""
         self._context, self._pilots, self._identity = context, pilots, identity
         self._begun = False
         self._line, self._pace = ProgressLine(), Pace()
 
     def next_pieces(self) -> list[Piece]:
-        """Return what is missing; of a shard some of it, after a look at what others have done meanwhile."""
+        """Return what is missing; a shard gets some of it, after a look at what the others have done meanwhile."""
         shard = self._context.identity.shard
         if shard and self._begun:
             self._pilots.add(read_pilots(self._context.journals, self._identity))
@@ -108,7 +108,7 @@ class PilotLead:
         self._line.show(self._text)
 
     def failed(self, piece: Piece, text: str) -> None:  # noqa: ARG002
-        """Do without a pilot at which the network fails twice: as an ordinary point it is tried again."""
+        """Give up a pilot at which the network fails twice; it is tried again as an ordinary point."""
         self._pilots.give_up(piece.point)
 
     def _text(self, _: float) -> str:
@@ -120,8 +120,8 @@ class PilotLead:
 def evaluate_pilots(context: SweepContext, deaths: Deaths, identity: bytes) -> list[Evaluated] | None:
     """Return what the points give on all examples that precede the order of a rise's examples; collective.
 
-    Nothing where bars are of the loss, where the plan is there, which holds them, and on other ranks than rank 0. A
-    point at which ranks died, or which raises twice where that is tolerated, is passed over.
+    The list is empty where bars are of the loss, where there is a plan, which holds the results, and on ranks other
+    than 0. A point at which ranks died, or which raises twice where that is tolerated, is left out.
 
     Returns:
         None, on every rank, where a rank had a reason to stop before all were done.
@@ -142,7 +142,7 @@ def evaluate_pilots(context: SweepContext, deaths: Deaths, identity: bytes) -> l
 
 
 def _begin(context: SweepContext, deaths: Deaths, identity: bytes) -> Pilots | None:
-    """Return what there is of the pilots, once that is told; None where none are wanted."""
+    """Return what there is of the pilots, after a message about it; None where none are wanted."""
     job = context.job
     if job.sampling is None or job.sampling.of == "loss" or read_plan(context.journals, identity):
         return None
@@ -161,7 +161,7 @@ def _begin(context: SweepContext, deaths: Deaths, identity: bytes) -> Pilots | N
 
 
 def pieces_of(points: Sequence[int], sizes: Mapping[str, int], batch: int) -> list[Piece]:
-    """Return all examples of every split at some points, cut into pieces of whole batches: no bit depends on who."""
+    """Return all examples of every split at some points, in pieces of whole batches: no bit depends on the ranks."""
     return [
         Piece(split, point, cut.start, cut.stop)
         for point in points

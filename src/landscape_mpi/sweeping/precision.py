@@ -1,6 +1,6 @@
 """Says what each `evaluate.dtype` stands for, and how close two evaluations of a point have to be in it.
 
-What loads a network imports it, and so does what compares engines; it imports neither.
+The modules that load a network and that compare engines import this module; it imports neither.
 """
 
 import math

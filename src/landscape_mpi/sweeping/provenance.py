@@ -33,7 +33,7 @@ EXTENSIONS = {
     *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_tile", "amx_bf16"),
     *("asimd", "sve", "sve2", "bf16", "i8mm"),
 }
-"""What processors say of themselves and kernels are chosen by."""
+"""Features that processors report, by which kernels are chosen."""
 
 
 def versions(mpi: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def attributes(plane: Plane, device: torch.device, folder: Path) -> Mapping[str,
 def platform_of(device: torch.device, engine: str, batch: int) -> dict[str, str]:
     """Return the platform of this rank: what the last digits of its numbers may depend on, by names."""
     settings = " ".join(f"{name}={os.environ[name]}" for name in SETTINGS if os.environ.get(name))
-    # what PyTorch's kernels use of the processor, and what else of it its libraries may use
+    # what PyTorch's kernels use of the processor, and what else PyTorch's libraries may use
     flags = next((set(value.split()) for name, value in _cpuinfo() if name in ("flags", "Features")), set())
     instructions = "+".join([torch.backends.cpu.get_cpu_capability(), *sorted(flags & EXTENSIONS)])
     found = {"device": device_name(device), "instructions": instructions, "settings": settings or PLAIN}
@@ -97,7 +97,8 @@ def register_platforms(context: SweepContext) -> tuple[list[int], str]:
     """Record what each rank computes with, and say where not all points are computed alike; collective.
 
     Returns:
-        The number of each rank's platform, none in an old file without a list; and what to record at points then.
+        The number of each rank's platform, none in an old file without a list; in that case also what to record at
+        points.
     """
     world, path, found = context.world, context.path, context.found
     mine = platform_text(together(world, platform_of, context.experiment.device, context.engine.name, context.batch))

@@ -1,4 +1,4 @@
-"""Finds the surface file that a sweep goes on with; says what a new one holds and takes. Rank 0 alone calls this."""
+"""Finds the surface file that a sweep goes on with, and says what a new one holds and takes; for rank 0 alone."""
 
 import json
 import math
@@ -22,11 +22,11 @@ from landscape_mpi.surface.schema import LETTERS, LONGEST, NewSurface, Rows
 from landscape_mpi.sweeping.load import Experiment
 
 HEAD = 22_000
-"""Bytes of a surface file beside its points: attributes, the job, the library's own."""
+"""Bytes of a surface file beside its points: attributes, the job, and what the library adds."""
 ENTRY = 600
 """Bytes of a dataset beside its numbers."""
 MOST_SETTINGS = 10_000
-"""Characters of the settings of a command line that the file repeats for `info`; its job has them applied."""
+"""The most characters of command-line settings that the file repeats for `info`; its job has them applied."""
 MOST_DIRECTIONS = 1 << 26
 """Bytes of the directions of a random plane that `output.directions: auto` stores, at the most."""
 
@@ -133,7 +133,7 @@ def _recipe(plane: Plane, section: Section | None) -> dict[str, str]:
 
 
 def rows_of(direction: Parameters) -> Iterator[Rows]:
-    """Yield a direction as a file holds it: float32, complex numbers as pairs; what is drawn, a few rows at a time."""
+    """Yield a direction as a file holds it: float32, complex numbers as pairs; a drawn one a few rows at a time."""
     for name in direction:
         if isinstance(direction, DrawnDirection):
             pieces = (piece.numpy() for piece in direction.pieces(name))

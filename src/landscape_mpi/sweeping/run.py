@@ -70,7 +70,7 @@ def sweep(path: Path, options: Options, world: World, stop: Stop | None = None) 
 def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: World, stop: Stop) -> Exit:
     """Compute every point of a job that its surface files do not hold yet; collective. Raises as `sweep`."""
     began = time.time()
-    end = on_root(world, job_end, os.environ)  # the same for all, and one question for all
+    end = on_root(world, job_end, os.environ)  # rank 0 alone asks, so that all ranks have the same end
     stop.limit(stop_time(options.time_limit, end, began))
     shard = on_root(world, parse_shard, options.shard, os.environ) if options.shard else None
     outputs = [output_path(job, repeat) for repeat in range(repeats(job.values))]
@@ -84,7 +84,7 @@ def sweep_job(job: JobFile[SweepJob], source: Source, options: Options, world: W
         experiment = load_experiment(job, source, options.device, world, stop, team)
         for repeat, (output, path) in enumerate(zip(outputs, paths, strict=True)):
             known = None if options.overwrite else path
-            # the grid that the first plane gets is that of all, so that their curves can be drawn in one figure
+            # all planes get the grid of the first one, so that their curves can be drawn in one figure
             journals = on_root(world, journal_folder, output)
             experiment, plane, identity = build_plane(world, experiment, repeat, known, shard=shard, journals=journals)
             code, before = _sweep_plane(world, options, experiment, plane, identity, path, journals, before)
@@ -137,9 +137,9 @@ def _sweep_plane(
             try:
                 context = _prepare(world, options, experiment, plane, identity, path, journals, found, before)
             except (UserError, CentreMismatchError) as refused:
-                if found is None:  # nothing stays of what is refused
+                if found is None:  # a refused sweep leaves nothing behind
                     on_root(world, discard_early, journals, "range", identity.shard)
-                if isinstance(refused, CentreMismatchError):  # else theta* may have taken hours, and is right
+                if isinstance(refused, CentreMismatchError):  # else theta*'s results are right, and may take hours
                     on_root(world, discard_early, journals, "theta", identity.shard)
                 raise
             can_save = sampled.can_save(context.experiment)
@@ -169,7 +169,7 @@ def _prepare(
     """Choose batch and engine, or take those of the surface that was found, and create the file where there is none."""
     recorded = found.attributes if found else {}
     mode = str(recorded.get("gradients"))
-    if mode in MODES:  # another version of torch may have chosen another
+    if mode in MODES:  # another version of torch may have chosen another mode
         experiment = replace(experiment, task=replace(experiment.task, gradients=mode))
     if found and found.unsound:
         note(world, f"{path}: {without_numbers(found.unsound)}, and computed again.")
@@ -200,7 +200,7 @@ def _prepare(
     sampled.check_journals(context)
     if found is None:
         context = replace(context, floor=_create_surface(context, before))
-        on_root(world, discard_early, journals, "range", identity.shard)  # what was found stands in the file
+        on_root(world, discard_early, journals, "range", identity.shard)  # the file holds what was found
     elif (floor := found.precision_floor) is not None:
         log(world, floor_text(context.job.evaluate.dtype, floor))
     platforms, platform_note = register_platforms(context)
@@ -218,7 +218,7 @@ def _engine(
     name: str | None,
     before: Known | None,
 ) -> Engine:
-    """Return the engine, recorded by its name or chosen, with theta*'s losses, some of which were kept; collective."""
+    """Return the recorded or a newly chosen engine, with theta*'s losses, some of which were kept; collective."""
     alike, is_large = identity.shard is not None, experiment.theta.is_large
     if not (is_large or sampled.can_save(experiment)):
         return choose_engine(world, experiment, plane, batch, name, alike=alike, before=before)
@@ -264,7 +264,7 @@ def _curvature(context: SweepContext) -> Curvature | None:
 
 
 def _unfinished(context: SweepContext) -> Unfinished | None:
-    """Return where products of points are kept until these are done; None where there is nothing to go on with."""
+    """Return where products of points are kept until the points are done; None where none are kept."""
     if context.curvature is None or context.options.through_root:
         return None
     device = context.experiment.device.type
@@ -276,7 +276,7 @@ def _unfinished(context: SweepContext) -> Unfinished | None:
 
 
 def _measured_floor(context: SweepContext) -> float | None:
-    """Return the floor of a new surface, once it is told; None where it is not measured; collective."""
+    """Return the floor of a new surface, after a message about it; None where it is not measured; collective."""
     world, experiment, dtype = context.world, context.experiment, context.job.evaluate.dtype
     if not is_measured(experiment):
         return None
@@ -294,7 +294,7 @@ def _measured_floor(context: SweepContext) -> float | None:
 def _create_surface(context: SweepContext, before: Known | None) -> float | None:
     """Create the surface file, with all that fixes its numbers, and return the precision floor; collective.
 
-    The floor of the first repeat is that of the others: their directions are as long.
+    The other repeats take the floor of the first, because their directions have the same lengths.
     """
     world, experiment, plane = context.world, context.experiment, context.plane
     on_root(world, note_of(context.path).unlink, missing_ok=True)
@@ -328,8 +328,8 @@ def _create_surface(context: SweepContext, before: Known | None) -> float | None
 def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
     """Run a collective action and return the exit code; `verbose` shows tracebacks of the user's own code as well.
 
-    What every rank raises together is printed by rank 0 and ends all of them in good order; anything else happened to
-    one rank alone, while the others may wait for it, and ends them at once.
+    If every rank raises an error together, rank 0 prints it and all ranks end in good order. Any other error happened
+    to one rank alone. All ranks then end at once, because the others may be waiting for that rank.
     """
     try:
         code = action(*args, **kwargs)
@@ -350,7 +350,7 @@ def guarded(world: World, verbose: bool, action: Callable[P, Exit], *args: P.arg
 def guarded_call(world: World, action: Callable[P, Exit], *args: P.args, **kwargs: P.kwargs) -> Exit:
     """Run a collective action within somebody else's program and return the exit code; nothing is printed.
 
-    What every rank raises together is raised; anything else ends all ranks where there are several.
+    An error that every rank raises together is raised; any other error ends all ranks where there are several.
     """
     try:
         return action(*args, **kwargs)

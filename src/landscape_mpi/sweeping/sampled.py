@@ -232,14 +232,14 @@ def frame_of(
     split: int,
     sizes: NDArray[np.float64] | None = None,
 ) -> Frame:
-    """Return a split's examples in the order in which they are evaluated; as they are where all of them will be."""
+    """Return a split's examples in the order of their evaluation, which is that of the data if all are evaluated."""
     if all_examples_because(sampling.error, len(losses), sampling.of):
         return in_order(len(losses))
     return make_frame(losses, labels, sampling.seed, stream=split, sizes=sizes)
 
 
 def _check_plan(context: SweepContext, plan: Plan, sampling: Sampling) -> None:
-    """Refuse a plan that is not of these examples, points and levels: its checksums say nothing of who wrote it.
+    """Refuse a plan that is not of these examples, points and levels: its checksums do not tell which sweep wrote it.
 
     Raises:
         UserError: on rank 0.

@@ -106,7 +106,7 @@ class SampledState:
         return []
 
     def first_level(self) -> list[Piece]:
-        """Return what this run's points lack of the first level, once: a shard's work, which decides no round."""
+        """Return what this run's points lack of the first level, once: a shard does this, and decides no round."""
         if self._begun:
             return []
         self._begun = True
@@ -126,7 +126,7 @@ class SampledState:
             (split.audit or split.rounds).take(entry.request, PerExample.join([part.found for part in parts]))
 
     def give_up(self, piece: Piece) -> None:
-        """Give up the point of a piece, and what else comes of its request; of an audit it is one point less."""
+        """Give up the point of a piece and the rest of its request; an audit then has one point fewer."""
         split = self.splits[piece.split]
         entry = self._open.pop((piece.split, piece.point), None)
         if entry and split.audit is None:
@@ -175,12 +175,12 @@ class SampledState:
         return f"round {self.rounds}" if self.rounds else "first level"
 
     def _share(self, shares: Sequence[float]) -> float:
-        """Return the mean over the examples of all splits of a share of each."""
+        """Return the mean of the splits' shares, each weighted by the number of its examples."""
         examples = [split.examples for split in self.splits]
         return sum(n * share for n, share in zip(examples, shares, strict=True)) / sum(examples)
 
     def _cut(self, decided: Callable[[int, tuple[Promotion, ...]], None]) -> Iterator[Piece]:
-        """Cut the next requests of every split into pieces of whole batches: no bit depends on who does which."""
+        """Cut the next requests of every split into pieces of whole batches: no bit depends on the ranks."""
         for number, split in enumerate(self.splits):
             known = len(split.rounds.log)
             requests = split.next()
@@ -207,7 +207,7 @@ class SampledState:
 
 
 def known(results: Mapping[str, NDArray[np.generic]]) -> NDArray[np.bool_]:
-    """Return which points [G] have an estimate of every mean loss; other metrics have one where that does."""
+    """Return which points [G] have an estimate of every mean loss; other metrics have theirs at the same points."""
     bars = [results[f"{name}{BAR}"] for name in results if is_mean(name, LOSS)]
     return np.all([np.isfinite(values) for values in bars], axis=0)  # type: ignore[no-any-return]
 
@@ -278,7 +278,7 @@ class Coordinator:
         return pieces
 
     def arrived(self, result: PieceResult) -> None:
-        """Take what a piece gave, from whichever rank."""
+        """Take what a piece gave, from any rank."""
         examples, point = len(result.evaluated.found), result.evaluated.point
         self._state.take(result.evaluated)
         self._work["seconds"][point] = np.nansum([self._work["seconds"][point], result.seconds])
@@ -301,7 +301,7 @@ class Coordinator:
         self._failures[piece.point] = text
 
     def end(self, complete: bool) -> Exit:
-        """Write the last estimates, and where all is done what the audit found, and mark the surface complete."""
+        """Write the last estimates; if all is done, write what the audit found and mark the surface complete."""
         self._write()
         if not complete:
             return Exit.RUN_AGAIN
@@ -330,7 +330,7 @@ class Coordinator:
         return Exit.COMPLETE if verdict is None or verdict.passed else Exit.FAILED_POINTS
 
     def _write(self) -> None:
-        """Write all estimates; not while fewer points have one than the file shows, as after a restart."""
+        """Write all estimates, unless fewer points have one than the file shows, as after a restart."""
         started = time.monotonic()
         results = self._state.results()
         there = known(results) & self._mine

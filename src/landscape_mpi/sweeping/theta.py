@@ -25,7 +25,7 @@ from landscape_mpi.plugin import own_code
 from landscape_mpi.sweeping.precision import PRECISIONS
 
 FIRST_EXAMPLES, FIRST_OF_LARGE = 32, 4
-"""Examples of each split by whose losses networks are compared; of a network that is too large to copy."""
+"""Examples of each split by whose losses networks are compared; the second is for a network too large to copy."""
 Losses = Mapping[str, NDArray[np.float64]]
 """The losses of the first examples of each split, by its name."""
 
@@ -36,11 +36,11 @@ class Theta:
 
     Attributes:
         network: in eval mode, on the device, in the dtype. A module stays at theta*, and copies of it are moved; a live
-            network, of which there are to be no copies, is moved itself.
+            network, which must not be copied, is moved itself.
         origin: the network as it was made and its checkpoint loaded, in train mode and its own dtype, on the CPU.
             Nothing changes it; `parameters` are its own tensors, or, where its own have no memory, views of a file.
-        parameters: real and complex ones; whole numbers are none that can move.
-        statistics: the running ones of batch norm, as stored.
+        parameters: real and complex ones; whole numbers cannot move.
+        statistics: the running statistics of batch norm, as stored.
         buffers: what else its state dict holds, as stored.
         checkpoint_sha256: a fingerprint.
     """
@@ -73,15 +73,15 @@ class Theta:
 def theta_of(network: nn.Module, fingerprint: str, evaluate: Evaluate, device: torch.device) -> Theta:
     """Return theta* of a network on the CPU, in the mode in which it was made; it is the origin from here on.
 
-    What it computes from its weights in eval mode is made after they were loaded; its parameters are those of train
-    mode, where a network keeps what can be trained apart.
+    What it computes from its weights in eval mode is made after they were loaded. Its parameters are those of train
+    mode, in which a network keeps apart what can be trained.
 
     Raises:
         UserError: the network has no batch norm to treat as asked.
     """
     with own_code("model.build", "eval() of the network"):
         copied = duplicate(network).eval()
-    with suppress(Exception):  # a network that refuses to be trained has its parameters in eval mode
+    with suppress(Exception):  # if `train()` raises, the parameters are those of eval mode
         network.train()
     parameters, statistics = _parameters(network), statistics_of(network)
     check_batchnorm(evaluate, statistics)
@@ -106,7 +106,7 @@ def check_batchnorm(evaluate: Evaluate, statistics: Parameters) -> None:
 def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> dict[str, Tensor]:
     """Return parameters and buffers of another checkpoint of the same network, on the CPU.
 
-    `entry`: `model.entry`, which counts here where the file has it.
+    `entry`: `model.entry`, which is used here if the file has it.
 
     Raises:
         UserError: the checkpoint does not fit the network; `key` is the job's key that names it.
@@ -115,7 +115,7 @@ def load_end(theta: Theta, path: Path, key: str, entry: str | None = None) -> di
         found = open_checkpoint(theta.origin, path, key, entry, mapped=True)
         for text in found.notes:
             theta.note(text)
-        # what no state dict holds, and counters that the file lacks, are theta*'s, as in a copy into which it is loaded
+        # tensors that no state dict holds, and counters that the file lacks, are theta*'s, as in a copy that loads it
         return {**theta.parameters, **theta.buffers, **found.state}
     dtype = own_dtype(theta.network)
 
@@ -164,7 +164,7 @@ def eval_copy(network: nn.Module, build: str) -> nn.Module:
     """Return a copy of a network in eval mode; `build`: the callable that made it.
 
     Raises:
-        UserError: a tensor of it is no plain array, or the network refuses.
+        UserError: a tensor of it is no plain array, or the network's `eval()` raises.
     """
     plain = plain_arrays(network)
     with own_code("model.build", f"eval() of {build}"):
@@ -172,9 +172,9 @@ def eval_copy(network: nn.Module, build: str) -> nn.Module:
 
 
 def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
-    """Return a network on the task's device in its own dtype, or in float32 where that is less, and the task in it.
+    """Return a network on the task's device in its own dtype, at least float32, and the task in that dtype.
 
-    A copy where something has to be changed, else the network itself.
+    It is a copy if something has to be changed, else the network itself.
     """
     low = any(p.is_floating_point() and torch.finfo(p.dtype).bits < 32 for p in network.parameters())
     dtype = torch.float32 if low else own_dtype(network)
@@ -188,7 +188,7 @@ def in_own_dtype(network: nn.Module, task: Task) -> tuple[nn.Module, Task]:
 def first_losses(network: Network, task: Task, batch: int | Literal["auto"]) -> Losses:
     """Return the losses of the first examples of each split by a network in eval mode, at most `batch` at a time.
 
-    They are 32, and 4 of a live network, which is large: an example of a language model may take seconds.
+    There are 32, or 4 for a live network, which is large: an example of a language model may take seconds.
     """
     first = FIRST_EXAMPLES if isinstance(network, nn.Module) else FIRST_OF_LARGE
     held = Batch(examples_that_fit(task, first) if batch == "auto" else min(batch, first))

@@ -1,7 +1,8 @@
 """Keeps the products with the Hessian of points that are not done yet, so that a kill costs one product of each.
 
-The folder `surface.h5.products` holds the files of such points; they go as soon as their point is in the surface. A
-search that goes on is the same search: what it asks for first is read instead of computed, and has the same bits.
+The folder `surface.h5.products` holds the files of such points. They are removed as soon as their point is in the
+surface. A search that goes on is the same search: the products that it asks for first are read instead of computed, and
+have the same bits.
 """
 
 import hashlib
@@ -24,9 +25,9 @@ from landscape_mpi.log import say
 from landscape_mpi.surface.journal import Format, RecordFile, read_records
 
 WORTH = 30.0
-"""Seconds of a search, as its first product forecasts them, from which on its products are kept."""
+"""The products of a search are kept if its first product forecasts at least this many seconds for it."""
 LARGEST = 1 << 32
-"""Bytes that a record is shorter than."""
+"""A record has fewer bytes than this."""
 PRODUCTS = Format(b"landscape_mpi products 1\n", lambda payload: len(payload) % 8 == 0)
 NAME = re.compile(r"point-\d+\.[0-9a-f]{8}\.[a-z0-9-]+\.products")
 

@@ -20,7 +20,7 @@ from landscape_mpi.train.learner import Learner
 
 HISTORY = "history.h5"
 OURS = re.compile(r"epoch-\d{4,}\.safetensors")
-"""How checkpoints of a run are called; `epoch-best.safetensors` is somebody else's."""
+"""The names of the checkpoints of a run; `epoch-best.safetensors` is not one of them."""
 
 
 def prepare_folder(folder: Path) -> None:
@@ -140,7 +140,7 @@ def find_run_state(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str]
     """Return the state of the run in a folder, that of a new run where there is none; nothing is written.
 
     Args:
-        folder: Which need not exist.
+        folder: The folder, which need not exist.
         job: What is to be trained.
         data: The fingerprint of each split.
 
@@ -164,7 +164,7 @@ def find_run_state(folder: Path, job: JobFile[TrainJob], data: Mapping[str, str]
         reason = f"data: the {other} split has other inputs or targets"
     learned = run_state.epoch > 0 or begun.train.epochs == 0
     if reason and not learned and set(earlier) <= {checkpoint_path(folder, 0)}:
-        return RunState(job.text, data)  # nothing is lost, as where a job had a mistake in it
+        return RunState(job.text, data)  # nothing is lost, for example after a mistake in a job
     if reason:
         raise UserError("train.output", (f"{folder} holds another run: ", reason), remedy=AFRESH)
     path = checkpoint_path(folder, run_state.epoch)
@@ -189,7 +189,7 @@ def begin(folder: Path, run_state: RunState) -> None:
                 f"{folder / HISTORY} would be replaced and is no history of ours ({error})",
                 remedy="move it away, or name another folder. Nothing was touched",
             ) from None
-    write_run_state(folder, run_state)  # first: killed from here on, the new run goes on
+    write_run_state(folder, run_state)  # first: the new run can go on if it is killed after this
     for path in (*checkpoints(folder), folder / HISTORY):
         path.unlink(missing_ok=True)
 
@@ -211,7 +211,7 @@ def capture(learner: Learner) -> dict[str, Tensor]:
         f"optimizer.{number}.{key}": tensor.detach().clone()
         for number, kept in state.items()
         for key, tensor in kept.items()
-        if tensor is not None  # the momentum of an SGD without one
+        if tensor is not None  # an SGD without momentum has None there
     }
     # dropout draws from torch's own generators
     random = {"learner": learner.generator.get_state(), "cpu": torch.get_rng_state()}
@@ -250,7 +250,7 @@ def restore(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
 def _fitting(learner: Learner, parameter: Tensor, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the moments of a parameter, laid out in memory as the parameter is.
 
-    Vector instructions round other elements in another way where tensors of one update are laid out differently.
+    Vector instructions round some elements differently where the tensors of one update are not laid out alike.
     """
     if set(kept) != MOMENTS[learner.settings.optimizer]:
         raise ValueError(f"found {sorted(kept)} of {learner.settings.optimizer}")

@@ -21,7 +21,7 @@ from landscape_mpi.plugin import own_code
 def augment(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
     """Return each image shifted by up to `padding` pixels each way over black, and flipped left to right or not.
 
-    A random crop of the padded image and a horizontal flip, as in the paper's training (appendix A).
+    This is a random crop of the padded image and a horizontal flip, as in the paper's training (appendix A).
 
     Args:
         images: [n, channels, height, width] of any dtype, before normalisation, where black is 0.
@@ -81,7 +81,7 @@ class Learner:
         self.network = network
         self.settings = settings
         self.device = like.device
-        # no inference mode: what a network keeps of such a pass could not be learned with
+        # no inference mode: tensors that a network keeps of such a pass could not be used in training
         mode = "no_grad"
         self._task = Task(
             splits, normalisation, loss, like.dtype, like.device, pause=pause, names=names, gradients=mode
@@ -97,7 +97,7 @@ class Learner:
         """Evaluate a first batch, choose the gradient mode of the evaluation by it, and lay the weights out in memory.
 
         Raises:
-            UserError: they raise, or the targets do not fit them.
+            UserError: the network or the loss raises, or the targets do not fit.
         """
         self._task = first_batch(self._task, self.network.eval())
         self._batch = examples_that_fit(self._task, EVALUATION_BATCH)

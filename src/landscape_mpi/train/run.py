@@ -120,7 +120,7 @@ def initialise(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def train_into(
     folder: Path, lesson: Lesson, report: Callable[[str], None], *, overwrite: bool = False
 ) -> list[EpochRecord]:
-    """Train in a folder, and go on where an earlier run of the same job was stopped; one process a folder.
+    """Train in a folder, and go on where an earlier run of the same job was stopped; one process per folder.
 
     Returns:
         A record for each checkpoint; none where there was nothing to do.
@@ -130,7 +130,7 @@ def train_into(
         Interrupted: there was a reason to stop.
     """
     new = RunState(lesson.job.text, lesson.data)
-    start = new if overwrite else lesson.run_state(folder)  # another run is refused before a lock lies beside it
+    start = new if overwrite else lesson.run_state(folder)  # another run is refused before a lock is put beside it
     with ExitStack() as held:
 
         def lock() -> None:
@@ -163,7 +163,7 @@ def train(
 ) -> list[EpochRecord]:
     """Train a network in place; write checkpoints from `epoch-0000.safetensors` on, `history.h5` and the run's state.
 
-    Nothing is written before the first step has been taken; what is written before the first epoch is complete is
+    Nothing is written before the first step has been taken. Files written before the first epoch is complete are
     removed where that epoch fails.
 
     With the same number of threads on the same kind of device, the same seed gives the same bits, whether it is done at
@@ -174,7 +174,7 @@ def train(
         folder: The folder to write to.
         start: Where the run in it stands.
         report: Gets one line per epoch.
-        begin: Makes the folder that of a new run; not called where one goes on.
+        begin: Prepares the folder for a new run; not called where a run goes on.
 
     Returns:
         A record for each checkpoint.
@@ -244,7 +244,7 @@ def _go_on(learner: Learner, folder: Path, start: RunState) -> list[EpochRecord]
 
 
 def _run_epoch(learner: Learner, epoch: int, begun: Callable[[], None] = lambda: None) -> EpochRecord:
-    """Learn one epoch, none for epoch 0, and evaluate what came of it; `begun` is called after the first step."""
+    """Learn one epoch, none for epoch 0, and evaluate the network; `begun` is called after the first step."""
     start = time.perf_counter()
     seen = learner.learn(epoch, begun) if epoch else Means()
     seconds = time.perf_counter() - start
@@ -288,7 +288,7 @@ def weight_histogram(network: nn.Module) -> Tensor:
 
 @dataclass(frozen=True)
 class Options:
-    """The flags of a training; none of them is part of a job but `settings`, `KEY=VALUE`, which change it."""
+    """The flags of a training; they are not part of a job, but `settings`, `KEY=VALUE`, change it."""
 
     device: str = "auto"
     overwrite: bool = False
@@ -300,7 +300,7 @@ class Options:
 def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
     """Train the networks of all job files; of n ranks, rank r takes the jobs r, r + n, ...; collective.
 
-    A job that fails keeps none of the others from being trained.
+    If a job fails, the others are trained all the same.
     """
     began, end = time.time(), on_root(world, job_end, os.environ)
     stop = Stop(stop_time(options.time_limit, end, began))
@@ -321,7 +321,7 @@ def train_jobs(paths: Sequence[Path], options: Options, world: World) -> Exit:
 def _load(paths: Sequence[Path], settings: tuple[str, ...]) -> list[JobFile[TrainJob]]:
     """Read all job files, and check that no two of them are in each other's way.
 
-    Two may not write into one folder, nor have modules of one name beside them: a process imports the first only.
+    Two jobs may not write into one folder or have modules of one name beside them: a process imports the first only.
     """
     jobs = [load_job(path, TrainJob, settings) for path in paths]
     folders: dict[Path, Path] = {}

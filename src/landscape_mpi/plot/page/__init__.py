@@ -35,7 +35,7 @@ from landscape_mpi.surface.status import PROVENANCE, barrier_texts, provenance, 
 MOST_SURFACES = 8
 """Browsers draw no more than 8 to 16 views in three dimensions at once."""
 MOST_VALUES = 4_000_000
-"""Values of a page, 43 MB of it: more would be too much for many a browser."""
+"""The most values of a page, 43 MB of it: more values would be too much for many browsers."""
 
 _SCALES = {None: "automatic", True: "logarithmic", False: "linear"}
 _SYMBOLS = {"o": "circle", "s": "square", "D": "diamond"}
@@ -65,7 +65,7 @@ def content(surfaces: Sequence[Surface], options: Options) -> Mapping[str, Any]:
     first = [field_of(surface, options.metric) for surface in surfaces]
     spectra = _spectra(surfaces, options) if of_points else [None] * len(surfaces)
     if of_points:
-        options = replace(options, log=None, low=None, high=None)  # are of the densities
+        options = replace(options, log=None, low=None, high=None)  # these are for the densities
     scale_of(first, options)
     every = [_drawable(surface) for surface in surfaces]
     pairs = zip(surfaces, every, strict=True)
@@ -144,9 +144,9 @@ def _rank(name: str) -> tuple[int, bool]:
 def _surface(surface: Surface) -> dict[str, Any]:
     """Return coordinates, status (a byte per point), results, training runs and texts of a surface.
 
-    `filled` has the results once more with those of points not done yet interpolated between the done ones; None where
-    every point is done, or where too few are. `floors` has between which values of
-    a metric rounding decides. `layers` has the training runs on each plane of a volume; None elsewhere.
+    `filled` has the results once more, with interpolated values at the points that are not done yet. It is None where
+    every point is done, or where too few points are done. `floors` has, for each metric, the two values between
+    which rounding decides. `layers` has the training runs on each plane of a volume; None elsewhere.
     """
     layers, stops = None, _stops(surface)
     if surface.kind == "volume":  # how far the path is off depends on the plane that is shown
@@ -196,7 +196,7 @@ def _floor(field: Field) -> list[float] | None:
 
 
 def _filled(field: Field) -> NDArray[np.float64]:
-    """Return the values with those of points not done yet interpolated, in each plane of a volume by itself.
+    """Return the values, with interpolated values at points not done yet, for each plane of a volume by itself.
 
     A plane with too few points to span an area stays as it is.
 
@@ -261,7 +261,7 @@ def _stops(surface: Surface) -> list[str]:
 
 
 def _provenance(surface: Surface) -> list[tuple[str, str]]:
-    """Return labels and values: how complete it is, what is known by a name, and whatever else its attributes say."""
+    """Return labels and values: how complete the surface is, its known attributes, and all its other attributes."""
     known = {name for name, _ in PROVENANCE} | {"versions"}
     audit = [("audit", surface.audit.words)] if surface.audit else []
     others = [(name, str(value)) for name, value in sorted(surface.attributes.items()) if name not in known]
@@ -270,7 +270,7 @@ def _provenance(surface: Surface) -> list[tuple[str, str]]:
 
 
 def _readable(text: str) -> str:
-    """Return a caption's text without what keeps matplotlib from reading mathematics in it."""
+    """Return a caption's text without the backslashes that keep matplotlib from reading mathematics in it."""
     return printable(text.replace(r"\$", "$"))
 
 
@@ -281,7 +281,7 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 _ASKS = "; connect-src 'self'"
-"""Of a page that is served: it asks whether there is a newer one."""
+"""The addition to the policy of a page that is served: the page asks whether there is a newer one."""
 NO_PLOTLY = (
     "the package plotly is not installed",
     "",
@@ -293,7 +293,7 @@ NO_PLOTLY = (
 def html(content: Mapping[str, Any]) -> str:
     """Return the page: one text, the same for the same content and version of plotly.
 
-    Content with `watch`, its tag and how often to look, makes a page that asks where it is from for a newer one.
+    Content with `watch` (its tag and how often to look) makes a page that asks its server for a newer page.
 
     Raises:
         UserError: plotly is not installed.

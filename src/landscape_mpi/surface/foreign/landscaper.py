@@ -1,6 +1,6 @@
 """Reads the files of landscaper (Vis4SciML/Landscaper): .npz with `coordinates` [dimensions, n] and `loss`.
 
-The FIRST index of `loss` runs along the first coordinate. They know no points that are not done.
+The FIRST index of `loss` runs along the first coordinate. These files have no points that are not done.
 """
 
 import zipfile
@@ -21,7 +21,7 @@ LARGEST = 8 * untrusted.MAX_VALUES + (1 << 12)
 
 
 def read_landscaper(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Read a plane or a line out of an archive; nothing in it is executed. Only ever within `isolated`.
+    """Read a plane or a line out of an archive, only ever within `isolated`; nothing in the archive is executed.
 
     Returns:
         alpha [nx], beta [ny] (None on a line) and the losses [ny, nx] or [nx], float64.

@@ -1,8 +1,8 @@
 """Reads the files of tomgoldstein/loss-landscape: results on a line or plane, and projected training runs.
 
 Surface files have no status: a point that was not computed holds -1 (`min_eig`: +1). Planes are allocated as [nx, ny]
-but filled through the flat index of a [ny, nx] mesh, so that only a reshape, never a transposition, puts rectangular
-ones right (square ones look the same either way).
+but filled through the flat index of a [ny, nx] mesh. Only a reshape, never a transposition, therefore corrects
+rectangular planes (square planes look the same either way).
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,8 @@ def read_results(
 def read_projection(path: Path) -> Trajectory:
     """Read the path of a training run that `plot_trajectory.py` projected onto a plane.
 
-    Such a file knows no epochs, which are counted from 0, no distance from the plane and no learning rates (NaN).
+    Such a file has no epochs, which are counted from 0. It also has no distance from the plane and no learning rates
+    (NaN).
 
     Raises:
         UserError: the file is missing, damaged, or does not hold two rows of finite coordinates of one length.

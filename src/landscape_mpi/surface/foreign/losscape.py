@@ -1,6 +1,6 @@
 """Reads the files of losscape (alxndrTL/losscape): HDF5 with `X`, `Y` and `losses`, [ny, nx] as numpy's meshgrid.
 
-They know no points that are not done.
+These files have no points that are not done.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Builds the plane of a sweep, one module a `plane.kind`: what all of them are given, and what they return."""
+"""Builds the plane of a sweep, one module for each `plane.kind`: what all of them are given, and what they return."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Permutes the units of the networks at the ends of an interpolation, once the permuted ones are seen to be the same.
+"""Permutes the units of the networks at the ends of an interpolation, and checks that they compute the same.
 
 Rank 0 alone finds the permutations, so that all ranks have the same ones.
 """
@@ -22,9 +22,9 @@ from landscape_mpi.sweeping.load import Experiment
 from landscape_mpi.sweeping.planes import Request
 
 EXAMPLES = 8
-"""Of the first split: the batch that shows the structure, and on which the permuted network is compared."""
+"""Examples of the first split, by which the structure is found and the permuted network is compared."""
 CLOSE = 1e-5
-"""How far losses and outputs of the permuted network may be from the network's, in float64, of the largest."""
+"""How far losses and outputs of the permuted network may be from the network's, relative to the largest, in float64."""
 KEY = "plane.align"
 PLAIN = ("leave ", Key(KEY), " out for the straight line")
 Ends = Mapping[str, Parameters]

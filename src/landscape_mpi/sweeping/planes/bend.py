@@ -31,9 +31,9 @@ from landscape_mpi.train.checkpoints import write_tensors
 
 KEPT = ".bend.safetensors"
 EVERY = 20.0
-"""Seconds between two times that the training is kept: a kill costs no more work than that."""
+"""Seconds between two writes of the training to its file: a kill costs no more work than that."""
 LOSSES = 100
-"""Steps at the end over which the loss that is told is the mean."""
+"""The loss that is told is the mean over this many steps at the end."""
 SHIFT, VELOCITY = "shift.", "velocity."
 
 
@@ -44,8 +44,8 @@ class Bend:
     Attributes:
         shift: from the middle to the bend, by parameter.
         velocity: what momentum adds up.
-        step: how many have been taken.
-        losses: of the last of them.
+        step: how many steps have been taken.
+        losses: those of the last steps.
     """
 
     shift: dict[str, Tensor]
@@ -71,7 +71,7 @@ def keep_path(output: Path) -> Path:
 def learning_rate(section: CurvePlane, step: int) -> float:
     """Return the learning rate of a step: `lr` for half of the steps, then linearly down to a hundredth of it.
 
-    It is reached after nine tenths of them, as in the code of Garipov et al.
+    The hundredth is reached after nine tenths of the steps, as in the code of Garipov et al.
     """
     share = step / section.steps
     return section.lr * min(1.0, max(0.01, 1 - 0.99 * (share - 0.5) / 0.4))
@@ -79,12 +79,12 @@ def learning_rate(section: CurvePlane, step: int) -> float:
 
 @dataclass(frozen=True)
 class Keep:
-    """Keeps a training in a file, from which another process goes on, or several take what one has done.
+    """Keeps a training in a file, so that another process goes on from it, or several take what one has done.
 
     Attributes:
         path: of the file.
         digest: of all that the numbers of the training depend on.
-        note: gets what a user should know of a file that is no use.
+        note: gets what a user should know of a file that cannot be used.
     """
 
     path: Path
@@ -132,7 +132,7 @@ def train_bend(trainer: "Trainer", keep: Keep, say: Callable[[str], None]) -> Be
     Args:
         trainer: takes the steps.
         keep: where it is kept.
-        say: gets a line at the begin and at the end.
+        say: gets a line at the beginning and at the end.
 
     Raises:
         UserError: the loss is not finite or cannot be differentiated, or the file cannot be written.
@@ -187,7 +187,7 @@ class Trainer:
         self._places = uniforms(section.seed, section.steps)
 
     def start(self) -> Bend:
-        """Return the middle of the straight line, at rest."""
+        """Return the middle of the straight line, with zero velocity."""
         shift, velocity = ({name: torch.zeros_like(tensor) for name, tensor in self._delta.items()} for _ in range(2))
         return Bend(shift, velocity, 0, [])
 

@@ -73,12 +73,12 @@ def build_plane(
         experiment: Network, data and job.
         repeat: Counts through `plane.repeats`.
         known: The file of the surface to go on with, if it exists; None to start afresh.
-        search: Whether eigenvectors, steepest ascents and ranges are searched for, and bends trained; else random
-            directions, which cost nothing, the straight line, and ranges from -1 to 1 stand in for what no surface
-            holds yet.
+        search: Whether eigenvectors, steepest ascents and ranges are searched for, and bends trained. Otherwise random
+            directions, which cost nothing, the straight line, and ranges from -1 to 1 replace what no surface holds
+            yet.
         shard: Which share of the points the surface is for; None for all.
-        journals: The folder in which is kept what is evaluated to find how far axes go that are `auto`; None where
-            there is no such axis.
+        journals: The folder that keeps what is evaluated to find how far the `auto` axes go; None where there is no
+            such axis.
 
     Raises:
         UserError: the plane cannot be built, the checkpoints do not fit it, or the ranks hold different planes.

@@ -1,4 +1,4 @@
-"""Finds how far the axes of a grid that are `auto` go: as far as the loss rises by 1 nat above theta*'s, or doubles."""
+"""Finds how far the axes of a grid that are `auto` go: until the loss is 1 nat above theta*'s, or has doubled."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -31,20 +31,22 @@ from landscape_mpi.sweeping.load import Experiment
 MOST = 2000
 """Examples on which the loss is looked at, those that a seed puts first; all of them at the ends that are found."""
 LARGE, MOST_OF_LARGE = 1 << 25, 32
-"""Numbers that theta* has from which on so many are looked at: examples of such a network take a second of a core. The
-range is to fit a figure: along an axis the loss grows about as its square, so where 32 examples are off by 10 % in the
-rise its end is off by 5 %, which is half of what two digits leave open. Bars are those of the sweep's own examples."""
+"""Numbers in theta* from which on only so many examples are looked at: each of them takes a second of a core.
+
+The range has to fit a figure. Along an axis the loss grows about as the square of the distance. So if 32 examples are
+off by 10 % in the rise, the end of the axis is off by 5 %, which is half of what two digits leave open. Bars are those
+of the sweep's own examples.
+"""
 FEWEST = ((8, 32), (64, 1))
-"""Of these, how many may decide whether the loss has risen somewhere, and how far the first step goes: to look about,
-and then to find the end."""
+"""How many of these may decide whether the loss has risen, and the first step: for a rough search, then for the end."""
 GROWTH, SURELY = 8, 4.0
-"""How many times as many are taken where these do not decide: the rise is less than so many standard errors away."""
+"""How many times as many are taken if these do not decide: the mean is within so many standard errors of the rise."""
 LOWEST, HIGHEST = -540, 270
-"""Numbers of two digits, counted from 1 on: 0.000001 and 1000."""
+"""The places of 0.000001 and 1000 among the numbers of two digits, counted from 1 on."""
 NATS = ("cross_entropy", "next_token")
-"""Losses in nats, which are to rise by 1; those of which nobody knows the unit are to double."""
+"""Losses in nats, which have to rise by 1; other losses, whose unit is not known, have to double."""
 PREFIX = "range_"
-"""What the attributes of a surface begin with that say what was found."""
+"""The attributes of a surface that say what was found begin with this."""
 ANY = 1.0
 """The end of an axis along which the loss rises nowhere."""
 
@@ -66,12 +68,12 @@ def choose_grid(
         experiment: Network, data and job, of whose grid axes may be `auto`.
         plane: The plane.
         identity: Of its surface.
-        known: The file of the surface, which may be there, or other shards beside it: then it says how far axes go.
+        known: The file of the surface. If it or another shard beside it is there, that file says how far axes go.
         search: Whether ranges are looked for; else they go from -1 to 1 where no file says how far.
         journals: The folder in which what is evaluated for that is kept; None where nothing is looked for.
 
     Raises:
-        UserError: the file is of another experiment, or the loss at theta* is not finite or has no double.
+        UserError: the file is of another experiment, or the loss at theta* is not finite or cannot double.
         ValueError: ranges are to be looked for, and there is no folder.
     """
     job = experiment.job
@@ -89,7 +91,7 @@ def choose_grid(
         return replace(experiment, job=job.with_grid(grid.reaching(*(ANY for _ in AXES)))), {}
     if journals is None:
         raise ValueError("found a range that is auto and no folder; expected one for what the search evaluates.")
-    alone = replace(experiment, task=replace(experiment.task, metrics=(LOSS,)))  # others may cost many times as much
+    alone = replace(experiment, task=replace(experiment.task, metrics=(LOSS,)))  # other metrics may cost far more
     ends, facts = _search(world, alone, plane, grid, identity, journals, fresh=known is None)
     return replace(experiment, job=job.with_grid(grid.reaching(*ends))), facts
 
@@ -109,7 +111,7 @@ def _stored(job: SweepJob, identity: Identity, known: Path) -> tuple[Path, Grid,
 
 
 def _beside(known: Path) -> Iterator[Path]:
-    """Yield the other files of a surface that there may be: it, where that is a shard, and its shards."""
+    """Yield where other files of a surface may be: the whole surface, if this one is a shard, and its shards."""
     whole = SLUG.sub("", known.name)
     yield known.with_name(whole)
     stem, dot, ending = whole.rpartition(".")
@@ -164,7 +166,7 @@ class Rise:
     def reaches(self, point: Point, rise: float, count: int) -> bool:
         """Whether the loss has risen that far at a point, by `count` examples or as many more as it takes to tell.
 
-        A loss that is not finite has risen.
+        A loss that is not finite counts as risen.
         """
         centre = self.evaluator.centre
         while True:
@@ -187,7 +189,7 @@ def _search(
     *,
     fresh: bool,
 ) -> tuple[tuple[float, ...], dict[str, float]]:
-    """Return the ends of the axes, any of those whose range is known, and what is to be recorded; collective."""
+    """Return the ends of the axes, ANY where the range is known, and what is to be recorded; collective."""
     job = experiment.job.values
     split = job.data.splits[0]
     size = len(experiment.splits[split])
@@ -248,7 +250,7 @@ def _found(
 def _end(found: Rise, axis: int, rise: float, start: int) -> int | None:
     """Return the place of the smallest number at which the loss has risen on one side; None where there is none.
 
-    It is looked for from `start` on.
+    The search begins at `start`.
     """
 
     def reached(place: int, count: int) -> bool:
@@ -299,10 +301,10 @@ def code(point: Point) -> int:
 
 
 def smallest(risen: Callable[[int], bool], start: int, step: int = 1) -> int | None:
-    """Return a place at which something has risen and at the one before has not, near `start`.
+    """Return a place near `start` at which something has risen, where it has not at the place before.
 
-    Steps that double, of `step` at first, lead from there to where it has or has not, and bisection back. LOWEST where
-    it has all the way down, None where it has nowhere up to HIGHEST.
+    Steps of `step`, doubled each time, lead from `start` past such a place, and bisection then finds it. The result is
+    LOWEST where it has risen all the way down, and None where it has risen nowhere up to HIGHEST.
     """
     last, step = (LOWEST, -step) if risen(start) else (HIGHEST, step)
     here = there = start
@@ -319,7 +321,7 @@ def smallest(risen: Callable[[int], bool], start: int, step: int = 1) -> int | N
 
 
 def _words(place: int | None, centre: float, ends: tuple[float, float], rise: float, *, nats: bool) -> str:
-    """Return what became of the loss between theta* and the ends of an axis."""
+    """Return in words how the loss changes between theta* and the ends of an axis."""
     numbers = f"{centre:.4g} at theta*, {ends[0]:.4g} and {ends[1]:.4g} at the ends"
     if place is None:
         rises = "rises by less than 1 nat" if nats else "does not double"

@@ -66,7 +66,7 @@ def stored_plane(path: Path, theta: Theta, axes: int, moving: bool) -> Plane:
 
 
 def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane) -> None:
-    """Refuse damaged directions of a surface that has a fingerprint of its whole plane alone, through this theta*.
+    """Refuse damaged directions of a surface through this theta*, if only its whole plane has a fingerprint.
 
     Raises:
         UserError: they make another plane.
@@ -76,7 +76,7 @@ def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane)
     exact = all(tensor.dtype == torch.float32 for tensor in theta.parameters.values())
     if "directions_sha256" in recorded or not (known and exact) or plane.statistics or held.buffers:
         return
-    if len(held.axes) == 1:  # of a plane, perhaps
+    if len(held.axes) == 1:  # the surface may be one of a plane
         with suppress(UserError):
             stored = read_directions(path, axes=2).axes[1]
             eta = fit_direction(stored, theta.parameters, theta.origin.state_dict(), f"{path}: ydirection")
@@ -92,8 +92,8 @@ def _check_fingerprint(path: Path, held: Directions, theta: Theta, plane: Plane)
 def resumed_plane(request: Request, known: Path | None) -> Plane | None:
     """Return the plane that the surface at `known` holds, where the job alone does not give it again; collective.
 
-    Eigenvectors and steepest ascents are read back, so that another kind of processor goes on with the same plane, and
-    so are random directions that an earlier version drew by another generator.
+    Eigenvectors and steepest ascents are read back, so that another kind of processor goes on with the same plane.
+    Random directions that an earlier version drew by another generator are read back too.
 
     Returns:
         None where there is no such surface, or where the plane is to be built from the job; and on ranks that make no

@@ -26,7 +26,7 @@ from landscape_mpi.train.checkpoints import HISTORY
 
 KEY = "plane.trajectory"
 MARGIN, POINTS = 0.15, 51
-"""Of a grid that the path chooses: room on each side, in widths of the path, and points along each axis."""
+"""For a grid that the path decides: the room on each side, in widths of the path, and the points along each axis."""
 _EPOCH = re.compile(r"(?i)epoch\D{0,3}(\d{1,9})")
 _STEP = re.compile(r"(?i)(?<![a-z0-9])(?:ep|e|step|iter)[-_=.]?(\d{1,9})(?!\d)")
 _FIELD = re.compile(r"\d+(?:\.\d+)?")
@@ -106,10 +106,10 @@ def in_order(paths: Sequence[Path]) -> list[tuple[int, Path]]:
 
 
 def _epochs(paths: Sequence[Path]) -> list[int | None]:
-    """Return the number after `epoch` in each name, or after `ep`, `e` or `step`; else the one that differs.
+    """Return the number after `epoch` in each name, or after `ep`, `e`, `step` or `iter`; else the one that differs.
 
-    A metric in the name is no epoch: of the numbers at one place in all names, the last counts that is whole and
-    another in each of them.
+    A metric in the name is no epoch. Places that have a number in all names are compared, and the last place counts
+    whose numbers are whole and differ from name to name.
     """
     for word in (_EPOCH, _STEP):
         named = [word.search(path.name) for path in paths]
@@ -126,7 +126,7 @@ def _epochs(paths: Sequence[Path]) -> list[int | None]:
 
 
 def _open(path: Path, theta: Theta, stop: Stop, entry: str | None, first: bool) -> dict[str, torch.Tensor]:
-    """Open a checkpoint; a user is told how the weights of the first were found, as all of a run are alike."""
+    """Open a checkpoint; for the first, tell the user how its weights were found, as all of a run are alike."""
     stop.check()
     found = open_checkpoint(theta.origin, path, KEY, entry, mapped=True)
     for text in found.notes if first else ():
@@ -159,12 +159,12 @@ def _names(firsts: Sequence[Path]) -> tuple[str, ...]:
 
 
 def place(run: Run | None, plane: Plane, explained: tuple[float, ...]) -> Trajectory | None:
-    """Return the path of a run on a plane, with what the history beside its checkpoints knows; None without a run.
+    """Return the path of a run on a plane, with what the history beside its checkpoints holds; None without a run.
 
     `explained`: shares of the variance of a plane of components.
 
     Raises:
-        UserError: the file that should be the history is none.
+        UserError: the file that should be the history is not one.
     """
     if run is None:
         return None
@@ -195,7 +195,7 @@ def holding(path: Trajectory, points: int | None) -> Grid:
 
 
 def _axis(values: Sequence[float], points: int) -> Axis:
-    """Return round ends beyond the path, the same however its last digits were rounded."""
+    """Return an axis with round ends beyond the path, which do not depend on how its last digits were rounded."""
     first, last = min(0.0, *values), max(0.0, *values)
     room = MARGIN * (last - first)
     unit = 10.0 ** (math.floor(math.log10(last - first)) - 1)

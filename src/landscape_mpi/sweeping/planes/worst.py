@@ -36,9 +36,10 @@ REMEDY = "name another kind, or detach nothing that moves"
 def build(plane: WorstPlane, request: Request) -> Built:
     """Return the plane of the steepest ascent, with random directions along further axes; collective.
 
-    With several steps each later gradient is that at `radius` along the direction so far. The next direction is the one
-    along which the loss, taken as linear around there, is highest at `radius`: the generalised power method (Journee et
-    al., JMLR 11, 2010), by which no convex loss falls. Where a loss does fall the direction before is kept.
+    With several steps, each later gradient is that at `radius` along the direction found so far. The next direction is
+    that along which the loss, taken as linear around that point, is highest at `radius`. This is the generalised power
+    method (Journee et al., JMLR 11, 2010), in which no convex loss falls. If a loss does fall, the direction before is
+    kept.
 
     Raises:
         UserError: a pattern matches no parameter, or there is no gradient, or none that is finite.
@@ -63,7 +64,7 @@ def build(plane: WorstPlane, request: Request) -> Built:
     facts = {"worst_slope": world.bcast(dot(gradient, direction) if direction else 0.0)}
     log(world, f"plane: the loss of {centre:.6g} rises by {facts['worst_slope']:.4g} a unit of alpha at theta*.")
     for left in reversed(range(plane.steps)):
-        gradient.clear()  # before there is another one
+        gradient.clear()  # frees its memory before the next one is made
         if plane.radius is None:
             break
         point = share_parameters(direction, names, world), plane.radius
@@ -79,12 +80,12 @@ def build(plane: WorstPlane, request: Request) -> Built:
     delta = {name: found[name] if name in found else standing(tensor) for name, tensor in origin.items()}
     recipe = RandomDirections(plane.seed, plane.normalize, plane.ignore, plane.only)
     drawn = [recipe.draw(origin, axis) for axis in range(1, experiment.job.values.axes)]
-    # as tensors, which is what the sweep that goes on with a surface reads back
+    # as tensors, because a sweep that goes on with a surface reads back tensors
     return Built(Plane.along(origin, [delta, *({name: d[name] for name in origin} for d in drawn)]), facts)
 
 
 def gradient_of(experiment: Experiment, plane: WorstPlane) -> Gradient:
-    """Return what the gradient takes of memory. Raises as `moved`."""
+    """Return how much memory the gradient takes. Raises as `moved`."""
     origin = experiment.theta.parameters
     moving = (origin[name] for name in moved(origin, plane.ignore, plane.only))
     return Gradient.of(moving, experiment.task.dtype.itemsize)
@@ -95,7 +96,7 @@ class Ascent:
     """Gradients of the mean loss over the first examples of a split; all ranks call each method.
 
     Ranks share the examples in parts, and their sums are added in the order of the parts, so that no bit depends on how
-    many ranks there are. A rank holds the gradient of one part at a time, rank 0 the sum of all besides.
+    many ranks there are. A rank holds the gradient of one part at a time; rank 0 also holds the sum.
 
     Attributes:
         world: The ranks.
@@ -143,9 +144,9 @@ class Ascent:
         return stop
 
     def at(self, place: tuple[Parameters, float] | None, *, slopes: bool = True) -> tuple[float, dict[str, Tensor]]:
-        """Return the mean loss so far along a direction, or at theta*, and on rank 0 its gradient there, float64.
+        """Return the mean loss at a place along a direction, or at theta*, and on rank 0 its gradient there, float64.
 
-        The gradient holds what has one, of the parameters that move; nothing without `slopes`. Collective.
+        The gradient is of those parameters that move and have one; it is empty without `slopes`. Collective.
 
         Raises:
             UserError: the network, the loss or its derivative raised.
@@ -171,7 +172,7 @@ class Ascent:
         return math.fsum(losses) / weight, total
 
     def check(self, gradient: dict[str, Tensor]) -> None:
-        """See on this rank that a gradient at theta* is finite, and lacks nothing that the loss depends on.
+        """Check on this rank that a gradient at theta* is finite and not 0, and lacks nothing that the loss depends on.
 
         Raises:
             UserError: that is not so.
@@ -190,7 +191,7 @@ class Ascent:
             )
 
     def _network(self, place: tuple[Parameters, float] | None) -> nn.Module:
-        """Return the network so far along a direction, or at theta*, with no gradient."""
+        """Return the network at a place along a direction, or at theta*, with no gradient."""
         origin, (direction, radius) = self.experiment.theta.parameters, place or ({}, 0.0)
         along = {name: direction[name] if name in direction else standing(tensor) for name, tensor in origin.items()}
         network = self.experiment.theta.network
