@@ -79,6 +79,14 @@ def test_parts_of_channels_are_permuted_within_themselves():
     assert sizes(check_same_function(wild(Parts()), torch.randn(2, 3, 9, 9))) == [2, 4, 6, 8]
 
 
+def test_transposed_convolutions():
+    """Channels between layers are a group of axes; of a grouped layer only whole groups are permuted."""
+    plain = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 3)
+    assert sizes(check_same_function(wild(nn.Sequential(*plain)), torch.randn(2, 3, 7, 7))) == [5, 6]
+    grouped = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 3)
+    assert sizes(check_same_function(wild(nn.Sequential(*grouped)), torch.randn(2, 3, 7, 7))) == [2]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(8))
 def test_random_networks(seed):

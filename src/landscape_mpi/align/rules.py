@@ -94,7 +94,7 @@ def convolution(values: Values, args: Sequence[Any], _: Mapping[str, Any], out: 
     else:  # whole groups of channels are permuted
         outer, inner = known.split(channels, (parts, size(channels) // parts))
         known.freeze(inner)
-        known.freeze(kernel[1])
+        known.freeze(kernel[0] if transposed else kernel[1])
         if transposed:
             known.unify(channels, kernel[1])
             made = (*outer, *fixed(out.shape[1] // parts))
