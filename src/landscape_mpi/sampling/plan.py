@@ -29,6 +29,8 @@ Promotion = tuple[int, int]
 """A point and the level that it goes up to."""
 AT_ONCE = 8
 """Points that a round promotes because of their bars: few, because each tightens the bars of the others."""
+IN_A_LARGE_GRID = 320
+"""A grid of more than 8 times so many points has one in so many promoted: rounds of a few would be very many there."""
 ALIKE = 0.7
 """A point waits for the results of a point already taken if their residuals correlate as much as this."""
 
@@ -109,8 +111,9 @@ def promotions(
     """Return the points of the next round with their new levels; none once all bars hold.
 
     Points without a relative bar (a value that is not finite, or a mean of 0) go to the top, all of them. Of those
-    whose relative bar exceeds the target the 8 worst are taken, except those that resemble one taken already. A point
-    on level 0 goes to the smallest level whose predicted bar is below 3/4 of the target. Other points go one level up.
+    whose relative bar exceeds the target the worst are taken (8, or G / 320 where that is more), except those that
+    resemble one taken already. A point on level 0 goes to the smallest level whose predicted bar is below 3/4 of the
+    target. Other points go one level up.
 
     Args:
         ladder: the examples and the levels.
@@ -125,7 +128,8 @@ def promotions(
     hopeless = np.isinf(relative[open_points])
     top = [(int(point), ladder.top) for point in open_points[hopeless]]
     others = open_points[~hopeless]
-    chosen = unlike(others[np.argsort(-relative[others], kind="stable")], estimates.noise)
+    most = max(AT_ONCE, len(relative) // IN_A_LARGE_GRID)
+    chosen = unlike(others[np.argsort(-relative[others], kind="stable")], estimates.noise, most)
     return (*top, *((point, _next_level(ladder, standing, estimates, point, error, least)) for point in chosen))
 
 
@@ -151,8 +155,8 @@ def outlook(
     return needed
 
 
-def unlike(candidates: Ints, noise: Floats) -> list[int]:
-    """Return up to 8 of the candidates in their order, none of them like an earlier one.
+def unlike(candidates: Ints, noise: Floats, most: int) -> list[int]:
+    """Return the first of the candidates, at most so many, without those that are like an earlier one.
 
     Points are alike where their noise [n_0, G], the examples' shares in their errors, has |correlation| >= .7.
     """
@@ -164,7 +168,7 @@ def unlike(candidates: Ints, noise: Floats) -> list[int]:
         products = np.abs(own @ others)
         if (products < ALIKE * np.linalg.norm(others, axis=0)).all() or not length:
             taken.append(point)
-        if len(taken) == AT_ONCE:
+        if len(taken) == most:
             break
     return taken
 

@@ -114,6 +114,7 @@ class Rounds:
         self._pilots, self._told = tuple(pilots), tuple[int, ...]()
         self._lost: set[int] = set()
         self._awaited: set[Request] | None = None
+        self._loss_estimates: tuple[Estimates, Floats] | None = None
 
     @property
     def standing(self) -> Standing:
@@ -156,7 +157,7 @@ class Rounds:
         Where examples are too few to use all points as regressors, these come after the others, in the order given.
         """
         known = copy(self)
-        known._told = tuple(truths)
+        known._told, known._loss_estimates = tuple(truths), None
         known._found = [truths.get(point, found) for point, found in enumerate(self._found)]
         return known
 
@@ -214,8 +215,9 @@ class Rounds:
             every = [one.numbers(result) for one in (self._origin, *self._found)]
             shares = result not in LOSS.results and all(((values == 0) | (values == 1)).all() for values in every)
             bars = rule_of_three if shares and metric.bars is relative_floor else metric.bars
-            found, widths = self._staircase(standing, result, bars)
-            means = found.means
+            steers = result is LOSS.results[0]
+            found, widths = self._loss(standing) if steers else self._staircase(standing, result, bars)
+            means = found.means.copy()
             if self._rises(result):  # what stands on all examples has the mean that a full sweep gives, to the last bit
                 with np.errstate(invalid="ignore"):
                     means = self.centre + found.means
@@ -246,6 +248,7 @@ class Rounds:
         if not self._awaited or request not in self._awaited:
             raise ValueError(f"{request} is not awaited; expected one of the round's; take each request once.")
         self._awaited.remove(request)
+        self._loss_estimates = None
 
     def _decide(self) -> tuple[Promotion, ...]:
         """Return the promotions of the next round, from the log of the earlier run as long as that has any."""
@@ -261,8 +264,10 @@ class Rounds:
         return promotions(self.ladder, standing, found, bars, self.error, self.least)
 
     def _loss(self, standing: Standing) -> tuple[Estimates, Floats]:
-        """Return the estimates of the loss, which decides what is promoted, with their bars."""
-        return self._staircase(standing, LOSS.results[0], LOSS.bars)
+        """Return the estimates of the loss, which decides what is promoted, with their bars; kept until more comes."""
+        if self._loss_estimates is None:
+            self._loss_estimates = self._staircase(standing, LOSS.results[0], LOSS.bars)
+        return self._loss_estimates
 
     def _staircase(self, standing: Standing, result: Result, bars: Bars) -> tuple[Estimates, Floats]:
         values, origin = [found.numbers(result) for found in self._found], self._origin.numbers(result)
