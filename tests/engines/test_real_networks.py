@@ -14,7 +14,7 @@ from landscape_mpi.metrics.base import LOSS
 from landscape_mpi.networks import build_network, load_checkpoint
 from support.engines import plane_of
 
-IMAGES = 64
+IMAGES = 32
 POINTS = [
     (radius * math.cos(angle), radius * math.sin(angle))
     for radius in (0.05, 0.15, 0.35, 0.7, 1.4)

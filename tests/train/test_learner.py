@@ -100,12 +100,12 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path, changes, message):
 
 @pytest.mark.slow
 def test_a_small_network_learns_shapes10(tmp_path):
-    splits = [load_split("shapes10", None, name, {"images": 2000}, None) for name in ("train", "test")]
+    splits = [load_split("shapes10", None, name, {"images": 1000}, None) for name in ("train", "test")]
     network = initialise(lambda: resnet(8, width=8), 0)
     chosen = {"epochs": 3, "lr": 0.02, "momentum": 0.9, "nesterov": True, "batch": 16, "drops": [2]}
     _, records, _ = run(tmp_path, network, *splits, **chosen)
     assert records[0].test_acc < 25
-    assert 50 < records[3].test_acc < 95
+    assert 30 < records[3].test_acc < 95
     assert records[3].train_loss < records[1].train_loss
 
 
