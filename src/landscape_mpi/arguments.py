@@ -152,7 +152,7 @@ def add_export(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--job", type=Path, metavar="FILE", help="where the job's paths start, for directions that have to be drawn"
     )
-    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="theta*, where it has moved, for the same")
+    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="theta*, if its file has moved; for the same")
     _add_verbose(command)
     command.set_defaults(own_code=True)
 

@@ -165,7 +165,7 @@ def watch(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace, _: Parent | None) -> int:
     """Write a surface in another format, or its directions."""
     if options.target is None and options.directions is None:
-        raise UserError("", "nothing says what to write", expected=("TARGET or ", Flag("directions", ("FILE.h5",))))
+        raise UserError("", "nothing is to be written", expected=("TARGET or ", Flag("directions", ("FILE.h5",))))
     if options.target is not None:
         from landscape_mpi.surface.export import export
 

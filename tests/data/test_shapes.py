@@ -84,7 +84,7 @@ def test_the_default_normalisation_fits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 3}, r"data\.options\.size: .* expected none but images, seed, noise"),
+        ({"size": 3}, r"data\.options\.size: .* expected one of images, seed, noise"),
         ({"images": 0}, r"data\.options\.images: found 0 for shapes10; expected a whole number >= 4"),
         ({"images": "many"}, r"data\.options\.images: found 'many'"),
         ({"images": True}, r"data\.options\.images: found True"),

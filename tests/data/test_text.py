@@ -122,12 +122,18 @@ def test_a_mark_of_byte_order_is_dropped_and_line_ends_stay(folder):
         ({"special": 1}, r"data\.options\.special: found 1 for text; expected true or false"),
         ({"special": True, "length": 2}, r"data\.options\.length: found 2 .* more than the 2 special tokens"),
         ({"tokenizer": 3}, r"data\.options\.tokenizer: found 3 for text"),
-        ({"lenght": 3}, r"data\.options\.lenght: found it for text; expected none but tokenizer, length, stride, spec"),
+        (
+            {"lenght": 3},
+            r"data\.options\.lenght: found no such option; expected one of tokenizer, length, stride, spec",
+        ),
         ({"tokenizer": "{}/none"}, r"data\.options\.tokenizer: no file .*none; expected the tokenizer\.json"),
         ({"tokenizer": "{}/damaged"}, r"data\.options\.tokenizer: .*tokenizer\.json is no tokenizer \("),
         ({"tokenizer": "{}/deep"}, r"data\.options\.tokenizer: .*tokenizer\.json is no tokenizer \("),
         ({"tokenizer": "{}/latin.txt"}, r"data\.options\.tokenizer: .*latin\.txt is no tokenizer \("),
-        ({"tokenizer": "{}/words"}, r"data\.options\.tokenizer: it cannot take the text apart \(WordLevel error"),
+        (
+            {"tokenizer": "{}/words"},
+            r"data\.options\.tokenizer: it cannot split the text into tokens \(WordLevel error",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(folder, changes, words):

@@ -122,7 +122,7 @@ def test_a_working_directory_that_is_gone_is_one_sentence(tmp_path, monkeypatch)
     (tmp_path / "gone").rmdir()
     with pytest.raises(UserError, match="the working directory is gone"):
         read_job(text, Path("job.yaml"), SweepJob)
-    with pytest.raises(UserError, match="is no path here"):
+    with pytest.raises(UserError, match="is not a valid path"):
         absolute("a.pt", Path())
 
 

@@ -304,7 +304,7 @@ BAD = {
         "a tag (tag:yaml.org,2002:str) is not read here",
     ),
     "a list for a key": (edited(lambda text: text + "? [a]\n: 1\n"), "a list or a mapping for a key is not read here"),
-    "a key twice, as numbers": (edited(lambda text: text + "x: {1: a, 1.0: b}\n"), "the key `1.0` stands twice"),
+    "a key twice, as numbers": (edited(lambda text: text + "x: {1: a, 1.0: b}\n"), "the key `1.0` appears twice"),
     "an escape beyond Unicode": (replaced('a: "\\UFFFFFFFF"'), "not readable as plain YAML: Python int too large"),
     "half a character": (replaced('a: "\\ud800"'), "half a character"),
     "a number to the base 60": (
@@ -317,7 +317,7 @@ BAD = {
     "a name of Python": (edited(lambda text: text + "x: !!python/name:os.system\n"), "not readable as plain YAML"),
     "an escape in a value": (keys(data__splits=["\x1b[2J"]), "data.splits[0]: found '\\x1b[2J'"),
     "an alias": (edited(lambda text: text + "x: &a [1]\ny: *a\n"), "an alias (*name) is not read here"),
-    "a key twice": (edited(lambda text: text + "loss: mse\n"), "the key `loss` stands twice"),
+    "a key twice": (edited(lambda text: text + "loss: mse\n"), "the key `loss` appears twice"),
     "no YAML": (replaced("model: [1, 2"), "not readable as plain YAML"),
     "a list at the top": (replaced("- 1\n"), "found a list at the top"),
     "an empty file": (replaced(""), "found nothing at the top"),

@@ -95,7 +95,7 @@ def test_a_mistake_that_no_setting_names_says_which_settings_there_were(path):
         ("plane.seed=[1", "--set plane.seed, line 1: not readable as plain YAML"),
         ("plane.seed=!!python/name:os.system x", "a tag .* is not read here"),
         ("plane=&a [*a]", "an alias"),
-        ("plane={seed: 1, seed: 2}", "stands twice"),
+        ("plane={seed: 1, seed: 2}", "appears twice"),
         ("plane.seed=" + "9" * 101, "expected at most 100"),
         ("plane.\udcff=1", "not read|unknown key|not readable"),
         ("plane.seed=\udcff", "not readable as plain YAML"),

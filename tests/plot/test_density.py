@@ -70,7 +70,7 @@ def test_along_a_line_a_heat_map_has_a_column_a_point_and_gaps(line):
     assert values.mask.all(axis=0).tolist() == [False, True, False, False, False]
     rows = open_surface(line.path).density().eigenvalues
     assert values.shape[0] > len(rows) / 2  # wider, as the eigenvalues at the ends are
-    assert bar.get_ylabel() == "share of eigenvalues a unit"
+    assert bar.get_ylabel() == "share of eigenvalues per unit"
     figure.draw_without_rendering()
     assert {"0.1", "1"} <= {tick.get_text() for tick in bar.get_yticklabels()}
     assert "random directions, filter-normalised, seed 3" in caption(figure)

@@ -137,7 +137,7 @@ def test_frames_of_other_checkpoints_are_named_after_their_files(tmp_path):
 def test_captions_take_the_place_of_the_names_of_frames(epochs):
     assert film(epochs, captions=("a", "b", "c")).texts.titles == ["a", "b", "c"]
     assert film(epochs, captions=("a", "b", "c"), title="ours").texts.titles == ["ours, a", "ours, b", "ours, c"]
-    with pytest.raises(UserError, match="--caption: found 1 for 3 frames; expected one a frame, in their order"):
+    with pytest.raises(UserError, match="--caption: found 1 for 3 frames; expected one per frame, in order"):
         film(epochs, captions=("a",))
 
 

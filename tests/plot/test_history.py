@@ -262,7 +262,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(pair, surface, tmp_path, ca
         ([empty, "--kind", "norm"], "none.h5: expected a surface file, found no such file."),
         ([history, "--metric", "train_loss"], "--metric: figures of training histories have none"),
         ([history, "--levels", "1,2"], "--levels: figures of training histories have none"),
-        ([*pair, "--caption", "a"], "--caption: found 1 for 2 files; expected one a file, in their order"),
+        ([*pair, "--caption", "a"], "--caption: found 1 for 2 files; expected one per file, in order"),
         ([history, "--vmin", "5", "--vmax", "3"], "--vmin and --vmax: found 5.0 to 3.0"),
         ([history, "--log", "--vmin", "0"], "--vmin: found 0; a log scale needs values above 0"),
         ([history, "--title", "$\\broken{$"], "--title: found"),
@@ -275,7 +275,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(pair, surface, tmp_path, ca
     ("change", "sentence"),
     [
         (lambda file: resize(file, "epoch", np.empty(0, np.int64)), "history.h5: "),
-        (lambda file: resize(file, "lr", np.zeros((4, 2))), "lr is no row of numbers"),
+        (lambda file: resize(file, "lr", np.zeros((4, 2))), "lr is not a row of numbers"),
         (lambda file: resize(file, "weight_histogram", np.full((4, 2050), -1)), "counts no weights"),
         (lambda file: resize(file, "weight_histogram", np.zeros((4, 2050), np.int64)), "counts no weights"),
     ],

@@ -51,7 +51,7 @@ def test_a_frame_keeps_sizes_and_classes_with_their_examples():
 
 @pytest.mark.parametrize(("losses", "labels"), [([], None), ([1.0, 2.0], [1])])
 def test_a_frame_of_nothing_or_with_other_labels_is_refused(losses, labels):
-    with pytest.raises(ValueError, match="expected one of each an example"):
+    with pytest.raises(ValueError, match="expected one per example"):
         make_frame(np.array(losses), labels if labels is None else np.array(labels), seed=0)
 
 
@@ -105,7 +105,7 @@ def test_levels_double_up_to_all_examples():
 
 @pytest.mark.parametrize(
     ("error", "examples", "why"),
-    [(0, 50_000, "error: 0"), (0.05, 400, "first level alone takes 400"), (0.001, 50_000, "too tight to pay")],
+    [(0, 50_000, "error: 0"), (0.05, 400, "first level alone takes 400"), (0.001, 50_000, "save nothing")],
 )
 def test_where_nothing_can_be_saved_there_is_one_level_and_a_reason(error, examples, why):
     assert why in all_examples_because(error, examples)

@@ -179,7 +179,10 @@ def test_a_lock_that_is_a_link_is_refused_and_what_it_points_at_left_alone(tmp_p
 def test_a_file_that_is_no_lock_of_ours_is_refused_and_left_alone(tmp_path, text):
     """`output.file: poetry` would lock poetry.lock."""
     (tmp_path / "poetry.lock").write_text(text)
-    with pytest.raises(UserError, match=r"poetry\.lock: is no lock of ours"), lock_surface(tmp_path / "poetry"):
+    with (
+        pytest.raises(UserError, match=r"poetry\.lock: is not a lock file of landscape_mpi"),
+        lock_surface(tmp_path / "poetry"),
+    ):
         pass
     assert (tmp_path / "poetry.lock").read_text() == text
 
@@ -190,7 +193,7 @@ def test_a_lock_that_is_another_name_of_a_file_is_never_written(tmp_path):
         (tmp_path / f"{name}.h5.lock").hardlink_to(tmp_path / name)
     with lock_surface(tmp_path / "empty.h5"):
         pass
-    with pytest.raises(UserError, match="is no lock of ours"), lock_surface(tmp_path / "precious.h5"):
+    with pytest.raises(UserError, match="is not a lock file of landscape_mpi"), lock_surface(tmp_path / "precious.h5"):
         pass
     assert [(tmp_path / name).read_text() for name in ("empty", "precious")] == ["", "mine"]
 

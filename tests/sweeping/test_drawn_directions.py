@@ -213,7 +213,7 @@ def test_a_full_disk_is_that_of_the_file_that_is_written(tmp_path):
 
 def test_mistakes_of_the_command(tmp_path):
     surface = swept(tmp_path)
-    with pytest.raises(UserError, match=r"nothing says what to write; expected TARGET or --directions FILE\.h5"):
+    with pytest.raises(UserError, match=r"nothing is to be written; expected TARGET or --directions FILE\.h5"):
         run(["export", str(surface)])
     with pytest.raises(UserError, match="is the file to read as well"):
         run(["export", str(surface), "--directions", str(surface)])

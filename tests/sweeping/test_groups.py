@@ -160,7 +160,7 @@ def test_shards_by_groups_make_the_surface_of_one_rank(tmp_path, undisturbed):
 def test_ranks_that_do_not_come_out_even_are_the_users_mistake(tmp_path):
     run = launch("sweep", tiny_job(tmp_path), "--group", "2", ranks=3)
     assert run.returncode == 2
-    assert "error: --group: found 2; expected a number that divides that of the ranks, 3." in run.stderr
+    assert "error: --group: found 2; expected a divisor of the number of ranks, 3." in run.stderr
     assert not (tmp_path / "surface.h5").exists()
 
 

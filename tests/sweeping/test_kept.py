@@ -105,11 +105,11 @@ def test_a_sweep_that_is_stopped_early_repeats_neither_the_range_nor_theta(tmp_p
     assert not (tmp_path / "surface.h5").exists()
     stopped_once("pilots", 2000)
     assert journals(folder, kind="range") == []
-    assert "evaluations of an example for that are there" in caplog.text
+    assert "evaluations of examples are there already" in caplog.text
     caplog.clear()
     assert sweep(job, Options(device="cpu"), Solo()) == Exit.COMPLETE
     assert "looking for the range" not in caplog.text
-    assert "theta*: what 1,600 of its examples give is there." in caplog.text
+    assert "theta*: the results of 1,600 of its examples are there." in caplog.text
     assert results(tmp_path / "surface.h5") == results(undisturbed / "surface.h5")
 
 

@@ -400,6 +400,4 @@ def test_a_surface_that_was_begun_with_copies_goes_on_with_streamed_weights_and_
 def test_an_engine_that_takes_copies_is_passed_over_and_told(tmp_path, caplog):
     path = swept(tmp_path, "surface", evaluate__weights="streamed", evaluate__engine="fused")
     assert attributes(path)["engine"] == "eager"
-    assert (
-        "not the engine fused: it takes copies of the network, whose weights are held once at the most." in caplog.text
-    )
+    assert "not the engine fused: it takes copies of the network, and the weights are held at most once." in caplog.text

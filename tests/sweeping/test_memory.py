@@ -230,7 +230,7 @@ def test_check_says_what_a_rank_of_a_group_takes(tmp_path, a_node):
     assert "weights 1 KB" in found["memory"]
     with pytest.raises(UserError, match=r"--group: found 2, and weights that are held by 2 ranks take 6.7e-07 GB"):
         told(job, ranks=6, group=2)
-    with pytest.raises(UserError, match="--group: found 2; expected a number that divides that of the ranks, 3"):
+    with pytest.raises(UserError, match="--group: found 2; expected a divisor of the number of ranks, 3"):
         told(job, ranks=3, group=2)
     with pytest.raises(UserError, match=r"--group: found 2, and metrics: \[hessian\] needs the whole network"):
         told(tiny_job(tmp_path, metrics=["loss", "hessian"], **GRID), ranks=2, group=2)

@@ -181,7 +181,7 @@ def test_a_bad_audit_is_an_honest_result_with_exit_code_3(tmp_path):
     [
         ({"error": 0}, 4000, "error: 0 asks for them"),
         ({"error": 0.02}, 300, "there are 300 and the first level alone takes 800"),
-        ({"error": 1.0e-4}, 2000, "too tight to pay"),
+        ({"error": 1.0e-4}, 2000, "save nothing"),
     ],
 )
 def test_where_nothing_can_be_saved_it_is_the_full_sweep_bit_for_bit(tmp_path, every_example, sampling, examples, why):

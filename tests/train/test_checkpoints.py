@@ -261,7 +261,10 @@ def test_nothing_but_what_training_wrote_is_replaced_or_removed(tmp_path, overwr
     """The folder may hold files of others under names like ours."""
     (tmp_path / "epoch-best.safetensors").write_text("mine")
     (tmp_path / "history.h5").write_text("of another program")
-    with pytest.raises(UserError, match=r"train\.output: .*history\.h5 would be replaced and is no history of ours"):
+    with pytest.raises(
+        UserError,
+        match=r"train\.output: .*history\.h5 would be replaced and is not a training history of landscape_mpi",
+    ):
         run(tmp_path, epochs=1, overwrite=overwrite)
     assert not list(tmp_path.glob("epoch-0*")) + list(tmp_path.glob("resume.safetensors"))
     (tmp_path / "history.h5").unlink()

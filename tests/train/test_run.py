@@ -307,7 +307,7 @@ def test_a_signal_to_the_launcher_stops_all_ranks_and_one_process_ends_it(tmp_pa
     ("other", "message"),
     [
         ("same.yaml", "job.yaml and {place}/same.yaml both write into {place}/nets/job"),
-        ("other/job.yaml", "other/job.yaml: the module tiny beside it is another one than in {place}"),
+        ("other/job.yaml", "other/job.yaml: the module tiny beside it differs from that in {place}"),
         ("missing.yaml", "missing.yaml; expected a job file"),
     ],
 )

@@ -58,9 +58,7 @@ class ShapesOptions:
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                raise UserError(
-                    f"data.options.{name}", "found it for shapes10", expected=f"none but {', '.join(known)}"
-                )
+                raise UserError(f"data.options.{name}", "found no such option", expected=f"one of {', '.join(known)}")
         return cls(**options)
 
     def count(self, split: str) -> int:

@@ -67,7 +67,7 @@ class TextOptions:
         known = [field.name for field in fields(cls)]
         for name in options:
             if name not in known:
-                raise UserError(f"data.options.{name}", "found it for text", expected=f"none but {', '.join(known)}")
+                raise UserError(f"data.options.{name}", "found no such option", expected=f"one of {', '.join(known)}")
         if "tokenizer" not in options:
             raise UserError(
                 "data.options.tokenizer", "the key is missing", remedy="text needs the folder that holds tokenizer.json"
@@ -156,7 +156,7 @@ def _read(path: Path) -> str:
         raise UserError("data.root", f"{path} cannot be read ({error.strerror})", expected="a text file") from None
     except UnicodeDecodeError as error:
         where = f"{path} is not UTF-8 text, from byte {error.start:,} on"
-        raise UserError("data.root", where, expected="UTF-8", remedy="iconv -t UTF-8 makes it of others") from None
+        raise UserError("data.root", where, expected="UTF-8", remedy="convert it: iconv -t UTF-8") from None
 
 
 def _tokenizer(place: Path) -> "Tokenizer":
@@ -234,7 +234,7 @@ def _encode(tokenizer: "Tokenizer", text: str, *, special: bool = False) -> tupl
     try:
         encoding = tokenizer.encode(text, add_special_tokens=special)
     except BaseException as error:
-        raise _told(error, "it cannot take the text apart", "the tokenizer of the network") from None
+        raise _told(error, "it cannot split the text into tokens", "the tokenizer of the network") from None
     return np.array(encoding.ids, np.int64), np.array([start for start, _ in encoding.offsets], np.int64)
 
 

@@ -154,7 +154,7 @@ def with_loss_options(name: str, loss: Loss, options: Mapping[str, Any]) -> Loss
         raise UserError("loss_options", f"found {', '.join(map(str, options))} for {name}", expected=what)
     index = options.get("ignore_index", IGNORED)
     if type(index) is not int:
-        raise UserError("loss_options.ignore_index", f"found {index!r}", expected="the whole number of what is ignored")
+        raise UserError("loss_options.ignore_index", f"found {index!r}", expected="the class to ignore, a whole number")
     return partial(loss, **options) if options else loss
 
 
@@ -304,7 +304,7 @@ def _check_classes(split: Split, targets: Tensor, outputs: Tensor, index: int | 
         raise UserError(
             "loss",
             f"cross_entropy takes whole numbers as classes, and {where}",
-            remedy=("return targets.long() from ", FROM_DATA, ", or write loss: mse for numbers to be met"),
+            remedy=("return targets.long() from ", FROM_DATA, ", or write loss: mse for numeric targets"),
         )
     if targets.shape[1:] != outputs.shape[2:]:
         last = (
@@ -378,7 +378,7 @@ def _check_squares(split: Split, targets: Tensor, outputs: Tensor) -> None:
                     f"mse takes whole numbers [n] as classes of {outputs.shape[1]} outputs, and {where}, with the "
                     f"classes {low} to {high}"
                 ),
-                remedy="return floating-point targets of the outputs' shape for numbers to be met",
+                remedy="return floating-point targets of the outputs' shape for numeric targets",
             )
         return
     one, other = targets[:1], outputs[:1]

@@ -364,7 +364,7 @@ def _opened(place: Path) -> IO[str]:
         os.close(file)
         raise UserError(
             place,
-            "is no lock of ours, and a sweep writes its lock there",
+            "is not a lock file of landscape_mpi, and a sweep writes its lock there",
             remedy="it was left alone: name another output, or move that file away",
         )
     return os.fdopen(file, "a+")

@@ -43,7 +43,7 @@ def absolute(name: str | Path, folder: Path) -> Path:
     try:
         return Path(os.path.realpath(folder / Path(name).expanduser()))
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(name, f"is no path here ({_words(error)})", expected="one that can be reached") from None
+        raise UserError(name, f"is not a valid path ({_words(error)})", expected="one that can be reached") from None
 
 
 def found(path: Path) -> str:

@@ -154,7 +154,7 @@ def _text(data: Data, loss: str) -> Iterator[UserError]:
             expected=f"splits: [{data.splits[0]}], or {SPLIT} in data.root, which stands for the name of each split",
         )
     if data.normalize is not None:
-        yield UserError("data.normalize", "found it for text, whose inputs are tokens", remedy="leave it out")
+        yield UserError("data.normalize", "found it beside text, whose inputs are tokens", remedy="leave it out")
     if loss in ("cross_entropy", "mse"):
         yield UserError("loss", f"found {loss}, and text has a token at every place", expected="next_token")
 

@@ -116,7 +116,7 @@ class _Loader(yaml.SafeLoader):
                 key.tag = "tag:yaml.org,2002:str"
             names = {str(key.value), self.construct_object(key)}
             if seen & names:
-                raise _problem(f"the key `{_short(key.value)}` stands twice: keep one", key)
+                raise _problem(f"the key `{_short(key.value)}` appears twice: keep one", key)
             seen |= names
         return super().construct_mapping(node, deep)
 

@@ -142,7 +142,7 @@ def check_teams(size: int, hosts: Sequence[str]) -> None:
         UserError: the teams are refused.
     """
     if len(hosts) % size:
-        expected = f"a number that divides that of the ranks, {len(hosts)}"
+        expected = f"a divisor of the number of ranks, {len(hosts)}"
         raise UserError(Flag("group"), f"found {size}", expected)
     for first in range(0, len(hosts), size):
         found = dict.fromkeys(hosts[first : first + size])

@@ -165,7 +165,7 @@ def _nearest(wanted: Wanted, found: Sequence[Entry], file: Place) -> Found:
     renamed = {f"{fit.own}{key.removeprefix(fit.prefix)}": value for key, value in best.entry.state.items()}
     state = through_hooks(wanted, renamed)
     if state is not None:
-        return Found(state, (f"{file}: its names are of another version of the network, whose own hooks took them.",))
+        return Found(state, (f"{file}: its names are of another version of the network; its hooks converted them.",))
     state = converted(wanted.network, renamed)
     if state is not None:
         return Found(state, (f"{file}: its names or layouts are not the network's; transformers converted them.",))

@@ -20,7 +20,7 @@ from landscape_mpi.surface.read import Surface
 from landscape_mpi.surface.spectrum import NODES, Density, density, ends, nearest, places, usual_bandwidth
 
 KIND = "density"
-DENSITY_LABEL = "share of eigenvalues a unit"
+DENSITY_LABEL = "share of eigenvalues per unit"
 EIGENVALUE_LABEL = "eigenvalue of the Hessian"
 SIZE = "hessian_parameters"
 """The attribute of a surface that says how many parameters the Hessian covers."""

@@ -117,7 +117,7 @@ def _history(path: Path, label: str) -> History:
         except (TypeError, ValueError):
             values = np.empty(())
         if values.ndim != 1:
-            raise UserError(path, f"{name} is no row of numbers", expected="history.h5 of `train`")
+            raise UserError(path, f"{name} is not a row of numbers", expected="history.h5 of `train`")
         columns[name] = np.where(np.isfinite(values), values, np.nan)
     return History(path, label, columns, records[-1].weight_histogram)
 

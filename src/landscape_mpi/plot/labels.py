@@ -97,7 +97,7 @@ def captioned(titles: Sequence[str], captions: Sequence[str], what: str) -> list
     """
     if captions and len(captions) != len(titles):
         count = f"{len(titles)} {what}{'s' if len(titles) > 1 else ''}"
-        raise UserError(Flag("caption"), f"found {len(captions)} for {count}", expected=f"one a {what}, in their order")
+        raise UserError(Flag("caption"), f"found {len(captions)} for {count}", expected=f"one per {what}, in order")
     return [checked(caption, "caption") for caption in captions] or list(titles)
 
 

@@ -54,7 +54,7 @@ def make_frame(
     n = len(reference)
     if not n or (labels is not None and len(labels) != n):
         found = "no labels" if labels is None else f"{len(labels)} labels"
-        raise ValueError(f"found {n} losses at theta* and {found}; expected one of each an example; pass whole splits.")
+        raise ValueError(f"found {n} losses at theta* and {found}; expected one per example; pass whole splits.")
     sizes = example_sizes(reference) if sizes is None else sizes
     order = example_order(sizes, uniforms(seed, n, stream))
     codes = np.zeros(n, np.int64) if labels is None else np.unique(labels, return_inverse=True)[1].astype(np.int64)

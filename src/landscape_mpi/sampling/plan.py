@@ -80,7 +80,7 @@ def all_examples_because(error: float, examples: int, of: Of = "loss") -> str:
     if examples <= (first if of == "loss" else FEWEST_LEVELS * first - 1):
         return f"there are {examples} and the first level alone takes {first}"
     if AIM * error * first <= 1:
-        return f"bars of {error:.3g} are too tight to pay: only all examples can meet less than {1 / (AIM * first):.2g}"
+        return f"bars of {error:.3g} save nothing: only all examples can meet less than {1 / (AIM * first):.2g}"
     return ""
 
 

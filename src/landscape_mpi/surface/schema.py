@@ -140,7 +140,7 @@ class AuditResult:
         if self.widened == 1:
             return "; no bar of the loss had to be widened"
         wider = f"up to {self.widened:.2f} times as wide"
-        return f"; the bars of the loss were then made {wider}, as far as 95 % of these points need to be within theirs"
+        return f"; the bars of the loss were then made {wider}, so that 95 % of these points are within theirs"
 
 
 AUDIT_SIZES = (4, 5, 6)

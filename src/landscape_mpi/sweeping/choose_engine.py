@@ -184,7 +184,7 @@ def _live(
     kept: Kept | None,
 ) -> Engine:
     """Return the engine of a network that is moved itself, its own forward pass; collective. Raises as above."""
-    reason = "it takes copies of the network, whose weights are held once at the most"
+    reason = "it takes copies of the network, and the weights are held at most once"
     if recorded not in (None, "eager"):
         asked = experiment.job.values.evaluate.weights == "streamed"
         raise _cannot_go_on(recorded, reason, (" without ", Key("evaluate.weights"), ": streamed") if asked else "")
@@ -314,7 +314,7 @@ class _Trials:
 
     def _build(self, name: str) -> Evaluator | str:
         if kernel_is_missing(name):
-            return "this installation has no compiled kernel, for want of a C compiler when it was made"
+            return "this installation has no compiled kernel, because there was no C compiler when it was made"
         experiment = self.experiment
         if self.afresh:
             return evaluator_of(experiment, self.plane, self.batch, afresh=True) if name == "eager" else AFRESH

@@ -411,6 +411,6 @@ def forecast(experiment: Experiment, plane: Plane, batch: int) -> Forecast:
     products, words, vectors = zip(
         *(METHODS[key].cost(curvature.section, hessian.size) for key in searches), strict=True
     )
-    text = f"{curvature.count:,} {curvature.split} examples, {product:.3g} s a product, {', '.join(words)}"
+    text = f"{curvature.count:,} {curvature.split} examples, {product:.3g} s per product, {', '.join(words)}"
     seconds = sum(products) * product if curvature.asked else 0.0
     return Forecast(text, product, seconds, 8 * hessian.size * max(vectors) / 1e6)

@@ -240,7 +240,7 @@ def _engine(
             centre = summarise(there, experiment.task.metrics)
             before = Known(name, batch, mode, centre, there)
         if kept.examples:
-            log(world, f"theta*: what {kept.examples:,} of its examples give is there.")
+            log(world, f"theta*: the results of {kept.examples:,} of its examples are there.")
         engine = choose_engine(world, experiment, plane, batch, name, alike=alike, before=before, kept=kept)
         for number, found in enumerate(engine.examples.values()):
             together(world, kept.put, THETA, number, found)

@@ -157,7 +157,7 @@ def _firsts(
         given = losses, _classes(split), mine, levels, sampling.error, floor, sampling.seed
         firsts.append(first_that_holds(*given, pause=context.experiment.stop.check))
         if firsts[-1] != levels[0]:
-            text = f"few examples carry the rise: bars hold from {firsts[-1]} of them a point on, not from {levels[0]}"
+            text = f"few examples carry the rise: bars hold from {firsts[-1]} per point on, not from {levels[0]}"
             note(context.world, f"{name}: {text}.")
     return firsts
 

@@ -186,7 +186,7 @@ def begin(folder: Path, run_state: RunState) -> None:
         except UserError as error:
             raise UserError(
                 "train.output",
-                f"{folder / HISTORY} would be replaced and is no history of ours ({error})",
+                f"{folder / HISTORY} would be replaced and is not a training history of landscape_mpi ({error})",
                 remedy="move it away, or name another folder. Nothing was touched",
             ) from None
     write_run_state(folder, run_state)  # first: the new run can go on if it is killed after this

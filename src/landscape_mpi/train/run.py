@@ -336,7 +336,7 @@ def _load(paths: Sequence[Path], settings: tuple[str, ...]) -> list[JobFile[Trai
             module = name.partition(":")[0].partition(".")[0]
             there = any((beside / f"{module}{suffix}").exists() for suffix in ("", ".py"))
             if there and places.setdefault(module, beside) != beside:
-                where = f"the module {module} beside it is another one than in {places[module]}"
+                where = f"the module {module} beside it differs from that in {places[module]}"
                 found = f"{where}, and a process imports one of a name"
                 raise UserError(job.path, found, remedy="train these jobs one command each")
     return jobs

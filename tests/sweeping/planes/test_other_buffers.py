@@ -110,7 +110,7 @@ def test_what_moves_along_is_told(capsys):
 
 
 def test_a_buffer_of_truth_values_or_on_part_of_the_way_is_refused_by_name():
-    with pytest.raises(UserError, match=r"plane\.to: the tensor `mask` \(torch\.bool \[4\]\) is another one"):
+    with pytest.raises(UserError, match=r"plane\.to: the tensor `mask` \(torch\.bool \[4\]\) differs from"):
         line(*two(Masked, torch.bool))
     first, second = two(Scaled)
     plane = {"kind": "interpolate", "to": second, "ignore": "biasbn"}
@@ -131,7 +131,7 @@ class Places(nn.Linear):
 
 def test_a_parameter_of_whole_numbers_stays_and_is_refused_where_it_differs():
     first, second = two(Places)
-    with pytest.raises(UserError, match=r"plane\.to: the tensor `places` \(torch\.int64 \[4\]\) is another one"):
+    with pytest.raises(UserError, match=r"plane\.to: the tensor `places` \(torch\.int64 \[4\]\) differs from"):
         line(first, second)
     second.load_state_dict({**second.state_dict(), "places": first.places})
     data = tiny.data(None, "train")

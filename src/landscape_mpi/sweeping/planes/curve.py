@@ -54,7 +54,7 @@ def build(plane: CurvePlane, request: Request) -> Built:
         odd = next(iter(line.statistics.theta))
         raise UserError(
             "plane.to",
-            (f"the buffer `{odd}` is another one than that of ", Key("model.checkpoint")),
+            (f"the buffer `{odd}` differs from that of ", Key("model.checkpoint")),
             expected="the same at both ends, because the bend has none of its own",
         )
     delta = line.directions[0]

@@ -84,7 +84,7 @@ def _other_buffers(plane: InterpolatedPlane, theta: Theta, ends: Mapping[str, Pa
                 raise UserError(
                     key,
                     (
-                        f"the tensor `{name}` ({buffer.dtype} {list(buffer.shape)}) is another one than that of ",
+                        f"the tensor `{name}` ({buffer.dtype} {list(buffer.shape)}) differs from that of ",
                         Key("model.checkpoint"),
                     ),
                     expected=expected,

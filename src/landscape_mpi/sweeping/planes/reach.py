@@ -209,7 +209,7 @@ def _search(
     team, digest = experiment.team.size if experiment.team else 1, identity.digest(job, "range", batch)
     with Kept(world, journals, digest, "range", shard=identity.shard, team=team, fresh=fresh) as kept:
         if kept.examples:
-            log(world, f"grid: {kept.examples:,} evaluations of an example for that are there.")
+            log(world, f"grid: {kept.examples:,} evaluations of examples are there already.")
         try:
             return _found(world, Rise(evaluator, split, order, kept), job, size, grid)
         except UserError:

@@ -62,7 +62,7 @@ def build(plane: WorstPlane, request: Request) -> Built:
     on_ranks(world, leads, ascent.check, gradient)
     best = direction = on_ranks(world, leads, along, gradient)
     facts = {"worst_slope": world.bcast(dot(gradient, direction) if direction else 0.0)}
-    log(world, f"plane: the loss of {centre:.6g} rises by {facts['worst_slope']:.4g} a unit of alpha at theta*.")
+    log(world, f"plane: the loss of {centre:.6g} rises by {facts['worst_slope']:.4g} per unit of alpha at theta*.")
     for left in reversed(range(plane.steps)):
         gradient.clear()  # frees its memory before the next one is made
         if plane.radius is None:
