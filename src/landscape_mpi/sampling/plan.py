@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape_mpi.metrics.base import QUANTILE
-from landscape_mpi.sampling.estimate import Estimates, Ladder, Standing
+from landscape_mpi.sampling.estimate import PER_REGRESSOR, Estimates, Ladder, Standing
 from landscape_mpi.sampling.order import Floats, Ints
 
 FIRST = {0.01: 1000.0, 0.02: 800.0, 0.05: 400.0}
@@ -22,15 +22,15 @@ FEWEST_LEVELS = 3
 FULLEST = 0.75
 """Once this share of a full sweep is used, the rest is evaluated too: the possible saving is not worth more rounds."""
 AIM = 0.75
-"""A promoted point aims at this share of the target, so that it need not be promoted again at once."""
+"""A promoted point aims at this share of the target: it helps to estimate others, and need not go up again at once."""
+AIM_ALONE = 0.95
+"""The share where it helps no others."""
 Of = Literal["loss", "rise"]
 """What bars are relative to: the mean loss f, or f - f(0, 0)."""
 Promotion = tuple[int, int]
 """A point and the level that it goes up to."""
 AT_ONCE = 8
 """Points that a round promotes because of their bars: few, because each tightens the bars of the others."""
-IN_A_LARGE_GRID = 320
-"""A grid of more than 8 times so many points has one in so many promoted: rounds of a few would be very many there."""
 ALIKE = 0.7
 """A point waits for the results of a point already taken if their residuals correlate as much as this."""
 
@@ -111,9 +111,11 @@ def promotions(
     """Return the points of the next round with their new levels; none once all bars hold.
 
     Points without a relative bar (a value that is not finite, or a mean of 0) go to the top, all of them. Of those
-    whose relative bar exceeds the target the worst are taken (8, or G / 320 where that is more), except those that
-    resemble one taken already. A point on level 0 goes to the smallest level whose predicted bar is below 3/4 of the
-    target. Other points go one level up.
+    whose relative bar exceeds the target the 8 worst are taken, except those that resemble one taken already. A point
+    on level 0 goes to the smallest level whose predicted bar is below 3/4 of the target. Other points go one level up.
+
+    Level 0 can bear n_0 / 5 regressors. Once so many points stand above it, another one would help no others: then all
+    points go up at once, and those of level 0 only as far as the target itself asks for.
 
     Args:
         ladder: the examples and the levels.
@@ -128,9 +130,14 @@ def promotions(
     hopeless = np.isinf(relative[open_points])
     top = [(int(point), ladder.top) for point in open_points[hopeless]]
     others = open_points[~hopeless]
-    most = max(AT_ONCE, len(relative) // IN_A_LARGE_GRID)
-    chosen = unlike(others[np.argsort(-relative[others], kind="stable")], estimates.noise, most)
+    worst_first = others[np.argsort(-relative[others], kind="stable")]
+    chosen = unlike(worst_first, estimates.noise) if _help_others(ladder, standing) else worst_first.tolist()
     return (*top, *((point, _next_level(ladder, standing, estimates, point, error, least)) for point in chosen))
+
+
+def _help_others(ladder: Ladder, standing: Standing) -> bool:
+    """Whether points that go up can still become regressors of level 0."""
+    return int((standing.levels > 0).sum()) < ladder.prefixes[0] // PER_REGRESSOR
 
 
 def still_open(ladder: Ladder, standing: Standing, relative: Floats, error: float) -> NDArray[np.bool_]:
@@ -155,8 +162,8 @@ def outlook(
     return needed
 
 
-def unlike(candidates: Ints, noise: Floats, most: int) -> list[int]:
-    """Return the first of the candidates, at most so many, without those that are like an earlier one.
+def unlike(candidates: Ints, noise: Floats) -> list[int]:
+    """Return up to 8 of the candidates in their order, none of them like an earlier one.
 
     Points are alike where their noise [n_0, G], the examples' shares in their errors, has |correlation| >= .7.
     """
@@ -168,7 +175,7 @@ def unlike(candidates: Ints, noise: Floats, most: int) -> list[int]:
         products = np.abs(own @ others)
         if (products < ALIKE * np.linalg.norm(others, axis=0)).all() or not length:
             taken.append(point)
-        if len(taken) == most:
+        if len(taken) == AT_ONCE:
             break
     return taken
 
@@ -178,7 +185,8 @@ def _next_level(
 ) -> int:
     if standing.levels[point] > 0:
         return int(standing.levels[point]) + 1
-    aim = AIM * error * max(abs(float(estimates.means[point])), least)
+    share = AIM if _help_others(ladder, standing) else AIM_ALONE
+    aim = share * error * max(abs(float(estimates.means[point])), least)
     variances = predicted_variances(ladder, float(estimates.variances[point]), estimates.noise[:, point])
     return 1 + next(
         level for level, variance in enumerate(variances) if QUANTILE * variance**0.5 < aim or variance == 0

@@ -40,8 +40,8 @@ RELATIVE = {"tf32": 4e-2, "bfloat16": 2e-1, "bfloat16x2": 4e-4}
 USUAL = 4e-5
 """Largest relative difference of one network's losses between processors, by `evaluate.dtype`."""
 WHY = (
-    "where a callable draws random numbers to make the network, each process has a different one: seed them there, or save "
-    "what is drawn in the checkpoint"
+    "where a callable draws random numbers to make the network, each process has a different one: seed them there, or "
+    "save what is drawn in the checkpoint"
 )
 
 
