@@ -22,9 +22,7 @@ FEWEST_LEVELS = 3
 FULLEST = 0.75
 """Once this share of a full sweep is used, the rest is evaluated too: the possible saving is not worth more rounds."""
 AIM = 0.75
-"""A promoted point aims at this share of the target: it helps to estimate others, and need not go up again at once."""
-AIM_ALONE = 0.95
-"""The share where it helps no others."""
+"""A promoted point aims at this share of the target, so that it need not be promoted again at once."""
 Of = Literal["loss", "rise"]
 """What bars are relative to: the mean loss f, or f - f(0, 0)."""
 Promotion = tuple[int, int]
@@ -114,8 +112,8 @@ def promotions(
     whose relative bar exceeds the target the 8 worst are taken, except those that resemble one taken already. A point
     on level 0 goes to the smallest level whose predicted bar is below 3/4 of the target. Other points go one level up.
 
-    Level 0 can bear n_0 / 5 regressors. Once so many points stand above it, another one would help no others: then all
-    points go up at once, and those of level 0 only as far as the target itself asks for.
+    Level 0 can bear n_0 / 5 regressors. Once so many points stand above it, more of them would help no others, and all
+    points whose relative bar exceeds the target go up at once.
 
     Args:
         ladder: the examples and the levels.
@@ -185,8 +183,7 @@ def _next_level(
 ) -> int:
     if standing.levels[point] > 0:
         return int(standing.levels[point]) + 1
-    share = AIM if _help_others(ladder, standing) else AIM_ALONE
-    aim = share * error * max(abs(float(estimates.means[point])), least)
+    aim = AIM * error * max(abs(float(estimates.means[point])), least)
     variances = predicted_variances(ladder, float(estimates.variances[point]), estimates.noise[:, point])
     return 1 + next(
         level for level, variance in enumerate(variances) if QUANTILE * variance**0.5 < aim or variance == 0
