@@ -10,7 +10,7 @@ from landscape_mpi.log import answer
 
 MOST_PORTS = 65_535
 _JOB = "the job file"
-_SURFACE = "finished or not; other tools' files as well"
+_SURFACE = "a surface file, finished or not, or a file of another tool"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,8 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("check", "validate a job and estimate its cost; writes nothing", add_check),
         ("init", "write a commented job to start from", add_init),
         ("train", "train theta* and keep a checkpoint of every epoch; run again to go on where it stopped", add_train),
-        ("merge", "put shards together into one surface, as many as there are", add_merge),
-        ("info", "what a surface file holds, how complete it is and where it is from", add_info),
+        ("merge", "put the shards that are there together into one surface", add_merge),
+        ("info", "show what a surface file holds, how complete it is and how it was made", add_info),
         (
             "watch",
             "serve the page of surfaces that are being swept to browsers of this machine, until Ctrl-C",
@@ -53,7 +53,9 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="start afresh where the output holds another sweep")
     command.add_argument("--quiet", action="store_true", help="no progress")
     command.add_argument(
-        "--shard", metavar="I/N", help="share I of N, counted from 0, into a file of its own; auto/N: I is the task's"
+        "--shard",
+        metavar="I/N",
+        help="compute share I of N, counted from 0, into its own file; auto/N takes I from the array task",
     )
     command.add_argument(
         "--on-failure",
@@ -74,7 +76,9 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
 
 def add_demo(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `demo`."""
-    command.add_argument("folder", type=Path, nargs="?", default=Path("demo"), help="gets everything; default: demo")
+    command.add_argument(
+        "folder", type=Path, nargs="?", default=Path("demo"), help="the folder for all results; default: demo"
+    )
 
 
 def add_check(command: argparse.ArgumentParser) -> None:
@@ -83,10 +87,10 @@ def add_check(command: argparse.ArgumentParser) -> None:
     _add_settings(command)
     _add_device(command)
     command.add_argument(
-        "--ranks", type=_positive, default=1, metavar="N", help="of a node, for its memory; default: 1"
+        "--ranks", type=_positive, default=1, metavar="N", help="ranks per node, for the estimate of memory; default: 1"
     )
     command.add_argument(
-        "--group", type=_positive, metavar="K", help="how many of them are to hold one network together, as in sweep"
+        "--group", type=_positive, metavar="K", help="how many ranks hold one network together, as in sweep"
     )
     _add_verbose(command)
     command.set_defaults(own_code=True)
@@ -117,7 +121,7 @@ def add_train(command: argparse.ArgumentParser) -> None:
 
 def add_merge(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `merge`."""
-    command.add_argument("surface", type=Path, help="the file to put them into; may hold some of them already")
+    command.add_argument("surface", type=Path, help="the surface file to write; it may hold some of the shards already")
     command.add_argument("shard", type=Path, nargs="+", help="files that `sweep --shard` wrote")
 
 
@@ -135,7 +139,10 @@ def add_watch(command: argparse.ArgumentParser) -> None:
         return int(text)
 
     command.add_argument(
-        "surface", type=Path, nargs="+", help="begun, finished or not there yet; shards of one surface are shown as it"
+        "surface",
+        type=Path,
+        nargs="+",
+        help="surface files, which need not be there yet; shards of a surface are shown as one surface",
     )
     command.add_argument("--port", type=port, default=0, help="the port of the page; default: a free one")
 
@@ -144,15 +151,21 @@ def add_export(command: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
     command.add_argument("surface", type=Path, help=_SURFACE)
     command.add_argument(
-        "target", type=Path, nargs="?", help="its ending names the format; a file that is there is replaced"
+        "target",
+        type=Path,
+        nargs="?",
+        help="the file to write: its ending names the format, and an existing file is replaced",
     )
     command.add_argument(
         "--directions", type=Path, metavar="FILE.h5", help="write delta and eta as tomgoldstein/loss-landscape does"
     )
     command.add_argument(
-        "--job", type=Path, metavar="FILE", help="where the job's paths start, for directions that have to be drawn"
+        "--job",
+        type=Path,
+        metavar="FILE",
+        help="where the paths of the job start, if directions have to be drawn again",
     )
-    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="theta*, if its file has moved; for the same")
+    command.add_argument("--checkpoint", type=Path, metavar="FILE", help="the file of theta*, if it has moved")
     _add_verbose(command)
     command.set_defaults(own_code=True)
 
@@ -192,7 +205,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="in place of what the job file says, such as plane.seed=3; may be given several times",
+        help="replace a key of the job file, such as plane.seed=3; may be given several times",
     )
 
 
@@ -201,7 +214,9 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_verbose(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-v", "--verbose", action="store_true", help="the traceback as well where your own code raises")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also show the traceback where your own code raises"
+    )
 
 
 def _add_time_limit(parser: argparse.ArgumentParser) -> None:

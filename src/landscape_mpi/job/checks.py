@@ -259,7 +259,7 @@ def _steps(plane: Plane | None) -> Iterator[UserError]:
         yield UserError(
             "plane.radius",
             f"the key is missing, and {plane.steps} steps are taken",
-            remedy="name the alpha at which the loss is to be as high as can be, such as the end of the grid",
+            remedy="name the alpha at which the loss is to be maximised, such as the end of the grid",
         )
     if plane.steps == 1 and plane.radius is not None:
         yield UserError(

@@ -145,11 +145,11 @@ class WorstPlane(Values, tag="worst", tag_field="kind", frozen=True, kw_only=Tru
     """The steepest ascent of the loss at theta*, by its gradient, and random directions beside it.
 
     Attributes:
-        examples: the first n examples of the first split, of whose mean loss the gradient is; null for all
-        steps: gradients that are taken: the first at theta*, each later one at `radius` along the direction so far
-        radius: the alpha at which the loss is to be as high as can be; for more steps than one
+        examples: the gradient is that of the mean loss of the first n examples of the first split; null for all
+        steps: number of gradients: the first is at theta*, each later one at `radius` along the direction so far
+        radius: the alpha at which the loss is maximised; required for more than one step
         seed: of the random directions of the other axes
-        normalize: as for `random`: of all directions as long as random ones it is the steepest
+        normalize: as for `random`; the direction is the steepest of those with the length of random ones
         ignore: as for `random`
         only: as for `random`
     """
@@ -167,7 +167,7 @@ class FilePlane(Values, tag="file", tag_field="kind", frozen=True, kw_only=True)
     """Directions stored in a direction file or a surface file, used as they are.
 
     Attributes:
-        path: ours, or one that tomgoldstein/loss-landscape wrote
+        path: a file of landscape_mpi, or one that tomgoldstein/loss-landscape wrote
         trajectory: as for `random`
     """
 
@@ -212,7 +212,7 @@ class Grid(Values, frozen=True, kw_only=True):
             out beside `points`, the grid of `pca` holds the path
         beta: the points along eta; left out, the job is a line
         gamma: the points along a third direction, of a plane of kind random, pca or file
-        points: along each axis that is `auto`, none stands for 25; or of a grid that holds the path, none stands for 51
+        points: along each axis that is `auto` (none: 25), or along each axis of a grid that holds the path (none: 51)
     """
 
     alpha: Axis | Auto | None = None

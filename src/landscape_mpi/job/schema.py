@@ -129,7 +129,7 @@ class Evaluate(Values, frozen=True, kw_only=True):
         batch: examples at a time; `auto` is 64 on a CPU, fewer (a power of two) where their outputs would take more
             than 64 MB, and on a CUDA device as many as fit, 64 to 4096. Fixed and recorded when the file is created
         dtype: what the network computes in; sums are always float64
-        batchnorm: what becomes of the running statistics of batch norm
+        batchnorm: which running statistics batch norm uses at a point
         engine: how a point is evaluated; `auto` takes the fastest engine that agrees with the plain network
         weights: whether a rank holds all weights of the network at a point (`resident`), or builds those of each layer
             just before it runs and drops them after (`streamed`); `auto` streams where the ranks of a node would take
@@ -148,13 +148,13 @@ class Hessian(Values, frozen=True, kw_only=True):
 
     Attributes:
         images: the first n examples of the first split; null for all
-        of: the parameters that it is the Hessian over, of those that require a gradient: `all`, or those that the
-            `plane` moves (`plane.only`, `plane.ignore`) alone. Eigenvectors of `plane.kind: hessian` are always those
-            over the parameters that the plane moves
-        tolerance: of the residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
+        of: the parameters of the Hessian: `all` that require a gradient, or only those of them that the `plane` moves
+            (`plane.only`, `plane.ignore`). Eigenvectors of `plane.kind: hessian` are always those of the parameters
+            that the plane moves
+        tolerance: the largest residual norm of H v - lambda v for both eigenvalues, relative to the larger magnitude of
             lambda_min and lambda_max
-        probes: of the metric `spectrum`: random vectors of signs, over which a spectrum is averaged
-        steps: of the metric `spectrum`: products of a probe, so as many nodes of its quadrature
+        probes: for the metric `spectrum`: number of random sign vectors over which a spectrum is averaged
+        steps: for the metric `spectrum`: products with the Hessian per probe, and nodes of its quadrature
         seed: of the probes
     """
 
@@ -178,7 +178,7 @@ class Sampling(Values, frozen=True, kw_only=True):
             examples
         of: `loss`, f itself, or `rise`, f - f(0, 0): how far a point lies above theta*
         floor: with `of: rise` the narrowest bar that is asked for, as a share of f(0, 0); default 0.001
-        seed: which examples
+        seed: decides which examples are taken first
         audit: points evaluated on all examples in the end, to see whether the bars hold; 0 for none
     """
 

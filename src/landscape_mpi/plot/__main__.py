@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--at",
         metavar="gamma=VALUE",
-        help="of volumes: the plane at the nearest gamma of the grid; default: that nearest to 0",
+        help="for volumes: the plane at the nearest gamma of the grid; default: that nearest to 0",
     )
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--log", action="store_true", default=None, help="logarithmic colours and heights")
@@ -81,18 +81,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--bandwidth",
         type=_finite,
         metavar="VALUE",
-        help="of --kind density: the standard deviation of the Gaussian that each node of a spectrum is drawn as; "
+        help="for --kind density: the standard deviation of the Gaussian that each node of a spectrum is drawn as; "
         "default: a 200th of the range of the eigenvalues",
     )
     parser.add_argument(
         "--size",
         metavar="SIZE",
-        help="of --kind render: square, wide or WIDTHxHEIGHT in pixels; default: 1600x1200, of several 1100x900 each",
+        help="for --kind render: square, wide or WIDTHxHEIGHT in pixels; default: 1600x1200, of several 1100x900 each",
     )
     parser.add_argument(
         "--view",
         metavar="AZIMUTH,ELEVATION",
-        help="of --kind render: where the camera stands, in degrees from alpha towards beta and above the horizon; "
+        help="for --kind render: where the camera stands, in degrees from alpha towards beta and above the horizon; "
         "default: 302,31",
     )
     parser.add_argument("--title", help="replaces the title")
@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--caption",
         action="append",
         metavar="TEXT",
-        help="replaces the title of a panel, frame or surface, or the name of a history; once for each, in their order",
+        help="replaces the title of a panel, frame or surface, or the name of a history; once for each, in order",
     )
     parser.add_argument(
         "--trajectory",
@@ -119,19 +119,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=".png, .pdf or .svg; may be given several times; default: NAME_METRIC_KIND.png beside the surface",
     )
-    parser.add_argument("--vtk", type=Path, metavar="FILE.vts", help="no figure, but the surface for ParaView")
+    parser.add_argument(
+        "--vtk", type=Path, metavar="FILE.vts", help="write the surface for ParaView instead of a figure"
+    )
     parser.add_argument(
         "--movie",
         type=Path,
         metavar="FILM",
-        help="film.gif or film.mp4 instead of a figure: a frame per surface, or a gamma of a volume",
+        help="film.gif or film.mp4 instead of a figure: one frame per surface, or per gamma of a volume",
     )
     parser.add_argument("--fps", type=_rate, metavar="N", help="frames per second of the film, default: 4")
     parser.add_argument(
         "--html",
         type=Path,
         metavar="PAGE",
-        help="instead of figures one web page to turn, zoom and slice the surfaces on; needs no network",
+        help="write one web page instead of figures, to turn, zoom and slice the surfaces on; it works offline",
     )
     parser.add_argument("--version", action="version", version=f"landscape_mpi {__version__}")
     return parser
