@@ -231,7 +231,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(plane, tmp_path, capsys, mo
         ([plane, *page, "--levels", "1,2"], "--levels: --html writes a page"),
         (
             [plane, *page, "--caption", "a", "--caption", "b"],
-            "--caption: found 2 for 1 surface; expected one a surface",
+            "--caption: found 2 for 1 surface; expected one per surface",
         ),
         ([plane, *page, "--fps", "5"], "--fps: is for films; expected --movie as well"),
         ([plane, *page, "--metric", "train_los"], "did you mean train_loss?"),

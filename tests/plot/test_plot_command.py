@@ -179,8 +179,8 @@ def test_mistakes_are_one_sentence_and_write_nothing(plane, line, tmp_path, caps
         ([plane, "--log", "--linear"], "not allowed with"),
         ([plane, "--title", "$\\broken{$"], "--title: found"),
         ([plane, "--caption", "$\\broken{$"], "--caption: found"),
-        ([plane, "--caption", "a", "--caption", "b"], "--caption: found 2 for 1 panel; expected one a panel"),
-        ([plane, plane, "--caption", "a"], "--caption: found 1 for 2 panels; expected one a panel"),
+        ([plane, "--caption", "a", "--caption", "b"], "--caption: found 2 for 1 panel; expected one per panel"),
+        ([plane, plane, "--caption", "a"], "--caption: found 1 for 2 panels; expected one per panel"),
         ([], "required: surface"),
     ]:
         assert sentence in mistake(capsys, *arguments)
