@@ -19,12 +19,14 @@ HINT=""
 MARKER=$VENV/.landscape-setup
 WORK=$(mktemp -d)
 LOG=$WORK/log
-trap 'rm -rf "$WORK"' EXIT
+BUILD=""
+trap 'end_build; rm -rf "$WORK"' EXIT
 APT_PACKAGES=(openmpi-bin libopenmpi-dev libhdf5-openmpi-dev hdf5-tools pkg-config gcc libc6-dev)
 BUILD_PACKAGES=(setuptools wheel)
 H5PY_BUILD_PACKAGES=("${BUILD_PACKAGES[@]}" Cython numpy pkgconfig mpi4py)
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
+end_build() { [ -z "$BUILD" ] || kill -- -"$BUILD" 2>/dev/null || true; }
 fail() { printf 'make setup: %s\n' "$*" >&2; exit 1; }
 pin() { sed -n "s/^$1==//p" constraints.txt; }
 
@@ -83,6 +85,7 @@ fingerprint() { # changes with everything that the environment depends on
 logged() { # its output is shown only where it fails
   "$@" >>"$LOG" 2>&1 && return
   tail -n 25 "$LOG" >&2
+  end_build
   trap - EXIT
   fail "this failed: $* (all that was said is in $LOG)$HINT"
 }
@@ -160,29 +163,45 @@ build_h5py() { # no wheel of pip's own cache: that one does not know which HDF5 
   mv "$1/.new" "$1/$(basename "$WORK"/h5py-*.whl)"
 }
 
-install_parallel_h5py() {
-  local kept tag
+kept_h5py() { # the folder of the wheel that fits this Python, MPI and HDF5
+  local tag
+  tag=$("$VENV/bin/python" -c 'import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform(), sep="-")')
+  echo "${XDG_CACHE_HOME:-$HOME/.cache}/landscape_mpi/h5py-$(pin h5py)_hdf5-${HDF5_VERSION}_openmpi-$(pkg-config --modversion ompi)_mpi4py-$(pin mpi4py)_$tag"
+}
+
+start_h5py() { # builds the wheel, where it is not kept, while everything else is installed
   HDF5_VERSION=$(pkg-config --modversion hdf5-openmpi)
   ! parallel_h5py || return 0
   pip_install "${H5PY_BUILD_PACKAGES[@]}"
-  tag=$("$VENV/bin/python" -c 'import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform(), sep="-")')
-  kept=${XDG_CACHE_HOME:-$HOME/.cache}/landscape_mpi/h5py-$(pin h5py)_hdf5-${HDF5_VERSION}_openmpi-$(pkg-config --modversion ompi)
-  kept=${kept}_mpi4py-$(pin mpi4py)_$tag
-  compgen -G "$kept/h5py-*.whl" >/dev/null || build_h5py "$kept"
+  KEPT=$(kept_h5py)
+  ! compgen -G "$KEPT/h5py-*.whl" >/dev/null || return 0
+  set -m # a process group of its own, which an interruption ends
+  (LOG=$WORK/h5py.log; build_h5py "$KEPT") &
+  BUILD=$!
+  set +m
+}
+
+install_h5py() {
+  ! parallel_h5py || return 0
+  if [ -n "$BUILD" ]; then
+    wait "$BUILD" || { trap - EXIT; exit 1; } # it has said why
+    BUILD=""
+  fi
   say "installing h5py $(pin h5py) with parallel HDF5 $HDF5_VERSION"
-  pip install --no-deps --force-reinstall "$kept"/h5py-*.whl
-  parallel_h5py || { rm -r "$kept"; fail "the h5py in $kept has no MPI; it is removed: run make setup again"; }
+  pip install --no-deps --force-reinstall "$KEPT"/h5py-*.whl
+  parallel_h5py || { rm -r "$KEPT"; fail "the h5py in $KEPT has no MPI; it is removed: run make setup again"; }
 }
 
 # ------------------------------------------------------------------------------------------------------------------
 
 install_everything() {
   pip_install "${BUILD_PACKAGES[@]}"
-  if [ "$WAY" = apt ]; then install_parallel_h5py; else pip_install mpich; fi
+  if [ "$WAY" = apt ]; then start_h5py; else pip_install mpich; fi
   say "installing everything else${TORCH_FROM:+, torch from $TORCH_FROM} (PyTorch is large)"
   link_torch
   rm -f src/landscape_mpi/*/*.abi3.so # kernels of version 0.1, which Python finds before those of today
   pip_install --no-build-isolation --editable ".[dev,docs,html,test]"
+  [ "$WAY" = pip ] || install_h5py
 }
 
 main() {
