@@ -49,6 +49,23 @@ def test_the_mesh_passes_through_every_point_of_the_grid(make):
     assert made.whole.all()
 
 
+def test_a_sampled_surface_is_smoothed_within_its_bars_and_a_full_one_is_not(make):
+    signs = (-1.0) ** np.add.outer(np.arange(BETA.size), np.arange(ALPHA.size))
+    truth = bowl(ALPHA, BETA)
+    ripples = {"train_loss": truth + 0.05 * signs}
+    full = make(ripples, alpha=ALPHA, beta=BETA)
+    sampled = make(ripples | {"train_loss_bar": 0.1 * np.abs(signs)}, alpha=ALPHA, beta=BETA, name="sampled.h5")
+    meshes = [mesh(each, log=False, low=0.0, high=10.0).points[..., 2] for each in (full, sampled)]
+    heights = [each[:: (len(each) - 1) // 6, :: (each.shape[1] - 1) // 8] for each in meshes]
+    left = [each - relief.HEIGHT * (truth / 10 - 0.5) for each in heights]
+    rippled, smooth = (abs((each * signs).mean()) for each in left)
+    assert rippled == pytest.approx(relief.HEIGHT * 0.05 / 10, rel=1e-3)
+    assert smooth < 0.3 * rippled
+    words = "smoothed within the error bars"
+    assert words in compose([sampled], Options(kind="render")).get_label()
+    assert words not in compose([full], Options(kind="render")).get_label()
+
+
 def test_between_points_a_cubic_keeps_its_slope_and_a_descending_axis_changes_nothing(make):
     values = np.sin(2 * ALPHA)[None, :] + BETA[:, None]
     made = mesh(make({"train_loss": values}, alpha=ALPHA, beta=BETA))

@@ -16,6 +16,7 @@ from landscape_mpi.plot.field import Field, linear
 from landscape_mpi.plot.opengl import Mesh
 from landscape_mpi.plot.plane import alike
 from landscape_mpi.plot.scale import Scale
+from landscape_mpi.plot.smoothing import smoothed
 
 Values = NDArray[np.float64]
 
@@ -51,8 +52,9 @@ def mesh_of(
 ) -> Mesh:
     """Return a plane as a lit mesh in a box around (0, 0, 0): alpha along x, beta along y, the metric upwards.
 
-    Between the points of the grid, heights are those of cubic splines, which pass through every point. On a log scale
-    they are log10 f, and log10(f + low) where values lie below the low end: the bottom is round there, not cut off.
+    Between the points of the grid, heights are those of cubic splines, which pass through every point. Points with
+    error bars are smoothed within these first (see `smoothing`). On a log scale heights are log10 f, and
+    log10(f + low) where values lie below the low end: the bottom is round there, not cut off.
 
     Args:
         field: what is drawn.
@@ -63,7 +65,7 @@ def mesh_of(
     """
     sun = azimuth + BESIDE
     ways = [1 if axis[0] < axis[-1] else -1 for axis in (field.beta, field.alpha)]
-    known = _unbounded(linear(field), scale)[:: ways[0], :: ways[1]]
+    known = _heights(field, scale)[:: ways[0], :: ways[1]]
     up, across = ((axis - axis.min()) / np.ptp(axis) for axis in (field.beta[:: ways[0]], field.alpha[:: ways[1]]))
     columns, rows = _fine(across, vertices), _fine(up, vertices)
     heights = _splines(up, rows) @ _without_gaps(known) @ _splines(across, columns).T
@@ -84,6 +86,16 @@ def mesh_of(
         ~beside[np.ix_(*square)],
         towards(sun, ELEVATION),
     )
+
+
+def _heights(field: Field, scale: Scale) -> Values:
+    """Return the heights of the points [ny, nx], smoothed within their error bars where they have any; NaN in gaps."""
+    values = linear(field)
+    heights = _unbounded(values, scale)
+    if field.bars is None:
+        return heights
+    bars = _unbounded(values + field.bars, scale) - heights
+    return np.where(np.isnan(heights), np.nan, smoothed(_without_gaps(heights), bars))
 
 
 def _unbounded(values: Values, scale: Scale) -> Values:

@@ -158,6 +158,8 @@ def _show(figure: Figure, place: tuple[int, int], picture: Pixels) -> Axes:
 def _facts(fields: Sequence[Field], scale: Scale) -> str:
     panels = [labels.facts([field]) for field in fields]
     shared = [*labels.shared(panels), *labels.scale_facts(fields, scale), *labels.cut_facts(scale)]
+    if any(field.bars is not None for field in fields):
+        shared.append("smoothed within the error bars")
     names = labels.panel_titles(fields)
     own = [
         f"{name}: {', '.join(fact for fact in panel if fact not in shared)}"
