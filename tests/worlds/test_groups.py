@@ -349,7 +349,7 @@ def test_what_groups_cannot_do(world, job, changes, text):
 
 
 def test_groups_that_do_not_come_out_even_are_refused(world, job):
-    with pytest.raises(UserError, match=f"--group: found 5; expected a number that divides .* ranks, {world.size}"):
+    with pytest.raises(UserError, match=f"--group: found 5; expected a divisor of .* ranks, {world.size}"):
         sweep(job(), Options(device="cpu", group=5), world)
 
 
