@@ -158,7 +158,7 @@ def _show(figure: Figure, place: tuple[int, int], picture: Pixels) -> Axes:
 def _facts(fields: Sequence[Field], scale: Scale) -> str:
     panels = [labels.facts([field]) for field in fields]
     shared = [*labels.shared(panels), *labels.scale_facts(fields, scale), *labels.cut_facts(scale)]
-    if any(field.bars is not None for field in fields):
+    if any(field.bars is not None and (field.bars > 0).any() for field in fields):
         shared.append("smoothed within the error bars")
     names = labels.panel_titles(fields)
     own = [

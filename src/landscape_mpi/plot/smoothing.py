@@ -6,8 +6,6 @@ and z_yy are second differences between neighbours. The bars choose the weight: 
 points stay within their 95 % error bars, and none moves by more than two bars. So a narrow peak or pit remains.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,28 +57,17 @@ def smoothed(heights: Values, bars: Values) -> Values:
     return found
 
 
-def _least(heights: Values, precision: Values, weight: float, start: Values) -> Values:
-    """Return the heights of the least sum, by conjugate gradients with the diagonal as preconditioner."""
-
-    def normal(z: Values) -> Values:
-        return precision * z + weight * _bending(z)
-
+def _least(heights: Values, precision: Values, weight: float, found: Values) -> Values:
+    """Return the heights of the least sum, by conjugate gradients from `found` on, the diagonal as preconditioner."""
     diagonal = precision + 20.0 * weight  # of the sum of the three products of differences, away from the edges
-    found = start.copy()
-    residual = precision * heights - normal(found)
-    return _conjugate_gradients(normal, diagonal, found, residual)
-
-
-def _conjugate_gradients(
-    normal: Callable[[Values], Values], diagonal: Values, found: Values, residual: Values
-) -> Values:
-    ahead = residual / diagonal
-    direction, product = ahead, float(np.vdot(residual, ahead))
+    residual = precision * (heights - found) - weight * _bending(found)
+    direction = residual / diagonal
+    product = float(np.vdot(residual, direction))
     enough = product * TOLERANCE**2
     for _ in range(ITERATIONS):
-        if product <= enough or product == 0:
+        if product <= enough:
             break
-        moved = normal(direction)
+        moved = precision * direction + weight * _bending(direction)
         step = product / float(np.vdot(direction, moved))
         found = found + step * direction
         residual = residual - step * moved

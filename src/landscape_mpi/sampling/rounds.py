@@ -216,7 +216,7 @@ class Rounds:
             shares = result not in LOSS.results and all(((values == 0) | (values == 1)).all() for values in every)
             bars = rule_of_three if shares and metric.bars is relative_floor else metric.bars
             steers = result is LOSS.results[0]
-            found, widths = self._loss(standing) if steers else self._staircase(standing, result, bars)
+            found, widths = self._loss() if steers else self._staircase(standing, result, bars)
             means = found.means.copy()
             if self._rises(result):  # what stands on all examples has the mean that a full sweep gives, to the last bit
                 with np.errstate(invalid="ignore"):
@@ -236,7 +236,7 @@ class Rounds:
         standing = self.standing
         if self.why_all:
             return int((self.ladder.frame.examples - self._examples(standing)).sum())
-        found, bars = self._loss(standing)
+        found, bars = self._loss()
         return outlook(self.ladder, standing, found, bars, self.error, self.least)
 
     def _requests(self, aims: Iterable[Promotion]) -> tuple[Request, ...]:
@@ -260,13 +260,13 @@ class Rounds:
         if self.why_all:
             below = np.flatnonzero((standing.levels >= 0) & (standing.levels < self.ladder.top))
             return tuple((int(point), self.ladder.top) for point in below)
-        found, bars = self._loss(standing)
+        found, bars = self._loss()
         return promotions(self.ladder, standing, found, bars, self.error, self.least)
 
-    def _loss(self, standing: Standing) -> tuple[Estimates, Floats]:
+    def _loss(self) -> tuple[Estimates, Floats]:
         """Return the estimates of the loss, which decides what is promoted, with their bars; kept until more comes."""
         if self._loss_estimates is None:
-            self._loss_estimates = self._staircase(standing, LOSS.results[0], LOSS.bars)
+            self._loss_estimates = self._staircase(self.standing, LOSS.results[0], LOSS.bars)
         return self._loss_estimates
 
     def _staircase(self, standing: Standing, result: Result, bars: Bars) -> tuple[Estimates, Floats]:
