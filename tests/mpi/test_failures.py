@@ -65,6 +65,13 @@ def test_a_rank_that_has_taken_its_leave_may_end_as_it_likes(tmp_path, end):
     assert not (tmp_path / "note").exists()
 
 
+def test_a_parent_may_look_around_while_its_rank_takes_a_point(tmp_path):
+    """The alarm that makes the parent look is sent after each of many points, with short and long names."""
+    script = "for n in range(20_000): parent.hold(note, 'a' * (n % 97), (n,)); os.kill(os.getppid(), signal.SIGALRM)\n"
+    found = ended(tmp_path, f"{script}parent.leave(3); os._exit(3)")
+    assert (found.returncode, found.stderr) == (3, "")
+
+
 @pytest.mark.slow
 def test_nothing_is_written_through_a_link_or_into_anything_but_a_plain_file(tmp_path):
     (tmp_path / "other").write_text("mine\n")

@@ -101,12 +101,11 @@ def fork_rank(rank: int, launched: bool) -> Parent | None:
         return None
     page = mmap.mmap(-1, 1 << 14)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*SIGNALS, TOLD, signal.SIGCHLD])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*SIGNALS, TOLD, signal.SIGCHLD, signal.SIGALRM])
     _prctl(SUBREAPER, 1)
     parent = os.getpid()
     child = os.fork()
     if child:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
         signal.setitimer(signal.ITIMER_REAL, LOOK, LOOK)
         if launched:
             signal.signal(TOLD, lambda *_: None)  # never called: it tells the other parents that this process listens
@@ -155,7 +154,7 @@ class _Watch:
         if self._launched and os.getppid() != self._launcher:
             self._kill_all()
             os._exit(Exit.INTERNAL)
-        state, code, _ = self._said()
+        state, code, _ = self._head()
         if state & ~_OPEN != _WORKING:
             self._left_at = self._left_at or time.monotonic()
             if time.monotonic() > self._left_at + FAREWELL:
@@ -181,7 +180,8 @@ class _Watch:
 
     def _end(self, status: int) -> None:
         """End as the rank did."""
-        state, code, held = self._said()
+        state, code, size = self._head()
+        held = json.loads(self._page[_HEAD.size : _HEAD.size + size] or b"null")
         killed = os.WIFSIGNALED(status)
         if state & ~_OPEN != _WORKING:
             if self._launched and killed and os.WTERMSIG(status) == signal.SIGKILL and code == Exit.COMPLETE:
@@ -222,7 +222,7 @@ class _Watch:
         os._exit(Exit.INTERNAL)
 
     def _end_quietly(self) -> None:
-        if self._said()[0] & ~_OPEN == _WORKING:
+        if self._head()[0] & ~_OPEN == _WORKING:
             self._kill_all()
             os._exit(Exit.INTERNAL)
         soon = time.monotonic() - FAREWELL + TELLING
@@ -253,11 +253,13 @@ class _Watch:
                     pass
             time.sleep(0.005)
 
-    def _said(self) -> tuple[int, int, dict[str, object] | None]:
-        """Return the rank's state, its exit code and what it has in hand."""
+    def _head(self) -> tuple[int, int, int]:
+        """Return the rank's state, its exit code and how many bytes say what it has in hand.
+
+        A living rank may be writing these bytes: they are read once it has ended.
+        """
         state, code, size = _HEAD.unpack(self._page[: _HEAD.size])
-        held = self._page[_HEAD.size : _HEAD.size + size]
-        return state, code, json.loads(held) if held else None
+        return state, code, size
 
 
 def _add(path: str, line: str) -> None:
