@@ -1,9 +1,5 @@
 """array.sbatch and merge.sbatch: the shares of a surface, and what becomes of them, complete or not."""
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 
 from support.jobs import done, results
@@ -12,10 +8,8 @@ pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.slow]
 
 
 def test_an_array_and_its_merge_make_the_surface_of_a_plain_run(slurm, folder, submit, plain):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{slurm.env['PATH']}"
-    activated = {"PYTHON": "", "PATH": path, "SHARDS": "4"}
-    array = submit("array", "job.yaml", options=["--array=0-3"], env=activated)
-    merge = submit("merge", "job.yaml", options=[f"--dependency=afterany:{array}"], env=activated)
+    array = submit("array", "job.yaml", options=["--array=0-3"], env={"SHARDS": "4"})
+    merge = submit("merge", "job.yaml", options=[f"--dependency=afterany:{array}"], env={"SHARDS": "4"})
     assert [task["JobState"] for task in slurm.wait(array)] == ["COMPLETED"] * 4, logs(folder)
     assert slurm.wait(merge)[0]["JobState"] == "COMPLETED", logs(folder)
     assert "4 of 4 shards are there\nsurface.h5: 35 of 35 done (complete); 35 of them new" in logs(folder)

@@ -1,6 +1,7 @@
 """What stops a job early: signals, preemption, limits and scancel; who goes on by itself, and with which points."""
 
 import re
+import sys
 
 import pytest
 
@@ -39,7 +40,8 @@ def gone_on(log):
 
 
 def test_a_warned_task_queues_itself_again_alone_and_goes_on(slurm, folder, submit, plain):
-    array = submit("array", "job.yaml", "2", options=["--array=0-1"], env=SLOW)
+    new_interpreters = SLOW | {"PYTHON": sys.executable}
+    array = submit("array", "job.yaml", "2", options=["--array=0-1"], env=new_interpreters)
     merge = submit("merge", "job.yaml", "2", options=[f"--dependency=afterany:{array}"])
     paths = [folder / f"surface.shard-{index}-of-2.h5" for index in range(2)]
     for path in paths:
