@@ -19,7 +19,9 @@ def test_the_demos_networks_end_between_60_and_95_percent(tmp_path):
     for run in runs:
         ended = finish(run, 900)
         assert ended.returncode == 0, ended.stderr
-    last = [read_history(tmp_path / "demo" / "nets" / name / "history.h5")[-1] for name in names]
+    histories = [read_history(tmp_path / "demo" / "nets" / name / "history.h5") for name in names]
+    assert all(history[0].test_acc < 25 and history[-1].train_loss < history[1].train_loss for history in histories)
+    last = [history[-1] for history in histories]
     assert [record.epoch for record in last] == [5, 5]
     assert all(60 < record.test_acc < 95 for record in last)
     assert last[0].test_acc > last[1].test_acc

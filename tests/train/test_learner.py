@@ -12,10 +12,9 @@ from torch.nn import functional
 from torch.nn.functional import pad
 from training import lesson, run, small_network, squares
 
-from landscape_mpi.data import Split, load_split
+from landscape_mpi.data import Split
 from landscape_mpi.errors import UserError
 from landscape_mpi.job import Train
-from landscape_mpi.networks.zoo import resnet
 from landscape_mpi.train import initialise
 from landscape_mpi.train.learner import augment, learning_rate
 
@@ -96,17 +95,6 @@ def test_the_learning_rate_drops_after_the_epochs_of_the_paper():
 def test_what_cannot_be_trained_is_one_sentence(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         run(tmp_path / "new", **changes)
-
-
-@pytest.mark.slow
-def test_a_small_network_learns_shapes10(tmp_path):
-    splits = [load_split("shapes10", None, name, {"images": 1000}, None) for name in ("train", "test")]
-    network = initialise(lambda: resnet(8, width=8), 0)
-    chosen = {"epochs": 3, "lr": 0.02, "momentum": 0.9, "nesterov": True, "batch": 16, "drops": [2]}
-    _, records, _ = run(tmp_path, network, *splits, **chosen)
-    assert records[0].test_acc < 25
-    assert 30 < records[3].test_acc < 95
-    assert records[3].train_loss < records[1].train_loss
 
 
 class Keeping(nn.Linear):
