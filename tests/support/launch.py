@@ -30,6 +30,8 @@ PLOT = (sys.executable, "-m", "landscape_mpi.plot")
 PYTEST = (sys.executable, "-m", "pytest")
 FORKED = {COMMAND, PLOT, PYTEST}
 """What is run in forks."""
+PATIENCE = 10.0
+"""Seconds within which what is killed has to be gone."""
 ROOT_AND_FEW_CORES = {  # ranks that wait give way, also where they are as many as the cores
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -266,7 +268,7 @@ def finish(process: Started, timeout: float) -> subprocess.CompletedProcess[str]
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        kill_session(process)
+        kill_all(process.members, PATIENCE)
         out, err = process.communicate()
         message = f"still running after {timeout} s: {process.line}\n{out}\n{err}"
         raise TimeoutError(message) from None
@@ -289,11 +291,14 @@ def launch(
     return finish(start(*args, ranks=ranks, env=env, cwd=cwd, program=program, fresh=fresh), timeout)
 
 
-def kill_session(process: Started, patience: float = 10) -> None:
-    """Kill -9 a started process, and with it mpirun and every rank, and wait until none is left.
+def kill_session(process: Started) -> None:
+    """Kill -9 a started process, and with it mpirun and every rank; wait until none is left, and read nothing of it.
 
     Raises:
-        TimeoutError: some of them are still there after `patience` seconds.
+        TimeoutError: some of them are still there after `PATIENCE` seconds.
     """
-    kill_all(process.members, patience)
+    kill_all(process.members, PATIENCE)
     process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
