@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from landscape_mpi.metrics.base import LOSS
-from landscape_mpi.metrics.examples import PerExample, exact_mean
-from landscape_mpi.sampling import Audit, Rounds, make_frame, run
+from landscape_mpi.metrics.examples import PerExample, exact_mean, mean_and_error
+from landscape_mpi.sampling import Audit, Rounds, make_frame, relative_bars, run
 
 POINTS, EXAMPLES = 40, 2000
 
@@ -19,10 +19,10 @@ def smooth(seed=0, rough=0.01):
     return 0.5 + shapes @ draw.exponential(size=(3, EXAMPLES)) + own
 
 
-def swept(losses, seed=0):
+def swept(losses, seed=0, error=0.1):
     """Return the finished rounds of bars of the loss."""
     origin = PerExample(losses[POINTS // 2])
-    rounds = Rounds(make_frame(origin.losses, None, seed), origin, POINTS, 0.1)
+    rounds = Rounds(make_frame(origin.losses, None, seed), origin, POINTS, error)
     run(rounds, lambda point, examples: PerExample(losses[point, examples]))
     return rounds
 
@@ -30,10 +30,15 @@ def swept(losses, seed=0):
 def audited(rounds, losses, count=12, backwards=False):
     """Return the audit with all that it asks for."""
     audit = Audit(rounds, count, seed=3)
-    for request in reversed(audit.requests) if backwards else audit.requests:
+    give(audit, rounds, losses, audit.requests[::-1] if backwards else audit.requests)
+    return audit
+
+
+def give(audit, rounds, losses, requests):
+    """Answer requests of an audit."""
+    for request in requests:
         examples = rounds.ladder.frame.order[request.start : request.stop]
         audit.take(request, PerExample(losses[request.point, examples]))
-    return audit
 
 
 def test_the_error_that_points_share_is_gone_once_some_are_known():
@@ -75,6 +80,43 @@ def test_the_order_in_which_audited_points_come_back_changes_no_bit():
     found = [audit.estimates(LOSS)["loss"] for audit in (one, other)]
     for part in ("means", "bars", "errors"):
         assert getattr(found[0], part).tobytes() == getattr(found[1], part).tobytes()
+
+
+def test_points_whose_bars_the_audit_leaves_too_wide_are_evaluated_on_all_examples():
+    losses = smooth(rough=2.0)
+    rounds = swept(losses, error=0.05)
+    audit = audited(rounds, losses)
+    before, verdict, used = audit.estimates(LOSS)["loss"], audit.verdict, audit.used
+    wide = np.flatnonzero(relative_bars(before.means, before.bars) > 0.05)
+    assert len(wide) > 3
+    requests = audit.complete()
+    assert [request.point for request in requests] == wide.tolist()
+    assert audit.complete() == ()
+    give(audit, rounds, losses, requests)
+    after = audit.estimates(LOSS)["loss"]
+    np.testing.assert_array_equal(after.means[wide], [exact_mean(losses[point]) for point in wide])
+    np.testing.assert_array_equal(after.errors[wide], [mean_and_error(losses[point])[1] for point in wide])
+    assert (after.bars <= 0.05 * after.means).all()
+    assert (after.bars[wide] == 0).all()
+    assert (after.examples[wide] == EXAMPLES).all()
+    others = np.setdiff1d(np.arange(POINTS), wide)  # these points tell nothing about the others
+    for part in ("means", "bars", "errors", "examples"):
+        assert getattr(after, part)[others].tobytes() == getattr(before, part)[others].tobytes()
+    assert audit.verdict == verdict
+    lacked = sum(request.stop - request.start for request in requests)
+    assert audit.used == pytest.approx(used + lacked / losses.size)
+
+
+def test_a_failed_audit_and_bars_within_the_target_ask_for_nothing_more():
+    losses = smooth()
+    rounds = swept(losses)
+    assert audited(rounds, losses).complete() == ()
+    assert audited(rounds, losses, count=0).complete() == ()
+    altered = losses.copy()
+    altered[:, rounds.ladder.frame.order[-200:]] += 20
+    failed = audited(rounds, altered)
+    assert not failed.verdict.passed
+    assert failed.complete() == ()
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])

@@ -128,6 +128,31 @@ def test_killed_at_any_moment_it_goes_on_and_ends_as_if_undisturbed(tmp_path, un
 
 
 @pytest.mark.slow
+def test_where_the_audit_leaves_bars_too_wide_all_examples_are_evaluated_also_after_a_kill(tmp_path):
+    sampling = {"error": 0.012, "seed": 2, "audit": 8}  # an unlucky order: 2 of 8 bars miss
+    job, surface = sampled_job(tmp_path, data__splits=["train"], sampling=sampling), tmp_path / "surface.h5"
+    run = launch("sweep", job)
+    assert run.returncode == 0, run.stderr
+    assert "note: train: the audit leaves 1 of 45 bars wider than the target; all examples are evaluated" in run.stderr
+    assert "complete, every bar within its target" in run.stderr
+    assert "audit: passed: of 8 points" in run.stderr
+    assert f"with it {share_used(read_surface(surface)):.2%} of a full sweep's examples" in run.stderr
+    assert (array(surface, "train_loss_bar") <= 0.012 * array(surface, "train_loss")).all()
+    assert (array(surface, "train_examples") == 4000).sum() == 10  # with theta* and the audited points
+
+    (tmp_path / "killed").mkdir()
+    killed = sampled_job(tmp_path / "killed", data__splits=["train"], sampling=sampling)
+    other, enough = killed.with_name("surface.h5"), 0.97 * journals(surface)
+    process = start("sweep", killed, env={"TINY_JOURNALS": f"{enough}:{other}.examples"})
+    wait_for(lambda: journals(other) >= enough or process.poll() is not None)
+    kill_session(process)
+    again = launch("sweep", killed, ranks=2)
+    assert "the audit leaves 1 of 45 bars wider" in again.stderr
+    assert results(other) == results(surface)
+    assert sorted(slices(other)) == sorted(slices(surface))
+
+
+@pytest.mark.slow
 def test_interrupted_the_file_holds_what_is_known(tmp_path):
     job, surface = sampled_job(tmp_path), tmp_path / "surface.h5"
     held = {"TINY_SLEEP": "0.01", "TINY_JOURNALS": f"200000:{surface}.examples"}

@@ -3,6 +3,8 @@
 These points also tell the errors that all points share, because all points share their examples. With these errors
 known, the other points are estimated again, and far better. An audited point is judged like one of these others: by the
 estimate and the bar that it has where its own mean and those of some other audited points are not known.
+
+If bars are widened, some may become wider than the target. Their points are then evaluated on all examples, too.
 """
 
 import math
@@ -11,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from landscape_mpi.metrics.base import LOSS, Metric
-from landscape_mpi.metrics.examples import PerExample, exact_mean
+from landscape_mpi.metrics.base import LOSS, Metric, Result
+from landscape_mpi.metrics.examples import PerExample, exact_mean, mean_and_error
 from landscape_mpi.sampling.order import Floats, Ints, uniforms
 from landscape_mpi.sampling.plan import relative_bars
 from landscape_mpi.sampling.rounds import Estimated, Request, Rounds
@@ -34,6 +36,7 @@ class Verdict:
     `worst`: the largest |error| / bar. `farthest`: the largest |error| / (target |truth|). `passed`: whether at most
     `allowed` missed and `farthest` is at most 2. `widened`: by how much the bars of the other points were widened
     since. The audit also passes if all of these bars are within the target. It fails if one is wider than two targets.
+    If it passes, points whose bars are wider than the target are evaluated on all examples; none of this changes then.
     """
 
     points: int
@@ -129,10 +132,13 @@ def _largest(errors: Floats, units: Floats) -> float:
 
 
 class Audit:
-    """Evaluates some points of a frozen plan on all examples, and estimates the others with these known."""
+    """Evaluates some points of a frozen plan on all examples, and estimates the others with these known.
+
+    `requests` says what the audited points lack, and `completions` what the points lack whose bars are then too wide.
+    """
 
     def __init__(self, rounds: Rounds, count: int, seed: int) -> None:
-        """Choose up to `count` points by seed; `requests` says what they lack."""
+        """Choose up to `count` points by seed."""
         self._rounds = rounds
         levels, stops = rounds.standing.levels, rounds.ladder.prefixes
         if rounds.of == "loss":
@@ -143,19 +149,41 @@ class Audit:
         self.requests = tuple(Request(point, stops[levels[point]], stops[-1]) for point in points)
         keys = uniforms(seed, len(levels), STREAM)
         self._mixed = [int(point) for point in chosen[np.argsort(keys[chosen], kind="stable")]]
+        self.completions: tuple[Request, ...] | None = None
         self._truths: dict[int, PerExample] = {}
+        self._completed: dict[int, PerExample] = {}
         self._planned: dict[str, dict[str, Estimated]] = {}
         self._estimated: dict[str, dict[str, Estimated]] = {}
 
+    def complete(self) -> tuple[Request, ...]:
+        """Return, once, what the points lack whose bars are wider than the target; nothing where the audit failed.
+
+        All that `requests` asks for has come back.
+        """
+        if self.completions is not None:
+            return ()
+        rounds, (centre, least) = self._rounds, self._rounds.scale
+        told, levels, stops = self.estimates(LOSS)["loss"], rounds.standing.levels, rounds.ladder.prefixes
+        uncertain = np.isfinite(told.bars) & (told.bars > 0)
+        wide = uncertain & (relative_bars(told.means - centre, told.bars, least) > rounds.error)
+        points = np.flatnonzero(wide).tolist() if self._truths and self.verdict.passed else []
+        self.completions = tuple(Request(point, stops[levels[point]], stops[-1]) for point in points)
+        return self.completions
+
     def take(self, request: Request, found: PerExample) -> None:
         """Take what a point gave on the examples that it lacked."""
-        self._truths[request.point] = PerExample.join([self._rounds.taken(request.point), found])
-        self._estimated.clear()
+        whole = PerExample.join([self._rounds.taken(request.point), found])
+        if request in self.requests:
+            self._truths[request.point] = whole
+            self._estimated.clear()
+        else:
+            self._completed[request.point] = whole
 
     @property
     def used(self) -> float:
         """Share of a full sweep's evaluations that came back."""
-        lacked = sum(request.stop - request.start for request in self.requests if request.point in self._truths)
+        asked, there = (*self.requests, *(self.completions or ())), self._truths | self._completed
+        lacked = sum(request.stop - request.start for request in asked if request.point in there)
         return lacked / (len(self._rounds.standing.levels) * self._rounds.ladder.frame.examples)
 
     @property
@@ -186,7 +214,19 @@ class Audit:
                 factor = widening(means, bars, found[name].means[points])
                 found[name] = replace(found[name], bars=factor * found[name].bars)
             self._estimated[metric.key] = found
-        return self._estimated[metric.key]
+        results = {result.name: result for result in metric.results}
+        return {name: self._with_completed(one, results[name]) for name, one in self._estimated[metric.key].items()}
+
+    def _with_completed(self, found: Estimated, result: Result) -> Estimated:
+        """Return the estimates with the exact means of the completed points, which tell nothing about other points."""
+        if not self._completed:
+            return found
+        means, bars = found.means.copy(), found.bars.copy()
+        examples, errors = found.examples.copy(), found.errors.copy()
+        for point, one in self._completed.items():
+            means[point], errors[point] = mean_and_error(one.numbers(result))
+            bars[point], examples[point] = 0.0, self._rounds.ladder.frame.examples
+        return Estimated(means, bars, examples, errors)
 
     def _left_out(self, metric: Metric) -> dict[str, tuple[Floats, Floats]]:
         """Return the estimates and the bars of the audited points without their own means, by result.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from landscape_mpi.data.split import batches
 from landscape_mpi.errors import Exit
 from landscape_mpi.job import Sampling
-from landscape_mpi.log import Pace, ProgressLine, log
+from landscape_mpi.log import Pace, ProgressLine, log, noter
 from landscape_mpi.metrics.base import LOSS, Metric
 from landscape_mpi.metrics.examples import PerExample
 from landscape_mpi.metrics.registry import BAR, EXAMPLES, STDERR, is_mean
@@ -45,9 +45,9 @@ class SplitState:
         return self.rounds.ladder.frame.examples
 
     def next(self) -> tuple[Request, ...]:
-        """Return the requests of the next round, then those of the audit, then none."""
+        """Return the requests of the next round, then those of the audit and of what it leaves too wide, then none."""
         if self.audit is not None:
-            return ()
+            return self.audit.complete()
         if requests := self.rounds.next():
             return requests
         self.audit = Audit(self.rounds, self.sampling.audit, self.sampling.seed)
@@ -245,6 +245,7 @@ class Coordinator:
         self._next_write = time.monotonic() + OFTEN
         self._line, self._pace = ProgressLine(), Pace()
         self._explained: set[str] = set()
+        self._note = noter(context.world)
         self._failures: dict[int, str] = {}
         self._told = Told()
 
@@ -274,6 +275,9 @@ class Coordinator:
             if split.rounds.why_all and split.name not in self._explained:
                 self._explained.add(split.name)
                 self._context.log_all_examples(split.name, split.rounds.why_all)
+            if split.audit and split.audit.completions:
+                wide = f"{len(split.audit.completions):,} of {len(self._mine):,} bars wider than the target"
+                self._note(f"{split.name}: the audit leaves {wide}; all examples are evaluated there.")
         self._begun = True
         return pieces
 
