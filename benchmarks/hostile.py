@@ -178,9 +178,12 @@ class Trials:
         """Compare an order with the truth, and audit it."""
         rounds = self.estimated(of, seed)
         audit = Audit(rounds, AUDITED, seed)
-        for request in audit.requests:
-            examples = rounds.ladder.frame.order[request.start : request.stop]
-            audit.take(request, PerExample(self._case.losses[request.point, examples]))
+        requests = audit.requests
+        while requests:
+            for request in requests:
+                examples = rounds.ladder.frame.order[request.start : request.stop]
+                audit.take(request, PerExample(self._case.losses[request.point, examples]))
+            requests = audit.complete()
         before, after = self._holds(rounds.estimates(LOSS)["loss"]), self._holds(audit.estimates(LOSS)["loss"])
         missed = (1 - after.mean()) * len(after) / len(self._truths) if len(after) else 0.0
         shares = [float(holds.mean()) if len(holds) else 1.0 for holds in (before, after)]
