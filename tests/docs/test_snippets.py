@@ -30,6 +30,7 @@ NOT_RUN = {
     ("api.md", "import wandb"): "the tests have no wandb",
     ("barriers.md", "python prepare.py"): "takes minutes; the same network is trained on language.md",
     ("index.md", "landscape-mpi demo"): "tests/test_demo.py runs it",
+    ("language.md", "mpirun -n 2 python -m landscape_mpi sweep plane.yaml"): "needs SmolLM2, and hours",
     ("page.md", "landscape-mpi watch surfaces/resnet56.h5"): "it runs until Ctrl-C; tests/plot/test_watch.py does that",
     (
         "install.md",
