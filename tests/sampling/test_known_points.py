@@ -116,6 +116,8 @@ def test_a_failed_audit_and_bars_within_the_target_ask_for_nothing_more():
     altered[:, rounds.ladder.frame.order[-200:]] += 20
     failed = audited(rounds, altered)
     assert not failed.verdict.passed
+    told = failed.estimates(LOSS)["loss"]
+    assert (relative_bars(told.means, told.bars) > 0.1).sum() > 3  # these would be evaluated if it had passed
     assert failed.complete() == ()
 
 

@@ -162,11 +162,9 @@ class Audit:
         """
         if self.completions is not None:
             return ()
-        rounds, (centre, least) = self._rounds, self._rounds.scale
-        told, levels, stops = self.estimates(LOSS)["loss"], rounds.standing.levels, rounds.ladder.prefixes
-        uncertain = np.isfinite(told.bars) & (told.bars > 0)
-        wide = uncertain & (relative_bars(told.means - centre, told.bars, least) > rounds.error)
-        points = np.flatnonzero(wide).tolist() if self._truths and self.verdict.passed else []
+        levels, stops = self._rounds.standing.levels, self._rounds.ladder.prefixes
+        wide = np.flatnonzero(self._widths() > self._rounds.error)
+        points = wide.tolist() if self._truths and self.verdict.passed else []
         self.completions = tuple(Request(point, stops[levels[point]], stops[-1]) for point in points)
         return self.completions
 
@@ -193,12 +191,16 @@ class Audit:
         means, bars = self._left_out(LOSS)["loss"]
         truths = np.array([exact_mean(self._truths[point].losses) for point in points])
         found = judge(means, bars, truths, self._rounds.error, centre, least)
-        told = self.estimates(LOSS)["loss"]
-        there = np.isfinite(told.bars) & (told.bars > 0)  # neither known ones nor those whose evaluation failed
-        widest = relative_bars((told.means - centre)[there], told.bars[there], least).max(initial=0.0)
+        widest = self._widths().max(initial=0.0)
         holds = found.misses <= found.allowed or widest <= self._rounds.error
         passed = holds and max(found.farthest, widest / self._rounds.error if widest else 0.0) <= FAR
         return replace(found, passed=passed, widened=widening(means, bars, truths))
+
+    def _widths(self) -> Floats:
+        """Return the relative bars of the loss [G], 0 at points that are known and those whose evaluation failed."""
+        told, (centre, least) = self.estimates(LOSS)["loss"], self._rounds.scale
+        uncertain = np.isfinite(told.bars) & (told.bars > 0)
+        return np.where(uncertain, relative_bars(told.means - centre, told.bars, least), 0.0)
 
     def estimates(self, metric: Metric) -> dict[str, Estimated]:
         """Return the means of a metric's results, with what the points that came back tell about all others.
